@@ -1,0 +1,1 @@
+//! SECO client: private neural-network inference from a device, over QUIC.

@@ -1,0 +1,1 @@
+//! Circuits over a trait and n-party garbling.

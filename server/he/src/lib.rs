@@ -1,0 +1,1 @@
+//! Multiparty BFV and linear layers on ciphertexts.

@@ -1,0 +1,131 @@
+//! Shapes of linear layers, public to every server.
+//!
+//! Two kinds cover every affine map of the supported networks: a convolution (pooling is composed
+//! into its kernel when a model is imported) and a dense matrix.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Largest number of values in any tensor of a model; bounds memory before anything is allocated.
+pub const MAX_TENSOR: usize = 1 << 26;
+
+/// A two-dimensional convolution, batch size 1. Weights are `O I H W`, row-major.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv {
+    /// Input shape: channels, height, width.
+    pub input: [usize; 3],
+    /// Output channels.
+    pub channels: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [usize; 2],
+    /// Zero padding: top, left, bottom, right.
+    pub pads: [usize; 4],
+}
+
+impl Conv {
+    /// Height and width of the input with its padding.
+    pub fn padded(&self) -> [usize; 2] {
+        [self.input[1] + self.pads[0] + self.pads[2], self.input[2] + self.pads[1] + self.pads[3]]
+    }
+
+    /// Output shape: channels, height, width.
+    pub fn output(&self) -> [usize; 3] {
+        let [h, w] = self.padded();
+        [
+            self.channels,
+            (h.saturating_sub(self.kernel[0])) / self.stride[0].max(1) + 1,
+            (w.saturating_sub(self.kernel[1])) / self.stride[1].max(1) + 1,
+        ]
+    }
+}
+
+/// A matrix-vector product. Weights are `outputs x inputs`, row-major.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dense {
+    /// Columns of the matrix.
+    pub inputs: usize,
+    /// Rows of the matrix.
+    pub outputs: usize,
+}
+
+/// The shape of a linear layer. Tensors are flat, row-major (`C H W` for convolutions).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Geometry {
+    /// Convolution.
+    Conv(Conv),
+    /// Fully connected.
+    Dense(Dense),
+}
+
+impl Geometry {
+    /// Number of input values.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Geometry::Conv(c) => c.input.iter().product(),
+            Geometry::Dense(d) => d.inputs,
+        }
+    }
+
+    /// Number of output values; also the length of the bias tensor.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Geometry::Conv(c) => c.output().iter().product(),
+            Geometry::Dense(d) => d.outputs,
+        }
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        match self {
+            Geometry::Conv(c) => c.channels * c.input[0] * c.kernel[0] * c.kernel[1],
+            Geometry::Dense(d) => d.inputs * d.outputs,
+        }
+    }
+
+    /// Number of products that are summed for one output value, padding included.
+    pub fn fan_in(&self) -> usize {
+        match self {
+            Geometry::Conv(c) => c.input[0] * c.kernel[0] * c.kernel[1],
+            Geometry::Dense(d) => d.inputs,
+        }
+    }
+
+    /// Checks that the shape is usable: nothing is zero, the kernel fits, no tensor is larger than
+    /// [`MAX_TENSOR`]. Call it on everything that comes from a file or a peer.
+    pub fn check(&self) -> Result<(), Error> {
+        let product = |dims: &[usize]| {
+            dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|&p| p > 0 && p <= MAX_TENSOR)
+        };
+        let bad = |what: &str| Err(Error::Shape(what.to_owned()));
+        match self {
+            Geometry::Conv(c) => {
+                if product(&c.input).is_none() || product(&c.kernel).is_none() || product(&c.stride).is_none()
+                {
+                    return bad("convolution with an empty or too large shape");
+                }
+                if c.pads.iter().any(|&p| p >= MAX_TENSOR)
+                    || product(&[c.input[0], c.padded()[0], c.padded()[1]]).is_none()
+                {
+                    return bad("convolution with too large a padding");
+                }
+                if c.kernel[0] > c.padded()[0] || c.kernel[1] > c.padded()[1] {
+                    return bad("convolution kernel larger than its padded input");
+                }
+                if product(&[c.channels, c.input[0], c.kernel[0], c.kernel[1]]).is_none()
+                    || product(&c.output()).is_none()
+                {
+                    return bad("convolution with too many weights or outputs");
+                }
+            }
+            Geometry::Dense(d) => {
+                if product(&[d.inputs, d.outputs]).is_none() {
+                    return bad("matrix with an empty or too large shape");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Oblivious transfer: base OT over Ristretto, correlated OT extension, AES kernels.

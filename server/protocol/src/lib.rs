@@ -1,0 +1,1 @@
+//! Preprocessing and online phase of one SECO server over a Channel trait.

@@ -1,0 +1,2 @@
+//! The `seco` binary.
+fn main() {}
