@@ -1,0 +1,76 @@
+//! The tweakable circular-correlation-robust hash `H(x, t) = π(π(x) ^ t) ^ π(x)` (Guo, Katz, Wang,
+//! Yu 2020, eprint 2019/074) and its tweaks.
+//!
+//! `π` is AES-128 with a public key that is fresh for every bundle and chunk (multi-instance
+//! attacks, eprint 2019/1168). `π(x)` is computed once per label and serves all targets.
+
+use seco_ot::{Block, FixedKey};
+
+/// A tweak's first lane; lane `i` of a slice has the tweak plus `i`. The fields do not overlap and
+/// every (layer, gate, side or pair, lane) occurs in one place of the program, so no tweak of a
+/// bundle repeats: lanes are numbered through a layer, gates through a circuit, layers through the
+/// model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tweak(u128);
+
+impl Tweak {
+    const GARBLE: u128 = 1;
+    const CROSS: u128 = 2;
+
+    fn new(domain: u128, layer: u32, gate: usize, lane: u32, side: u128, pair: u128) -> Tweak {
+        Tweak(
+            domain << 120
+                | u128::from(layer & 0xff_ffff) << 88
+                | side << 80
+                | pair << 64
+                | (gate as u128 & 0xffff_ffff) << 32
+                | u128::from(lane),
+        )
+    }
+
+    /// Garbling hash: `side` is 0 for the gate's first input, 1 for the second; `target` the garbler
+    /// whose label it hides.
+    pub fn garble(layer: u32, gate: usize, lane: u32, side: usize, target: usize) -> Tweak {
+        Self::new(Self::GARBLE, layer, gate, lane, side as u128, target as u128)
+    }
+
+    /// Hash of the correlation behind the cross term of an ordered pair of garblers.
+    pub fn cross(layer: u32, gate: usize, lane: u32, sender: usize, receiver: usize) -> Tweak {
+        Self::new(Self::CROSS, layer, gate, lane, 0, ((sender << 8) | receiver) as u128)
+    }
+
+    /// The 128-bit value for the first lane.
+    pub fn value(self) -> u128 {
+        self.0
+    }
+}
+
+/// `H` over slices of lanes. A trait so that a test can record every use.
+pub trait Hash: Sync {
+    /// `dst[i] = π(src[i])`.
+    fn permute(&self, src: &[Block], dst: &mut [Block]);
+    /// `dst[i] = π(src[i] ^ offset)`.
+    fn permute_xor(&self, src: &[Block], offset: Block, dst: &mut [Block]);
+    /// `acc[i] ^= H(x[i], tweak + i)` where `p[i] = π(x[i])`.
+    fn hash_xor(&self, p: &[Block], tweak: Tweak, acc: &mut [Block]);
+    /// `out[i]` = low bit of `H(x[i], tweak + i)` where `p[i] = π(x[i])`.
+    fn hash_lsb(&self, p: &[Block], tweak: Tweak, out: &mut [u8]);
+}
+
+impl Hash for FixedKey {
+    fn permute(&self, src: &[Block], dst: &mut [Block]) {
+        FixedKey::permute(self, src, dst);
+    }
+
+    fn permute_xor(&self, src: &[Block], offset: Block, dst: &mut [Block]) {
+        FixedKey::permute_xor(self, src, offset, dst);
+    }
+
+    fn hash_xor(&self, p: &[Block], tweak: Tweak, acc: &mut [Block]) {
+        FixedKey::hash_xor(self, p, tweak.value(), acc);
+    }
+
+    fn hash_lsb(&self, p: &[Block], tweak: Tweak, out: &mut [u8]) {
+        FixedKey::hash_lsb(self, p, tweak.value(), out);
+    }
+}
