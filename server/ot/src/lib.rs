@@ -1,1 +1,40 @@
 //! Oblivious transfer: base OT over Ristretto, correlated OT extension, AES kernels.
+//!
+//! Section 5 of the protocol rests on three primitives, all of them here and all of them sans-IO:
+//!
+//! - [`FixedKey`]: the public AES-128 permutation `π` and the hash `H(x, t) = π(π(x) ^ t) ^ π(x)` built on it
+//!   (Guo, Katz, Wang, Yu 2020, eprint 2019/074), and [`Prg`], AES-128 in counter mode under a secret seed;
+//! - [`BaseSender`] and [`base_receive`]: Chou-Orlandi OT over Ristretto255 (eprint 2015/267), once per pair
+//!   of servers;
+//! - [`CotSender`] and [`CotReceiver`]: SoftSpokenOT (Roy 2022, eprint 2022/192), which stretches 128 base
+//!   OTs into as many correlated OTs as wanted.
+//!
+//! Everything is secure against passive (semi-honest) adversaries only. Malformed messages are refused with
+//! an [`Error`], but a peer that sends well-formed lies is outside the model.
+
+#[cfg(target_endian = "big")]
+compile_error!("blocks and packed bits are viewed as bytes in place, which needs a little-endian target");
+
+mod aes;
+mod base;
+mod bits;
+mod block;
+mod error;
+mod extension;
+mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod matrix_x86;
+mod tree;
+
+pub use aes::{FixedKey, Prg};
+pub use base::{BaseSender, base_receive};
+pub use bits::Bits;
+pub use block::{Block, Delta};
+pub use error::{Error, Result};
+pub use extension::{CotReceiver, CotSender, message_len, setup_len};
+
+/// Lower-case hex, for frozen answers.
+#[cfg(test)]
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
