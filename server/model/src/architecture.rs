@@ -8,6 +8,9 @@ use crate::{Error, Geometry};
 pub const MAX_LAYERS: usize = 1024;
 /// Largest number of servers.
 pub const MAX_SERVERS: usize = 8;
+/// Largest number of weights and biases (one for each output value) of all layers together; bounds the
+/// memory that a file can ask for.
+pub const MAX_VALUES: usize = 1 << 25;
 
 /// The input the device sends: `shape` values of `bits` bits (unsigned).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +149,7 @@ impl Architecture {
             .filter(|&v| v <= crate::geometry::MAX_TENSOR)
             .ok_or_else(|| Error::Shape("input too large".to_owned()))?;
         let last = self.layers.len() - 1;
+        let mut total = 0usize;
         for (i, layer) in self.layers.iter().enumerate() {
             let name = &layer.name;
             layer.geometry.check()?;
@@ -153,6 +157,10 @@ impl Architecture {
                 return bad(format!("layer {name}: {} inputs, got {values}", layer.geometry.inputs()));
             }
             values = layer.geometry.outputs();
+            total = total.saturating_add(layer.geometry.weights()).saturating_add(values);
+            if total > MAX_VALUES {
+                return bad(format!("more than {MAX_VALUES} weights and biases"));
+            }
             if !(2..=32).contains(&layer.width) {
                 return bad(format!("layer {name}: width {} is not from 2 to 32", layer.width));
             }
@@ -160,7 +168,7 @@ impl Architecture {
                 return bad(format!("layer {name}: narrower than the input"));
             }
             match layer.activation {
-                Activation::Relu { shift } if i < last && shift + 1 < layer.width => {}
+                Activation::Relu { shift } if i < last && shift < layer.width - 1 => {}
                 Activation::Output { fraction } if i == last && fraction <= 64 => {}
                 _ => return bad(format!("layer {name}: misplaced activation or too large a shift")),
             }

@@ -7,4 +7,48 @@ pub enum Error {
     /// A shape, width or placement the protocol cannot serve.
     #[error("model shape: {0}")]
     Shape(String),
+    /// The bytes are no ONNX model, or one whose frame (size, opset, input, output) is not supported.
+    #[error("ONNX model: {0}")]
+    Onnx(String),
+    /// A node of the ONNX graph that cannot be imported.
+    #[error("ONNX node {name} ({op}): {what}")]
+    Node {
+        /// Name of the node, or of its output if it has none.
+        name: String,
+        /// Operator type.
+        op: String,
+        /// What is wrong, and what would be supported.
+        what: String,
+    },
+    /// Scales or input normalisation that make no sense for this model.
+    #[error("import options: {0}")]
+    Options(String),
+    /// Values that do not fit the widest ring.
+    #[error("layer {layer} needs {needed} bits; at most 32 are possible, so choose smaller scales")]
+    Width {
+        /// Name of the layer.
+        layer: String,
+        /// Bits its accumulator needs, margin included.
+        needed: u32,
+    },
+    /// An input or calibration set that is not of the model's input shape.
+    #[error("model input: {0}")]
+    Input(String),
+    /// A file that is no readable `.npy` array of the expected type.
+    #[error("npy array: {0}")]
+    Npy(String),
+    /// The bytes do not begin as a server's model file does.
+    #[error("not a SECO model file")]
+    NotModelFile,
+    /// A server's model file that is cut short or changed.
+    #[error("the SECO model file is truncated or damaged")]
+    DamagedModelFile,
+    /// A server's model file of a later format.
+    #[error("the SECO model file has format {found}, written by a newer version; this one reads up to {supported}")]
+    NewerModelFile {
+        /// Format of the file.
+        found: u16,
+        /// Newest format this version reads.
+        supported: u16,
+    },
 }

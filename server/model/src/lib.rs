@@ -1,9 +1,42 @@
 //! ONNX models as fixed-point layers: import, plaintext execution, split among servers.
+//!
+//! [`import()`] reads an ONNX file into a [`FixedModel`]: convolutions and matrices over the integers, average
+//! pooling and input normalisation folded in (`protocol.md` section 2). [`FixedModel::calibrate`] chooses the ring
+//! width of every layer. [`Executor`] runs it in clear, with exactly the arithmetic that the servers perform on
+//! shares. [`split()`] deals it out: one [`PartyModel`] for each server, with the weights or shares of weights that
+//! this server may know and nothing else.
+//!
+//! What the model's owner holds ([`FixedModel`]) is the whole model in clear. What a server holds ([`PartyModel`])
+//! is secret towards the other servers and is wiped when dropped.
 
 mod architecture;
+mod chain;
+mod compose;
 mod error;
+mod execute;
+mod fixed;
 pub mod geometry;
+mod import;
+mod linear;
+pub mod npy;
+mod onnx;
+mod party;
+mod quantise;
+mod split;
+mod width;
 
-pub use architecture::{Activation, Architecture, InputSpec, Layer, MAX_LAYERS, MAX_SERVERS, Placement};
+#[cfg(test)]
+mod tests;
+
+pub use architecture::{
+    Activation, Architecture, InputSpec, Layer, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
+};
 pub use error::Error;
+pub use execute::{Execution, Executor};
+pub use fixed::{FixedLayer, FixedModel};
 pub use geometry::{Conv, Dense, Geometry};
+pub use import::{ImportOptions, import};
+pub use linear::linear;
+pub use party::{LayerWeights, PartyModel};
+pub use quantise::{Normalisation, Scales};
+pub use split::{paper_placements, split};

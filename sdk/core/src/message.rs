@@ -1,0 +1,344 @@
+//! What travels between device and gateway, and how it is framed (`protocol.md`, sections 3 and 7).
+//!
+//! ```text
+//! frame    = length || message        length: LEB128, at most 4 bytes, counts the message only
+//! message  = version || body          version: one byte; body: postcard encoding of Request or Response
+//! ```
+//!
+//! Every request has a bidirectional stream of its own: one [`Request`] up; then any number of
+//! [`Response::Queued`] and one other [`Response`] down. The enums are append-only: a variant is never
+//! removed, moved or changed, because its position is its tag on the wire.
+//!
+//! Decoding borrows from the received bytes and never allocates. A receiver states its limit before it
+//! buffers a frame ([`decode_header`]); [`ModelInfo::request_limit`] and [`ModelInfo::response_limit`]
+//! compute it.
+//!
+//! [`ModelInfo::request_limit`]: crate::ModelInfo::request_limit
+//! [`ModelInfo::response_limit`]: crate::ModelInfo::response_limit
+
+use crate::seal::SEALED_LEN;
+use crate::{Error, ModelId, Result, SessionId, check_servers};
+use core::fmt;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// First byte of every message. A peer that reads another value answers, if at all, in its own version.
+pub const WIRE_VERSION: u8 = 1;
+
+/// Longest length prefix, in bytes.
+pub const MAX_HEADER: usize = 4;
+
+/// Upper bound for everything in a frame but its byte string: header, version, tag and numbers.
+pub const FRAME_OVERHEAD: usize = 72;
+
+/// Device to gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request<'a> {
+    /// Opens a session; answered by [`Response::Opened`].
+    Open {
+        /// The session's name, drawn by the device.
+        session: SessionId,
+        /// The model it is for.
+        model: ModelId,
+        /// One sealed key of [`SEALED_LEN`] bytes per server, in the order of the deployment, the gateway's
+        /// first. [`sealed_keys`] takes it apart.
+        #[serde(serialize_with = "as_bytes")]
+        sealed: &'a [u8],
+    },
+    /// A private inference; answered by [`Response::Logits`] or [`Response::Label`].
+    Infer {
+        /// From [`Response::Opened`] on this connection.
+        handle: u32,
+        /// `c`: names the pads. Never sent twice in a session.
+        counter: u64,
+        /// `x ^ P_1 ^ … ^ P_n`, one byte per value.
+        #[serde(serialize_with = "as_bytes")]
+        input: &'a [u8],
+    },
+    /// As many bytes as a plain request would take, to compare costs; answered by [`Response::Probe`].
+    Probe {
+        /// Length of the answer's noise in bytes.
+        down: u16,
+        /// Random bytes, without meaning.
+        #[serde(serialize_with = "as_bytes")]
+        noise: &'a [u8],
+    },
+}
+
+/// Gateway to device.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Response<'a> {
+    /// The session is open.
+    Opened {
+        /// Stands for the session in requests on this connection.
+        handle: u32,
+    },
+    /// The sum of all output shares and pads: one word of `k` bits per class, packed ([`crate::pack`]).
+    Logits {
+        /// `Σ_j (share_j + Q_j) mod 2^k`.
+        #[serde(serialize_with = "as_bytes")]
+        masked: &'a [u8],
+    },
+    /// The index of the largest logit, where the circuit reveals no more: one packed word of
+    /// [`ModelInfo::label_width`](crate::ModelInfo::label_width) bits.
+    Label {
+        /// The label, XORed with every server's label pad.
+        #[serde(serialize_with = "as_bytes")]
+        masked: &'a [u8],
+    },
+    /// No bundle is ready; the request waits. More responses follow.
+    Queued {
+        /// Requests ahead of this one.
+        position: u32,
+        /// Estimated wait in milliseconds.
+        wait_ms: u32,
+    },
+    /// The queue is full; nothing was used up but the counter.
+    Busy {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The request was not carried out.
+    Refused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// Answer to [`Request::Probe`].
+    Probe {
+        /// Random bytes, without meaning.
+        #[serde(serialize_with = "as_bytes")]
+        noise: &'a [u8],
+    },
+}
+
+/// Why the gateway does not carry out a request. `Display` says it in one line, with what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No open session has this handle.
+    #[error("the session is not known any more; open a new one")]
+    UnknownSession,
+    /// The servers hold another model.
+    #[error("the servers run another model; fetch their current deployment file")]
+    WrongModel,
+    /// The input has another length than the model's.
+    #[error("the model takes {expected} input bytes; fetch the current deployment file")]
+    WrongInputSize {
+        /// Length that the model takes, in bytes.
+        expected: u32,
+    },
+    /// This counter was used before.
+    #[error("the request number was used before; open a new session")]
+    CounterUsed,
+    /// A server cannot be reached.
+    #[error("server {server} cannot be reached; try again later")]
+    Unavailable {
+        /// Index in the deployment, the gateway is 0.
+        server: u8,
+    },
+    /// The inference did not finish in the servers' time limit.
+    #[error("the servers did not finish in time; try again")]
+    TimedOut,
+    /// The request does not follow the wire format.
+    #[error("the gateway cannot read the request; update the application")]
+    Malformed,
+    /// The gateway does not speak this wire version.
+    #[error("the gateway speaks wire version {supported}; update the application")]
+    VersionUnsupported {
+        /// Newest version that the gateway speaks.
+        supported: u8,
+    },
+    /// A server failed; its log has the details.
+    #[error("a server failed; try again, then tell the operator")]
+    Internal,
+    /// The sealed keys are not one for each server.
+    #[error("the servers are not those of this deployment file; fetch the current one")]
+    WrongServers,
+    /// A server could not open its sealed key.
+    #[error("server {server} cannot open its session key; fetch the current deployment file")]
+    SealRejected {
+        /// Index in the deployment, the gateway is 0.
+        server: u8,
+    },
+    /// The servers are stopping.
+    #[error("the servers are shutting down; try again later")]
+    ShuttingDown,
+}
+
+impl<'a> Request<'a> {
+    /// Writes the request as a frame into `out`, which needs [`Request::frame_bound`] bytes, and returns the
+    /// part of `out` that is to be sent.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`], or [`Error::TooLong`] for 256 MiB and more.
+    pub fn encode_frame<'o>(&self, out: &'o mut [u8]) -> Result<&'o [u8]> {
+        encode_frame(self, out)
+    }
+
+    /// Reads a message: a frame without its header.
+    ///
+    /// # Errors
+    /// [`Error::Version`] or [`Error::Malformed`]; unknown variants and trailing bytes are malformed.
+    pub fn decode(message: &'a [u8]) -> Result<Self> {
+        decode(message)
+    }
+
+    /// Enough bytes for [`Request::encode_frame`].
+    #[must_use]
+    pub const fn frame_bound(&self) -> usize {
+        let (Self::Open { sealed: bytes, .. }
+        | Self::Infer { input: bytes, .. }
+        | Self::Probe { noise: bytes, .. }) = self;
+        bytes.len().saturating_add(FRAME_OVERHEAD)
+    }
+}
+
+impl<'a> Response<'a> {
+    /// Writes the response as a frame into `out`, which needs [`Response::frame_bound`] bytes, and returns
+    /// the part of `out` that is to be sent.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`], or [`Error::TooLong`] for 256 MiB and more.
+    pub fn encode_frame<'o>(&self, out: &'o mut [u8]) -> Result<&'o [u8]> {
+        encode_frame(self, out)
+    }
+
+    /// Reads a message: a frame without its header.
+    ///
+    /// # Errors
+    /// [`Error::Version`] or [`Error::Malformed`]; unknown variants and trailing bytes are malformed.
+    pub fn decode(message: &'a [u8]) -> Result<Self> {
+        decode(message)
+    }
+
+    /// Enough bytes for [`Response::encode_frame`].
+    #[must_use]
+    pub const fn frame_bound(&self) -> usize {
+        match self {
+            Self::Logits { masked: bytes } | Self::Label { masked: bytes } | Self::Probe { noise: bytes } => {
+                bytes.len().saturating_add(FRAME_OVERHEAD)
+            }
+            Self::Opened { .. } | Self::Queued { .. } | Self::Busy { .. } | Self::Refused { .. } => {
+                FRAME_OVERHEAD
+            }
+        }
+    }
+}
+
+/// Takes `sealed` of [`Request::Open`] apart: one blob per server, in order.
+///
+/// # Errors
+/// [`Error::Servers`] if that is no possible number of servers, [`Error::Malformed`] if bytes are left over.
+pub fn sealed_keys(sealed: &[u8]) -> Result<&[[u8; SEALED_LEN]]> {
+    let (keys, rest) = sealed.as_chunks();
+    if !rest.is_empty() {
+        return Err(Error::Malformed);
+    }
+    check_servers(keys.len())?;
+    Ok(keys)
+}
+
+/// Where the message lies in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of the length prefix; the message follows.
+    pub header_len: usize,
+    /// Bytes of the message.
+    pub message_len: usize,
+}
+
+impl Header {
+    /// The message of a frame that starts at `bytes`, or `None` while bytes are missing.
+    #[must_use]
+    pub fn message<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        bytes.get(self.header_len..)?.get(..self.message_len)
+    }
+}
+
+/// Reads the length prefix at the start of `bytes`; `None` while it is incomplete. Call it before buffering
+/// the message: `limit`, in bytes, is what the receiver is ready to hold.
+///
+/// # Errors
+/// [`Error::TooLong`] above `limit`, [`Error::Malformed`] for a prefix of more than [`MAX_HEADER`] bytes or
+/// one with needless zeros, so that every frame has one encoding.
+pub fn decode_header(bytes: &[u8], limit: usize) -> Result<Option<Header>> {
+    let mut len = 0usize;
+    for (i, byte) in bytes.iter().take(MAX_HEADER).enumerate() {
+        len |= usize::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return match (*byte, i) {
+                (0, 1..) => Err(Error::Malformed),
+                _ if len > limit => Err(Error::TooLong { len, limit }),
+                _ => Ok(Some(Header { header_len: i + 1, message_len: len })),
+            };
+        }
+    }
+    if bytes.len() < MAX_HEADER { Ok(None) } else { Err(Error::Malformed) }
+}
+
+fn encode_frame<'o>(body: &impl Serialize, out: &'o mut [u8]) -> Result<&'o [u8]> {
+    // The length is known only after encoding: leave room for the longest prefix and put the prefix right
+    // before the message, so that nothing has to move.
+    let (version, rest) =
+        out.get_mut(MAX_HEADER..).and_then(<[u8]>::split_first_mut).ok_or(Error::BufferTooSmall)?;
+    *version = WIRE_VERSION;
+    let len = 1 + postcard::to_slice(body, rest).map_err(|_| Error::BufferTooSmall)?.len();
+    if len >= 1 << (7 * MAX_HEADER) {
+        return Err(Error::TooLong { len, limit: (1 << (7 * MAX_HEADER)) - 1 });
+    }
+    let header_len = (1..MAX_HEADER).find(|n| len >> (7 * n) == 0).unwrap_or(MAX_HEADER);
+    let start = MAX_HEADER - header_len;
+    let header = out.get_mut(start..MAX_HEADER).ok_or(Error::BufferTooSmall)?;
+    for (i, byte) in header.iter_mut().enumerate() {
+        let more = if i + 1 < header_len { 0x80 } else { 0 };
+        *byte = ((len >> (7 * i)) & 0x7f) as u8 | more;
+    }
+    out.get(start..MAX_HEADER + len).ok_or(Error::BufferTooSmall)
+}
+
+fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T> {
+    match message.split_first() {
+        None => Err(Error::Malformed),
+        Some((&WIRE_VERSION, body)) => match postcard::take_from_bytes(body) {
+            Ok((message, [])) => Ok(message),
+            _ => Err(Error::Malformed),
+        },
+        Some((&got, _)) => Err(Error::Version { got }),
+    }
+}
+
+/// One copy instead of serde's element by element.
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> core::result::Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+/// Shows lengths in place of payloads: those are long, and say nothing while masked.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { session, model, sealed } => {
+                write!(f, "Open({session:?}, model {model:?}, {} B)", sealed.len())
+            }
+            Self::Infer { handle, counter, input } => {
+                write!(f, "Infer({handle}, counter {counter}, {} B)", input.len())
+            }
+            Self::Probe { down, noise } => write!(f, "Probe({} B up, {down} B down)", noise.len()),
+        }
+    }
+}
+
+/// Shows lengths in place of payloads.
+impl fmt::Debug for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened { handle } => write!(f, "Opened({handle})"),
+            Self::Logits { masked } => write!(f, "Logits({} B)", masked.len()),
+            Self::Label { masked } => write!(f, "Label({} B)", masked.len()),
+            Self::Queued { position, wait_ms } => write!(f, "Queued({position} ahead, {wait_ms} ms)"),
+            Self::Busy { retry_after_ms } => write!(f, "Busy({retry_after_ms} ms)"),
+            Self::Refused { reason } => write!(f, "Refused({reason:?})"),
+            Self::Probe { noise } => write!(f, "Probe({} B)", noise.len()),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Device and servers together: masking, unmasking, and what a sealed key is bound to.
+
+mod common;
+
+use common::{model, opening_keys, rng, sealing_keys};
+use rand_core::Rng;
+use seco_core::message::sealed_keys;
+use seco_core::seal::seal_session_keys;
+use seco_core::{
+    Binding, Error, MAX_SERVERS, ModelId, ModelInfo, Request, SEALED_LEN, ServerSetId, Session, SessionId,
+    SessionKey, pack,
+};
+use subtle::ConstantTimeEq;
+
+/// Opens a session of `n` servers and hands out what each of them unsealed.
+fn open(n: u8, model: ModelInfo) -> (Session, Vec<SessionKey>) {
+    let servers = opening_keys(n);
+    let public = sealing_keys(&servers);
+    let session = Session::new(model, &public, &mut rng(9)).unwrap();
+    let mut buffer = [0; MAX_SERVERS * SEALED_LEN];
+    let message = session.open_message(&public, &mut rng(10), &mut buffer).unwrap();
+    let Request::Open { session: id, model, sealed } = message else { panic!("not Open") };
+    let binding = Binding { session: id, model, servers: ServerSetId::new(&public).unwrap() };
+    let blobs = sealed_keys(sealed).unwrap();
+    assert_eq!(blobs.len(), usize::from(n));
+    let keys =
+        (0..n).map(|j| servers[usize::from(j)].open(&blobs[usize::from(j)], &binding, j).unwrap()).collect();
+    (session, keys)
+}
+
+/// What the servers send for `logits` under inference `counter`.
+fn answer(keys: &[SessionKey], counter: u64, logits: &[i32], width: u32) -> Vec<u8> {
+    let mut words: Vec<u32> = logits.iter().map(|logit| logit.cast_unsigned()).collect();
+    let mut pad = vec![0; words.len()];
+    for key in keys {
+        key.output_pad(counter, width, &mut pad).unwrap();
+        words.iter_mut().zip(&pad).for_each(|(word, pad)| *word = word.wrapping_add(*pad));
+    }
+    let mut packed = vec![0; pack::packed_len(words.len(), width)];
+    pack::pack(&words, width, &mut packed).unwrap();
+    packed
+}
+
+#[test]
+fn servers_remove_the_mask_and_the_device_reads_the_answer() {
+    for n in [2, 3, 4, 8] {
+        for width in [2, 7, 20, 31, 32] {
+            let model = ModelInfo { width, classes: 37, ..model() };
+            let (mut session, keys) = open(n, model);
+            for expected_counter in 0..3 {
+                let plain: Vec<u8> = (0..784).map(|i| (i * 7) as u8).collect();
+                let mut input = plain.clone();
+                let pending = session.request(&mut input).unwrap();
+                let counter = pending.counter();
+                assert_eq!(counter, expected_counter);
+                assert_ne!(input, plain);
+                // All servers but one see noise, all of them the input.
+                keys[1..].iter().for_each(|key| key.apply_input_pad(counter, &mut input).unwrap());
+                assert_ne!(input, plain);
+                keys[0].apply_input_pad(counter, &mut input).unwrap();
+                assert_eq!(input, plain);
+
+                let (min, max) = (i32::MIN >> (32 - width), i32::MAX >> (32 - width));
+                let logits: Vec<i32> = (0..37).map(|i| [min, -1, 0, 1, max][i % 5]).collect();
+                let mut out = [0; 37];
+                session.unmask_logits(pending, &answer(&keys, counter, &logits, width), &mut out).unwrap();
+                assert_eq!(out.as_slice(), logits);
+            }
+        }
+    }
+}
+
+#[test]
+fn labels() {
+    for (classes, width) in [(1, 1), (2, 1), (3, 2), (10, 4), (16, 4), (17, 5), (1000, 10), (1 << 20, 20)] {
+        let model = ModelInfo { classes, ..model() };
+        assert_eq!(model.label_width(), width);
+        let (mut session, keys) = open(3, model);
+        let mut masked_with = |label: usize| {
+            let pending = session.request(&mut [0; 784]).unwrap();
+            let pads = keys.iter().map(|key| key.label_pad(pending.counter(), width).unwrap());
+            let word = pads.fold(label as u32, |word, pad| word ^ pad);
+            let mut masked = vec![0; pack::packed_len(1, width)];
+            pack::pack(&[word], width, &mut masked).unwrap();
+            session.unmask_label(pending, &masked)
+        };
+        assert_eq!(masked_with(classes - 1), Ok(classes - 1));
+        assert_eq!(masked_with(0), Ok(0));
+        if classes < 1 << width {
+            assert_eq!(masked_with(classes), Err(Error::Malformed));
+        }
+    }
+}
+
+#[test]
+fn pads_differ_by_server_counter_and_purpose() {
+    let keys = [1, 2].map(|byte| SessionKey::from_bytes([byte; 32]));
+    let mut pads = Vec::new();
+    for key in &keys {
+        for counter in [0, 1, 256, u64::MAX] {
+            let (mut bytes, mut words) = ([0; 4], [0; 1]);
+            key.apply_input_pad(counter, &mut bytes).unwrap();
+            key.output_pad(counter, 32, &mut words).unwrap();
+            pads.extend([u32::from_le_bytes(bytes), words[0], key.label_pad(counter, 32).unwrap()]);
+        }
+    }
+    let count = pads.len();
+    pads.sort_unstable();
+    pads.dedup();
+    assert_eq!(pads.len(), count);
+}
+
+#[test]
+fn a_sealed_key_is_bound_to_session_model_server_and_set() {
+    let servers = opening_keys(3);
+    let public = sealing_keys(&servers);
+    let keys = [1, 2, 3].map(|byte| SessionKey::from_bytes([byte; 32]));
+    let binding = Binding {
+        session: SessionId([1; 16]),
+        model: ModelId([2; 32]),
+        servers: ServerSetId::new(&public).unwrap(),
+    };
+    let mut buffer = [0; 3 * SEALED_LEN];
+    let sealed = seal_session_keys(&keys, &public, &binding, &mut rng(3), &mut buffer).unwrap();
+    let blobs = sealed_keys(sealed).unwrap();
+    let opened = servers[1].open(&blobs[1], &binding, 1).unwrap();
+    assert!(bool::from(opened.ct_eq(&keys[1])));
+
+    let other_set = [public[0].clone(), public[2].clone(), public[1].clone()];
+    let fewer = &public[..2];
+    for wrong in [
+        Binding { session: SessionId([9; 16]), ..binding },
+        Binding { model: ModelId([9; 32]), ..binding },
+        Binding { servers: ServerSetId::new(&other_set).unwrap(), ..binding },
+        Binding { servers: ServerSetId::new(fewer).unwrap(), ..binding },
+    ] {
+        assert_eq!(servers[1].open(&blobs[1], &wrong, 1).unwrap_err(), Error::Unsealable);
+    }
+    assert_eq!(servers[1].open(&blobs[1], &binding, 0).unwrap_err(), Error::Unsealable, "index");
+    assert_eq!(servers[0].open(&blobs[1], &binding, 1).unwrap_err(), Error::Unsealable, "receiver");
+    assert_eq!(servers[1].open(&blobs[0], &binding, 1).unwrap_err(), Error::Unsealable, "swapped blob");
+    // One bit in the ML-KEM part, the X25519 part, the ciphertext, the tag.
+    for at in [0, 1087, 1088, 1119, 1120, 1151, 1152, SEALED_LEN - 1] {
+        let mut tampered = blobs[1];
+        tampered[at] ^= 1;
+        assert_eq!(servers[1].open(&tampered, &binding, 1).unwrap_err(), Error::Unsealable, "byte {at}");
+    }
+}
+
+#[test]
+fn misuse_is_an_error() {
+    let servers = opening_keys(3);
+    let public = sealing_keys(&servers);
+    let mut session = Session::new(model(), &public, &mut rng(1)).unwrap();
+
+    let mut short = [7; 783];
+    let error = session.request(&mut short).unwrap_err();
+    assert_eq!(error, Error::WrongLength { expected: 784, got: 783 });
+    assert_eq!(short, [7; 783], "left as it was");
+
+    let pending = session.request(&mut [0; 784]).unwrap();
+    assert_eq!(pending.counter(), 0, "a refused input takes no counter");
+    let error = session.unmask_logits(pending, &[0; 24], &mut [0; 10]).unwrap_err();
+    assert_eq!(error, Error::WrongLength { expected: 25, got: 24 });
+    let pending = session.request(&mut [0; 784]).unwrap();
+    let error = session.unmask_logits(pending, &[0; 25], &mut [0; 9]).unwrap_err();
+    assert_eq!(error, Error::WrongLength { expected: 10, got: 9 });
+
+    let other = Session::new(model(), &public, &mut rng(2)).unwrap();
+    let pending = session.request(&mut [0; 784]).unwrap();
+    assert_eq!(other.unmask_logits(pending, &[0; 25], &mut [0; 10]), Err(Error::OtherSession));
+
+    let mut buffer = [0; 3 * SEALED_LEN];
+    let swapped = [public[1].clone(), public[0].clone(), public[2].clone()];
+    let error = session.open_message(&swapped, &mut rng(3), &mut buffer).unwrap_err();
+    assert_eq!(error, Error::OtherServers);
+    let error = session.open_message(&public, &mut rng(3), &mut buffer[1..]).unwrap_err();
+    assert_eq!(error, Error::BufferTooSmall);
+
+    for count in [0, 1, 9] {
+        let servers = vec![public[0].clone(); count];
+        assert_eq!(Session::new(model(), &servers, &mut rng(1)).unwrap_err(), Error::Servers { got: count });
+    }
+    for wrong in [
+        ModelInfo { input_len: 0, ..model() },
+        ModelInfo { input_len: ModelInfo::MAX_INPUT + 1, ..model() },
+        ModelInfo { classes: 0, ..model() },
+        ModelInfo { classes: ModelInfo::MAX_CLASSES + 1, ..model() },
+        ModelInfo { width: 1, ..model() },
+        ModelInfo { width: 33, ..model() },
+        ModelInfo { fraction: 32, ..model() },
+    ] {
+        assert!(matches!(Session::new(wrong, &public, &mut rng(1)), Err(Error::Model(_))), "{wrong:?}");
+    }
+}
+
+#[test]
+fn sessions_and_sealings_are_fresh_and_show_no_keys() {
+    let public = sealing_keys(&opening_keys(2));
+    let mut random = rng(1);
+    let first = Session::new(model(), &public, &mut random).unwrap();
+    let second = Session::new(model(), &public, &mut random).unwrap();
+    assert_ne!(first.id(), second.id());
+    let (mut a, mut b) = ([0; 2 * SEALED_LEN], [0; 2 * SEALED_LEN]);
+    first.open_message(&public, &mut random, &mut a).unwrap();
+    first.open_message(&public, &mut random, &mut b).unwrap();
+    assert_ne!(a, b);
+    let secret = [0x5a; 32];
+    let shown = format!(
+        "{:?} {:?} {first:?}",
+        SessionKey::from_bytes(secret),
+        seco_core::ServerOpeningKey::from_seed(secret)
+    );
+    assert!(!shown.contains("5a") && !shown.contains("90"), "{shown}");
+    assert_ne!(random.next_u32(), 0);
+}

@@ -1,0 +1,90 @@
+//! What can go wrong with a linear layer.
+
+/// Why a linear layer failed.
+///
+/// [`Error::Length`] and [`Error::Residue`] are the peer's doing (a broken or truncated message; which peer is the
+/// caller's knowledge), [`Error::Model`], [`Error::Width`], [`Error::Band`], [`Error::NoiseBudget`] and
+/// [`Error::Layer`] are the model's, the others are misuse by the caller. None carries secret content.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A message from a peer has the wrong length.
+    #[error("{what}: {got} bytes where {expected} are due")]
+    Length {
+        /// Which message.
+        what: &'static str,
+        /// Bytes that came.
+        got: usize,
+        /// Bytes that the layer's shape prescribes.
+        expected: usize,
+    },
+    /// A message from a peer has a residue that is not reduced, or padding bits that are not zero.
+    #[error("{0}: not in canonical form")]
+    Residue(&'static str),
+    /// A layer's shape is unusable.
+    #[error(transparent)]
+    Model(#[from] seco_model::Error),
+    /// A layer's width is not between 1 and 32 bits.
+    #[error("width of {0} bits; from 1 to 32 are possible")]
+    Width(u32),
+    /// One output row of a convolution needs more input values than a polynomial holds.
+    #[error(
+        "a band of kernel height over the padded input has {needed} values; a ciphertext holds {available}"
+    )]
+    Band {
+        /// Kernel height times padded input width.
+        needed: usize,
+        /// The polynomial degree.
+        available: usize,
+    },
+    /// The worst-case noise of a layer, smudging included, does not fit the ciphertext modulus.
+    #[error("worst-case noise needs a ciphertext modulus of {needed} bits; {available} are there")]
+    NoiseBudget {
+        /// Bits of ciphertext modulus that the layer needs.
+        needed: u64,
+        /// Bits of ciphertext modulus in the largest set that was allowed.
+        available: u64,
+    },
+    /// Which layer an error is about, counted from 0 in the order given.
+    #[error("linear layer {layer}: {source}")]
+    Layer {
+        /// Index of the layer.
+        layer: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// The number of servers is out of range.
+    #[error("{0} servers; from 2 to {max} are possible", max = seco_model::MAX_SERVERS)]
+    Servers(usize),
+    /// A list has the wrong number of items.
+    #[error("{got} {what} where {expected} are due")]
+    Count {
+        /// Items of what.
+        what: &'static str,
+        /// Items given.
+        got: usize,
+        /// Items that the layer or the number of servers prescribes.
+        expected: usize,
+    },
+    /// A weight does not fit the layer's width.
+    #[error("a weight is not below 2^{0}")]
+    Weight(u32),
+    /// Things made under different parameters were used together.
+    #[error("keys, plan or product belong to different parameters")]
+    Mismatch,
+    /// The ring arithmetic refused its own parameters: a defect, not an input.
+    #[error("ring arithmetic: {0}")]
+    Ring(#[from] fhe_math::Error),
+}
+
+impl Error {
+    /// `Ok` if a peer's message has the length that is due.
+    pub(crate) fn check_length(what: &'static str, got: usize, expected: usize) -> Result<(), Self> {
+        if got == expected { Ok(()) } else { Err(Error::Length { what, got, expected }) }
+    }
+
+    /// `Ok` if a list has the number of items that are due.
+    pub(crate) fn check_count(what: &'static str, got: usize, expected: usize) -> Result<(), Self> {
+        if got == expected { Ok(()) } else { Err(Error::Count { what, got, expected }) }
+    }
+}

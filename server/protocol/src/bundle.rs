@@ -1,0 +1,57 @@
+//! Bundles: everything one server holds for one inference (`protocol.md` section 6).
+//!
+//! A bundle is consumed by [`Bundle::spend`], which records it durably, and what that gives is
+//! consumed by [`SpentBundle::infer`]: using one twice does not compile, and after a crash the
+//! ledger refuses.
+
+use seco_ot::Delta;
+use zeroize::Zeroizing;
+
+use crate::draws::Draws;
+use crate::error::Error;
+use crate::nonlinear::Role;
+use crate::{BundleId, Ledger};
+
+/// Material for one inference, the same id on every server.
+pub struct Bundle {
+    pub(crate) id: BundleId,
+    pub(crate) setup: [u8; 32],
+    /// `r^me` by activation; the evaluator of a step subtracts its own in clear.
+    pub(crate) masks: Vec<Zeroizing<Vec<u32>>>,
+    /// This server's offline word by layer.
+    pub(crate) words: Vec<Zeroizing<Vec<u32>>>,
+    pub(crate) delta: Delta,
+    /// By step, by batch.
+    pub(crate) roles: Vec<Vec<Role>>,
+}
+
+impl Bundle {
+    pub(crate) fn new(
+        id: BundleId,
+        setup: [u8; 32],
+        draws: Draws,
+        delta: Delta,
+        words: Vec<Zeroizing<Vec<u32>>>,
+        roles: Vec<Vec<Role>>,
+    ) -> Bundle {
+        Bundle { id, setup, masks: draws.masks, words, delta, roles }
+    }
+
+    /// The bundle's name.
+    pub fn id(&self) -> BundleId {
+        self.id
+    }
+
+    /// Marks the bundle spent and binds the session's inference number to it, durably, before any
+    /// message that depends on an input.
+    pub fn spend(self, ledger: &dyn Ledger, session: &[u8; 16], counter: u64) -> Result<SpentBundle, Error> {
+        ledger.spend(&self.id, session, counter)?;
+        Ok(SpentBundle { bundle: self, counter })
+    }
+}
+
+/// A bundle that may be used for exactly one inference.
+pub struct SpentBundle {
+    pub(crate) bundle: Bundle,
+    pub(crate) counter: u64,
+}

@@ -1,0 +1,72 @@
+//! The random values one server contributes to a bundle: its parts of the masks and its shares of
+//! other servers' products. All are drawn first, so that linear and non-linear preprocessing can run
+//! side by side.
+
+use rand_core::CryptoRng;
+use seco_garble::Batch;
+use seco_model::Architecture;
+use zeroize::Zeroizing;
+
+/// Uniform words of `width` bits.
+pub fn uniform(count: usize, width: usize, rng: &mut impl CryptoRng) -> Zeroizing<Vec<u32>> {
+    let mut words = Zeroizing::new(vec![0u32; count]);
+    rng.fill_bytes(bytemuck::cast_slice_mut(&mut words));
+    let mask = u32::MAX >> (32 - width.clamp(1, 32));
+    words.iter_mut().for_each(|w| *w &= mask);
+    words
+}
+
+/// One server's draws for one bundle.
+pub struct Draws {
+    me: usize,
+    /// `r^me` of every activation, mod `2^κ`.
+    pub masks: Vec<Zeroizing<Vec<u32>>>,
+    /// `s^me` towards every other holder, by layer, in the order of the holders: uniform mod `2^32`
+    /// whatever the layer's width (a narrower one would leave high bits of `F·r` bare).
+    pub shares: Vec<Vec<(usize, Zeroizing<Vec<u32>>)>>,
+    /// Sum of the above by layer, mod `2^k`: the server's word in the layer if it holds no weights,
+    /// and a part of it if it does.
+    pub words: Vec<Zeroizing<Vec<u32>>>,
+    /// Whether this server holds weights of the layer.
+    pub holder: Vec<bool>,
+}
+
+impl Draws {
+    /// Draws everything.
+    pub fn new(architecture: &Architecture, me: usize, rng: &mut impl CryptoRng) -> Draws {
+        let mut draws =
+            Draws { me, masks: Vec::new(), shares: Vec::new(), words: Vec::new(), holder: Vec::new() };
+        for (i, layer) in architecture.layers.iter().enumerate() {
+            let width = architecture.mask_width(i) as usize;
+            draws.masks.push(uniform(layer.geometry.inputs(), width, rng));
+            let outputs = layer.geometry.outputs();
+            let others = layer.placement.holders().iter().filter(|&&h| h != me);
+            let shares: Vec<_> = others.map(|&h| (h, uniform(outputs, 32, rng))).collect();
+            let mask = u32::MAX >> (32 - layer.width);
+            let mut word = Zeroizing::new(vec![0u32; outputs]);
+            for (_, share) in &shares {
+                word.iter_mut().zip(share.iter()).for_each(|(w, s)| *w = w.wrapping_add(*s) & mask);
+            }
+            draws.shares.push(shares);
+            draws.words.push(word);
+            draws.holder.push(layer.placement.holders().contains(&me));
+        }
+        draws
+    }
+
+    /// This server's words that are known ahead in a batch, in the circuit's order: its share of the
+    /// layer (unless it holds weights), then, for a garbler, its part of the new mask. Step 0, the
+    /// input circuit, has no share; step `i` follows layer `i - 1`.
+    pub fn ahead_words(&self, batch: &Batch) -> Vec<&[u32]> {
+        let step = batch.layer as usize;
+        let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
+        let mut words = Vec::new();
+        if step > 0 && !self.holder.get(step - 1).copied().unwrap_or(false) {
+            words.extend(self.words.get(step - 1).and_then(|w| w.get(lanes.clone())));
+        }
+        if batch.circuit.position(self.me).is_some() {
+            words.extend(self.masks.get(step).and_then(|m| m.get(lanes)));
+        }
+        words
+    }
+}

@@ -1,0 +1,148 @@
+//! Correlated OT between one server and all others: the long-lived extensions of the cluster and
+//! the extensions of one bundle (`protocol.md` section 5, "Oblivious transfer").
+//!
+//! Base OTs are run once per ordered pair, when the cluster is set up. For every bundle each server
+//! draws a new `Δ` and uses its bits as the choices of 128 random OTs from the long-lived extension
+//! towards every other server; those seed the bundle's own extension, whose sender's delta is `Δ`.
+
+use rand_core::CryptoRng;
+use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, base_receive, message_len, setup_len};
+use zeroize::Zeroizing;
+
+use crate::channel::Channel;
+use crate::error::{Error, from_peer};
+
+/// SoftSpokenOT's parameter: 8 bytes per correlated OT, the choice for a LAN.
+const PARAMETER: usize = 2;
+/// Base OTs of an extension.
+const BASE: usize = 128;
+/// Bytes of the first base OT message.
+const OFFER: usize = 32;
+/// Bytes of the second base OT message.
+const REPLY: usize = 32 * BASE;
+
+/// Indices of all servers but this one.
+pub fn peers(channel: &dyn Channel) -> impl Iterator<Item = usize> + use<> {
+    let me = channel.me();
+    (0..channel.parties()).filter(move |&p| p != me)
+}
+
+/// Extensions with every other server, by index; none at this server's own.
+pub struct Links {
+    /// This server is the receiver (its choices).
+    receivers: Vec<Option<CotReceiver>>,
+    /// This server is the sender (its delta).
+    senders: Vec<Option<CotSender>>,
+}
+
+impl Links {
+    /// Base OTs with every other server, both ways. Three rounds.
+    pub fn base(channel: &mut dyn Channel, rng: &mut impl CryptoRng) -> Result<Links, Error> {
+        const PHASE: &str = "base OT";
+        let all: Vec<usize> = peers(channel).collect();
+        let mut offers: Vec<Option<BaseSender>> = (0..channel.parties()).map(|_| None).collect();
+        for &p in &all {
+            // The extension's receiver sends the base OTs.
+            let (sender, offer) = BaseSender::new(rng);
+            offers[p] = Some(sender);
+            channel.send(p, offer)?;
+        }
+        let mut choices: Vec<Option<(Delta, Vec<Block>)>> = (0..channel.parties()).map(|_| None).collect();
+        for &p in &all {
+            let offer = channel.recv(p, OFFER)?;
+            let delta = Delta::random(rng);
+            let (seeds, reply) = from_peer(base_receive(&delta.choices(), &offer, rng), p, PHASE)?;
+            choices[p] = Some((delta, seeds));
+            channel.send(p, reply)?;
+        }
+        let mut links = Links::none(channel.parties());
+        for &p in &all {
+            let reply = channel.recv(p, REPLY)?;
+            let Some(sender) = offers[p].take() else { continue };
+            let pairs = from_peer(sender.finish(&reply, BASE), p, PHASE)?;
+            let (receiver, setup) = CotReceiver::new(pairs, PARAMETER)?;
+            links.receivers[p] = Some(receiver);
+            channel.send(p, setup)?;
+        }
+        for &p in &all {
+            let setup = channel.recv(p, setup_len(PARAMETER))?;
+            let Some((delta, seeds)) = choices[p].take() else { continue };
+            links.senders[p] = Some(from_peer(CotSender::new(&delta, seeds, PARAMETER, &setup), p, PHASE)?);
+        }
+        Ok(links)
+    }
+
+    /// Extensions for one bundle, with `delta` this server's offset in it. Two rounds over the
+    /// long-lived extensions.
+    pub fn bundle(&mut self, channel: &mut dyn Channel, delta: &Delta) -> Result<Links, Error> {
+        const PHASE: &str = "bundle OT";
+        let all: Vec<usize> = peers(channel).collect();
+        let mut links = Links::none(channel.parties());
+        let mut seeds: Vec<Vec<Block>> = vec![Vec::new(); channel.parties()];
+        for &p in &all {
+            let (received, message) = self.receiver(p)?.extend_random(&delta.choices())?;
+            seeds[p] = received;
+            channel.send(p, message)?;
+        }
+        for &p in &all {
+            let message = channel.recv(p, message_len(BASE, PARAMETER))?;
+            let pairs = from_peer(self.sender(p)?.extend_random(&message, BASE), p, PHASE)?;
+            let (receiver, setup) = CotReceiver::new(pairs, PARAMETER)?;
+            links.receivers[p] = Some(receiver);
+            channel.send(p, setup)?;
+        }
+        for &p in &all {
+            let setup = channel.recv(p, setup_len(PARAMETER))?;
+            let seeds = std::mem::take(&mut seeds[p]);
+            links.senders[p] = Some(from_peer(CotSender::new(delta, seeds, PARAMETER, &setup), p, PHASE)?);
+        }
+        Ok(links)
+    }
+
+    fn none(parties: usize) -> Links {
+        Links {
+            receivers: (0..parties).map(|_| None).collect(),
+            senders: (0..parties).map(|_| None).collect(),
+        }
+    }
+
+    fn receiver(&mut self, peer: usize) -> Result<&mut CotReceiver, Error> {
+        let link = self.receivers.get_mut(peer).and_then(Option::as_mut);
+        link.ok_or(Error::Misuse("no correlated OT with that server"))
+    }
+
+    fn sender(&mut self, peer: usize) -> Result<&mut CotSender, Error> {
+        let link = self.senders.get_mut(peer).and_then(Option::as_mut);
+        link.ok_or(Error::Misuse("no correlated OT with that server"))
+    }
+
+    /// Sends the choices to `peer` and keeps `M`, one for every choice.
+    pub fn choose(
+        &mut self,
+        channel: &mut dyn Channel,
+        peer: usize,
+        choices: &Bits,
+    ) -> Result<Zeroizing<Vec<Block>>, Error> {
+        let mut macs = Zeroizing::new(vec![Block::ZERO; choices.len()]);
+        if !choices.is_empty() {
+            let message = self.receiver(peer)?.extend(choices, &mut macs)?;
+            channel.send(peer, message)?;
+        }
+        Ok(macs)
+    }
+
+    /// Takes the message of `peer`'s `count` choices and gives `K`.
+    pub fn keys(
+        &mut self,
+        channel: &mut dyn Channel,
+        peer: usize,
+        count: usize,
+    ) -> Result<Zeroizing<Vec<Block>>, Error> {
+        let mut keys = Zeroizing::new(vec![Block::ZERO; count]);
+        if count > 0 {
+            let message = channel.recv(peer, message_len(count, PARAMETER))?;
+            from_peer(self.sender(peer)?.extend(&message, &mut keys), peer, "correlated OT")?;
+        }
+        Ok(keys)
+    }
+}

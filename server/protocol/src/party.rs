@@ -1,0 +1,177 @@
+//! One server after set-up with its cluster.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use seco_he::{LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weights};
+use seco_model::{Architecture, PartyModel};
+use seco_ot::Delta;
+use sha2::{Digest, Sha256};
+
+use crate::bundle::Bundle;
+use crate::channel::Channel;
+use crate::draws::Draws;
+use crate::error::Error;
+use crate::links::{Links, peers};
+use crate::plan::Plan;
+use crate::seeds::Seeds;
+use crate::{BundleId, linear, nonlinear};
+
+/// Bytes of a set-up nonce.
+const NONCE: usize = 32;
+
+/// One server: its part of the model, of the cluster's key and of its correlated OTs.
+pub struct Party {
+    index: usize,
+    model: Arc<PartyModel>,
+    setup: [u8; 32],
+    he: HeState,
+    layers: Vec<LayerState>,
+    plan: Plan,
+    links: Mutex<Links>,
+}
+
+/// The cluster's BFV keys as this server has them.
+pub(crate) struct HeState {
+    pub secret: SecretShare,
+    pub public: PublicKey,
+}
+
+/// A linear layer, ready for products on ciphertexts.
+pub(crate) struct LayerState {
+    pub plan: LinearPlan,
+    pub holders: Vec<usize>,
+    /// Weights in NTT form, where this server holds some.
+    pub weights: Option<Weights>,
+}
+
+impl Party {
+    /// Runs the once-per-cluster set-up with all other servers: the common BFV key and the base OTs
+    /// (`protocol.md` sections 4 and 5). Blocking. `seed` comes from the operating system.
+    ///
+    /// Refuses a model whose noise does not leave room for smudging.
+    pub fn setup(model: Arc<PartyModel>, channel: &mut dyn Channel, seed: [u8; 32]) -> Result<Party, Error> {
+        let architecture = model.architecture();
+        architecture.check()?;
+        let (index, servers) = (channel.me(), channel.parties());
+        if model.index() != index || architecture.servers != servers {
+            return Err(Error::Misuse("the model file belongs to another server or cluster"));
+        }
+        let mut seeds = Seeds::new(seed);
+        let shapes: Vec<LayerShape> = architecture
+            .layers
+            .iter()
+            .map(|l| LayerShape { geometry: &l.geometry, width: l.width })
+            .collect();
+        let parameters = Parameters::select(&shapes, servers)?;
+
+        // The common polynomial comes from what all servers contributed, the same on each.
+        let nonce = seeds.next();
+        let nonces = exchange(channel, nonce.to_vec(), NONCE)?;
+        let mut digest = Sha256::new().chain_update(b"seco set-up v1").chain_update(model.id());
+        for nonce in &nonces {
+            digest.update(nonce);
+        }
+        let setup: [u8; 32] = digest.finalize().into();
+        let secret = SecretShare::random(&parameters, &seeds.next())?;
+        let share = secret.public_share(&setup, &seeds.next())?;
+        let length = share.len();
+        let shares = exchange(channel, share, length)?;
+        let public = PublicKey::combine(&parameters, &setup, &shares)?;
+        let links = Links::base(channel, &mut seeds.rng())?;
+
+        let mut layers = Vec::with_capacity(architecture.layers.len());
+        for (i, (layer, shape)) in architecture.layers.iter().zip(&shapes).enumerate() {
+            let plan = LinearPlan::new(&parameters, *shape)?;
+            let weights = match model.layer(i) {
+                Some(held) => Some(Weights::new(&plan, &held.weights)?),
+                None => None,
+            };
+            layers.push(LayerState { plan, holders: layer.placement.holders().to_vec(), weights });
+        }
+        let plan = Plan::new(architecture);
+        let he = HeState { secret, public };
+        Ok(Party { index, setup, he, layers, plan, links: Mutex::new(links), model })
+    }
+
+    /// This server's index in the cluster.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The model's public part.
+    pub fn architecture(&self) -> &Architecture {
+        self.model.architecture()
+    }
+
+    /// This server's part of the model.
+    pub fn model(&self) -> &PartyModel {
+        &self.model
+    }
+
+    pub(crate) fn setup_id(&self) -> &[u8; 32] {
+        &self.setup
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Makes one bundle together with all other servers. Blocking; linear and non-linear layers run
+    /// side by side, each over its own channel.
+    ///
+    /// One bundle at a time: the long-lived OT extension must stay in step on all servers. After a
+    /// failure it may not be, so the cluster has to be set up again.
+    pub fn preprocess(
+        &self,
+        id: BundleId,
+        linear_channel: &mut dyn Channel,
+        nonlinear_channel: &mut dyn Channel,
+        seed: [u8; 32],
+    ) -> Result<Bundle, Error> {
+        let mut seeds = Seeds::new(seed);
+        let draws = Draws::new(self.architecture(), self.index, &mut seeds.rng());
+        let mut linear_seeds = Seeds::new(seeds.next());
+        let mut rng = seeds.rng();
+        let delta = Delta::random(&mut rng);
+        let (words, roles) = std::thread::scope(|scope| {
+            let linear = scope.spawn(|| {
+                linear::preprocess(&self.he, &self.layers, &draws, linear_channel, &mut linear_seeds)
+            });
+            let roles = self.garble(&id, &draws, &delta, nonlinear_channel, &mut rng);
+            (linear.join().unwrap_or(Err(Error::Thread)), roles)
+        });
+        // The non-linear error first: where one side fails the other often only sees a closed channel.
+        let (roles, words) = (roles?, words?);
+        Ok(Bundle::new(id, self.setup, draws, delta, words, roles))
+    }
+
+    fn garble(
+        &self,
+        id: &BundleId,
+        draws: &Draws,
+        delta: &Delta,
+        channel: &mut dyn Channel,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<Vec<Vec<nonlinear::Role>>, Error> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner).bundle(channel, delta)?;
+        nonlinear::preprocess(&self.plan, id, draws, delta, &mut links, channel, rng)
+    }
+}
+
+/// Sends `mine` to everyone and gives everyone's, in order of servers, each of exactly `length`.
+fn exchange(channel: &mut dyn Channel, mine: Vec<u8>, length: usize) -> Result<Vec<Vec<u8>>, Error> {
+    for peer in peers(channel) {
+        channel.send(peer, mine.clone())?;
+    }
+    let mut all = vec![Vec::new(); channel.parties()];
+    for peer in peers(channel) {
+        all[peer] = channel.recv(peer, length)?;
+        if all[peer].len() != length {
+            return Err(Error::Peer { peer, phase: "set-up" });
+        }
+    }
+    if let Some(own) = all.get_mut(channel.me()) {
+        *own = mine;
+    }
+    Ok(all)
+}

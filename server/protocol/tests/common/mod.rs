@@ -1,0 +1,243 @@
+//! Whole clusters in one process: real BFV, OT and garbling over in-memory channels.
+#![allow(dead_code)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chacha20::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use seco_core::SessionKey;
+use seco_model::{
+    Activation, Conv, Dense, Executor, FixedLayer, FixedModel, Geometry, InputSpec, PartyModel, Placement,
+    split,
+};
+use seco_protocol::{
+    BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, Party, SpentBundle, memory,
+};
+
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+fn layer(
+    name: &str,
+    geometry: Geometry,
+    width: u32,
+    activation: Activation,
+    rng: &mut ChaCha20Rng,
+) -> FixedLayer {
+    // Weights of four bits and biases of eight: accumulators of a few hundred wrap in some lanes.
+    let weights = (0..geometry.weights()).map(|_| (rng.next_u32() % 15) as i32 - 7).collect();
+    let bias = (0..geometry.outputs()).map(|_| i64::from(rng.next_u32() % 255) - 127).collect();
+    FixedLayer { name: name.to_owned(), geometry, weights, bias, width, activation }
+}
+
+/// A small network of every layer kind: a strided, padded convolution of two channels, a second
+/// convolution, two dense layers; widths differ, and some accumulators wrap.
+pub fn model(seed: u64) -> FixedModel {
+    let rng = &mut ChaCha20Rng::seed_from_u64(seed);
+    let conv1 = Conv { input: [2, 8, 8], channels: 4, kernel: [3, 3], stride: [2, 2], pads: [1, 1, 1, 1] };
+    let conv2 = Conv { input: [4, 4, 4], channels: 8, kernel: [2, 2], stride: [1, 1], pads: [0, 0, 1, 1] };
+    let layers = vec![
+        layer("conv1", Geometry::Conv(conv1), 15, Activation::Relu { shift: 4 }, rng),
+        layer("conv2", Geometry::Conv(conv2), 17, Activation::Relu { shift: 6 }, rng),
+        layer(
+            "fc1",
+            Geometry::Dense(Dense { inputs: 128, outputs: 20 }),
+            14,
+            Activation::Relu { shift: 3 },
+            rng,
+        ),
+        layer(
+            "fc2",
+            Geometry::Dense(Dense { inputs: 20, outputs: 10 }),
+            19,
+            Activation::Output { fraction: 8 },
+            rng,
+        ),
+    ];
+    FixedModel { name: "test".to_owned(), input: InputSpec { shape: vec![2, 8, 8], bits: 8 }, layers }
+}
+
+pub fn input(model: &FixedModel, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; model.input.len()];
+    ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Every message that one server sent, in order: (to, bytes).
+pub type Transcript = Arc<Mutex<Vec<(usize, Vec<u8>)>>>;
+
+/// A channel that records what is sent and may change it.
+pub struct Tap<C> {
+    inner: C,
+    sent: Transcript,
+    tamper: Option<Box<dyn FnMut(usize, Vec<u8>) -> Vec<u8> + Send>>,
+}
+
+impl<C: Channel> Tap<C> {
+    pub fn new(inner: C) -> (Tap<C>, Transcript) {
+        let sent = Transcript::default();
+        (Tap { inner, sent: sent.clone(), tamper: None }, sent)
+    }
+
+    pub fn tampering(inner: C, tamper: impl FnMut(usize, Vec<u8>) -> Vec<u8> + Send + 'static) -> Tap<C> {
+        Tap { inner, sent: Transcript::default(), tamper: Some(Box::new(tamper)) }
+    }
+}
+
+impl<C: Channel> Channel for Tap<C> {
+    fn me(&self) -> usize {
+        self.inner.me()
+    }
+
+    fn parties(&self) -> usize {
+        self.inner.parties()
+    }
+
+    fn send(&mut self, to: usize, mut message: Vec<u8>) -> Result<(), ChannelError> {
+        if let Some(tamper) = &mut self.tamper {
+            message = tamper(to, message);
+        }
+        self.sent.lock().unwrap().push((to, message.clone()));
+        self.inner.send(to, message)
+    }
+
+    fn recv(&mut self, from: usize, max: usize) -> Result<Vec<u8>, ChannelError> {
+        self.inner.recv(from, max)
+    }
+}
+
+/// Runs one closure per server, each on its own thread.
+pub fn all<T: Send, A: Send>(arguments: Vec<A>, work: impl Fn(usize, A) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = arguments
+            .into_iter()
+            .enumerate()
+            .map(|(i, a)| {
+                let work = &work;
+                scope.spawn(move || work(i, a))
+            })
+            .collect();
+        handles.into_iter().map(|h| h.join().unwrap()).collect()
+    })
+}
+
+pub fn seed(number: u64, server: usize) -> [u8; 32] {
+    let mut seed = [0; 32];
+    ChaCha20Rng::seed_from_u64(number * 1000 + server as u64).fill_bytes(&mut seed);
+    seed
+}
+
+/// Splits a model and sets a cluster up.
+pub fn cluster(model: &FixedModel, servers: usize, placements: &[Placement], number: u64) -> Vec<Party> {
+    let parts = parts(model, servers, placements, number);
+    let channels = memory::network(servers, LIMIT);
+    all(parts.into_iter().zip(channels).collect(), |i, (part, mut channel)| {
+        Party::setup(part, &mut channel, seed(number, i)).unwrap()
+    })
+}
+
+pub fn parts(
+    model: &FixedModel,
+    servers: usize,
+    placements: &[Placement],
+    number: u64,
+) -> Vec<Arc<PartyModel>> {
+    let mut rng = ChaCha20Rng::seed_from_u64(number);
+    split(model, servers, placements, &mut rng).unwrap().into_iter().map(Arc::new).collect()
+}
+
+/// A device and the keys it shares with the servers.
+pub fn session(servers: usize, number: u64) -> Vec<SessionKey> {
+    (0..servers).map(|i| SessionKey::from_bytes(seed(number ^ 0xdead, i))).collect()
+}
+
+/// What two phases of one inference sent: per server, preprocessing (both lanes) and online.
+pub struct Sent {
+    pub preprocessing: Vec<Vec<(usize, Vec<u8>)>>,
+    pub online: Vec<Vec<(usize, Vec<u8>)>>,
+}
+
+pub fn bundle_id(number: u64) -> BundleId {
+    BundleId(std::array::from_fn(|i| seed(number, 77)[i]))
+}
+
+/// Makes a bundle.
+pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Vec<(usize, Vec<u8>)>>) {
+    let servers = parties.len();
+    let lanes: Vec<_> =
+        memory::network(servers, LIMIT).into_iter().zip(memory::network(servers, LIMIT)).collect();
+    let made = all(parties.iter().zip(lanes).collect(), |i, (party, (linear, nonlinear))| {
+        let ((mut linear, a), (mut nonlinear, b)) = (Tap::new(linear), Tap::new(nonlinear));
+        let bundle =
+            party.preprocess(bundle_id(number), &mut linear, &mut nonlinear, seed(number, i)).unwrap();
+        let ledger = InsecureMemoryLedger::default();
+        let spent = bundle.spend(&ledger, &[9; 16], number).unwrap();
+        let mut sent = std::mem::take(&mut *a.lock().unwrap());
+        sent.append(&mut b.lock().unwrap());
+        (spent, sent)
+    });
+    made.into_iter().unzip()
+}
+
+/// The online phase: logits after the device's unmasking, and what was sent.
+pub fn infer(
+    parties: &[Party],
+    bundles: Vec<SpentBundle>,
+    keys: &[SessionKey],
+    counter: u64,
+    input: &[u8],
+) -> (Vec<i32>, Vec<Vec<(usize, Vec<u8>)>>) {
+    let mut masked = input.to_vec();
+    for key in keys {
+        key.apply_input_pad(counter, &mut masked).unwrap();
+    }
+    let channels = memory::network(parties.len(), LIMIT);
+    let results = all(
+        parties.iter().zip(bundles).zip(channels).collect(),
+        |i, ((party, bundle), channel)| -> (Result<Option<Vec<u32>>, Error>, _) {
+            let (mut channel, sent) = Tap::new(channel);
+            let input = (i == 0).then_some(masked.as_slice());
+            let answer = bundle.infer(party, &mut channel, &keys[i], input);
+            let sent = std::mem::take(&mut *sent.lock().unwrap());
+            (answer, sent)
+        },
+    );
+    let (mut answers, sent): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+    let mut sum = answers.remove(0).unwrap().unwrap();
+    for answer in answers {
+        assert!(answer.unwrap().is_none());
+    }
+    let width = parties[0].architecture().output_width();
+    let logits = unmask(&mut sum, keys, counter, width);
+    (logits, sent)
+}
+
+fn unmask(sum: &mut [u32], keys: &[SessionKey], counter: u64, width: u32) -> Vec<i32> {
+    for key in keys {
+        let mut pad = vec![0u32; sum.len()];
+        key.output_pad(counter, width, &mut pad).unwrap();
+        sum.iter_mut().zip(pad).for_each(|(s, p)| *s = s.wrapping_sub(p));
+    }
+    sum.iter().map(|&s| ((s << (32 - width)) as i32) >> (32 - width)).collect()
+}
+
+/// Preprocessing and online phase of one inference.
+pub fn run(parties: &[Party], number: u64, input: &[u8]) -> (Vec<i32>, Sent) {
+    let (bundles, preprocessing) = preprocess(parties, number);
+    let keys = session(parties.len(), number);
+    let (logits, online) = infer(parties, bundles, &keys, number, input);
+    (logits, Sent { preprocessing, online })
+}
+
+pub fn plain(model: &FixedModel, input: &[u8]) -> Vec<i32> {
+    Executor::new(model).unwrap().run(input).unwrap().logits
+}
+
+/// A ledger that counts.
+pub struct Refusing;
+
+impl Ledger for Refusing {
+    fn spend(&self, _: &BundleId, _: &[u8; 16], _: u64) -> Result<(), seco_protocol::LedgerError> {
+        Err(seco_protocol::LedgerError::BundleSpent)
+    }
+}
