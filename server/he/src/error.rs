@@ -75,6 +75,9 @@ pub enum Error {
     /// The ring arithmetic refused its own parameters: a defect, not an input.
     #[error("ring arithmetic: {0}")]
     Ring(#[from] fhe_math::Error),
+    /// `fhe` refused the parameter set: a defect, not an input.
+    #[error("parameter set: {0}")]
+    Set(#[from] fhe::Error),
 }
 
 impl Error {

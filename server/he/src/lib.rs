@@ -13,7 +13,8 @@
 //!
 //! The scheme is BFV with `N = 8192`, plaintext modulus `t = 2^32` and coefficient packing; the key is shared
 //! `n`-of-`n`: it is the sum of every server's ternary share and exists nowhere (Mouchet, Troncoso-Pastoriza,
-//! Bossuat, Hubaux 2021, eprint 2020/304). Ring arithmetic comes from `fhe-math`. Encryption itself is ours: that
+//! Bossuat, Hubaux 2021, eprint 2020/304). Parameter sets and ring arithmetic come from `fhe` and
+//! `fhe-math`. Encryption itself is ours: that
 //! of `fhe` 0.1 draws `u` from `±20` where ternary will do (4 bits more of worst-case noise) and transforms four
 //! polynomials where three will do; a test shows that we decrypt what it encrypts. Its threshold decryption has no
 //! flooding noise and is not used.

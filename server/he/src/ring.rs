@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use fhe::bfv::BfvParametersBuilder;
 use fhe_math::rq::traits::TryConvertFrom;
 use fhe_math::rq::{Context, Poly, Representation};
 use fhe_math::zq::Modulus;
@@ -44,7 +45,14 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(set: &ModulusSet) -> Result<Self, Error> {
-        let context = Context::new_arc(set.primes, DEGREE)?;
+        // `fhe` checks the set (degree, coprime plaintext modulus, primes fit for the transform) and makes its
+        // contexts, so that its ciphertexts and ours are the same polynomials.
+        let bfv = BfvParametersBuilder::new()
+            .set_degree(DEGREE)
+            .set_plaintext_modulus(1 << PLAINTEXT_BITS)
+            .set_moduli(set.primes)
+            .build()?;
+        let context = bfv.context_at_level(0)?.clone();
         let moduli = context.moduli_operators();
         let inverse = |m: &Modulus, x: u64| m.inv(x).ok_or(fhe_math::Error::InvalidModulus(**m));
         let (mut negative_inverse, mut punctured_inverse) = (Vec::new(), Vec::new());

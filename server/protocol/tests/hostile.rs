@@ -1,0 +1,194 @@
+//! Peers that send nonsense: every message of every phase, truncated, oversized, random, swapped or
+//! left out, ends in an error or a wrong answer, never in a panic, a hang or unbounded memory.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session};
+use seco_model::{FixedModel, Placement, paper_placements};
+use seco_protocol::{Channel, Error, InsecureMemoryLedger, Ledger, Party, memory};
+
+const SHORT: Duration = Duration::from_millis(400);
+
+/// How a message is spoiled.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Empty,
+    Truncated,
+    Longer,
+    Random,
+    Zeros,
+    Huge,
+}
+
+const FAULTS: [Fault; 6] =
+    [Fault::Empty, Fault::Truncated, Fault::Longer, Fault::Random, Fault::Zeros, Fault::Huge];
+
+fn spoil(fault: Fault, mut message: Vec<u8>) -> Vec<u8> {
+    match fault {
+        Fault::Empty => Vec::new(),
+        Fault::Truncated => {
+            message.pop();
+            message
+        }
+        Fault::Longer => {
+            message.push(0);
+            message
+        }
+        Fault::Random => {
+            let mut x = 0x1234_5678_9abc_def0u64;
+            message.iter_mut().for_each(|b| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                *b = x as u8;
+            });
+            message
+        }
+        Fault::Zeros => vec![0; message.len()],
+        Fault::Huge => vec![7; 8 << 20],
+    }
+}
+
+/// Spoils the `number`-th message of a server.
+fn faulty<C: Channel>(channel: C, number: usize, fault: Fault) -> Tap<C> {
+    let mut sent = 0;
+    Tap::tampering(channel, move |_, message| {
+        sent += 1;
+        if sent == number + 1 { spoil(fault, message) } else { message }
+    })
+}
+
+fn small() -> (FixedModel, Vec<Placement>) {
+    let mut model = model(1);
+    model.layers.drain(1..3);
+    model.layers[1] = {
+        let mut last = model.layers[1].clone();
+        let dense = seco_model::Dense { inputs: 64, outputs: 3 };
+        last.weights = vec![1; 64 * 3];
+        last.bias = vec![0; 3];
+        last.geometry = seco_model::Geometry::Dense(dense);
+        last
+    };
+    (model, paper_placements(2, 3, 1))
+}
+
+fn is_clear(error: &Error) -> bool {
+    let text = error.to_string();
+    !text.is_empty() && !text.contains('\n')
+}
+
+#[test]
+fn set_up() {
+    let (model, placements) = small();
+    for number in [0, 1, 2, 3, 4, 6, 8] {
+        for fault in FAULTS {
+            let parts = parts(&model, 3, &placements, 1);
+            let channels = memory::network(3, SHORT);
+            let results = all(parts.into_iter().zip(channels).collect(), |i, (part, channel)| {
+                let mut channel = faulty(channel, if i == 1 { number } else { usize::MAX - 1 }, fault);
+                Party::setup(part, &mut channel, seed(2, i)).map(|_| ())
+            });
+            for error in results.into_iter().filter_map(Result::err) {
+                assert!(is_clear(&error), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn preprocessing() {
+    let (model, placements) = small();
+    for number in [0, 1, 2, 3, 4, 5, 7, 9] {
+        for fault in FAULTS {
+            for linear in [true, false] {
+                // The long-lived extensions fall out of step after a failure: a fresh cluster each time.
+                let parties = cluster(&model, 3, &placements, 3);
+                let lanes: Vec<_> =
+                    memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
+                let started = Instant::now();
+                let results = all(parties.iter().zip(lanes).collect(), |i, (party, (a, b))| {
+                    let pick = |this: bool| if i == 2 && this { number } else { usize::MAX - 1 };
+                    let (mut a, mut b) = (faulty(a, pick(linear), fault), faulty(b, pick(!linear), fault));
+                    party.preprocess(bundle_id(1), &mut a, &mut b, seed(1, i)).map(|_| ())
+                });
+                assert!(started.elapsed() < Duration::from_secs(20));
+                for error in results.into_iter().filter_map(Result::err) {
+                    assert!(is_clear(&error), "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn online() {
+    let (model, placements) = small();
+    let parties = cluster(&model, 3, &placements, 3);
+    let x = input(&model, 1);
+    for number in 0..5 {
+        for fault in FAULTS {
+            for culprit in 0..3 {
+                let (bundles, _) = common::preprocess(&parties, 1);
+                let keys = session(3, 1);
+                let channels = memory::network(3, SHORT);
+                let results = all(
+                    parties.iter().zip(bundles).zip(channels).collect(),
+                    |i, ((party, bundle), channel)| {
+                        let number = if i == culprit { number } else { usize::MAX - 1 };
+                        let mut channel = faulty(channel, number, fault);
+                        bundle.infer(party, &mut channel, &keys[i], (i == 0).then_some(x.as_slice()))
+                    },
+                );
+                for error in results.into_iter().filter_map(Result::err) {
+                    assert!(is_clear(&error), "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn used_twice_or_wrongly() {
+    let (model, placements) = small();
+    let parties = cluster(&model, 3, &placements, 3);
+    // A counter that was used, a bundle that was used, a ledger that cannot write.
+    let ledger = InsecureMemoryLedger::default();
+    let make = |number: u64| {
+        let lanes: Vec<_> = memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
+        all(parties.iter().zip(lanes).collect(), |i, (party, (mut a, mut b))| {
+            party.preprocess(bundle_id(number), &mut a, &mut b, seed(number, i)).unwrap()
+        })
+        .remove(0)
+    };
+    assert!(make(1).spend(&ledger, &[1; 16], 7).is_ok());
+    assert!(matches!(make(2).spend(&ledger, &[1; 16], 7), Err(Error::Ledger(_))), "counter used");
+    assert!(matches!(make(1).spend(&ledger, &[1; 16], 8), Err(Error::Ledger(_))), "bundle used");
+    assert!(matches!(make(3).spend(&Refusing, &[1; 16], 9), Err(Error::Ledger(_))));
+    assert!(ledger.spend(&bundle_id(9), &[2; 16], 7).is_ok(), "another session's counter");
+
+    // Inputs of the wrong size, at the wrong server, with another cluster's bundle.
+    let keys = session(3, 1);
+    let mut channel = memory::network(3, SHORT).remove(0);
+    for wrong in [None, Some(&[0u8; 3][..]), Some(&[0u8; 4096][..])] {
+        let bundle = make(10 + wrong.map_or(0, <[u8]>::len) as u64);
+        let spent = bundle.spend(&InsecureMemoryLedger::default(), &[1; 16], 1).unwrap();
+        assert!(matches!(spent.infer(&parties[0], &mut channel, &keys[0], wrong), Err(Error::Misuse(_))));
+    }
+    let other = cluster(&model, 3, &placements, 4);
+    let spent = make(20).spend(&InsecureMemoryLedger::default(), &[1; 16], 1).unwrap();
+    let x = input(&model, 1);
+    assert!(matches!(spent.infer(&other[0], &mut channel, &keys[0], Some(&x)), Err(Error::Misuse(_))));
+}
+
+#[test]
+fn wrong_model_file() {
+    let (model, placements) = small();
+    let parts = parts(&model, 3, &placements, 1);
+    let channels = memory::network(3, SHORT);
+    // Server 0 with server 1's file.
+    let mut channels = channels.into_iter();
+    let mut channel = channels.next().unwrap();
+    assert!(matches!(Party::setup(parts[1].clone(), &mut channel, seed(1, 0)), Err(Error::Misuse(_))));
+}
