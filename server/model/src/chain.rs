@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use crate::compose::Pool;
 use crate::geometry::MAX_TENSOR;
 use crate::onnx::{
-    AttributeProto, FLOAT, GraphProto, NodeProto, TensorProto, Values, attribute_type, is_default_domain, printable, volume,
+    AttributeProto, FLOAT, GraphProto, NodeProto, TensorProto, Values, attribute_type, is_default_domain,
+    printable, volume,
 };
 use crate::{Conv, Dense, Error, Geometry, MAX_VALUES};
 
@@ -102,7 +103,8 @@ pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
         let [output] = node.output.as_slice() else {
             return Err(origin.error("has more than one output, or none"));
         };
-        let reader = Reader { attributes: Attributes { node, origin: origin.clone() }, constants: &constants };
+        let reader =
+            Reader { attributes: Attributes { node, origin: origin.clone() }, constants: &constants };
         let (kind, next) = match node.op_type.as_str() {
             "Conv" => reader.conv(&shape).map(|(k, s)| (Some(k), s))?,
             "Gemm" => reader.gemm(&shape).map(|(k, s)| (Some(k), s))?,
@@ -169,7 +171,9 @@ impl<'a> Attributes<'a> {
 
     fn get(&self, name: &str, kind: i32) -> Result<Option<&'a AttributeProto>, Error> {
         match self.node.attribute.iter().find(|a| a.name == name) {
-            Some(a) if a.r#type != kind => Err(self.origin.error(format!("attribute {name} is of the wrong type"))),
+            Some(a) if a.r#type != kind => {
+                Err(self.origin.error(format!("attribute {name} is of the wrong type")))
+            }
             found => Ok(found),
         }
     }
@@ -197,7 +201,12 @@ impl<'a> Attributes<'a> {
     }
 
     /// `N` numbers of at least `least`, or `default`.
-    fn sizes<const N: usize>(&self, name: &str, least: usize, default: [usize; N]) -> Result<[usize; N], Error> {
+    fn sizes<const N: usize>(
+        &self,
+        name: &str,
+        least: usize,
+        default: [usize; N],
+    ) -> Result<[usize; N], Error> {
         let Some(attribute) = self.get(name, attribute_type::INTS)? else { return Ok(default) };
         let sizes: Option<Vec<usize>> = attribute
             .ints
@@ -272,7 +281,9 @@ impl Reader<'_> {
 
     fn image(&self, shape: &[usize]) -> Result<[usize; 3], Error> {
         shape.try_into().map_err(|_| {
-            self.error(format!("input of shape {shape:?} after the batch; channels, height, width are supported"))
+            self.error(format!(
+                "input of shape {shape:?} after the batch; channels, height, width are supported"
+            ))
         })
     }
 
@@ -363,11 +374,11 @@ impl Reader<'_> {
         let target = self.constant(1)?.ok_or_else(|| self.error("has no target shape"))?;
         let (_, target) = target.integers().map_err(|e| self.error(e))?;
         let full: Vec<usize> = core::iter::once(1).chain(shape.iter().copied()).collect();
-        let flat = [1, shape.iter().product()];
+        let flat: usize = shape.iter().product();
         match resolve(&target, &full) {
-            Some(to) if to == flat => Ok(flat[1..].to_vec()),
+            Some(to) if to == [1, flat] => Ok(vec![flat]),
             Some(to) if to == full => Ok(shape.to_vec()),
-            _ => Err(self.error(format!("target {target:?}; a flattening to {flat:?} is supported"))),
+            _ => Err(self.error(format!("its target is not supported; a flattening to [1, {flat}] is"))),
         }
     }
 }

@@ -44,7 +44,9 @@ pub enum Error {
     #[error("the SECO model file is truncated or damaged")]
     DamagedModelFile,
     /// A server's model file of a later format.
-    #[error("the SECO model file has format {found}, written by a newer version; this one reads up to {supported}")]
+    #[error(
+        "the SECO model file has format {found}, written by a newer version; this one reads up to {supported}"
+    )]
     NewerModelFile {
         /// Format of the file.
         found: u16,

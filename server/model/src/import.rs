@@ -68,7 +68,8 @@ fn stages(ops: Vec<Op>) -> Result<Vec<Stage>, Error> {
                 while let Some((origin, pool)) = front.pop() {
                     linear = fold_before(linear, &pool).map_err(|e| origin.error(e))?;
                 }
-                values = values.saturating_add(linear.weights.len()).saturating_add(linear.geometry.outputs());
+                values =
+                    values.saturating_add(linear.weights.len()).saturating_add(linear.geometry.outputs());
                 if values > MAX_VALUES || stages.len() == MAX_LAYERS {
                     return Err(origin.error(format!(
                         "the model is too large; {MAX_LAYERS} layers and {MAX_VALUES} weights and outputs are possible"
@@ -80,7 +81,9 @@ fn stages(ops: Vec<Op>) -> Result<Vec<Stage>, Error> {
         }
     }
     if !open || !front.is_empty() {
-        return Err(Error::Onnx("the last layer must be linear (Conv or Gemm), with no Relu behind it".to_owned()));
+        return Err(Error::Onnx(
+            "the last layer must be linear (Conv or Gemm), with no Relu behind it".to_owned(),
+        ));
     }
     Ok(stages)
 }

@@ -8,6 +8,8 @@ use crate::{Error, MAX_VALUES};
 
 /// Largest ONNX file: all values a model may have as 32-bit floats, and room for the graph.
 pub(crate) const MAX_FILE: usize = 4 * MAX_VALUES + (1 << 20);
+/// Most axes a constant may have; the supported operators take up to four.
+const MAX_AXES: usize = 8;
 /// Supported versions of the default operator set. Within them the supported operators mean the same.
 pub(crate) const OPSETS: core::ops::RangeInclusive<i64> = 7..=22;
 
@@ -177,9 +179,12 @@ impl TensorProto {
             .map(|&d| usize::try_from(d))
             .collect::<Result<_, _>>()
             .map_err(|_| too_large())?;
-        let len = volume(&dims).filter(|&n| n <= MAX_VALUES).ok_or_else(too_large)?;
+        let len =
+            volume(&dims).filter(|&n| n <= MAX_VALUES && dims.len() <= MAX_AXES).ok_or_else(too_large)?;
         if self.data_location != 0 {
-            return Err(format!("constant {name} is in another file; only self-contained models are supported"));
+            return Err(format!(
+                "constant {name} is in another file; only self-contained models are supported"
+            ));
         }
         Ok((dims, len))
     }
@@ -194,7 +199,10 @@ impl TensorProto {
         let values: Vec<f64> = if self.raw_data.is_empty() {
             self.float_data.iter().map(|&v| v.into()).collect()
         } else {
-            words(&self.raw_data).ok_or_else(|| ragged(&name))?.map(|b| f32::from_le_bytes(b).into()).collect()
+            words(&self.raw_data)
+                .ok_or_else(|| ragged(&name))?
+                .map(|b| f32::from_le_bytes(b).into())
+                .collect()
         };
         if values.len() != len {
             return Err(ragged(&name));

@@ -119,7 +119,9 @@ impl PartyModel {
             .map(|l| l.as_ref().map(|l| [to_bytes(&l.weights), to_bytes(&l.bias)]))
             .collect();
         let layers = words.iter().map(|layer| {
-            layer.as_ref().map(|[weights, bias]| LayerBytes { weights: weights.as_slice(), bias: bias.as_slice() })
+            layer
+                .as_ref()
+                .map(|[weights, bias]| LayerBytes { weights: weights.as_slice(), bias: bias.as_slice() })
         });
         let body = Body {
             architecture: self.architecture.clone(),
@@ -159,7 +161,8 @@ impl PartyModel {
         if Sha256::digest(covered)[..] != checksum[..] {
             return Err(Error::DamagedModelFile);
         }
-        let (body, rest) = postcard::take_from_bytes::<Body<'_>>(body).map_err(|_| Error::DamagedModelFile)?;
+        let (body, rest) =
+            postcard::take_from_bytes::<Body<'_>>(body).map_err(|_| Error::DamagedModelFile)?;
         if !rest.is_empty() {
             return Err(Error::DamagedModelFile);
         }
@@ -168,7 +171,9 @@ impl PartyModel {
             .iter()
             .map(|layer| match layer {
                 None => Some(None),
-                Some(l) => Some(Some(LayerWeights { weights: from_bytes(l.weights)?, bias: from_bytes(l.bias)? })),
+                Some(l) => {
+                    Some(Some(LayerWeights { weights: from_bytes(l.weights)?, bias: from_bytes(l.bias)? }))
+                }
             })
             .collect();
         let layers = layers.ok_or(Error::DamagedModelFile)?;

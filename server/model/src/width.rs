@@ -65,13 +65,16 @@ impl FixedModel {
             let positions = layer.geometry.outputs() / (layer.weights.len() / fan_in);
             for (row, bias) in layer.weights.chunks_exact(fan_in).zip(layer.bias.chunks_exact(positions)) {
                 let sum = |sign: i64| row.iter().map(|&w| (sign * i64::from(w)).max(0) as i128).sum::<i128>();
-                let (below, above) = bias.iter().fold((i64::MAX, i64::MIN), |(l, h), &b| (l.min(b), h.max(b)));
+                let (below, above) =
+                    bias.iter().fold((i64::MAX, i64::MIN), |(l, h), &b| (l.min(b), h.max(b)));
                 low = low.min(i128::from(below) - sum(-1) * largest);
                 high = high.max(i128::from(above) + sum(1) * largest);
             }
             widths.push(signed_width(low, high));
             match layer.activation {
-                Activation::Relu { shift } if widths.last().is_some_and(|&w| w <= 32) => largest = high >> shift,
+                Activation::Relu { shift } if widths.last().is_some_and(|&w| w <= 32) => {
+                    largest = high >> shift
+                }
                 _ => break,
             }
         }

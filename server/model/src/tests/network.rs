@@ -205,11 +205,7 @@ impl Step {
             ],
             Step::Gemm { bias, .. } => vec![bias.len()],
             Step::Pool { kernel, stride } => {
-                vec![
-                    shape[0],
-                    (shape[1] - kernel[0]) / stride[0] + 1,
-                    (shape[2] - kernel[1]) / stride[1] + 1,
-                ]
+                vec![shape[0], (shape[1] - kernel[0]) / stride[0] + 1, (shape[2] - kernel[1]) / stride[1] + 1]
             }
             Step::Relu => shape.to_vec(),
             Step::Flatten => vec![shape.iter().product()],

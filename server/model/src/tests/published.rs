@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::{
-    Activation, Conv, Dense, Executor, FixedModel, Geometry, ImportOptions, Normalisation, import, linear, npy,
+    Activation, Conv, Dense, Executor, FixedModel, Geometry, ImportOptions, Normalisation, import, linear,
+    npy,
 };
 
 /// The two networks that come with the source.
