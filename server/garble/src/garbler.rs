@@ -436,7 +436,7 @@ impl<'a> ZeroLabels<'a> {
     fn new(state: &'a State, ahead: &'a [Block], online: &'a [Block]) -> Self {
         let lanes = state.batch.lanes;
         let (mut a, mut c, mut o) = (0, 0, 0);
-        let mut next = |counter: &mut usize, stride: usize| {
+        let next = |counter: &mut usize, stride: usize| {
             *counter += stride;
             *counter - stride
         };

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use crate::circuits::{Circuit, Spec};
 use crate::program::{Mask, Source};
 use crate::slices::plane_words;
+mod collusion;
+
 use crate::{Batch, Evaluator, Garbler, Hash, OnlineEvaluator, OnlineGarbler, Tweak};
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
@@ -42,9 +44,20 @@ struct Run {
 }
 
 fn prepare(spec: &Spec, servers: usize, evaluator: usize, lanes: usize, seed: u64, hash: &impl Hash) -> Run {
-    let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let circuit = Arc::new(Circuit::compile(spec, servers, evaluator));
     let batch = Batch { circuit, lanes, layer: 3, first_lane: 1000 };
+    prepare_batch(batch, seed, hash, |_, _, _| ())
+}
+
+/// Preprocessing of a batch. `tamper` sees every garbler's tables before the evaluator does.
+fn prepare_batch(
+    batch: Batch,
+    seed: u64,
+    hash: &impl Hash,
+    tamper: impl Fn(&Batch, usize, &mut Vec<u8>),
+) -> Run {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let lanes = batch.lanes;
     let program = &batch.circuit.program;
     let garblers = batch.garblers();
     let deltas: Vec<Delta> = (0..garblers).map(|_| Delta::random(&mut rng)).collect();
@@ -98,8 +111,9 @@ fn prepare(spec: &Spec, servers: usize, evaluator: usize, lanes: usize, seed: u6
     let mut folding = receiving.receive(labels).unwrap();
     let mut online = Vec::new();
     for (g, state) in corrected.into_iter().enumerate() {
-        let (garbler, tables) = state.garble(&deltas[g], &corrections, hash, &mut rng).unwrap();
+        let (garbler, mut tables) = state.garble(&deltas[g], &corrections, hash, &mut rng).unwrap();
         assert_eq!(tables.len(), batch.table_bytes(g));
+        tamper(&batch, g, &mut tables);
         assert!(folding.tables(g, &tables[1..]).is_err(), "truncated tables");
         folding.tables(g, &tables).unwrap();
         assert!(folding.tables(g, &tables).is_err(), "tables sent twice");
