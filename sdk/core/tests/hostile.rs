@@ -1,4 +1,5 @@
 //! Whatever a peer sends, decoders return errors and never panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
 

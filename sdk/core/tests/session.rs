@@ -1,4 +1,5 @@
 //! Device and servers together: masking, unmasking, and what a sealed key is bound to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
 
@@ -213,4 +214,12 @@ fn sessions_and_sealings_are_fresh_and_show_no_keys() {
     );
     assert!(!shown.contains("5a") && !shown.contains("90"), "{shown}");
     assert_ne!(random.next_u32(), 0);
+}
+
+/// Phones give secondary threads 512 KiB; sealing, the deepest call, must leave room.
+#[test]
+fn a_small_stack_is_enough() {
+    let thread = std::thread::Builder::new().stack_size(256 * 1024);
+    let opened = thread.spawn(|| open(8, model()).1.len()).unwrap().join().unwrap();
+    assert_eq!(opened, 8);
 }

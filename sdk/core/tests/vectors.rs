@@ -1,12 +1,14 @@
 //! Exact bytes of wire version 1: these must never change. Pads were computed by a separate implementation of
 //! ChaCha12, checked against RFC 8439 at 20 rounds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
 
 use common::{hex, opening_keys, rng, sealing_keys, unhex};
 use seco_core::seal::seal_session_keys;
 use seco_core::{
-    Binding, ModelId, Refusal, Request, Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey, pack,
+    Binding, ModelId, Refusal, Request, Response, SEALED_LEN, ServerOpeningKey, ServerSetId, SessionId,
+    SessionKey, pack,
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -66,11 +68,24 @@ fn responses() {
     }
 }
 
+/// What privacy adds to a request of 784 bytes: one byte at first, five after 2^27 requests.
 #[test]
-fn two_byte_length() {
+fn sizes() {
     let mut buffer = [0; 1000];
-    let frame = Request::Infer { handle: 1, counter: 0, input: &[0; 784] }.encode_frame(&mut buffer).unwrap();
-    assert_eq!((frame.len(), hex(&frame[..8])), (792, "96060101 0100 9006".replace(' ', "")));
+    let mut frame = |request: Request<'_>| request.encode_frame(&mut buffer).unwrap().to_vec();
+    let plain = frame(Request::Probe { down: 28, noise: &[0; 784] });
+    let first = frame(Request::Infer { handle: 1, counter: 0, input: &[0; 784] });
+    let late = frame(Request::Infer { handle: 16_383, counter: (1 << 28) - 1, input: &[0; 784] });
+    assert_eq!((plain.len(), first.len(), late.len()), (791, 792, 796));
+    assert_eq!(hex(&first[..8]), "9606010101009006");
+    let open = frame_len_of_open(3);
+    assert_eq!((open, SEALED_LEN), (3558, 1168));
+}
+
+fn frame_len_of_open(servers: usize) -> usize {
+    let sealed = vec![0; servers * SEALED_LEN];
+    let open = Request::Open { session: SessionId([0; 16]), model: ModelId([0; 32]), sealed: &sealed };
+    open.encode_frame(&mut vec![0; open.frame_bound()]).unwrap().len()
 }
 
 #[test]

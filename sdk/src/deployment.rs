@@ -1,0 +1,250 @@
+//! The deployment file: all that a device must know of a cluster. The operator's tool writes it, the
+//! application ships it or fetches it from a source it trusts. Nothing in it is secret, but whoever can change
+//! it can read inputs.
+
+use crate::{Error, Result, hex};
+use rustls::pki_types::ServerName;
+use seco_core::{
+    MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, SEALING_KEY_LEN, ServerSealingKey, WIRE_VERSION,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use subtle::ConstantTimeEq;
+
+/// A cluster and the model it serves, as a TOML file has them. Unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Wire version that the servers speak: [`WIRE_VERSION`].
+    pub version: u8,
+    /// Where the gateway is and how to recognise it.
+    pub gateway: Gateway,
+    /// The model.
+    pub model: Model,
+    /// All servers, the gateway first. Two to eight.
+    pub servers: Vec<Server>,
+}
+
+/// Where the gateway is and how to recognise it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// IP address and UDP port.
+    pub address: SocketAddr,
+    /// Name sent in the TLS handshake. Trust comes from the pins alone.
+    pub server_name: String,
+    /// The certificate's pin, and during a rotation the next one's.
+    pub pins: Vec<CertificatePin>,
+}
+
+/// The model, as far as the device is concerned (`protocol.md`, section 1: it learns shapes only).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// 64 hexadecimal digits.
+    #[serde(serialize_with = "write_model_id", deserialize_with = "read_model_id")]
+    pub id: ModelId,
+    /// Extents of the input, for example `[1, 28, 28]`; their product is the number of values.
+    pub input_shape: Vec<usize>,
+    /// Bits per input value: 8.
+    pub input_bits: u32,
+    /// Number of logits.
+    pub classes: usize,
+    /// `k`: bits per logit, 2 to 32.
+    pub output_width: u32,
+    /// Fractional bits of a logit, 0 to 31.
+    pub fraction: u32,
+}
+
+/// One server of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Who runs it, for people.
+    pub name: String,
+    /// X-Wing public key, 2432 hexadecimal digits.
+    #[serde(serialize_with = "write_sealing_key", deserialize_with = "read_sealing_key")]
+    pub sealing_key: ServerSealingKey,
+}
+
+/// SHA-256 of a certificate in DER: 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CertificatePin([u8; 32]);
+
+impl CertificatePin {
+    /// The pin of a certificate.
+    #[must_use]
+    pub fn of(certificate_der: &[u8]) -> Self {
+        Self(Sha256::digest(certificate_der).into())
+    }
+
+    /// The hash.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub(crate) fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl TryFrom<String> for CertificatePin {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        hex::decode_array(&text)
+            .map(Self)
+            .ok_or("a pin is the SHA-256 of a certificate, 64 hexadecimal digits")
+    }
+}
+
+impl From<CertificatePin> for String {
+    fn from(pin: CertificatePin) -> Self {
+        hex::encode(&pin.0)
+    }
+}
+
+impl fmt::Debug for CertificatePin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl Deployment {
+    /// Reads and checks a deployment.
+    ///
+    /// # Errors
+    /// [`Error::Deployment`] with the line or field.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let deployment: Self = toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map(|before| before.matches('\n').count() + 1);
+            problem(
+                line.map_or("file".into(), |line| format!("line {line}")),
+                error.message().replace('\n', " "),
+            )
+        })?;
+        deployment.validate()?;
+        Ok(deployment)
+    }
+
+    /// [`Deployment::from_toml`] on a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Deployment`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })?;
+        Self::from_toml(&text)
+    }
+
+    /// The file's text, checked.
+    ///
+    /// # Errors
+    /// [`Error::Deployment`] with the field.
+    pub fn to_toml(&self) -> Result<String> {
+        self.validate()?;
+        toml::to_string(self).map_err(|error| problem("file", error.to_string()))
+    }
+
+    /// Checks everything that the types leave open.
+    ///
+    /// # Errors
+    /// [`Error::Deployment`] with the field.
+    pub fn validate(&self) -> Result<()> {
+        let check = |good, at: &str, text: &str| if good { Ok(()) } else { Err(problem(at, text)) };
+        if self.version != WIRE_VERSION {
+            let text = format!("this application speaks {WIRE_VERSION}, not {}; update it", self.version);
+            return Err(problem("version", text));
+        }
+        check(self.gateway.address.port() != 0, "gateway.address", "port 0 cannot be reached")?;
+        let name = ServerName::try_from(self.gateway.server_name.as_str());
+        check(name.is_ok(), "gateway.server_name", "not a DNS name or IP address")?;
+        check(matches!(self.gateway.pins.len(), 1 | 2), "gateway.pins", "one or two are needed")?;
+        let count = self.servers.len();
+        if !(MIN_SERVERS..=MAX_SERVERS).contains(&count) {
+            return Err(problem(
+                "servers",
+                format!("{count} given, {MIN_SERVERS} to {MAX_SERVERS} are possible"),
+            ));
+        }
+        for (i, server) in self.servers.iter().enumerate() {
+            let (at, before) = (format!("servers[{i}]"), self.servers.iter().take(i));
+            check(!server.name.trim().is_empty(), &at, "the name is empty")?;
+            check(before.clone().all(|other| other.name != server.name), &at, "the name is used twice")?;
+            // One party holding two places would be one party fewer to hide from.
+            let distinct = before.clone().all(|other| other.sealing_key != server.sealing_key);
+            check(distinct, &at, "the sealing key is used twice")?;
+        }
+        check(self.model.input_bits == 8, "model.input_bits", "only 8 is supported")?;
+        self.model_info().map(drop)
+    }
+
+    /// The model as `seco-core` describes it.
+    ///
+    /// # Errors
+    /// [`Error::Deployment`] with the field.
+    pub fn model_info(&self) -> Result<ModelInfo> {
+        let Model { id, ref input_shape, classes, output_width, fraction, .. } = self.model;
+        let input_len = input_shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
+        let info = ModelInfo {
+            id,
+            input_len: input_len.unwrap_or(usize::MAX),
+            classes,
+            width: output_width,
+            fraction,
+        };
+        info.validate().map_err(|error| {
+            let field = match error {
+                seco_core::Error::Model("input_len") => "model.input_shape",
+                seco_core::Error::Model("classes") => "model.classes",
+                seco_core::Error::Model("width") => "model.output_width",
+                seco_core::Error::Model("fraction") => "model.fraction",
+                _ => "model",
+            };
+            problem(field, "out of range")
+        })?;
+        Ok(info)
+    }
+
+    /// All servers' sealing keys in order.
+    #[must_use]
+    pub fn sealing_keys(&self) -> Vec<ServerSealingKey> {
+        self.servers.iter().map(|server| server.sealing_key.clone()).collect()
+    }
+}
+
+fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {
+    Error::Deployment { at: at.into(), problem: problem.into() }
+}
+
+fn write_model_id<S: Serializer>(id: &ModelId, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(&hex::encode(&id.0))
+}
+
+fn read_model_id<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<ModelId, D::Error> {
+    let id = hex::decode_array(&String::deserialize(from)?);
+    id.map(ModelId).ok_or_else(|| D::Error::custom("a model id is 64 hexadecimal digits"))
+}
+
+fn write_sealing_key<S: Serializer>(key: &ServerSealingKey, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(&hex::encode(key.as_bytes()))
+}
+
+fn read_sealing_key<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<ServerSealingKey, D::Error> {
+    let bytes = hex::decode(&String::deserialize(from)?);
+    bytes.and_then(|bytes| ServerSealingKey::from_bytes(&bytes).ok()).ok_or_else(|| {
+        D::Error::custom(format_args!(
+            "a sealing key is an X-Wing public key, {} hexadecimal digits",
+            2 * SEALING_KEY_LEN
+        ))
+    })
+}

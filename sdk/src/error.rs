@@ -1,0 +1,177 @@
+//! The one error type of this crate. Every message is one line that says what to do.
+
+use seco_core::Refusal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What went wrong. No variant carries secrets or text from a peer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The deployment file cannot be read.
+    #[error("cannot read the deployment file {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The deployment is not usable as it is.
+    #[error("deployment, {at}: {problem}")]
+    Deployment {
+        /// The line or field.
+        at: String,
+        /// What to correct.
+        problem: String,
+    },
+    /// [`Client::connect`](crate::Client::connect) was called outside a tokio runtime.
+    #[error("no tokio runtime is running; connect from within one")]
+    NoRuntime,
+    /// The operating system gave no randomness.
+    #[error("the operating system gives no randomness; try again later")]
+    NoRandomness,
+    /// No UDP socket, or TLS could not be configured.
+    #[error("cannot set up the connection: {0}")]
+    Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The gateway does not answer, or not as a SECO gateway.
+    #[error("cannot connect to {gateway}: {reason}; check the network and the gateway's address")]
+    Connect {
+        /// Where it should be.
+        gateway: SocketAddr,
+        /// What happened.
+        reason: Loss,
+    },
+    /// The gateway showed a certificate that the deployment does not pin: it was replaced, or someone is in
+    /// between.
+    #[error(
+        "{gateway} showed a certificate that is not pinned; fetch the current deployment file from its source"
+    )]
+    PinMismatch {
+        /// Who showed it.
+        gateway: SocketAddr,
+    },
+    /// The input is not as long as the model's.
+    #[error("the model takes {expected} input bytes, got {got}")]
+    WrongInputSize {
+        /// Bytes that the model takes.
+        expected: usize,
+        /// Bytes given.
+        got: usize,
+    },
+    /// A probe is longer than a request or an answer may be.
+    #[error("a probe of {got} bytes exceeds {limit}; use a shorter one")]
+    ProbeTooLong {
+        /// Most bytes.
+        limit: usize,
+        /// Bytes asked for.
+        got: usize,
+    },
+    /// All bundles and places in the queue are taken.
+    #[error("the servers are busy; try again in {} ms", retry_after.as_millis())]
+    Busy {
+        /// How long to wait before the next try.
+        retry_after: Duration,
+    },
+    /// The gateway refused the request.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// A step did not finish in the time that [`Timeouts`](crate::Timeouts) allow.
+    #[error("no {step} within {} ms; try again, or allow more time", limit.as_millis())]
+    Timeout {
+        /// What was awaited.
+        step: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection ended during a request, which may or may not have been carried out.
+    #[error("connection lost: {0}; try again")]
+    Closed(Loss),
+    /// The gateway does not follow the protocol.
+    #[error("the gateway broke the protocol: {0}; check that application and servers have matching versions")]
+    Protocol(Violation),
+    /// The session cannot serve the request.
+    #[error("session: {0}; connect again")]
+    Session(#[source] seco_core::Error),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Nothing came for too long.
+    #[error("no sign of the gateway for too long")]
+    Silence,
+    /// The gateway closed it.
+    #[error("the gateway closed the connection")]
+    ByGateway,
+    /// The gateway does not know the connection; it restarted.
+    #[error("the gateway restarted")]
+    Restart,
+    /// [`Client::close`](crate::Client::close) was called.
+    #[error("the client is closed")]
+    Local,
+    /// The QUIC or TLS layer gave up.
+    #[error("the handshake or transport failed")]
+    Transport,
+}
+
+/// How a gateway broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A message cannot be read.
+    #[error("{0}")]
+    Message(seco_core::Error),
+    /// The stream ended before the answer did.
+    #[error("the answer is incomplete")]
+    Truncated,
+    /// The gateway reset the stream.
+    #[error("the request was dropped")]
+    Dropped,
+    /// A response of another kind than the request asks for.
+    #[error("the answer is of the wrong kind")]
+    WrongKind,
+    /// A probe's answer has another length than asked for.
+    #[error("the probe's answer has {got} bytes instead of {expected}")]
+    ProbeSize {
+        /// Bytes asked for.
+        expected: usize,
+        /// Bytes received.
+        got: usize,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn setup(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Setup(Box::new(error))
+    }
+}
+
+impl From<&quinn::ConnectionError> for Loss {
+    fn from(error: &quinn::ConnectionError) -> Self {
+        use quinn::ConnectionError as E;
+        match error {
+            E::TimedOut => Self::Silence,
+            E::ConnectionClosed(_) | E::ApplicationClosed(_) => Self::ByGateway,
+            E::Reset => Self::Restart,
+            E::LocallyClosed => Self::Local,
+            E::VersionMismatch | E::TransportError(_) | E::CidsExhausted => Self::Transport,
+        }
+    }
+}
+
+impl From<quinn::ConnectionError> for Error {
+    fn from(error: quinn::ConnectionError) -> Self {
+        Self::Closed(Loss::from(&error))
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Protocol(violation)
+    }
+}

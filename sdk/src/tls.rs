@@ -1,0 +1,125 @@
+//! QUIC and TLS as a device needs them: a pinned certificate, and no packet that carries no request.
+//!
+//! The handshake is classical (X25519): only masked bytes and keys sealed post-quantum travel inside it
+//! (`protocol.md`, section 3).
+
+use crate::deployment::CertificatePin;
+use crate::{Error, Result, Timeouts};
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, PeerIncompatible, SignatureScheme};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Protocol name in the handshake.
+const ALPN: &[u8] = b"seco/1";
+
+/// How much longer than a request the connection outlives silence.
+const IDLE_MARGIN: Duration = Duration::from_secs(15);
+
+/// Accepts exactly the pinned certificates. Names, dates and issuers are not looked at: the deployment file
+/// says which certificate is the gateway's, and stops saying so when it is replaced.
+#[derive(Debug)]
+pub(crate) struct PinVerifier {
+    pins: Vec<CertificatePin>,
+    provider: Arc<CryptoProvider>,
+    mismatch: AtomicBool,
+}
+
+impl PinVerifier {
+    pub(crate) fn new(pins: Vec<CertificatePin>) -> Arc<Self> {
+        let provider = Arc::new(ring::default_provider());
+        Arc::new(Self { pins, provider, mismatch: AtomicBool::new(false) })
+    }
+
+    /// Whether a certificate was turned down since the last call. The transport's own error does not tell it
+    /// from other failed handshakes.
+    pub(crate) fn take_mismatch(&self) -> bool {
+        self.mismatch.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let shown = CertificatePin::of(end_entity);
+        // No early exit: every pin is compared in full.
+        if self.pins.iter().fold(false, |found, pin| found | pin.matches(&shown)) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            self.mismatch.store(true, Ordering::Relaxed);
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        Err(PeerIncompatible::Tls13RequiredForQuic.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The client's configuration: TLS 1.3 with `verifier`, and a quiet transport.
+pub(crate) fn client_config(verifier: &Arc<PinVerifier>, timeouts: &Timeouts) -> Result<quinn::ClientConfig> {
+    let mut tls = ClientConfig::builder_with_provider(verifier.provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(Error::setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    // A ticket would let observers link connections, and would stand in for the pin.
+    tls.resumption = Resumption::disabled();
+    let mut config =
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(Error::setup)?));
+    config.transport_config(Arc::new(transport(timeouts)));
+    Ok(config)
+}
+
+fn transport(timeouts: &Timeouts) -> quinn::TransportConfig {
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        // Pings drain batteries. Silence is normal while the servers compute, so it must not end the
+        // connection before the request's own limit; a dead path costs nothing until the next request.
+        .keep_alive_interval(None)
+        .max_idle_timeout(Some(idle_timeout(timeouts)))
+        // Probing for larger packets would send padding, and a request rarely fills two of the 1200 bytes
+        // that every path carries.
+        .mtu_discovery_config(None)
+        // Only the device opens streams.
+        .max_concurrent_bidi_streams(0u32.into())
+        .max_concurrent_uni_streams(0u32.into())
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+fn idle_timeout(timeouts: &Timeouts) -> quinn::IdleTimeout {
+    let wanted = timeouts.request.saturating_add(IDLE_MARGIN).as_millis();
+    quinn::VarInt::from_u32(u32::try_from(wanted).unwrap_or(u32::MAX)).into()
+}

@@ -1,0 +1,216 @@
+//! A client against an honest gateway.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
+mod common;
+
+use common::{Action, FakeGateway, image, impatient, reference};
+use seco_sdk::{Client, Error, Loss, UdpBytes};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+fn label(logits: &[i32]) -> usize {
+    logits.iter().position(|logit| Some(logit) == logits.iter().max()).unwrap()
+}
+
+#[tokio::test]
+async fn predictions_are_exact() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    for input in [image(), vec![0; 784], vec![255; 784]] {
+        let prediction = client.infer(&input).await.unwrap();
+        assert_eq!(prediction.logits, reference(&input));
+        assert_eq!(prediction.label, label(&prediction.logits));
+        assert_eq!(prediction.fraction, 16);
+        assert_ne!(gateway.shared.inputs.lock().unwrap().last(), Some(&input), "travels masked");
+    }
+    assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (0, 1), (0, 2)]);
+    client.close().await;
+    assert!(matches!(client.infer(&image()).await, Err(Error::Closed(Loss::Local))));
+}
+
+#[tokio::test]
+async fn label_only_answers() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    gateway.answer([Action::Label]);
+    let prediction = client.infer(&image()).await.unwrap();
+    assert_eq!((prediction.logits.len(), prediction.label), (0, label(&reference(&image()))));
+}
+
+#[tokio::test]
+async fn a_queued_request_waits() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    gateway.answer([Action::Queue(5)]);
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+}
+
+#[tokio::test]
+async fn requests_run_side_by_side() {
+    let gateway = FakeGateway::start();
+    let client = Arc::new(Client::connect(gateway.deployment.clone()).await.unwrap());
+    gateway.answer([Action::Queue(10)]);
+    let tasks: Vec<_> = (0..8u8)
+        .map(|i| {
+            let client = client.clone();
+            tokio::spawn(async move { (i, client.infer(&[i; 784]).await) })
+        })
+        .collect();
+    for task in tasks {
+        let (i, prediction) = task.await.unwrap();
+        assert_eq!(prediction.unwrap().logits, reference(&[i; 784]));
+    }
+    let mut seen = gateway.shared.seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..8).map(|counter| (0, counter)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_forgotten_session_is_opened_anew_once() {
+    let gateway = FakeGateway::start();
+    let client = Arc::new(Client::connect(gateway.deployment.clone()).await.unwrap());
+    client.infer(&image()).await.unwrap();
+    gateway.answer([Action::Forget]);
+    // All requests of the lost session share the new one.
+    let tasks: Vec<_> = (0..4)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.infer(&image()).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap().logits, reference(&image()));
+    }
+    let seen = gateway.shared.seen.lock().unwrap().clone();
+    assert!(seen.iter().all(|(handle, _)| *handle <= 1), "{seen:?}");
+    let mut unique = seen.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), seen.len(), "a retry takes a new counter: {seen:?}");
+
+    gateway.answer([Action::Forget, Action::Forget]);
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(seco_sdk::Refusal::UnknownSession)), "{error}");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_replaced_before_the_next_request() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    gateway.answer([Action::Close]);
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(matches!(error, Error::Closed(Loss::ByGateway)), "{error}");
+    let before = client.udp_bytes();
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+    let after = client.udp_bytes();
+    assert!(after.up > before.up + 3 * 1168, "counted over both connections");
+}
+
+/// The measured promise: a private request costs at most 3 % more than a plain one of the same size.
+#[tokio::test]
+async fn a_private_request_is_as_small_as_a_plain_one() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    // Lets acknowledgements of the handshake and of the requests before settle.
+    let settled = async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.udp_bytes()
+    };
+    let (mut private, mut plain) = (UdpBytes::default(), UdpBytes::default());
+    for _ in 0..8 {
+        let start = settled().await;
+        client.infer(&image()).await.unwrap();
+        let middle = settled().await;
+        client.probe(784, 28).await.unwrap();
+        let end = settled().await;
+        private = private + UdpBytes { up: middle.up - start.up, down: middle.down - start.down };
+        plain = plain + UdpBytes { up: end.up - middle.up, down: end.down - middle.down };
+    }
+    println!("8 private requests {private:?}, 8 plain ones {plain:?}");
+    assert!(private.up as f64 <= 1.03 * plain.up as f64, "{private:?} {plain:?}");
+    assert!(private.up / 8 < 900, "{private:?}");
+}
+
+#[tokio::test]
+async fn probes() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    for (up, down) in [(0, 0), (1, 1), (784, 40), (8 * 1168, 65_535)] {
+        client.probe(up, down).await.unwrap();
+    }
+    for (up, down) in [(8 * 1168 + 1, 0), (0, 65_536)] {
+        assert!(matches!(client.probe(up, down).await, Err(Error::ProbeTooLong { .. })));
+    }
+}
+
+#[tokio::test]
+async fn ipv6_and_a_change_of_network() {
+    let gateway = FakeGateway::start_at("[::1]:0");
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    client.infer(&image()).await.unwrap();
+    client.network_changed().unwrap();
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+}
+
+#[tokio::test]
+async fn the_second_pin_serves_during_a_rotation() {
+    let gateway = FakeGateway::start();
+    let mut deployment = gateway.deployment.clone();
+    deployment.gateway.pins.insert(0, seco_sdk::CertificatePin::of(b"another certificate"));
+    Client::connect(deployment).await.unwrap().infer(&image()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_abandoned_request_leaves_the_client_usable() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    gateway.answer([Action::Hang]);
+    let abandoned = tokio::time::timeout(Duration::from_millis(100), client.infer(&image())).await;
+    assert!(abandoned.is_err());
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+}
+
+/// Bindings poll from executors of their own.
+#[test]
+fn requests_need_no_tokio_context() {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (gateway, client) = runtime.block_on(async {
+        let gateway = FakeGateway::start();
+        let client = Client::connect_with(gateway.deployment.clone(), impatient()).await.unwrap();
+        (gateway, client)
+    });
+    let wait = || {
+        let input = image();
+        let mut request = pin!(client.infer(&input));
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        loop {
+            match request.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(result) => return result,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    };
+    gateway.answer([Action::Forget, Action::Logits, Action::Hang]);
+    assert_eq!(wait().unwrap().logits, reference(&image()));
+    assert!(matches!(wait(), Err(Error::Timeout { .. })));
+    client.network_changed().unwrap();
+    assert_eq!(wait().unwrap().logits, reference(&image()));
+}
+
+#[test]
+fn without_a_runtime_connecting_is_an_error() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let gateway = runtime.block_on(async { FakeGateway::start() });
+    let mut connecting = pin!(Client::connect(gateway.deployment.clone()));
+    let poll = connecting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(poll, Poll::Ready(Err(Error::NoRuntime))));
+}

@@ -1,0 +1,291 @@
+//! A gateway for tests: it holds every server's opening key, so it can do in clear what the cluster does
+//! privately. What it answers is scripted, well or badly.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, SendStream, ServerConfig};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use seco_core::message::{decode_header, sealed_keys};
+use seco_core::{
+    Binding, ModelInfo, Refusal, Request, Response, ServerOpeningKey, ServerSetId, SessionKey, pack,
+};
+use seco_sdk::{CertificatePin, ClientOptions, Deployment, Gateway, Model, ModelId, Server, Timeouts};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What the gateway does with the next request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Answers with masked logits.
+    Logits,
+    /// Answers with a masked label.
+    Label,
+    /// Announces so many places in the queue, then answers with logits.
+    Queue(u32),
+    /// Sends this response.
+    Send(Response<'static>),
+    /// Sends these bytes, framed or not.
+    Bytes(Vec<u8>),
+    /// Stops reading at once, then sends this response.
+    Stop(Response<'static>),
+    /// Refuses, and forgets all sessions.
+    Forget,
+    /// Keeps the stream open without a word.
+    Hang,
+    /// Resets the stream.
+    Reset,
+    /// Closes the connection.
+    Close,
+}
+
+pub struct FakeGateway {
+    pub deployment: Deployment,
+    pub shared: Arc<Shared>,
+    pub endpoint: Endpoint,
+}
+
+pub struct Shared {
+    servers: Vec<ServerOpeningKey>,
+    set: ServerSetId,
+    model: ModelInfo,
+    /// Session `i` has handle `i`.
+    sessions: Mutex<Vec<Option<Vec<SessionKey>>>>,
+    opens: Mutex<VecDeque<Action>>,
+    answers: Mutex<VecDeque<Action>>,
+    /// Handle and counter of every inference, in order of arrival.
+    pub seen: Mutex<Vec<(u32, u64)>>,
+    /// What travelled as input.
+    pub inputs: Mutex<Vec<Vec<u8>>>,
+}
+
+pub struct Certificate {
+    pub der: CertificateDer<'static>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+pub fn certificate() -> Certificate {
+    let made = rcgen::generate_simple_self_signed(vec!["gateway.test".into()]).unwrap();
+    Certificate {
+        der: made.cert.der().clone(),
+        key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
+    }
+}
+
+/// The same settings for every test gateway.
+pub fn tls(alpn: &[u8], resolver: Arc<dyn rustls::server::ResolvesServerCert>) -> ServerConfig {
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+}
+
+/// Shows `shown`, signs with `key`.
+pub fn resolver(shown: &Certificate, key: &Certificate) -> Arc<dyn rustls::server::ResolvesServerCert> {
+    let key = ring::sign::any_supported_type(&key.key).unwrap();
+    let pair = rustls::sign::CertifiedKey::new(vec![shown.der.clone()], key);
+    Arc::new(rustls::sign::SingleCertAndKey::from(pair))
+}
+
+pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpeningKey]) -> Deployment {
+    Deployment {
+        version: 1,
+        gateway: Gateway { address, server_name: "gateway.test".into(), pins: vec![pin] },
+        model: Model {
+            id: ModelId([7; 32]),
+            input_shape: vec![1, 28, 28],
+            input_bits: 8,
+            classes: 10,
+            output_width: 22,
+            fraction: 16,
+        },
+        servers: (1..)
+            .zip(servers)
+            .map(|(i, key)| Server { name: format!("server {i}"), sealing_key: key.sealing_key().unwrap() })
+            .collect(),
+    }
+}
+
+/// Stands in for the model: its logits fit 22 bits.
+pub fn reference(input: &[u8]) -> Vec<i32> {
+    let weight = |class: usize, i: usize| i32::try_from((class * 31 + i * 17) % 13).unwrap() - 6;
+    (0..10)
+        .map(|class| input.iter().enumerate().map(|(i, x)| i32::from(*x) * weight(class, i)).sum())
+        .collect()
+}
+
+pub fn image() -> Vec<u8> {
+    (0..784u32).map(|i| (i * i % 251) as u8).collect()
+}
+
+pub fn impatient() -> ClientOptions {
+    ClientOptions::default()
+        .timeouts(Timeouts { connect: Duration::from_secs(5), request: Duration::from_secs(1) })
+}
+
+impl FakeGateway {
+    pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    pub fn start_at(address: &str) -> Self {
+        let own = certificate();
+        Self::start_with(address, tls(b"seco/1", resolver(&own, &own)), &own)
+    }
+
+    pub fn start_with(address: &str, config: ServerConfig, pinned: &Certificate) -> Self {
+        let endpoint = Endpoint::server(config, address.parse().unwrap()).unwrap();
+        let servers: Vec<_> = (1..=3).map(|seed| ServerOpeningKey::from_seed([seed; 32])).collect();
+        let pin = CertificatePin::of(&pinned.der);
+        let deployment = deployment(endpoint.local_addr().unwrap(), pin, &servers);
+        let shared = Arc::new(Shared {
+            set: ServerSetId::new(&deployment.sealing_keys()).unwrap(),
+            model: deployment.model_info().unwrap(),
+            servers,
+            sessions: Mutex::default(),
+            opens: Mutex::default(),
+            answers: Mutex::default(),
+            seen: Mutex::default(),
+            inputs: Mutex::default(),
+        });
+        tokio::spawn(accept(endpoint.clone(), shared.clone()));
+        Self { deployment, shared, endpoint }
+    }
+
+    /// The next inferences or probes are answered like this, later ones honestly.
+    pub fn answer(&self, actions: impl IntoIterator<Item = Action>) {
+        self.shared.answers.lock().unwrap().extend(actions);
+    }
+
+    /// The next openings are answered like this, later ones honestly.
+    pub fn open(&self, actions: impl IntoIterator<Item = Action>) {
+        self.shared.opens.lock().unwrap().extend(actions);
+    }
+}
+
+async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let Ok(connection) = incoming.await else { return };
+            while let Ok((send, recv)) = connection.accept_bi().await {
+                tokio::spawn(serve(connection.clone(), send, recv, shared.clone()));
+            }
+        });
+    }
+}
+
+async fn serve(
+    connection: Connection,
+    mut send: SendStream,
+    mut recv: quinn::RecvStream,
+    shared: Arc<Shared>,
+) {
+    let Ok(frame) = recv.read_to_end(shared.model.request_limit() + 4).await else { return };
+    let header = decode_header(&frame, shared.model.request_limit()).unwrap().unwrap();
+    let request = Request::decode(header.message(&frame).unwrap()).unwrap();
+    let script = if matches!(request, Request::Open { .. }) { &shared.opens } else { &shared.answers };
+    let action = script.lock().unwrap().pop_front().unwrap_or(Action::Logits);
+    if let Request::Infer { handle, counter, input } = request {
+        shared.seen.lock().unwrap().push((handle, counter));
+        shared.inputs.lock().unwrap().push(input.to_vec());
+    }
+    match action {
+        Action::Logits | Action::Label => {
+            shared.respond(&mut send, request, matches!(action, Action::Label)).await
+        }
+        Action::Queue(places) => {
+            for position in (0..places).rev() {
+                reply(&mut send, Response::Queued { position, wait_ms: 20 }).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            shared.respond(&mut send, request, false).await;
+        }
+        Action::Send(response) => reply(&mut send, response).await,
+        Action::Stop(response) => {
+            let _ = recv.stop(1u32.into());
+            reply(&mut send, response).await;
+        }
+        Action::Bytes(bytes) => send.write_all(&bytes).await.unwrap(),
+        Action::Forget => {
+            shared.sessions.lock().unwrap().iter_mut().for_each(|session| *session = None);
+            reply(&mut send, Response::Refused { reason: Refusal::UnknownSession }).await;
+        }
+        Action::Hang => std::future::pending().await,
+        Action::Reset => send.reset(1u32.into()).unwrap(),
+        Action::Close => connection.close(1u32.into(), b"text of a peer"),
+    }
+    let _ = send.finish();
+}
+
+async fn reply(send: &mut SendStream, response: Response<'_>) {
+    let mut buffer = vec![0; response.frame_bound()];
+    let frame = response.encode_frame(&mut buffer).unwrap();
+    // The client may have gone.
+    let _ = send.write_all(frame).await;
+}
+
+impl Shared {
+    async fn respond(&self, send: &mut SendStream, request: Request<'_>, label_only: bool) {
+        match request {
+            Request::Open { session, model, sealed } => {
+                let binding = Binding { session, model, servers: self.set };
+                let blobs = sealed_keys(sealed).unwrap();
+                let keys = (0u8..)
+                    .zip(self.servers.iter().zip(blobs))
+                    .map(|(i, (server, blob))| server.open(blob, &binding, i).unwrap())
+                    .collect();
+                let handle = {
+                    let mut sessions = self.sessions.lock().unwrap();
+                    sessions.push(Some(keys));
+                    sessions.len() - 1
+                };
+                reply(send, Response::Opened { handle: handle as u32 }).await;
+            }
+            Request::Infer { handle, counter, input } => {
+                let Some(masked) = self.infer(handle, counter, input, label_only) else {
+                    return reply(send, Response::Refused { reason: Refusal::UnknownSession }).await;
+                };
+                let masked = masked.as_slice();
+                let response =
+                    if label_only { Response::Label { masked } } else { Response::Logits { masked } };
+                reply(send, response).await;
+            }
+            Request::Probe { down, .. } => {
+                reply(send, Response::Probe { noise: &vec![0xa5; down.into()] }).await
+            }
+            _ => panic!("unknown request"),
+        }
+    }
+
+    fn infer(&self, handle: u32, counter: u64, input: &[u8], label_only: bool) -> Option<Vec<u8>> {
+        let sessions = self.sessions.lock().unwrap();
+        let keys = sessions.get(handle as usize)?.as_ref()?;
+        let mut input = input.to_vec();
+        keys.iter().for_each(|key| key.apply_input_pad(counter, &mut input).unwrap());
+        let logits = reference(&input);
+        let (mut words, width) = if label_only {
+            let best = (0..10).max_by_key(|i| (logits[*i], 10 - i)).unwrap();
+            (vec![best as u32], self.model.label_width())
+        } else {
+            (logits.iter().map(|logit| logit.cast_unsigned()).collect(), self.model.width)
+        };
+        for key in keys {
+            if label_only {
+                words[0] ^= key.label_pad(counter, width).unwrap();
+            } else {
+                let mut pad = vec![0; words.len()];
+                key.output_pad(counter, width, &mut pad).unwrap();
+                words.iter_mut().zip(pad).for_each(|(word, pad)| *word = word.wrapping_add(pad));
+            }
+        }
+        let mut masked = vec![0; pack::packed_len(words.len(), width)];
+        pack::pack(&words, width, &mut masked).unwrap();
+        Some(masked)
+    }
+}

@@ -1,0 +1,184 @@
+//! A gateway that misbehaves, or is not the gateway at all: errors say so, nothing panics, nothing hangs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
+mod common;
+
+use common::{Action, FakeGateway, certificate, image, impatient, reference, resolver, tls};
+use seco_core::Error as Core;
+use seco_core::{Refusal, Response};
+use seco_sdk::{CertificatePin, Client, ClientOptions, Error, Loss, Timeouts, Violation};
+use std::time::{Duration, Instant};
+
+async fn failure(gateway: &FakeGateway) -> Error {
+    Client::connect(gateway.deployment.clone()).await.expect_err("connecting fails")
+}
+
+/// What an inference says when the gateway does `action`.
+async fn answered(action: Action) -> Error {
+    let gateway = FakeGateway::start();
+    let client = Client::connect_with(gateway.deployment.clone(), impatient()).await.unwrap();
+    gateway.answer([action]);
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(!error.to_string().contains(['\n', '\r']), "one line: {error}");
+    assert!(!error.to_string().contains("text of a peer"), "{error}");
+    // Whatever happened to one request, the next one works.
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+    error
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_pinned() {
+    let mut gateway = FakeGateway::start();
+    gateway.deployment.gateway.pins =
+        vec![CertificatePin::of(b"another"), CertificatePin::of(b"certificate")];
+    let error = failure(&gateway).await;
+    assert!(matches!(error, Error::PinMismatch { .. }), "{error}");
+}
+
+/// The pinned certificate is public: without its key it must be worth nothing.
+#[tokio::test]
+async fn a_stolen_certificate_without_its_key() {
+    let (pinned, other) = (certificate(), certificate());
+    let config = tls(b"seco/1", resolver(&pinned, &other));
+    let gateway = FakeGateway::start_with("127.0.0.1:0", config, &pinned);
+    let error = failure(&gateway).await;
+    assert!(matches!(error, Error::Connect { reason: Loss::Transport, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn another_application_protocol() {
+    let own = certificate();
+    let gateway = FakeGateway::start_with("127.0.0.1:0", tls(b"h3", resolver(&own, &own)), &own);
+    let error = failure(&gateway).await;
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let gateway = FakeGateway::start();
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut deployment = gateway.deployment.clone();
+    deployment.gateway.address = silent.local_addr().unwrap();
+    let timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
+    let start = Instant::now();
+    let error =
+        Client::connect_with(deployment, ClientOptions::default().timeouts(timeouts)).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { step: "connection", .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_wrong_input_size_is_not_sent() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    for got in [0, 783, 785] {
+        let error = client.infer(&vec![0; got]).await.unwrap_err();
+        assert!(matches!(error, Error::WrongInputSize { expected: 784, got: g } if g == got), "{error}");
+    }
+    assert_eq!(gateway.shared.seen.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn opening_can_fail() {
+    let gateway = FakeGateway::start();
+    let timeouts = Timeouts { connect: Duration::from_millis(300), ..Timeouts::default() };
+    let options = ClientOptions::default().timeouts(timeouts);
+    gateway.open([
+        Action::Send(Response::Refused { reason: Refusal::SealRejected { server: 2 } }),
+        Action::Send(Response::Busy { retry_after_ms: 1500 }),
+        Action::Send(Response::Logits { masked: &[0; 28] }),
+        Action::Hang,
+        Action::Close,
+    ]);
+    let mut errors = Vec::new();
+    for _ in 0..5 {
+        errors.push(Client::connect_with(gateway.deployment.clone(), options).await.unwrap_err());
+    }
+    assert!(matches!(errors[0], Error::Refused(Refusal::SealRejected { server: 2 })), "{errors:?}");
+    assert!(
+        matches!(errors[1], Error::Busy { retry_after } if retry_after.as_millis() == 1500),
+        "{errors:?}"
+    );
+    assert!(matches!(errors[2], Error::Protocol(Violation::WrongKind)), "{errors:?}");
+    assert!(matches!(errors[3], Error::Timeout { step: "session", .. }), "{errors:?}");
+    assert!(matches!(errors[4], Error::Closed(Loss::ByGateway)), "{errors:?}");
+}
+
+#[tokio::test]
+async fn refusals() {
+    let refuse = |reason| Action::Send(Response::Refused { reason });
+    let error = answered(refuse(Refusal::Unavailable { server: 1 })).await;
+    assert_eq!(error.to_string(), "refused: server 1 cannot be reached; try again later");
+    let error = answered(refuse(Refusal::WrongModel)).await;
+    assert!(matches!(error, Error::Refused(Refusal::WrongModel)), "{error}");
+    let error = answered(Action::Stop(Response::Refused { reason: Refusal::Malformed })).await;
+    assert!(matches!(error, Error::Refused(Refusal::Malformed)), "{error}");
+    let error = answered(Action::Send(Response::Busy { retry_after_ms: 250 })).await;
+    assert_eq!(error.to_string(), "the servers are busy; try again in 250 ms");
+}
+
+#[tokio::test]
+async fn silence() {
+    let error = answered(Action::Hang).await;
+    assert!(matches!(error, Error::Timeout { step: "answer", limit } if limit.as_secs() == 1), "{error}");
+    // Queue messages do not extend the limit.
+    let error = answered(Action::Queue(200)).await;
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn unreadable_answers() {
+    for (bytes, expected) in [
+        (vec![], Violation::Truncated),
+        (vec![0x85], Violation::Truncated),
+        (vec![5, 1, 1, 28, 0], Violation::Truncated),
+        (vec![0], Violation::Message(Core::Malformed)),
+        (vec![0xff; 64], Violation::Message(Core::Malformed)),
+        (vec![2, 1, 200], Violation::Message(Core::Malformed)),
+        (vec![3, 1, 1, 9], Violation::Message(Core::Malformed)),
+        (vec![3, 9, 0, 0], Violation::Message(Core::Version { got: 9 })),
+        (
+            vec![0xff, 0xff, 0xff, 0x7f],
+            Violation::Message(Core::TooLong { len: (1 << 28) - 1, limit: 65_607 }),
+        ),
+    ] {
+        let error = answered(Action::Bytes(bytes.clone())).await;
+        assert!(matches!(error, Error::Protocol(violation) if violation == expected), "{bytes:?}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_answers() {
+    for (response, expected) in [
+        (Response::Opened { handle: 3 }, Violation::WrongKind),
+        (Response::Probe { noise: &[0; 28] }, Violation::WrongKind),
+        (
+            Response::Logits { masked: &[0; 27] },
+            Violation::Message(Core::WrongLength { expected: 28, got: 27 }),
+        ),
+        (Response::Logits { masked: &[0xff; 28] }, Violation::Message(Core::Malformed)),
+        (Response::Label { masked: &[] }, Violation::Message(Core::WrongLength { expected: 1, got: 0 })),
+        (Response::Label { masked: &[0xf0] }, Violation::Message(Core::Malformed)),
+    ] {
+        let error = answered(Action::Send(response)).await;
+        assert!(matches!(error, Error::Protocol(violation) if violation == expected), "{error:?}");
+    }
+    let error = answered(Action::Reset).await;
+    assert!(matches!(error, Error::Protocol(Violation::Dropped)), "{error}");
+    let error = answered(Action::Close).await;
+    assert!(matches!(error, Error::Closed(Loss::ByGateway)), "{error}");
+}
+
+#[tokio::test]
+async fn probe_answers_are_checked() {
+    let gateway = FakeGateway::start();
+    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+    gateway.answer([
+        Action::Send(Response::Probe { noise: &[0; 9] }),
+        Action::Send(Response::Logits { masked: &[0; 10] }),
+    ]);
+    let error = client.probe(5, 10).await.unwrap_err();
+    assert!(matches!(error, Error::Protocol(Violation::ProbeSize { expected: 10, got: 9 })), "{error}");
+    let error = client.probe(5, 10).await.unwrap_err();
+    assert!(matches!(error, Error::Protocol(Violation::WrongKind)), "{error}");
+}
