@@ -61,17 +61,23 @@ impl Dialer {
                 ConnectError::EndpointStopping => Error::Closed(Loss::Local),
                 other => Error::setup(other),
             })?;
-        self.bounded("connection", self.timeouts.connect, async {
-            connecting.await.map_err(|error| {
-                // The transport's error does not tell a wrong certificate from other failed handshakes.
-                if self.verifier.take_mismatch() {
-                    Error::PinMismatch { gateway: self.gateway }
-                } else {
-                    Error::Connect { gateway: self.gateway, reason: Loss::from(&error) }
-                }
+        let connected = self
+            .bounded("connection", self.timeouts.connect, async {
+                connecting.await.map_err(|error| {
+                    // The transport's error does not tell a wrong certificate from other failed handshakes.
+                    if self.verifier.take_mismatch() {
+                        Error::PinMismatch { gateway: self.gateway }
+                    } else {
+                        Error::Connect { gateway: self.gateway, reason: Loss::from(&error) }
+                    }
+                })
             })
+            .await;
+        // Silence from an address is the address's matter, and the message should name it.
+        connected.map_err(|error| match error {
+            Error::Timeout { .. } => Error::Connect { gateway: self.gateway, reason: Loss::Silence },
+            other => other,
         })
-        .await
     }
 
     /// Opens a new session with new keys.

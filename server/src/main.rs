@@ -1,2 +1,151 @@
-//! The `seco` binary.
-fn main() {}
+//! The `seco` command line.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use seco_server::serve::{ServeOptions, serve};
+use seco_server::split::{DeploymentOptions, SplitOptions, deployment, split};
+use seco_server::{Error, demo, infer, keys};
+use tracing_subscriber::EnvFilter;
+
+/// Private neural-network inference over several servers that do not trust each other.
+#[derive(Parser)]
+#[command(name = "seco", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a server: the gateway (index 0) or a remote.
+    Serve(Serve),
+    /// Make the keys of one server.
+    Keygen(Keygen),
+    /// Turn an ONNX model into one file for each server.
+    Split(Split),
+    /// Write the file that devices need to use a cluster.
+    Deployment(Deployment),
+    /// Start a whole cluster on this machine and predict digits with it.
+    Demo(demo::Options),
+    /// Ask a cluster for predictions, as a device does.
+    Infer(infer::Options),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The server's settings (see the samples in server/data).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print what happens as JSON lines on standard output.
+    #[arg(long)]
+    events: bool,
+    /// Stop when standard input ends.
+    #[arg(long)]
+    with_parent: bool,
+}
+
+#[derive(Args)]
+struct Keygen {
+    /// Directory of the keys.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Name of the server; the files are called after it.
+    #[arg(long)]
+    name: String,
+}
+
+#[derive(Args)]
+struct Split {
+    /// The model.
+    #[arg(long, value_name = "FILE.onnx")]
+    model: PathBuf,
+    /// Typical inputs, uint8, first axis the samples; they choose the width of every layer.
+    #[arg(long, value_name = "FILE.npy")]
+    calibrate: PathBuf,
+    /// Number of servers, the gateway included.
+    #[arg(long, value_name = "N")]
+    servers: usize,
+    /// How many linear layers, from the first, the gateway holds; the others are shared.
+    #[arg(long, value_name = "L", default_value_t = 1)]
+    gateway_layers: usize,
+    /// The network sees byte / D.
+    #[arg(long, value_name = "D", default_value_t = 255.0)]
+    scale: f64,
+    /// Then (x - mean) / std: one value for each channel.
+    #[arg(long, value_delimiter = ',', requires = "std")]
+    mean: Vec<f64>,
+    /// See --mean.
+    #[arg(long, value_delimiter = ',', requires = "mean")]
+    std: Vec<f64>,
+    /// Directory of the results.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct Deployment {
+    /// Where devices reach the gateway.
+    #[arg(long, value_name = "IP:PORT")]
+    address: String,
+    /// The gateway's certificate.
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+    /// The sealing key (NAME.sealing.pub) of each server, in their order: once for each.
+    #[arg(long = "sealing-key", value_name = "FILE", required = true)]
+    sealing_keys: Vec<PathBuf>,
+    /// A server's model file, for the model's id and shapes.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("SECO_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("error,seco=info,seco_server=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seco: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Serve(Serve { config, events, with_parent }) => {
+            serve(&ServeOptions { config, events, with_parent })
+        }
+        Command::Keygen(Keygen { out, name }) => {
+            let files = keys::generate(&out, &name)?;
+            println!("secret, for this server only: {} {}", files.key.display(), files.opening_key.display());
+            println!("for the other servers:        {}", files.certificate.display());
+            println!("for the deployment file:      {}", files.sealing_key.display());
+            Ok(())
+        }
+        Command::Split(options) => {
+            let Split { model, calibrate, servers, gateway_layers, scale, mean, std, out } = options;
+            let made =
+                split(&SplitOptions { model, calibrate, servers, gateway_layers, scale, mean, std, out })?;
+            print!("{made}");
+            Ok(())
+        }
+        Command::Deployment(options) => {
+            let Deployment { address, certificate, sealing_keys, model, out } = options;
+            deployment(&DeploymentOptions { address, certificate, sealing_keys, model, out }).map(|_| ())
+        }
+        Command::Demo(options) => demo::run(&options),
+        Command::Infer(options) => infer::run(&options),
+    }
+}

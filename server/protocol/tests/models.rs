@@ -11,8 +11,10 @@ use seco_protocol::Counts;
 fn load(name: &str, digits: &str, scale: f64) -> (FixedModel, Vec<Vec<u8>>) {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/");
     let (shape, samples) = npy::read_u8(&std::fs::read(format!("{data}{digits}")).unwrap()).unwrap();
-    let options =
-        ImportOptions { normalisation: Normalisation { scale, ..Normalisation::default() }, ..Default::default() };
+    let options = ImportOptions {
+        normalisation: Normalisation { scale, ..Normalisation::default() },
+        ..Default::default()
+    };
     let mut model = import(&std::fs::read(format!("{data}{name}")).unwrap(), &options).unwrap();
     model.calibrate(&samples).unwrap();
     let size = samples.len() / shape[0];

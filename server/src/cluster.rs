@@ -1,0 +1,385 @@
+//! The gateway's view of the cluster: it orders set-ups, bundles and inferences, keeps the pool
+//! filled, and starts over when a server was lost.
+//!
+//! A set-up and all that was made from it form an epoch. Bundles are made one at a time, since the
+//! long-lived OT extension must stay in step on all servers; after a failure, or when the
+//! connection with a remote was lost (it may have restarted), there is a new epoch. Inferences run
+//! beside that and beside each other.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use seco_core::SessionId;
+use seco_protocol::{Bundle, BundleId};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::Error;
+use crate::commands::{self, Command, OpenSession};
+use crate::config;
+use crate::jobs::{Broken, Failure};
+use crate::keys;
+use crate::node::{Epoch, Node};
+use crate::pool::{Pool, Take};
+
+/// The common public key is renewed after so many bundles (protocol.md section 4).
+const MAX_BUNDLES: u64 = 1_000_000;
+/// Pause after a set-up that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Time for commands that need no job.
+const SHORT: Duration = Duration::from_secs(10);
+/// What a remote may need beyond a job's own limit.
+const GRACE: Duration = Duration::from_secs(5);
+/// After a job failed here, the remotes have this long to say why it failed there.
+const REASONS: Duration = Duration::from_secs(1);
+
+/// A server that failed, and how.
+pub(crate) struct Blame {
+    pub server: usize,
+    pub failure: Failure,
+    /// The protocol's own error, where it failed on this server.
+    cause: Option<seco_protocol::Error>,
+}
+
+/// A bundle ready on all servers. Dropped unused, it is dropped everywhere.
+pub(crate) struct Ready {
+    epoch: Arc<Epoch>,
+    bundle: Option<Bundle>,
+    stock: Arc<Stock>,
+}
+
+/// Bundles that are in the pool or on their way to a request.
+struct Stock {
+    held: AtomicUsize,
+    /// Told whenever there is one less.
+    taken: Notify,
+    discards: mpsc::UnboundedSender<(u64, BundleId)>,
+}
+
+impl Ready {
+    fn new(epoch: &Arc<Epoch>, bundle: Bundle, stock: &Arc<Stock>) -> Self {
+        stock.held.fetch_add(1, Ordering::Relaxed);
+        Self { epoch: epoch.clone(), bundle: Some(bundle), stock: stock.clone() }
+    }
+
+    fn take(&mut self) -> Option<Bundle> {
+        let bundle = self.bundle.take()?;
+        self.stock.held.fetch_sub(1, Ordering::Relaxed);
+        self.stock.taken.notify_one();
+        Some(bundle)
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        if let Some(bundle) = self.take() {
+            // Fails when the gateway stops.
+            let _ = self.stock.discards.send((self.epoch.id, bundle.id()));
+        }
+    }
+}
+
+/// The cluster, seen from its gateway.
+pub(crate) struct Cluster {
+    node: Arc<Node>,
+    epoch: Mutex<Option<Arc<Epoch>>>,
+    pool: Mutex<Pool<Ready>>,
+    stock: Arc<Stock>,
+    /// Most bundles held: a full pool, and one for each inference that may start.
+    room: usize,
+    parallel: Semaphore,
+    next_job: AtomicU64,
+    /// Milliseconds the last bundle took, for estimates.
+    pace: AtomicU64,
+}
+
+impl Cluster {
+    /// A cluster that is not set up yet. Call it inside the runtime.
+    pub fn new(node: Arc<Node>, pool: config::Pool) -> Result<Arc<Self>, Error> {
+        let mut first = [0; 8];
+        keys::random(&mut first)?;
+        let (discards, mut discarded) = mpsc::unbounded_channel();
+        let cluster = Arc::new(Self {
+            epoch: Mutex::new(None),
+            pool: Mutex::new(Pool::new(pool, node.limits.queue)),
+            stock: Arc::new(Stock { held: AtomicUsize::new(0), taken: Notify::new(), discards }),
+            room: pool.size + node.limits.parallel,
+            parallel: Semaphore::new(node.limits.parallel),
+            // Random, so that the streams of an earlier run of this gateway are not taken for new.
+            next_job: AtomicU64::new(u64::from_le_bytes(first)),
+            pace: AtomicU64::new(0),
+            node,
+        });
+        let weak = Arc::downgrade(&cluster);
+        tokio::spawn(async move {
+            while let Some((epoch, bundle)) = discarded.recv().await {
+                let Some(cluster) = weak.upgrade() else { return };
+                // With its epoch, a bundle is gone from the remotes too.
+                if cluster.epoch().as_ref().is_some_and(|e| e.id == epoch) {
+                    let _ = cluster.tell(&Command::Discard { bundle }).await;
+                }
+            }
+        });
+        Ok(cluster)
+    }
+
+    fn epoch(&self) -> MutexGuard<'_, Option<Arc<Epoch>>> {
+        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool<Ready>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remotes(&self) -> std::ops::Range<usize> {
+        1..self.node.mesh.servers()
+    }
+
+    fn job(&self) -> u64 {
+        self.next_job.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sets up the cluster and keeps the pool filled, for ever. Fails only when the very first
+    /// set-up shows that this model cannot be served.
+    pub async fn supervise(&self) -> Result<(), Error> {
+        let mut served = false;
+        loop {
+            self.node.mesh.connected().await;
+            let generations = self.node.mesh.generations();
+            match self.set_up().await {
+                Ok(epoch) => {
+                    served = true;
+                    *self.epoch() = Some(epoch.clone());
+                    if let Err(blame) = self.fill(&epoch, &generations).await {
+                        self.report("making a bundle", &blame);
+                    }
+                    *self.epoch() = None;
+                    self.pool().clear();
+                }
+                Err(blame) => {
+                    if let (false, Some(cause)) = (served, lasting(&blame)) {
+                        return Err(Error::SetUp(cause.to_string()));
+                    }
+                    self.report("the set-up", &blame);
+                    sleep(PAUSE).await;
+                }
+            }
+            if self.node.mesh.missing().is_some() {
+                // Nobody knows when it comes back: do not let requests wait for it.
+                self.pool().turn_away();
+            }
+        }
+    }
+
+    async fn set_up(&self) -> Result<Arc<Epoch>, Blame> {
+        let mut epoch = [0; 8];
+        keys::random(&mut epoch).map_err(|_| self.own(Failure::Internal.into()))?;
+        let (job, epoch) = (self.job(), u64::from_le_bytes(epoch));
+        let command = Command::SetUp { job, epoch };
+        self.order(job, command, self.node.limits.setup(), true, self.node.set_up(job, epoch)).await
+    }
+
+    /// Makes bundles as the pool wants them, until one fails, a connection is lost or the key has
+    /// served long enough.
+    async fn fill(&self, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
+        let mut changes = self.node.mesh.changes();
+        let mut made = 0;
+        while made < MAX_BUNDLES {
+            if self.node.mesh.generations() != generations {
+                return Ok(());
+            }
+            // The guard must not live across the wait.
+            let wanted = self.pool().wants();
+            if !wanted || self.stock.held.load(Ordering::Relaxed) >= self.room {
+                tokio::select! {
+                    () = self.stock.taken.notified() => {}
+                    _ = changes.changed() => {}
+                }
+                continue;
+            }
+            let start = Instant::now();
+            let mut id = [0; 16];
+            keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
+            let (job, bundle) = (self.job(), BundleId(id));
+            let command = Command::Preprocess { job, epoch: epoch.id, bundle };
+            let own = self.node.preprocess(job, epoch.clone(), bundle);
+            let bundle = self.order(job, command, self.node.limits.preprocess(), true, own).await?;
+            made += 1;
+            self.pace
+                .store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let pool = {
+                let mut pool = self.pool();
+                pool.put(Ready::new(epoch, bundle, &self.stock));
+                pool.ready()
+            };
+            self.node.report_bundle(start, pool);
+        }
+        Ok(())
+    }
+
+    /// Remembers a session here and on all remotes. `sealed[i]` is for server `i`.
+    pub async fn open(&self, session: &OpenSession, sealed: Vec<Vec<u8>>) -> Result<(), Blame> {
+        let mut orders = JoinSet::new();
+        let mut sealed = sealed.into_iter();
+        let own = OpenSession { sealed: sealed.next().unwrap_or_default(), ..session.clone() };
+        for (to, sealed) in self.remotes().zip(sealed) {
+            let command = Command::Open(OpenSession { sealed, ..session.clone() });
+            let mesh = self.node.mesh.clone();
+            orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
+        }
+        self.node.open(&own).map_err(|f| self.own(f.into()))?;
+        self.answers(orders).await
+    }
+
+    /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
+    pub fn take(&self) -> Result<Take<Ready>, usize> {
+        if self.epoch().is_none()
+            && let Some(missing) = self.node.mesh.missing()
+        {
+            return Err(missing);
+        }
+        let take = self.pool().take();
+        // Somebody waits, or there is one less ready.
+        self.stock.taken.notify_one();
+        Ok(take)
+    }
+
+    /// How long until the request at this place in the queue is served, roughly.
+    pub fn wait(&self, position: usize) -> Duration {
+        let bundles = u64::try_from(position).unwrap_or(u64::MAX).saturating_add(1);
+        Duration::from_millis(self.pace.load(Ordering::Relaxed).max(1).saturating_mul(bundles))
+    }
+
+    /// Uses a bundle for a session's inference number; gives the masked logits.
+    pub async fn infer(
+        &self,
+        mut ready: Ready,
+        (session, counter): (SessionId, u64),
+        masked_input: Vec<u8>,
+    ) -> Result<Vec<u32>, Blame> {
+        let limit = self.node.limits.infer();
+        let permit = timeout(limit, self.parallel.acquire()).await;
+        let _permit = permit.map_err(|_| self.own(Failure::TimedOut(0).into()))?;
+        let epoch = ready.epoch.clone();
+        let bundle = ready.take().ok_or_else(|| self.own(Failure::UnknownBundle.into()))?;
+        let (job, id) = (self.job(), bundle.id());
+        let command = Command::Infer { job, epoch: epoch.id, bundle: id, session, counter };
+        let own = self.node.infer(job, epoch.clone(), bundle, (session, counter), Some(masked_input));
+        // The answer depends on every remote's part, so nobody needs to be waited for after it.
+        let result = self.order(job, command, limit, false, own).await;
+        if result.is_err() {
+            // Not every remote may have got as far as using it up.
+            let _ = self.stock.discards.send((epoch.id, id));
+        }
+        result?.ok_or_else(|| self.own(Failure::Internal.into()))
+    }
+
+    /// Bundles that are ready.
+    pub fn ready(&self) -> usize {
+        self.pool().ready()
+    }
+
+    /// Does a job: this server's part, and by `command` the remotes'. If anyone fails, all are told
+    /// to give up. With `all`, it is done when all are.
+    async fn order<T>(
+        &self,
+        job: u64,
+        command: Command,
+        limit: Duration,
+        all: bool,
+        own: impl Future<Output = Result<T, Broken>>,
+    ) -> Result<T, Blame> {
+        let mut orders = JoinSet::new();
+        for to in self.remotes() {
+            let (mesh, command) = (self.node.mesh.clone(), command.clone());
+            orders.spawn(async move { (to, commands::send(&mesh, to, &command, limit + GRACE).await) });
+        }
+        let mut own = std::pin::pin!(own);
+        let mut value = None;
+        // Failures in the order in which they were heard of.
+        let mut failed: Vec<Blame> = Vec::new();
+        while failed.is_empty() && (value.is_none() || all && !orders.is_empty()) {
+            tokio::select! {
+                result = &mut own, if value.is_none() => match result {
+                    Ok(made) => value = Some(made),
+                    Err(broken) => failed.push(self.own(broken)),
+                },
+                Some(reply) = orders.join_next() => {
+                    if let Ok((server, Err(failure))) = reply {
+                        failed.push(Blame { server, failure, cause: None });
+                    }
+                }
+            }
+        }
+        if failed.is_empty() {
+            return value.ok_or_else(|| self.own(Failure::Internal.into()));
+        }
+        self.node.jobs.cancel(job);
+        let cancel = Command::Cancel { job };
+        let cancel = self.tell(&cancel);
+        let reasons = async {
+            while let Some(reply) = orders.join_next().await {
+                if let Ok((server, Err(failure))) = reply {
+                    failed.push(Blame { server, failure, cause: None });
+                }
+            }
+        };
+        let _ = timeout(REASONS, async { tokio::join!(cancel, reasons) }).await;
+        Err(self.culprit(failed))
+    }
+
+    /// The failure to report: who gave up only because another server was gone says less than the
+    /// one that did something else.
+    fn culprit(&self, failed: Vec<Blame>) -> Blame {
+        let told = |b: &&Blame| !matches!(b.failure, Failure::Unavailable(_) | Failure::TimedOut(_));
+        let at = failed.iter().position(|b| told(&b));
+        if at.is_none()
+            && let Some(missing) = self.node.mesh.missing()
+        {
+            return self.own(Failure::Unavailable(missing).into());
+        }
+        failed.into_iter().nth(at.unwrap_or(0)).unwrap_or_else(|| self.own(Failure::Internal.into()))
+    }
+
+    fn own(&self, broken: Broken) -> Blame {
+        Blame { server: self.node.me(), failure: broken.failure, cause: broken.cause }
+    }
+
+    /// Sends a command that needs no job to all remotes.
+    async fn tell(&self, command: &Command) -> Result<(), Blame> {
+        let mut orders = JoinSet::new();
+        for to in self.remotes() {
+            let (mesh, command) = (self.node.mesh.clone(), command.clone());
+            orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
+        }
+        self.answers(orders).await
+    }
+
+    async fn answers(&self, mut orders: JoinSet<(usize, commands::Reply)>) -> Result<(), Blame> {
+        let mut result = Ok(());
+        while let Some(reply) = orders.join_next().await {
+            if let (Ok((server, Err(failure))), true) = (reply, result.is_ok()) {
+                result = Err(Blame { server, failure, cause: None });
+            }
+        }
+        result
+    }
+
+    /// Says what failed, and on which server.
+    pub fn report(&self, what: &str, blame: &Blame) {
+        let name = self.node.mesh.name(blame.server);
+        let cause = blame.cause.as_ref().map_or_else(|| blame.failure.to_string(), ToString::to_string);
+        self.node.report_failure(format!("{what} failed on server {} ({name}): {cause}", blame.server));
+    }
+}
+
+/// The protocol's own error, if trying again will not help.
+fn lasting(blame: &Blame) -> Option<&seco_protocol::Error> {
+    let passing = matches!(
+        blame.failure,
+        Failure::Unavailable(_) | Failure::TimedOut(_) | Failure::Misbehaved(_) | Failure::Ledger
+    );
+    blame.cause.as_ref().filter(|_| !passing)
+}

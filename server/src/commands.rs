@@ -1,0 +1,75 @@
+//! What the gateway tells the remotes, each command on a stream of its own, and their answers.
+
+use std::time::Duration;
+
+use seco_core::{ModelId, SessionId};
+use seco_protocol::BundleId;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::jobs::Failure;
+use crate::mesh::{Incoming, Mesh, frame};
+
+/// Largest command; a sealed session key has 1,168 bytes.
+const MAX_COMMAND: usize = 8192;
+/// Largest answer.
+const MAX_REPLY: usize = 256;
+/// A command is small; whoever sends it does so at once.
+const READ: Duration = Duration::from_secs(10);
+
+/// A session as one server is told of it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct OpenSession {
+    /// The session's id.
+    pub session: SessionId,
+    /// The model it is for.
+    pub model: ModelId,
+    /// The session key for this server, sealed to it.
+    pub sealed: Vec<u8>,
+}
+
+/// An order of the gateway. `epoch` names the set-up it relies on, `job` the streams to use.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Make new keys and base OTs; bundles made before are dropped.
+    SetUp { job: u64, epoch: u64 },
+    /// Make a bundle.
+    Preprocess { job: u64, epoch: u64, bundle: BundleId },
+    /// Remember a session.
+    Open(OpenSession),
+    /// Use a bundle for a session's inference number.
+    Infer { job: u64, epoch: u64, bundle: BundleId, session: SessionId, counter: u64 },
+    /// Drop a bundle that will not be used.
+    Discard { bundle: BundleId },
+    /// Give up a job.
+    Cancel { job: u64 },
+}
+
+/// The answer: done, or why not.
+pub(crate) type Reply = Result<(), Failure>;
+
+/// Sends a command and waits for its answer.
+pub(crate) async fn send(mesh: &Mesh, to: usize, command: &Command, limit: Duration) -> Reply {
+    let exchange = async {
+        let (mut send, mut receive) = mesh.command(to).await?;
+        frame::write_value(&mut send, command).await.ok()?;
+        frame::read_value::<Reply>(&mut receive, MAX_REPLY).await.ok()
+    };
+    match timeout(limit, exchange).await {
+        Ok(Some(reply)) => reply,
+        Ok(None) => Err(Failure::Unavailable(to)),
+        Err(_) => Err(Failure::TimedOut(to)),
+    }
+}
+
+/// Reads the command of a stream.
+pub(crate) async fn receive(incoming: &mut Incoming) -> Option<Command> {
+    timeout(READ, frame::read_value(&mut incoming.receive, MAX_COMMAND)).await.ok()?.ok()
+}
+
+/// Answers a command. Whether the gateway still listens does not matter.
+pub(crate) async fn reply(mut incoming: Incoming, reply: Reply) {
+    if timeout(READ, frame::write_value(&mut incoming.send, &reply)).await.is_ok() {
+        let _ = incoming.send.finish();
+    }
+}

@@ -1,0 +1,330 @@
+//! One TOML file per server. Every key is explained in `server/data/sample-gateway.toml` and
+//! `sample-remote.toml`; unknown keys are refused, for a mistyped limit must not pass as a default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use seco_model::MAX_SERVERS;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Everything one server is told. Paths in the file are relative to the file; [`Config::load`]
+/// makes them absolute or relative to the working directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Number of this server: 0 is the gateway.
+    pub index: usize,
+    /// Name for logs and for the other servers' messages.
+    pub name: String,
+    /// This server's part of the model (`seco split`).
+    pub model: PathBuf,
+    /// Directory for the ledger of used bundles; made when missing.
+    pub state: PathBuf,
+    /// Keys of this server.
+    pub identity: Identity,
+    /// Where it listens.
+    pub listen: Listen,
+    /// All other servers.
+    pub peers: Vec<Peer>,
+    /// How many bundles are kept ready (the gateway's setting counts).
+    #[serde(default)]
+    pub pool: Pool,
+    /// Limits of time and number.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Key files of a server, made by `seco keygen`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// TLS certificate, PEM; the others pin it.
+    pub certificate: PathBuf,
+    /// TLS private key, PEM.
+    pub key: PathBuf,
+    /// Private key that opens the session keys of devices, hexadecimal.
+    pub opening_key: PathBuf,
+}
+
+/// Sockets of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// UDP address for other servers; port 0 lets the system choose.
+    pub mesh: SocketAddr,
+    /// UDP address for devices: on the gateway, and only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<SocketAddr>,
+}
+
+/// Another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its number.
+    pub index: usize,
+    /// Its name, for messages.
+    pub name: String,
+    /// `host:port` of its mesh socket. Needed for servers with a higher number, which this one
+    /// dials; those with a lower number dial us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its certificate, PEM. No other is accepted.
+    pub certificate: PathBuf,
+}
+
+/// When bundles are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// Bundles kept ready.
+    pub size: usize,
+    /// Refilling starts when this many or fewer are ready, and goes on to `size`.
+    pub low: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { size: 4, low: 3 }
+    }
+}
+
+/// Limits of time and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Seconds for the cluster's set-up (keys, base OTs).
+    pub setup_s: u64,
+    /// Seconds for one bundle.
+    pub preprocess_s: u64,
+    /// Seconds for one inference, and for a request's wait for a bundle.
+    pub infer_s: u64,
+    /// Seconds in which all other servers must be connected when this one starts.
+    pub connect_s: u64,
+    /// Device sessions remembered; the one unused for longest makes place for a new one.
+    pub sessions: usize,
+    /// Requests that may wait for a bundle.
+    pub queue: usize,
+    /// Inferences that may run at the same time.
+    pub parallel: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            setup_s: 120,
+            preprocess_s: 600,
+            infer_s: 60,
+            connect_s: 60,
+            sessions: 10_000,
+            queue: 64,
+            parallel: 4,
+        }
+    }
+}
+
+impl Limits {
+    /// Time for the set-up.
+    pub fn setup(&self) -> Duration {
+        Duration::from_secs(self.setup_s)
+    }
+
+    /// Time for one bundle.
+    pub fn preprocess(&self) -> Duration {
+        Duration::from_secs(self.preprocess_s)
+    }
+
+    /// Time for one inference, or for a request's wait.
+    pub fn infer(&self) -> Duration {
+        Duration::from_secs(self.infer_s)
+    }
+
+    /// Time for the first connection to all servers.
+    pub fn connect(&self) -> Duration {
+        Duration::from_secs(self.connect_s)
+    }
+}
+
+impl Config {
+    /// Reads and checks a server's file.
+    pub fn load(path: &Path) -> Result<Config, Error> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&text, base).map_err(|what| Error::Config { path: path.to_owned(), what })
+    }
+
+    /// Writes the file, with paths as they are.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let text = toml::to_string(self)
+            .map_err(|e| Error::Config { path: path.to_owned(), what: one_line(&e.to_string()) })?;
+        std::fs::write(path, text).map_err(|e| Error::write(path, e))
+    }
+
+    /// Number of servers.
+    pub fn servers(&self) -> usize {
+        self.peers.len() + 1
+    }
+
+    /// Whether this server is the gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.index == 0
+    }
+
+    /// The configured server with this number.
+    pub fn peer(&self, index: usize) -> Option<&Peer> {
+        self.peers.iter().find(|p| p.index == index)
+    }
+
+    fn parse(text: &str, base: &Path) -> Result<Config, String> {
+        let mut config: Config = toml::from_str(text).map_err(|e| {
+            let line = e.span().map(|s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);
+            let what = one_line(e.message());
+            line.map_or_else(|| what.clone(), |l| format!("line {l}: {what}"))
+        })?;
+        config.check()?;
+        let paths = [
+            &mut config.model,
+            &mut config.state,
+            &mut config.identity.certificate,
+            &mut config.identity.key,
+            &mut config.identity.opening_key,
+        ];
+        for path in paths.into_iter().chain(config.peers.iter_mut().map(|p| &mut p.certificate)) {
+            *path = base.join(&*path);
+        }
+        config.peers.sort_by_key(|p| p.index);
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let servers = self.servers();
+        if !(2..=MAX_SERVERS).contains(&servers) {
+            return Err(format!(
+                "{} [[peers]] make a cluster of {servers}; from 2 to {MAX_SERVERS} servers are possible",
+                self.peers.len()
+            ));
+        }
+        if self.index >= servers {
+            return Err(format!("index = {} but the servers are 0 to {}", self.index, servers - 1));
+        }
+        for index in (0..servers).filter(|&i| i != self.index) {
+            match self.peers.iter().filter(|p| p.index == index).count() {
+                1 => {}
+                0 => return Err(format!("[[peers]] lacks server {index}")),
+                _ => return Err(format!("[[peers]] has server {index} twice")),
+            }
+        }
+        if let Some(peer) = self.peers.iter().find(|p| p.index > self.index && p.address.is_none()) {
+            return Err(format!("[[peers]] {}: address is missing (this server dials it)", peer.index));
+        }
+        match (self.is_gateway(), self.listen.device.is_some()) {
+            (true, false) => return Err("[listen] device is missing: the gateway serves devices".to_owned()),
+            (false, true) => return Err("[listen] device is for server 0, the gateway, only".to_owned()),
+            _ => {}
+        }
+        let Pool { size, low } = self.pool;
+        if size == 0 || low >= size {
+            return Err(format!("[pool] low = {low} must be less than size = {size}, and size at least 1"));
+        }
+        let Limits { setup_s, preprocess_s, infer_s, connect_s, sessions, queue, parallel } = self.limits;
+        for (key, value) in [
+            ("setup_s", setup_s),
+            ("preprocess_s", preprocess_s),
+            ("infer_s", infer_s),
+            ("connect_s", connect_s),
+        ] {
+            // A day is longer than any of these waits can be meant to last.
+            if !(1..=86_400).contains(&value) {
+                return Err(format!("[limits] {key} = {value} is not from 1 to 86400 seconds"));
+            }
+        }
+        let numbers =
+            [("sessions", sessions, 1_000_000), ("queue", queue, 100_000), ("parallel", parallel, 64)];
+        for (key, value, most) in numbers {
+            if !(1..=most).contains(&value) {
+                return Err(format!("[limits] {key} = {value} is not from 1 to {most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Messages of libraries come with line breaks; ours are one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: &str = include_str!("../data/sample-gateway.toml");
+    const REMOTE: &str = include_str!("../data/sample-remote.toml");
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/seco"))
+    }
+
+    #[test]
+    fn the_samples_are_right() {
+        let gateway = parse(GATEWAY).unwrap();
+        assert_eq!((gateway.index, gateway.servers(), gateway.is_gateway()), (0, 3, true));
+        assert_eq!(gateway.identity.key, Path::new("/etc/seco/gateway.key.pem"));
+        assert_eq!(gateway.peer(2).unwrap().certificate, Path::new("/etc/seco/remote-2.cert.pem"));
+        // What the sample says are the defaults are the defaults.
+        assert_eq!((gateway.pool, gateway.limits), (Pool::default(), Limits::default()));
+        let remote = parse(REMOTE).unwrap();
+        assert_eq!((remote.index, remote.servers(), remote.is_gateway()), (1, 3, false));
+        assert_eq!(remote.limits, Limits::default());
+    }
+
+    #[test]
+    fn what_is_saved_can_be_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.toml");
+        for text in [GATEWAY, REMOTE] {
+            let config = parse(text).unwrap();
+            config.save(&path).unwrap();
+            assert_eq!(Config::load(&path).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_line() {
+        let change = |from: &str, to: &str| {
+            assert!(GATEWAY.contains(from), "{from}");
+            parse(&GATEWAY.replace(from, to)).unwrap_err()
+        };
+        for (message, part) in [
+            (change("low = 3", "lwo = 3"), "unknown field `lwo`"),
+            (change("model =", "#"), "missing field `model`"),
+            (change("index = 0", "index = 1"), "lacks server 0"),
+            (change("index = 0", "index = 7"), "servers are 0 to 2"),
+            (change("index = 2", "index = 1"), "server 1 twice"),
+            (change("address = \"remote-2.example:7400\"", ""), "2: address is missing"),
+            (change("device =", "# "), "device is missing"),
+            (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),
+            (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
+            (change("sessions = 10000", "sessions = 0"), "sessions = 0"),
+            (change("parallel = 4", "parallel = 65"), "parallel = 65"),
+            (change("\"0.0.0.0:7400\"", "\"nowhere\""), "invalid socket address"),
+            (
+                parse(&REMOTE.replace("[listen]", "[listen]\ndevice = \"0.0.0.0:1\"")).unwrap_err(),
+                "gateway, only",
+            ),
+        ] {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+            assert_eq!(message.lines().count(), 1, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("absent.toml");
+        assert!(Config::load(&path).unwrap_err().to_string().contains("absent.toml"));
+    }
+}

@@ -1,0 +1,480 @@
+//! The demo's servers: real processes with keys, settings and sockets of their own.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use crate::events::Event;
+use crate::keys::{self, KeyFiles};
+use crate::relay::Relay;
+use crate::{Error, split};
+
+/// A server has this long to open its sockets.
+const LISTEN_LIMIT: Duration = Duration::from_secs(60);
+/// A server has this long to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+/// What a server that ended wrote last has this long to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Lines kept of a server's standard error.
+const MAX_LINES: usize = 8;
+
+/// What one server has done so far, by its own events.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Its addresses: for other servers, for devices.
+    pub listening: Option<(SocketAddr, Option<SocketAddr>)>,
+    /// Keys and base OTs are there.
+    pub ready: bool,
+    /// Bundles made.
+    pub bundles: usize,
+    /// Inferences done.
+    pub inferences: usize,
+    /// Bundles in the pool.
+    pub pool: usize,
+    /// UDP payload sent to other servers.
+    pub sent: u64,
+    /// What failed last.
+    pub failure: Option<String>,
+}
+
+impl Progress {
+    fn absorb(&mut self, event: Event) {
+        match event {
+            Event::Listening { mesh, device, .. } => self.listening = Some((mesh, device)),
+            Event::Ready { mesh_bytes_sent, .. } => {
+                self.ready = true;
+                self.sent = mesh_bytes_sent;
+            }
+            Event::Bundle { pool, mesh_bytes_sent, .. } => {
+                self.bundles += 1;
+                self.pool = pool;
+                self.sent = mesh_bytes_sent;
+            }
+            Event::Inference { pool, mesh_bytes_sent, .. } => {
+                self.inferences += 1;
+                self.pool = pool;
+                self.sent = mesh_bytes_sent;
+            }
+            Event::Failed { what, .. } => self.failure = Some(what),
+        }
+    }
+}
+
+/// A server process.
+struct Server {
+    index: usize,
+    process: Child,
+    /// Its end is the order to end.
+    input: Option<ChildStdin>,
+    words: LastWords,
+}
+
+/// What a server said last on its standard error.
+struct LastWords {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    reader: JoinHandle<()>,
+}
+
+/// An event of a server; nothing more comes after `None`.
+type Notice = (usize, Option<Event>);
+
+/// All servers of the demo.
+pub struct Cluster {
+    folder: PathBuf,
+    keys: Vec<KeyFiles>,
+    models: Vec<PathBuf>,
+    pool: usize,
+    delay: Option<Duration>,
+    running: Vec<Server>,
+    relays: Vec<Relay>,
+    progress: Vec<Progress>,
+    notices: mpsc::Receiver<Notice>,
+    notify: mpsc::Sender<Notice>,
+}
+
+/// The name of a server.
+pub fn name(index: usize) -> String {
+    if index == 0 { "gateway".to_owned() } else { format!("remote-{index}") }
+}
+
+impl Cluster {
+    /// A cluster in `folder` of which no server runs yet.
+    pub fn new(folder: &Path, servers: usize, delay: Option<Duration>) -> Cluster {
+        let (notify, notices) = mpsc::channel(256);
+        Cluster {
+            folder: folder.to_owned(),
+            keys: Vec::new(),
+            models: Vec::new(),
+            pool: 1,
+            delay,
+            running: Vec::new(),
+            relays: Vec::new(),
+            progress: vec![Progress::default(); servers],
+            notices,
+            notify,
+        }
+    }
+
+    /// Makes keys and certificates of all servers.
+    pub fn make_keys(&mut self) -> Result<(), Error> {
+        let servers = 0..self.progress.len();
+        self.keys = servers
+            .map(|i| keys::generate(&self.folder.join(name(i)), &name(i)))
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Starts the servers with their parts of the model and waits until they have set up the
+    /// cluster's keys. The last one comes first, for every server dials those with higher numbers
+    /// and their addresses are known only once they listen: the system chooses free ports.
+    pub async fn start(&mut self, models: Vec<PathBuf>, pool: usize) -> Result<(), Error> {
+        self.models = models;
+        self.pool = pool;
+        for index in (0..self.progress.len()).rev() {
+            let config = self.config(index).await?;
+            let path = self.folder.join(name(index)).join("server.toml");
+            config.save(&path)?;
+            self.spawn(index, &path)?;
+            self.wait(&format!("{} to open its sockets", name(index)), LISTEN_LIMIT, |p| {
+                p.get(index).is_some_and(|p| p.listening.is_some())
+            })
+            .await?;
+        }
+        let limits = Limits::default();
+        self.wait("the servers to set up their keys", limits.connect() + limits.setup(), |p| {
+            p.iter().all(|p| p.ready)
+        })
+        .await
+    }
+
+    /// Settings of one server.
+    async fn config(&mut self, index: usize) -> Result<Config, Error> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut peers = Vec::new();
+        for peer in (0..self.progress.len()).filter(|&i| i != index) {
+            let listening = self.progress.get(peer).and_then(|p| p.listening);
+            let address = match listening {
+                Some((mesh, _)) if peer > index => Some(self.through_relay(mesh).await?.to_string()),
+                _ => None,
+            };
+            let certificate = self.keys_of(peer)?.certificate.clone();
+            peers.push(Peer { index: peer, name: name(peer), address, certificate });
+        }
+        let keys = self.keys_of(index)?.clone();
+        let model = self.models.get(index).cloned();
+        Ok(Config {
+            index,
+            name: name(index),
+            model: model.ok_or_else(|| Error::Demo(format!("there is no model file for {}", name(index))))?,
+            state: self.folder.join(name(index)).join("state"),
+            identity: Identity {
+                certificate: keys.certificate,
+                key: keys.key,
+                opening_key: keys.opening_key,
+            },
+            listen: Listen { mesh: any, device: (index == 0).then_some(any) },
+            peers,
+            // The whole pool is made in one go, and nothing beside it.
+            pool: Pool { size: self.pool, low: 0 },
+            limits: Limits::default(),
+        })
+    }
+
+    fn keys_of(&self, index: usize) -> Result<&KeyFiles, Error> {
+        self.keys.get(index).ok_or_else(|| Error::Demo(format!("there are no keys for {}", name(index))))
+    }
+
+    /// The address of a relay in front of `target`, or `target` itself when there is no delay.
+    async fn through_relay(&mut self, target: SocketAddr) -> Result<SocketAddr, Error> {
+        let Some(delay) = self.delay else { return Ok(target) };
+        let relay = Relay::start(target, delay).await.map_err(|e| Error::bind(target, e))?;
+        let address = relay.address();
+        self.relays.push(relay);
+        Ok(address)
+    }
+
+    /// Writes the file that a device needs.
+    pub async fn deployment(&mut self, out: &Path) -> Result<seco_sdk::Deployment, Error> {
+        let gateway = self.progress.first().and_then(|p| p.listening).and_then(|(_, device)| device);
+        let gateway =
+            gateway.ok_or_else(|| Error::Demo("the gateway has no socket for devices".to_owned()))?;
+        let address = self.through_relay(gateway).await?.to_string();
+        split::deployment(&split::DeploymentOptions {
+            address,
+            certificate: self.keys_of(0)?.certificate.clone(),
+            sealing_keys: self.keys.iter().map(|k| k.sealing_key.clone()).collect(),
+            model: self.models.first().cloned().unwrap_or_default(),
+            out: out.to_owned(),
+        })
+    }
+
+    fn spawn(&mut self, index: usize, config: &Path) -> Result<(), Error> {
+        let failed = |e: std::io::Error| Error::Demo(format!("{} cannot be started: {e}", name(index)));
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--events", "--with-parent", "--config"]).arg(config);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        if std::env::var_os("SECO_LOG").is_none() {
+            // What is fine is told by events; what is kept of standard error should be of use.
+            command.env("SECO_LOG", "warn");
+        }
+        // Ctrl-C in the terminal is for the demo, which then ends its servers in order.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut process = command.spawn().map_err(failed)?;
+        let input = process.stdin.take();
+        let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) else {
+            return Err(Error::Demo(format!("{} has no standard output", name(index))));
+        };
+        tokio::spawn(read_events(index, stdout, self.notify.clone()));
+        self.running.push(Server { index, process, input, words: LastWords::listen(stderr) });
+        Ok(())
+    }
+
+    /// What all servers have done.
+    pub fn progress(&self) -> &[Progress] {
+        &self.progress
+    }
+
+    /// UDP payload that all servers together have sent to each other.
+    pub fn sent(&self) -> u64 {
+        self.progress.iter().map(|p| p.sent).sum()
+    }
+
+    /// What failed last at some server.
+    pub fn failure(&self) -> Option<String> {
+        self.progress
+            .iter()
+            .enumerate()
+            .find_map(|(i, p)| Some(format!("{}: {}", name(i), p.failure.as_ref()?)))
+    }
+
+    /// Waits for `done`, looked at after every event; `limit` is for one event to the next.
+    pub async fn wait(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut(&[Progress]) -> bool,
+    ) -> Result<(), Error> {
+        while !done(&self.progress) {
+            let notice = timeout(limit, self.notices.recv()).await;
+            let Ok(notice) = notice else {
+                return Err(Error::Demo(format!(
+                    "waited {} s in vain for {what}: is this machine too busy, or short of memory?",
+                    limit.as_secs()
+                )));
+            };
+            self.note(notice).await?;
+            // Nothing fails in a demo that goes well, and waiting on would only hide it.
+            if let Some(failure) = self.failure() {
+                return Err(Error::Demo(failure));
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the device's work while listening to the servers; one that ends ends it.
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return Ok(result),
+                notice = self.notices.recv() => self.note(notice).await?,
+            }
+        }
+    }
+
+    /// Explains what went wrong for the device: the cause is often a server's, and its event or
+    /// end may come a moment later.
+    pub async fn blame(&mut self, error: Error) -> Error {
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.failure().is_none() {
+            let Ok(notice) = timeout_at(deadline, self.notices.recv()).await else { break };
+            if let Err(ended) = self.note(notice).await {
+                return ended;
+            }
+        }
+        match self.failure() {
+            Some(failure) => Error::Demo(format!("{error} ({failure})")),
+            None => error,
+        }
+    }
+
+    async fn note(&mut self, notice: Option<Notice>) -> Result<(), Error> {
+        match notice {
+            Some((index, Some(event))) => {
+                if let Some(progress) = self.progress.get_mut(index) {
+                    progress.absorb(event);
+                }
+                Ok(())
+            }
+            Some((index, None)) => Err(self.ended(index).await),
+            // The cluster holds a sender itself.
+            None => Err(Error::Demo("no more events".to_owned())),
+        }
+    }
+
+    /// Why a server ended by itself.
+    async fn ended(&mut self, index: usize) -> Error {
+        let name = name(index);
+        let Some(server) = self.running.iter_mut().find(|s| s.index == index) else {
+            return Error::Demo(format!("{name} ended"));
+        };
+        let status = match timeout(LAST_WORDS, server.process.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            _ => "it still runs but is silent".to_owned(),
+        };
+        Error::Demo(match server.words.last().await {
+            Some(words) => format!("{name} ended ({status}): {words}"),
+            None => format!("{name} ended ({status}) without saying why: start the demo again"),
+        })
+    }
+
+    /// Ends all servers: first by closing their standard input, after a while by force.
+    pub async fn stop(&mut self) {
+        for server in &mut self.running {
+            server.input.take();
+        }
+        let deadline = Instant::now() + GRACE;
+        for server in &mut self.running {
+            if timeout_at(deadline, server.process.wait()).await.is_err() {
+                let _ = server.process.start_kill();
+                let _ = timeout(GRACE, server.process.wait()).await;
+            }
+        }
+        self.running.clear();
+        self.relays.clear();
+    }
+}
+
+/// Passes a server's events on until its standard output ends.
+async fn read_events(index: usize, stdout: ChildStdout, notify: mpsc::Sender<Notice>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let event = serde_json::from_str(&line).unwrap_or_else(|_| Event::Failed {
+            server: index,
+            what: "its standard output has something that is no event".to_owned(),
+        });
+        if notify.send((index, Some(event))).await.is_err() {
+            return;
+        }
+    }
+    let _ = notify.send((index, None)).await;
+}
+
+impl LastWords {
+    /// Keeps the last lines. Reading goes on to the end, or a full pipe would stop the server.
+    fn listen(stderr: ChildStderr) -> LastWords {
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = lines.clone();
+        let reader = tokio::spawn(async move {
+            let mut source = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = source.next_line().await {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == MAX_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        LastWords { lines, reader }
+    }
+
+    /// The last line that says something.
+    async fn last(&mut self) -> Option<String> {
+        let _ = timeout(LAST_WORDS, &mut self.reader).await;
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = lines.iter().rev().map(|l| l.trim()).find(|l| !l.is_empty())?;
+        Some(line.strip_prefix("seco: ").unwrap_or(line).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(cluster: &mut Cluster, index: usize, script: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        tokio::spawn(read_events(index, process.stdout.take().unwrap(), cluster.notify.clone()));
+        let words = LastWords::listen(process.stderr.take().unwrap());
+        cluster.running.push(Server { index, input: process.stdin.take(), process, words });
+    }
+
+    fn cluster() -> Cluster {
+        Cluster::new(Path::new("unused"), 2, None)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_is_named_with_its_last_line() {
+        let mut cluster = cluster();
+        sleeper(&mut cluster, 1, "echo first >&2; echo 'seco: the disk is full' >&2; exit 3");
+        let error = cluster.wait("ever", GRACE, |_| false).await.unwrap_err();
+        assert_eq!(error.to_string(), "remote-1 ended (exit status: 3): the disk is full");
+        // The same while the device waits for an answer.
+        sleeper(&mut cluster, 0, "exit 1");
+        let error = cluster.during(std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "gateway ended (exit status: 1) without saying why: start the demo again"
+        );
+        cluster.stop().await;
+    }
+
+    #[tokio::test]
+    async fn events_are_added_up_and_failures_end_a_wait() {
+        let mut cluster = cluster();
+        let script = r#"
+            echo '{"event":"ready","server":0,"seconds":1.5,"mesh_bytes_sent":10}'
+            echo '{"event":"bundle","server":0,"pool":1,"seconds":1.5,"mesh_bytes_sent":30}'
+            echo '{"event":"inference","server":0,"pool":0,"seconds":0.5,"mesh_bytes_sent":35}'
+            read order
+            echo '{"event":"failed","server":0,"what":"bundle lost"}'
+            read end"#;
+        sleeper(&mut cluster, 0, script);
+        cluster.wait("an inference", GRACE, |p| p[0].inferences == 1).await.unwrap();
+        assert_eq!((cluster.progress()[0].bundles, cluster.progress()[0].pool, cluster.sent()), (1, 0, 35));
+        let mut input = cluster.running[0].input.take().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut input, b"go\n").await.unwrap();
+        let error = cluster.wait("more", GRACE, |_| false).await.unwrap_err();
+        assert_eq!(error.to_string(), "gateway: bundle lost");
+        drop(input);
+        cluster.stop().await;
+    }
+
+    #[tokio::test]
+    async fn waits_end() {
+        let mut cluster = cluster();
+        sleeper(&mut cluster, 0, "read end");
+        let error = cluster.wait("a miracle", Duration::from_millis(20), |_| false).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "waited 0 s in vain for a miracle: is this machine too busy, or short of memory?"
+        );
+        let start = Instant::now();
+        cluster.stop().await;
+        assert!(start.elapsed() < GRACE, "closing its input ends it");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_listen_is_killed() {
+        let mut cluster = cluster();
+        sleeper(&mut cluster, 0, "exec sleep 60");
+        let start = Instant::now();
+        cluster.stop().await;
+        assert!(start.elapsed() < GRACE + GRACE);
+    }
+}

@@ -1,0 +1,344 @@
+//! `seco demo`: a whole cluster on this machine, and a device that asks it for predictions.
+//!
+//! Nothing is simulated: the servers are processes of their own, which talk QUIC as they would
+//! between machines, and the device is `seco-sdk`.
+
+mod cluster;
+mod device;
+mod report;
+pub(crate) mod samples;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use seco_model::{Architecture, Executor};
+use seco_protocol::Counts;
+use tokio::time::Instant;
+
+use self::cluster::Cluster;
+use self::device::Device;
+use self::report::{Report, ServersBytes, Spread};
+use self::samples::Samples;
+use crate::config::Limits;
+use crate::split::{self, Split};
+use crate::terminal::{self, Ink};
+use crate::{Error, interrupt};
+
+/// Inferences between two fillings of the pool.
+const STRETCH: usize = 10;
+
+/// Memory that the bundles of all servers together may take.
+const POOL_BYTES: u64 = 1 << 30;
+
+/// After an answer, the servers have this long to report the inference.
+const REPORT_LIMIT: Duration = Duration::from_secs(30);
+
+/// What `seco demo` is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The network: minionn or mlp, which come with it, or an ONNX file.
+    #[arg(long, value_name = "minionn|mlp|FILE.onnx", default_value = "minionn")]
+    pub model: PathBuf,
+    /// Inputs instead of the bundled ones: uint8, first axis the samples. They also calibrate the
+    /// widths of the network's numbers.
+    #[arg(long, value_name = "FILE.npy")]
+    pub input: Option<PathBuf>,
+    /// The network sees each byte divided by this [default: 255, for mlp 16].
+    #[arg(long, value_name = "D")]
+    pub scale: Option<f64>,
+    /// Labels of the inputs: uint8, one axis.
+    #[arg(long, value_name = "FILE.npy")]
+    pub labels: Option<PathBuf>,
+    /// Number of servers, the gateway included.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=4))]
+    pub servers: u8,
+    /// Number of predictions [default: 20, or as many as there are samples].
+    #[arg(long, value_name = "M")]
+    pub count: Option<usize>,
+    /// Delays everything between all parties by MS milliseconds one way (20 if not given).
+    #[arg(long, value_name = "wan[:MS]")]
+    pub net: Option<Net>,
+    /// Leaves the servers running afterwards, until Ctrl-C, for `seco infer`.
+    #[arg(long)]
+    pub keep: bool,
+    /// Prints the results as one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The network between the parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// One-way delay.
+    pub delay: Duration,
+}
+
+impl FromStr for Net {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Net, String> {
+        let ms = match text.strip_prefix("wan") {
+            Some("") => Some(20),
+            Some(rest) => {
+                rest.strip_prefix(':').and_then(|ms| ms.parse().ok()).filter(|ms| (1..=2000).contains(ms))
+            }
+            None => None,
+        };
+        let ms = ms.ok_or("give wan, or wan:MS with 1 to 2000 milliseconds one way")?;
+        Ok(Net { delay: Duration::from_millis(ms) })
+    }
+}
+
+/// Runs the demo.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|_| Error::NoRuntime)?;
+    let result = runtime.block_on(attend(options));
+    // A calculation that Ctrl-C interrupted need not end first.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// The demo from its temporary folder to the end of its servers, whatever happens in between.
+async fn attend(options: &Options) -> Result<(), Error> {
+    let mut interrupted = interrupt::listen()?;
+    let folder = tempfile::Builder::new()
+        .prefix("seco-demo-")
+        .tempdir()
+        .map_err(|e| Error::write(&std::env::temp_dir(), e))?;
+    let delay = options.net.map(|net| net.delay);
+    let mut cluster = Cluster::new(folder.path(), usize::from(options.servers), delay);
+    let result = tokio::select! {
+        result = play(options, folder.path(), &mut cluster) => result,
+        () = interrupted.wait() => Err(Error::Interrupted),
+    };
+    let result = match result {
+        Ok(()) if options.keep => tokio::select! {
+            result = cluster.during(std::future::pending()) => result,
+            () = interrupted.wait() => Ok(()),
+        },
+        other => other,
+    };
+    cluster.stop().await;
+    result
+}
+
+/// Where the demo's words go: nowhere with `--json`, for standard output is the program's then.
+#[derive(Clone, Copy)]
+struct Voice {
+    silent: bool,
+}
+
+impl Voice {
+    fn say(self, text: &str) {
+        if !self.silent {
+            terminal::print(text);
+        }
+    }
+}
+
+/// What is known before a server runs.
+struct Prepared {
+    samples: Samples,
+    split: Split,
+    /// Logits of the plaintext fixed-point executor.
+    expected: Vec<Vec<i32>>,
+}
+
+/// Reads the network, splits it, and computes what the answers must be.
+fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
+    let samples = Samples::load(options, folder)?;
+    let task = split::SplitOptions {
+        model: samples.network.clone(),
+        calibrate: samples.input.clone(),
+        servers: usize::from(options.servers),
+        // As the paper does; the rest is shared by the remotes.
+        gateway_layers: 1,
+        scale: samples.scale,
+        mean: Vec::new(),
+        std: Vec::new(),
+        out: folder.join("model"),
+    };
+    let model = split::import(&task)?;
+    let expected = Executor::new(&model).and_then(|executor| {
+        (0..samples.count).map(|i| executor.run(samples.get(i)).map(|result| result.logits)).collect()
+    });
+    let expected = expected.map_err(|e| Error::Model { path: samples.input.clone(), what: e.to_string() })?;
+    let split = split::split(&task)?;
+    Ok(Prepared { samples, split, expected })
+}
+
+async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result<(), Error> {
+    let voice = Voice { silent: options.json };
+    let (task, place) = (options.clone(), folder.to_owned());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&task, &place)).await;
+    let Prepared { samples, split, expected } = prepared.map_err(|_| Error::NoRuntime)??;
+    let counts = Counts::of(&split.architecture);
+    voice.say(&introduction(&samples, &split.architecture));
+
+    let stretch = samples.count.min(STRETCH).min(affordable(counts.and_gates, options.servers));
+    // One more than a stretch takes: a pool that is never empty is not refilled beside the
+    // inferences that are measured.
+    let pool = stretch + 1;
+    cluster.make_keys()?;
+    cluster.start(split.files, pool).await?;
+    voice.say("Keys are made and servers connected. Preprocessing, before any input is known:");
+
+    let show_bar = !options.json;
+    let (start, sent) = (Instant::now(), cluster.sent());
+    fill(cluster, pool, show_bar).await?;
+    let preprocessing_s_per_bundle = start.elapsed().as_secs_f64() / pool as f64;
+    let preprocessing_per_bundle = (cluster.sent() - sent) / pool as u64;
+    voice.say(&format!("{pool} bundles, one for each prediction, {preprocessing_s_per_bundle:.2} s each.\n"));
+
+    let file = folder.join("deployment.toml");
+    let deployment = cluster.deployment(&file).await?;
+    let delay = options.net.map(|net| net.delay);
+    let connected = cluster.during(Device::connect(deployment, delay)).await?;
+    let mut device = match connected {
+        Ok(device) => device,
+        Err(error) => return Err(cluster.blame(error).await),
+    };
+
+    let ink = Ink::detect();
+    let (mut equal, mut right, mut waits) = (0, 0, Vec::new());
+    let sent = cluster.sent();
+    let mut online_per_inference = 0;
+    for (i, expected) in expected.iter().enumerate() {
+        let last_bundle = gateway(cluster).pool <= 1;
+        let measured = i + device::MEASURED >= samples.count;
+        let answer = match cluster.during(device.infer(samples.get(i), measured)).await? {
+            Ok(answer) => answer,
+            Err(error) => return Err(cluster.blame(error).await),
+        };
+        cluster
+            .wait("the servers to report an inference", REPORT_LIMIT, |p| p.iter().all(|p| p.inferences > i))
+            .await?;
+        let same = answer.prediction.logits == *expected;
+        let label = samples.label(i);
+        equal += usize::from(same);
+        right += usize::from(label == Some(answer.prediction.label));
+        waits.push(answer.waited.as_secs_f64() * 1000.0);
+        voice.say(&page(&samples, i, &answer, same, ink));
+        if i + 1 == stretch {
+            online_per_inference = (cluster.sent() - sent) / stretch as u64;
+        }
+        if last_bundle && i + 1 < samples.count {
+            fill(cluster, pool, show_bar).await?;
+        }
+    }
+    let (up, down) = (samples.get(0).len(), answer_bytes(&split.architecture));
+    let device = match cluster.during(device.bytes(up, down)).await? {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(cluster.blame(error).await),
+    };
+
+    let report = Report {
+        model: samples.name.clone(),
+        servers: usize::from(options.servers),
+        count: samples.count,
+        equal,
+        correct: samples.label(0).map(|_| right),
+        online_ms: Spread::of(waits),
+        preprocessing_s_per_bundle,
+        device,
+        servers_bytes: ServersBytes { preprocessing_per_bundle, online_per_inference },
+        and_gates: counts.and_gates,
+        relus: counts.relus,
+    };
+    terminal::print(&if options.json { report.json() } else { report.table(samples.paper) });
+    if equal < samples.count {
+        let wrong = samples.count - equal;
+        return Err(Error::Demo(format!(
+            "{wrong} results differ from the plaintext computation: please report this"
+        )));
+    }
+    if options.keep {
+        let text = format!(
+            "The servers go on until Ctrl-C. Try, in another terminal:\n  seco infer --deployment {} --input {}",
+            file.display(),
+            samples.input.display()
+        );
+        // Standard output is for the JSON object alone.
+        if options.json { terminal::note(&text) } else { terminal::print(&text) }
+    }
+    Ok(())
+}
+
+/// The gateway's progress.
+fn gateway(cluster: &Cluster) -> cluster::Progress {
+    cluster.progress().first().cloned().unwrap_or_default()
+}
+
+/// Bundles that fit the memory the demo takes. All servers together store 48 bytes for each AND
+/// gate and garbler, 32 when there is one (`protocol.md` section 5).
+fn affordable(and_gates: u64, servers: u8) -> usize {
+    let per_gate = if servers == 2 { 32 } else { 48 * (u64::from(servers) - 1) };
+    let bundles = POOL_BYTES / and_gates.saturating_mul(per_gate).max(1);
+    usize::try_from(bundles).unwrap_or(usize::MAX).max(1)
+}
+
+/// Bytes of the packed logits: what a plain answer would take.
+fn answer_bytes(architecture: &Architecture) -> usize {
+    seco_core::pack::packed_len(architecture.classes(), architecture.output_width())
+}
+
+/// Waits until the pool is full.
+async fn fill(cluster: &mut Cluster, pool: usize, shown: bool) -> Result<(), Error> {
+    let bar = terminal::progress(pool, "bundles", shown);
+    let limits = Limits::default();
+    let result = cluster
+        .wait("a bundle", limits.preprocess() + limits.setup(), |servers| {
+            let (ready, made) = servers.first().map_or((0, 0), |gateway| (gateway.pool, gateway.bundles));
+            bar.set_position(ready as u64);
+            // The remotes' events tell the bytes they sent for the last one.
+            ready >= pool && servers.iter().all(|server| server.bundles >= made)
+        })
+        .await;
+    bar.finish_and_clear();
+    result
+}
+
+fn introduction(samples: &Samples, architecture: &Architecture) -> String {
+    let remotes = match architecture.servers {
+        2 => "one remote".to_owned(),
+        n => format!("{} remotes", n - 1),
+    };
+    let mut text = format!("SECO: {} as a private service of a gateway and {remotes}.\n", samples.name);
+    for layer in &architecture.layers {
+        let holders: Vec<String> = layer.placement.holders().iter().map(|&h| cluster::name(h)).collect();
+        let whose = match holders.as_slice() {
+            [one] => format!("weights held by {one}"),
+            many => format!("weights shared by {}, known to none", many.join(", ")),
+        };
+        text.push_str(&format!("  {}: {} outputs, {whose}\n", layer.name, layer.geometry.outputs()));
+    }
+    text
+}
+
+/// What is shown for one prediction.
+fn page(samples: &Samples, index: usize, answer: &device::Answer, same: bool, ink: Ink) -> String {
+    let mut text = vec![
+        format!("sample {} of {}", index + 1, samples.count),
+        format!("predicted   {}", answer.prediction.label),
+    ];
+    if let Some(label) = samples.label(index) {
+        let mark = if label == answer.prediction.label { "" } else { "   (the network errs)" };
+        text.push(format!("true label  {label}{mark}"));
+    }
+    let verdict = if same {
+        "equal the plaintext computation bit for bit"
+    } else {
+        "DIFFER from the plaintext computation"
+    };
+    text.push(format!("logits      {verdict}"));
+    text.push(format!("online      {:.1} ms", answer.waited.as_secs_f64() * 1000.0));
+    terminal::beside(&terminal::picture(&samples.shape, samples.get(index), ink).unwrap_or_default(), &text)
+}
+
+#[cfg(test)]
+mod tests;

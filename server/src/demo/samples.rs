@@ -1,0 +1,160 @@
+//! The demo's network and its inputs: bundled ones, or the user's files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use seco_model::npy;
+
+use super::Options;
+use crate::Error;
+
+/// Networks that come with the binary, with 20 digits each.
+struct Bundled {
+    name: &'static str,
+    network: &'static [u8],
+    inputs: &'static [u8],
+    labels: &'static [u8],
+    /// The network sees `byte / scale`.
+    scale: f64,
+}
+
+/// MiniONN's network (the one of the paper) for MNIST, and a small perceptron for 8x8 digits.
+static BUNDLED: [Bundled; 2] = [
+    Bundled {
+        name: "minionn",
+        network: include_bytes!("../../data/minionn-mnist.onnx"),
+        inputs: include_bytes!("../../data/minionn-digits-20.npy"),
+        labels: include_bytes!("../../data/minionn-labels-20.npy"),
+        scale: 255.0,
+    },
+    Bundled {
+        name: "mlp",
+        network: include_bytes!("../../data/mlp-digits.onnx"),
+        inputs: include_bytes!("../../data/mlp-digits-20.npy"),
+        labels: include_bytes!("../../data/mlp-labels-20.npy"),
+        scale: 16.0,
+    },
+];
+
+/// Inferences when `--count` does not say: all bundled samples.
+const DEFAULT_COUNT: usize = 20;
+
+/// What the demo predicts from.
+pub struct Samples {
+    /// Name of the network.
+    pub name: String,
+    /// Whether it is the network that the paper measured.
+    pub paper: bool,
+    /// The ONNX file.
+    pub network: PathBuf,
+    /// The inputs' file, which also calibrates the widths.
+    pub input: PathBuf,
+    /// The network sees `byte / scale`.
+    pub scale: f64,
+    /// Number of inferences.
+    pub count: usize,
+    /// Shape of one input.
+    pub shape: Vec<usize>,
+    values: Vec<u8>,
+    labels: Option<Vec<u8>>,
+}
+
+impl Samples {
+    /// Reads what the options name; bundled files go to `folder`, for they are used as files.
+    pub fn load(options: &Options, folder: &Path) -> Result<Samples, Error> {
+        let bundled = BUNDLED.iter().find(|b| Path::new(b.name) == options.model);
+        let (name, network, scale) = match bundled {
+            Some(b) => (b.name.to_owned(), store(folder, "network.onnx", b.network)?, b.scale),
+            None if options.model.extension().is_some_and(|e| e == "onnx") => {
+                let name = options.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                (name, options.model.clone(), 255.0)
+            }
+            None => {
+                return Err(Error::Usage(format!(
+                    "--model {}: give minionn, mlp, or a file that ends in .onnx",
+                    options.model.display()
+                )));
+            }
+        };
+        let (input, labels) = match (&options.input, bundled) {
+            (Some(input), _) => (input.clone(), options.labels.clone()),
+            (None, Some(_)) if options.labels.is_some() => {
+                return Err(Error::Usage("--labels needs the --input that they belong to".to_owned()));
+            }
+            (None, Some(b)) => {
+                (store(folder, "input.npy", b.inputs)?, Some(store(folder, "labels.npy", b.labels)?))
+            }
+            (None, None) => {
+                return Err(Error::Usage(format!(
+                    "--model {name}: needs --input FILE.npy",
+                    name = network.display()
+                )));
+            }
+        };
+
+        let (values, shape) = inputs(&input)?;
+        let available = values.len() / shape.iter().product::<usize>().max(1);
+        let count = options.count.unwrap_or(DEFAULT_COUNT.min(available));
+        if count == 0 || count > available {
+            let what = format!("has {available} samples; --count {count} is not from 1 to {available}");
+            return Err(Error::Model { path: input, what });
+        }
+        let labels = labels.map(|path| read_labels(&path, available)).transpose()?;
+        Ok(Samples {
+            paper: name == "minionn" && bundled.is_some(),
+            name,
+            network,
+            input,
+            scale: options.scale.unwrap_or(scale),
+            count,
+            shape,
+            values,
+            labels,
+        })
+    }
+
+    /// One input.
+    pub fn get(&self, index: usize) -> &[u8] {
+        let size = self.shape.iter().product::<usize>();
+        self.values.chunks_exact(size.max(1)).nth(index).unwrap_or_default()
+    }
+
+    /// Its label, if known.
+    pub fn label(&self, index: usize) -> Option<usize> {
+        self.labels.as_ref()?.get(index).copied().map(usize::from)
+    }
+}
+
+/// Reads inputs of a network: values of all samples, and the shape of one.
+pub fn inputs(path: &Path) -> Result<(Vec<u8>, Vec<usize>), Error> {
+    let (shape, values) = array(path)?;
+    match shape.split_first() {
+        Some((_, sample)) if !sample.is_empty() && !values.is_empty() => Ok((values, sample.to_vec())),
+        _ => {
+            let what = format!(
+                "has shape {shape:?}; the first axis must count the samples, the others be the input's"
+            );
+            Err(Error::Model { path: path.to_owned(), what })
+        }
+    }
+}
+
+fn read_labels(path: &Path, samples: usize) -> Result<Vec<u8>, Error> {
+    let (shape, values) = array(path)?;
+    if shape != [samples] {
+        let what = format!("has shape {shape:?}; {samples} inputs need {samples} labels in one axis");
+        return Err(Error::Model { path: path.to_owned(), what });
+    }
+    Ok(values)
+}
+
+fn array(path: &Path) -> Result<(Vec<usize>, Vec<u8>), Error> {
+    let file = fs::read(path).map_err(|e| Error::read(path, e))?;
+    npy::read_u8(&file).map_err(|e| Error::Model { path: path.to_owned(), what: e.to_string() })
+}
+
+fn store(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
+    let path = folder.join(name);
+    fs::write(&path, content).map_err(|e| Error::write(&path, e))?;
+    Ok(path)
+}

@@ -1,0 +1,188 @@
+//! What the binary tells its user: one line that says which and what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Anything that ends a command or is reported about a running server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that cannot be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A mistake in a server's settings.
+    #[error("{}: {what}", path.display())]
+    Config {
+        /// The settings file.
+        path: PathBuf,
+        /// The mistake.
+        what: String,
+    },
+    /// A key, certificate or sealing key file with the wrong content.
+    #[error("{}: {what}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        what: String,
+    },
+    /// A model, model file or calibration input that cannot be used.
+    #[error("{}: {what}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        what: String,
+    },
+    /// The ledger cannot be used.
+    #[error("{}: {what}", path.display())]
+    Ledger {
+        /// The ledger or its directory.
+        path: PathBuf,
+        /// The mistake.
+        what: String,
+    },
+    /// A command was asked for something impossible.
+    #[error("{0}")]
+    Usage(String),
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random bytes")]
+    NoRandomness,
+    /// The operating system denies threads, timers or sockets.
+    #[error("the operating system denies what the server needs to run (threads, sockets, signals)")]
+    NoRuntime,
+    /// A socket that cannot be opened.
+    #[error("UDP address {address} cannot be opened: {source}: stop what uses it or change [listen]")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Certificates identify servers, so each needs its own.
+    #[error("servers {a} and {b} have the same certificate: make one for each with `seco keygen`")]
+    SameCertificate {
+        /// One of them.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+    /// A server that this one dials is not there.
+    #[error("server {index} ({name}) at {address} does not answer: is it running?")]
+    NoAnswer {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// Where it should be.
+        address: String,
+    },
+    /// A server that dials this one did not.
+    #[error(
+        "server {index} ({name}) did not connect: is it running, with this server's address in its [[peers]]?"
+    )]
+    NotDialled {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// Several servers are not connected.
+    #[error("{0}")]
+    Absent(String),
+    /// A server showed another certificate than the pinned one.
+    #[error(
+        "server {index} ({name}) at {address} shows another certificate than this server's [[peers]] \
+         {index} pins: copy its present one, or correct the address"
+    )]
+    WrongCertificate {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// Where it is.
+        address: String,
+    },
+    /// A server does not accept this one's certificate.
+    #[error(
+        "server {index} ({name}) refuses this server's certificate: copy [identity] certificate to its [[peers]]"
+    )]
+    OwnCertificate {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A server of another release.
+    #[error("server {index} ({name}) runs another release of seco: install the same on all servers")]
+    DifferentRelease {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A server that was set up with other peers.
+    #[error(
+        "server {index} ({name}) was set up for another cluster: compare index and [[peers]] of both files"
+    )]
+    DifferentCluster {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A server with another model.
+    #[error(
+        "server {index} ({name}) runs model {theirs}, this one {ours}: give all servers the files of one `seco split`"
+    )]
+    DifferentModel {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// The start of its model id.
+        theirs: String,
+        /// The start of ours.
+        ours: String,
+    },
+    /// The cluster could not be set up.
+    #[error("the set-up failed: {0}")]
+    SetUp(String),
+    /// The demo or its device could not go on.
+    #[error("{0}")]
+    Demo(String),
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// A file that cannot be read.
+    pub fn read(path: &Path, source: io::Error) -> Self {
+        Error::Read { path: path.to_owned(), source }
+    }
+
+    /// A file that cannot be written.
+    pub fn write(path: &Path, source: io::Error) -> Self {
+        Error::Write { path: path.to_owned(), source }
+    }
+
+    /// A socket that cannot be opened.
+    pub(crate) fn bind(address: SocketAddr, source: io::Error) -> Self {
+        Error::Bind { address, source }
+    }
+}

@@ -1,0 +1,113 @@
+//! `seco infer`: a device on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use seco_sdk::{Client, Deployment};
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+
+use crate::demo::samples;
+use crate::terminal::{self, Ink};
+use crate::{Error, interrupt};
+
+/// The gateway's own time limits come first; this one is for a gateway that is silent.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What `seco infer` is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The deployment file of the cluster.
+    #[arg(long, value_name = "FILE")]
+    pub deployment: PathBuf,
+    /// Inputs: uint8, first axis the samples.
+    #[arg(long, value_name = "FILE.npy")]
+    pub input: PathBuf,
+    /// Only this sample, counted from 0.
+    #[arg(long, value_name = "I", conflicts_with = "count")]
+    pub index: Option<usize>,
+    /// The first M samples [default: all].
+    #[arg(long, value_name = "M")]
+    pub count: Option<usize>,
+    /// Prints one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One answer.
+#[derive(Serialize)]
+struct Line {
+    index: usize,
+    label: usize,
+    logits: Vec<i32>,
+    online_ms: f64,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let (values, shape) = samples::inputs(&options.input)?;
+    let size = shape.iter().product::<usize>().max(1);
+    let available = values.len() / size;
+    let bad = |what: String| Error::Model { path: options.input.clone(), what };
+    let chosen = match (options.index, options.count) {
+        (Some(index), _) if index < available => index..index + 1,
+        (Some(index), _) => return Err(bad(format!("has {available} samples; there is no --index {index}"))),
+        (None, None) => 0..available,
+        (None, Some(count)) if (1..=available).contains(&count) => 0..count,
+        (None, Some(count)) => {
+            return Err(bad(format!(
+                "has {available} samples; --count {count} is not from 1 to {available}"
+            )));
+        }
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
+    runtime.block_on(async {
+        let mut interrupted = interrupt::listen()?;
+        tokio::select! {
+            result = ask(options, chosen, &values, &shape) => result,
+            () = interrupted.wait() => Err(Error::Interrupted),
+        }
+    })
+}
+
+async fn ask(
+    options: &Options,
+    chosen: std::ops::Range<usize>,
+    values: &[u8],
+    shape: &[usize],
+) -> Result<(), Error> {
+    let size = shape.iter().product::<usize>();
+    let deployment = Deployment::from_file(&options.deployment)
+        .map_err(|e| Error::Demo(format!("{}: {e}", options.deployment.display())))?;
+    let client = limited(Client::connect(deployment)).await?;
+    let mut lines = Vec::new();
+    for index in chosen {
+        let input = values.get(index * size..(index + 1) * size).unwrap_or_default();
+        let start = Instant::now();
+        let prediction = limited(client.infer(input)).await?;
+        let online_ms = start.elapsed().as_secs_f64() * 1000.0;
+        if options.json {
+            lines.push(Line { index, label: prediction.label, logits: prediction.logits, online_ms });
+        } else {
+            let text = [
+                format!("sample {index}"),
+                format!("predicted   {}", prediction.label),
+                format!("online      {online_ms:.1} ms"),
+            ];
+            let picture = terminal::picture(shape, input, Ink::detect()).unwrap_or_default();
+            terminal::print(&terminal::beside(&picture, &text));
+        }
+    }
+    if options.json {
+        terminal::print(&serde_json::json!({ "predictions": lines }).to_string());
+    }
+    Ok(())
+}
+
+async fn limited<T>(work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {
+    match timeout(LIMIT, work).await {
+        Ok(result) => result.map_err(|e| Error::Demo(e.to_string())),
+        Err(_) => Err(Error::Demo(format!("the gateway did not answer within {} s", LIMIT.as_secs()))),
+    }
+}

@@ -1,0 +1,215 @@
+//! Keys of one server: its TLS identity, and the key that opens devices' session keys.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use seco_core::{ServerOpeningKey, ServerSealingKey};
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// Certificates are compared whole, so the name inside is never looked at; TLS wants one.
+pub(crate) const TLS_NAME: &str = "seco";
+
+/// Key files are a few kilobytes; whatever is larger was mistaken for one.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// The files [`generate`] writes.
+#[derive(Clone, Debug)]
+pub struct KeyFiles {
+    /// `NAME.cert.pem`: TLS certificate, public.
+    pub certificate: PathBuf,
+    /// `NAME.key.pem`: TLS private key, mode 0600.
+    pub key: PathBuf,
+    /// `NAME.opening.key`: opens session keys, mode 0600.
+    pub opening_key: PathBuf,
+    /// `NAME.sealing.pub`: its public half, for the deployment file.
+    pub sealing_key: PathBuf,
+}
+
+/// Makes a server's keys in `dir` (created when missing). Existing files are not overwritten.
+pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(Error::Usage(format!("the name {name:?} may have letters, digits, - _ . only")));
+    }
+    fs::create_dir_all(dir).map_err(|e| Error::write(dir, e))?;
+    let files = KeyFiles {
+        certificate: dir.join(format!("{name}.cert.pem")),
+        key: dir.join(format!("{name}.key.pem")),
+        opening_key: dir.join(format!("{name}.opening.key")),
+        sealing_key: dir.join(format!("{name}.sealing.pub")),
+    };
+    let all = [&files.certificate, &files.key, &files.opening_key, &files.sealing_key];
+    if let Some(path) = all.into_iter().find(|p| p.exists()) {
+        let what = "exists already; remove it or choose another --name".to_owned();
+        return Err(Error::Key { path: path.clone(), what });
+    }
+
+    let tls = rcgen::generate_simple_self_signed(vec![TLS_NAME.to_owned()])
+        .map_err(|_| Error::Usage("the TLS library could not make a certificate".to_owned()))?;
+    write(&files.key, Zeroizing::new(tls.signing_key.serialize_pem()).as_bytes(), 0o600)?;
+    write(&files.certificate, tls.cert.pem().as_bytes(), 0o644)?;
+
+    let mut seed = Zeroizing::new([0u8; 32]);
+    random(seed.as_mut_slice())?;
+    write(&files.opening_key, Zeroizing::new(to_hex(seed.as_slice())).as_bytes(), 0o600)?;
+    let sealing = public_half(&ServerOpeningKey::from_seed(*seed), &files.opening_key)?;
+    write(&files.sealing_key, to_hex(sealing.as_bytes()).as_bytes(), 0o644)?;
+    Ok(files)
+}
+
+/// Bytes from the operating system's generator.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
+    getrandom::fill(bytes).map_err(|_| Error::NoRandomness)
+}
+
+/// Reads a PEM certificate.
+pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
+    let pem = read(path)?;
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| Error::Key { path: path.to_owned(), what: "holds no PEM certificate".to_owned() })
+}
+
+/// Reads a PEM private key.
+pub fn tls_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let pem = read_secret(path)?;
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| Error::Key { path: path.to_owned(), what: "holds no PEM private key".to_owned() })
+}
+
+/// Reads the key that opens session keys.
+pub fn opening_key(path: &Path) -> Result<ServerOpeningKey, Error> {
+    let text = read_secret(path)?;
+    let mut seed = Zeroizing::new([0u8; 32]);
+    from_hex(text.trim(), seed.as_mut_slice()).ok_or_else(|| Error::Key {
+        path: path.to_owned(),
+        what: "is not 64 hexadecimal digits".to_owned(),
+    })?;
+    Ok(ServerOpeningKey::from_seed(*seed))
+}
+
+/// The sealing key that belongs to the opening key of `path`.
+pub(crate) fn public_half(key: &ServerOpeningKey, path: &Path) -> Result<ServerSealingKey, Error> {
+    let unusable = |_| Error::Key { path: path.to_owned(), what: "cannot be used as a key".to_owned() };
+    key.sealing_key().map_err(unusable)
+}
+
+/// Reads a sealing key.
+pub fn sealing_key(path: &Path) -> Result<ServerSealingKey, Error> {
+    let text = read(path)?;
+    let text = text.trim();
+    let bad =
+        || Error::Key { path: path.to_owned(), what: "is not a sealing key (NAME.sealing.pub)".to_owned() };
+    let mut bytes = vec![0u8; text.len() / 2];
+    from_hex(text, &mut bytes).ok_or_else(bad)?;
+    ServerSealingKey::from_bytes(&bytes).map_err(|_| bad())
+}
+
+/// Reads a file that only this server should be able to read.
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(path).map_err(|e| Error::read(path, e))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!("{}: other users of this machine may read this secret: chmod 600", path.display());
+        }
+    }
+    read(path)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let size = fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
+    if size > MAX_FILE {
+        return Err(Error::Key {
+            path: path.to_owned(),
+            what: format!("{size} bytes is too large for a key"),
+        });
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Error::read(path, e))
+}
+
+/// Creates a file with its final mode, so that a private key is never readable by others.
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let mut file = options.open(path).map_err(|e| Error::write(path, e))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(|e| Error::write(path, e))
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // The exact capacity: a growing string would leave copies of a secret behind.
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
+    text
+}
+
+fn from_hex(text: &str, out: &mut [u8]) -> Option<()> {
+    if text.len() != 2 * out.len() {
+        return None;
+    }
+    for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_keys_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = generate(&dir.path().join("new"), "gateway").unwrap();
+        certificate(&files.certificate).unwrap();
+        tls_key(&files.key).unwrap();
+        let opening = opening_key(&files.opening_key).unwrap();
+        assert!(sealing_key(&files.sealing_key).unwrap() == opening.sealing_key().unwrap());
+        #[cfg(unix)]
+        for path in [&files.key, &files.opening_key] {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let again = generate(&dir.path().join("new"), "gateway").unwrap_err().to_string();
+        assert!(again.contains("exists already"), "{again}");
+    }
+
+    #[test]
+    fn one_file_is_not_taken_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = generate(dir.path(), "s").unwrap();
+        assert!(certificate(&files.key).is_err());
+        assert!(tls_key(&files.certificate).is_err());
+        assert!(opening_key(&files.sealing_key).is_err());
+        assert!(sealing_key(&files.opening_key).is_err());
+        assert!(certificate(&dir.path().join("absent")).is_err());
+        for name in ["", "../x", "a/b", ".hidden", "a b"] {
+            assert!(generate(dir.path(), name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_reads_what_it_writes() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut back = vec![0; 256];
+        from_hex(&to_hex(&bytes), &mut back).unwrap();
+        assert_eq!(back, bytes);
+        assert!(from_hex("0g", &mut [0]).is_none() && from_hex("0", &mut [0]).is_none());
+        assert!(from_hex("\u{e9}", &mut [0]).is_none());
+    }
+}

@@ -1,0 +1,30 @@
+//! The servers of a SECO cluster: the gateway that devices talk to, the remotes, and what an
+//! operator needs to set them up. The `seco` binary is a thin command line over this library.
+//!
+//! Sockets, files, clocks and threads are here; the protocol itself is `seco-protocol`, which runs
+//! over [`mesh`] on threads that may block.
+
+mod cluster;
+mod commands;
+pub mod config;
+pub mod demo;
+mod error;
+pub mod events;
+mod gateway;
+pub mod infer;
+mod interrupt;
+pub mod jobs;
+pub mod keys;
+mod ledger;
+pub mod mesh;
+mod node;
+mod pool;
+mod relay;
+mod remote;
+pub mod serve;
+mod sessions;
+pub mod split;
+mod terminal;
+
+pub use config::Config;
+pub use error::Error;

@@ -1,0 +1,112 @@
+//! One job's messages to and from all other servers: [`seco_protocol::Channel`] over QUIC streams,
+//! for a thread that may block.
+//!
+//! Sending hands the message to a task of its own for each stream and returns; so a thread that
+//! sends while its peer also sends never waits for it, and two servers cannot block each other.
+//! What is queued is the protocol's own messages of this job, hence bounded by the protocol.
+//! Receiving waits until the job's time limit, or until somebody cancels the job.
+
+use quinn::{RecvStream, SendStream};
+use seco_protocol::{Channel, ChannelError};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{self, FrameError};
+use super::registry::{ABANDONED, Pair};
+use crate::jobs::Clock;
+
+struct End {
+    outbox: mpsc::UnboundedSender<Vec<u8>>,
+    /// Sent when everything was said; dropped unsent, the stream is reset at once.
+    done: oneshot::Sender<()>,
+    receive: RecvStream,
+}
+
+/// Streams to all other servers for one lane of one job. Must be used on a thread that may block.
+/// Dropped without [`QuicChannel::finish`], its streams are reset and the peers' next receive
+/// fails at once.
+pub struct QuicChannel {
+    me: usize,
+    ends: Vec<Option<End>>,
+    clock: Clock,
+    runtime: Handle,
+}
+
+impl QuicChannel {
+    /// `pairs[i]` is the stream to server `i`. Call it inside the runtime.
+    pub(super) fn new(me: usize, pairs: Vec<Option<Pair>>, clock: Clock) -> Self {
+        let ends = pairs
+            .into_iter()
+            .map(|pair| {
+                pair.map(|(send, receive)| {
+                    let (outbox, messages) = mpsc::unbounded_channel();
+                    let (done, fate) = oneshot::channel();
+                    tokio::spawn(write(send, messages, fate));
+                    End { outbox, done, receive }
+                })
+            })
+            .collect();
+        Self { me, ends, clock, runtime: Handle::current() }
+    }
+
+    /// Ends the lane properly: what was sent still arrives.
+    pub fn finish(self) {
+        for end in self.ends.into_iter().flatten() {
+            // Fails when the stream is broken; the peer knows already.
+            let _ = end.done.send(());
+        }
+    }
+}
+
+/// Writes one stream's messages until the channel is finished or dropped.
+async fn write(
+    mut stream: SendStream,
+    mut messages: mpsc::UnboundedReceiver<Vec<u8>>,
+    fate: oneshot::Receiver<()>,
+) {
+    let say = async {
+        while let Some(message) = messages.recv().await {
+            if frame::write(&mut stream, message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let abandoned = async {
+        if fate.await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let said = tokio::select! {
+        // A dropped channel closes its outbox too; the reset must win.
+        biased;
+        () = abandoned => false,
+        () = say => true,
+    };
+    let _ = if said { stream.finish() } else { stream.reset(ABANDONED) };
+}
+
+impl Channel for QuicChannel {
+    fn me(&self) -> usize {
+        self.me
+    }
+
+    fn parties(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError> {
+        let closed = || ChannelError::Closed { peer: to };
+        let end = self.ends.get(to).and_then(Option::as_ref).ok_or_else(closed)?;
+        end.outbox.send(message).map_err(|_| closed())
+    }
+
+    fn recv(&mut self, from: usize, max: usize) -> Result<Vec<u8>, ChannelError> {
+        let end = self.ends.get_mut(from).and_then(Option::as_mut);
+        let end = end.ok_or(ChannelError::Closed { peer: from })?;
+        let read = self.clock.limit(from, frame::read(&mut end.receive, max));
+        self.runtime.block_on(read)?.map_err(|e| match e {
+            FrameError::Closed => ChannelError::Closed { peer: from },
+            FrameError::TooLarge(got) => ChannelError::TooLarge { peer: from, got, max },
+        })
+    }
+}

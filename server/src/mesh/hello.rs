@@ -1,0 +1,87 @@
+//! What two servers tell each other first: enough to see that they were set up for each other.
+
+use quinn::Connection;
+use seco_core::ServerSealingKey;
+use seco_model::MAX_SERVERS;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::frame::{self, FrameError};
+use super::{Settings, VERSION};
+use crate::Error;
+
+/// Largest hello; a newer one may have grown.
+const MAX_HELLO: usize = 8192;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    version: u16,
+    index: usize,
+    servers: usize,
+    model: [u8; 32],
+    cluster: [u8; 32],
+    sealing_key: Vec<u8>,
+}
+
+impl Hello {
+    pub(super) fn new(settings: &Settings) -> Self {
+        // Two servers that pin different certificates for a third would fail much later.
+        let mut cluster = Sha256::new();
+        for server in &settings.servers {
+            cluster.update(Sha256::digest(&server.certificate));
+        }
+        Hello {
+            version: VERSION,
+            index: settings.me,
+            servers: settings.servers.len(),
+            model: settings.model_id,
+            cluster: cluster.finalize().into(),
+            sealing_key: settings.sealing_key.as_bytes().to_vec(),
+        }
+    }
+
+    /// Whether the server at the other end, known by its certificate to be `index`, fits. Gives its
+    /// sealing key.
+    fn check(&self, theirs: &Hello, index: usize, name: &str) -> Result<ServerSealingKey, Error> {
+        let name = name.to_owned();
+        if theirs.version != self.version {
+            return Err(Error::DifferentRelease { index, name });
+        }
+        if theirs.index != index || theirs.servers != self.servers || theirs.servers > MAX_SERVERS {
+            return Err(Error::DifferentCluster { index, name });
+        }
+        if theirs.model != self.model {
+            return Err(Error::DifferentModel {
+                index,
+                name,
+                theirs: short(&theirs.model),
+                ours: short(&self.model),
+            });
+        }
+        if theirs.cluster != self.cluster {
+            return Err(Error::DifferentCluster { index, name });
+        }
+        ServerSealingKey::from_bytes(&theirs.sealing_key).map_err(|_| Error::DifferentRelease { index, name })
+    }
+
+    /// Exchanges hellos on the first stream. `Ok(Err(_))` is a peer that does not fit.
+    pub(super) async fn exchange(
+        &self,
+        connection: &Connection,
+        dialled: bool,
+        index: usize,
+        name: &str,
+    ) -> Result<Result<ServerSealingKey, Error>, FrameError> {
+        let stream = if dialled { connection.open_bi().await } else { connection.accept_bi().await };
+        let (mut send, mut receive) = stream.map_err(|_| FrameError::Closed)?;
+        frame::write_value(&mut send, self).await?;
+        let theirs: Hello = frame::read_value(&mut receive, MAX_HELLO).await?;
+        let _ = send.finish();
+        Ok(self.check(&theirs, index, name))
+    }
+}
+
+/// Enough of a model id for people to compare.
+fn short(id: &[u8; 32]) -> String {
+    crate::keys::to_hex(&id[..6])
+}

@@ -1,0 +1,308 @@
+//! Making, keeping and losing the connections of the mesh.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming as Attempt, VarInt};
+use rustls::pki_types::CertificateDer;
+use seco_core::ServerSealingKey;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::frame::FrameError;
+use super::hello::Hello;
+use super::registry::{Key, Registry, abandon};
+use super::{CHANNEL, COMMAND, Incoming, Mistake, Server};
+use crate::Error;
+use crate::keys::TLS_NAME;
+
+/// Time for a handshake and the hellos.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+/// Time for the few bytes that say what a stream is for.
+const HEADER: Duration = Duration::from_secs(10);
+/// First and longest pause between two attempts to connect.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Pause after a mistake, which time alone will not mend.
+const MISTAKE_PAUSE: Duration = Duration::from_secs(10);
+/// Handshakes at the same time with those who dial us.
+const MAX_HANDSHAKES: usize = 32;
+
+/// A peer that does not fit is told so.
+const UNFIT: VarInt = VarInt::from_u32(2);
+/// A newer connection took this one's place.
+const REPLACED: VarInt = VarInt::from_u32(3);
+
+/// What all tasks of a mesh share.
+pub(super) struct Shared {
+    pub(super) me: usize,
+    pub(super) servers: Vec<Server>,
+    pub(super) endpoint: Endpoint,
+    pub(super) hello: Hello,
+    pub(super) sealing_key: ServerSealingKey,
+    pub(super) links: Links,
+    pub(super) registry: Registry,
+    pub(super) changed: watch::Sender<()>,
+    pub(super) commands: mpsc::Sender<Incoming>,
+    pub(super) mistakes: mpsc::Sender<Mistake>,
+}
+
+/// The present connection with each peer, and the bytes of all that ever were.
+#[derive(Default)]
+pub(super) struct Links {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    current: HashMap<usize, (u64, Connection)>,
+    /// Connections whose bytes are not yet in `retired`, by their generation.
+    live: HashMap<u64, Connection>,
+    retired: u64,
+    next: u64,
+    /// What each peer said last in its hello.
+    sealing_keys: HashMap<usize, ServerSealingKey>,
+}
+
+impl Links {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn current(&self, peer: usize) -> Option<Connection> {
+        self.state().current.get(&peer).map(|(_, c)| c.clone())
+    }
+
+    pub(super) fn generation(&self, peer: usize) -> Option<u64> {
+        self.state().current.get(&peer).map(|&(generation, _)| generation)
+    }
+
+    pub(super) fn sealing_key(&self, peer: usize) -> Option<ServerSealingKey> {
+        self.state().sealing_keys.get(&peer).cloned()
+    }
+
+    pub(super) fn bytes_sent(&self) -> u64 {
+        let state = self.state();
+        state.retired + state.live.values().map(|c| c.stats().udp_tx.bytes).sum::<u64>()
+    }
+
+    /// Makes `connection` the present one; returns its generation and the one it replaces.
+    fn install(&self, peer: usize, connection: Connection) -> (u64, Option<Connection>) {
+        let mut state = self.state();
+        state.next += 1;
+        let generation = state.next;
+        state.live.insert(generation, connection.clone());
+        let old = state.current.insert(peer, (generation, connection));
+        (generation, old.map(|(_, c)| c))
+    }
+
+    /// Whether the connection that ended was the present one.
+    fn remove(&self, peer: usize, generation: u64) -> bool {
+        let mut state = self.state();
+        if let Some(ended) = state.live.remove(&generation) {
+            state.retired += ended.stats().udp_tx.bytes;
+        }
+        let present = state.current.get(&peer).is_some_and(|&(g, _)| g == generation);
+        if present {
+            state.current.remove(&peer);
+        }
+        present
+    }
+}
+
+/// A connection after the hellos, and the peer's sealing key.
+type Greeted = (Connection, ServerSealingKey);
+
+/// Why an attempt to connect failed.
+enum Failed {
+    /// Nobody there, or not yet: try again.
+    NoAnswer,
+    /// A mistake in somebody's settings. It is tried again too, for the settings of the other
+    /// server may change, but at the start it is reported.
+    Mistake(Error),
+}
+
+impl Shared {
+    fn name(&self, peer: usize) -> String {
+        self.servers.get(peer).map(|s| s.name.clone()).unwrap_or_default()
+    }
+
+    fn mistake(&self, error: Error, own: bool) {
+        warn!("{error}");
+        // Full or closed: the start-up has enough of them, or is over.
+        let _ = self.mistakes.try_send(Mistake { error, own });
+    }
+
+    /// Serves a connection until it ends.
+    async fn serve(self: &Arc<Self>, peer: usize, (connection, sealing_key): Greeted) {
+        self.links.state().sealing_keys.insert(peer, sealing_key);
+        let (generation, old) = self.links.install(peer, connection.clone());
+        // Streams of a replaced connection are dead, and nobody should wait for them.
+        self.registry.lose(peer);
+        if let Some(old) = old {
+            old.close(REPLACED, b"replaced");
+        }
+        info!(server = peer, name = self.name(peer), address = %connection.remote_address(), "connected");
+        self.changed.send_replace(());
+        let reason = loop {
+            match connection.accept_bi().await {
+                Ok(pair) => {
+                    tokio::spawn(self.clone().route(peer, pair));
+                }
+                Err(reason) => break reason,
+            }
+        };
+        if self.links.remove(peer, generation) {
+            self.registry.lose(peer);
+            warn!(server = peer, name = self.name(peer), %reason, "connection lost");
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Hands a stream that a peer opened to whom it is for.
+    async fn route(self: Arc<Self>, peer: usize, (send, mut receive): super::registry::Pair) {
+        let header = async {
+            let mut kind = [0u8];
+            receive.read_exact(&mut kind).await.ok()?;
+            let mut name = [0u8; 9];
+            if kind == [CHANNEL] {
+                receive.read_exact(&mut name).await.ok()?;
+            }
+            Some((kind[0], name))
+        };
+        match timeout(HEADER, header).await {
+            Ok(Some((CHANNEL, [job @ .., lane]))) => {
+                let key = Key { peer, job: u64::from_le_bytes(job), lane };
+                self.registry.arrive(key, (send, receive));
+            }
+            Ok(Some((COMMAND, _))) => {
+                let incoming = Incoming { from: peer, send, receive };
+                if let Err(mpsc::error::TrySendError::Full(i) | mpsc::error::TrySendError::Closed(i)) =
+                    self.commands.try_send(incoming)
+                {
+                    abandon((i.send, i.receive));
+                }
+            }
+            _ => abandon((send, receive)),
+        }
+    }
+
+    /// One attempt to connect with a server that this one dials.
+    async fn attempt(&self, peer: usize, address: &str, config: ClientConfig) -> Result<Greeted, Failed> {
+        let name = self.name(peer);
+        let local = self.endpoint.local_addr().ok();
+        let targets = tokio::net::lookup_host(address).await;
+        // A socket bound to one address family cannot reach the other.
+        let fits = |t: &std::net::SocketAddr| local.is_none_or(|l| l.is_ipv6() || t.is_ipv4());
+        let target = targets.ok().and_then(|mut t| t.find(fits)).ok_or(Failed::NoAnswer)?;
+        let connecting =
+            self.endpoint.connect_with(config, target, TLS_NAME).map_err(|_| Failed::NoAnswer)?;
+        let connection = match timeout(HANDSHAKE, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(ConnectionError::TransportError(e))) if is_tls(e.code.into()) => {
+                let address = address.to_owned();
+                return Err(Failed::Mistake(Error::WrongCertificate { index: peer, name, address }));
+            }
+            Ok(Err(e)) => return Err(refusal(&e, peer, name)),
+            Err(_) => return Err(Failed::NoAnswer),
+        };
+        match timeout(HANDSHAKE, self.hello.exchange(&connection, true, peer, &name)).await {
+            Ok(Ok(Ok(sealing_key))) => Ok((connection, sealing_key)),
+            Ok(Ok(Err(mistake))) => {
+                connection.close(UNFIT, b"unfit");
+                Err(Failed::Mistake(mistake))
+            }
+            // TLS 1.3 tells the dialling side only after its own handshake that it was refused.
+            Ok(Err(FrameError::Closed | FrameError::TooLarge(_))) => match connection.close_reason() {
+                Some(reason) => Err(refusal(&reason, peer, name)),
+                None => Err(Failed::NoAnswer),
+            },
+            Err(_) => Err(Failed::NoAnswer),
+        }
+    }
+
+    /// Identifies, greets and serves one who dialled us.
+    async fn welcome(self: Arc<Self>, attempt: Attempt) -> Option<(usize, Greeted)> {
+        let address = attempt.remote_address();
+        let connection = match timeout(HANDSHAKE, attempt).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(reason)) => {
+                warn!(%address, %reason, "refused a connection: not a server of this cluster?");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let shown =
+            connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let shown = shown.and_then(|chain| chain.first().cloned())?;
+        // The TLS layer has accepted only certificates of servers with a lower number.
+        let peer = self.servers.iter().take(self.me).position(|s| s.certificate == shown)?;
+        match timeout(HANDSHAKE, self.hello.exchange(&connection, false, peer, &self.name(peer))).await {
+            Ok(Ok(Ok(sealing_key))) => Some((peer, (connection, sealing_key))),
+            Ok(Ok(Err(mistake))) => {
+                self.mistake(mistake, false);
+                // Leave the peer the time to read our hello and say the same.
+                let _ = timeout(HANDSHAKE, connection.closed()).await;
+                connection.close(UNFIT, b"unfit");
+                None
+            }
+            Ok(Err(_)) | Err(_) => {
+                debug!(%address, "a connection ended before its hello");
+                None
+            }
+        }
+    }
+}
+
+/// QUIC carries a TLS alert as 0x100 plus its number (RFC 9001 section 4.8).
+fn is_tls(code: u64) -> bool {
+    code & !0xff == 0x100
+}
+
+fn refusal(reason: &ConnectionError, index: usize, name: String) -> Failed {
+    match reason {
+        ConnectionError::ConnectionClosed(close) if is_tls(close.error_code.into()) => {
+            Failed::Mistake(Error::OwnCertificate { index, name })
+        }
+        _ => Failed::NoAnswer,
+    }
+}
+
+/// Keeps the connection with a server that this one dials.
+pub(super) async fn dial(shared: Arc<Shared>, peer: usize, address: String, config: ClientConfig) {
+    let mut pause = PAUSE.0;
+    loop {
+        match shared.attempt(peer, &address, config.clone()).await {
+            Ok(greeted) => {
+                shared.serve(peer, greeted).await;
+                pause = PAUSE.0;
+            }
+            Err(Failed::NoAnswer) => pause = (pause * 2).min(PAUSE.1),
+            Err(Failed::Mistake(error)) => {
+                shared.mistake(error, true);
+                pause = MISTAKE_PAUSE;
+            }
+        }
+        sleep(pause).await;
+    }
+}
+
+/// Takes the connections of servers that dial this one.
+pub(super) async fn accept(shared: Arc<Shared>) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    while let Some(attempt) = shared.endpoint.accept().await {
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            attempt.refuse();
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let welcomed = shared.clone().welcome(attempt).await;
+            drop(permit);
+            if let Some((peer, greeted)) = welcomed {
+                shared.serve(peer, greeted).await;
+            }
+        });
+    }
+}

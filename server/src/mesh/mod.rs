@@ -1,0 +1,331 @@
+//! QUIC between the servers: one connection for each pair, dialled by the server with the lower
+//! number and dialled again when it is lost.
+//!
+//! Over it run, each on a bidirectional stream of its own that starts with a short header: the
+//! messages of jobs ([`QuicChannel`]) and the gateway's commands. Peers are authenticated, and
+//! trusted to follow the protocol (protocol.md section 1), but whatever they send is bounded and
+//! checked all the same.
+
+mod channel;
+pub(crate) mod frame;
+mod hello;
+mod link;
+mod registry;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Endpoint, RecvStream, SendStream, VarInt};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use seco_core::{ServerSealingKey, ServerSetId};
+use seco_protocol::ChannelError;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+pub use self::channel::QuicChannel;
+use self::hello::Hello;
+use self::link::{Links, Shared};
+use self::registry::{Key, Pair, Registry};
+use crate::Error;
+use crate::jobs::Clock;
+
+/// Version of everything after the TLS handshake.
+const VERSION: u16 = 1;
+/// First byte of a stream: a channel, followed by job and lane.
+const CHANNEL: u8 = 1;
+/// First byte of a stream: a command of the gateway.
+const COMMAND: u8 = 2;
+/// Commands that wait for the server to take them.
+const MAX_COMMANDS: usize = 64;
+/// Bytes the system is asked to hold for the socket, in each direction.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Code with which a server that stops closes its connections.
+const STOPPING: VarInt = VarInt::from_u32(0);
+
+/// One server as the others know it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Name for messages.
+    pub name: String,
+    /// `host:port`; needed for those this server dials.
+    pub address: Option<String>,
+    /// The only certificate accepted.
+    pub certificate: CertificateDer<'static>,
+}
+
+/// What the mesh needs to know.
+pub struct Settings {
+    /// This server's number.
+    pub me: usize,
+    /// All servers, this one included.
+    pub servers: Vec<Server>,
+    /// This server's TLS key.
+    pub key: PrivateKeyDer<'static>,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The model all must have.
+    pub model_id: [u8; 32],
+    /// To which devices seal this server's session keys; the others need it to tell what a device
+    /// bound its keys to.
+    pub sealing_key: ServerSealingKey,
+}
+
+/// The connections of one server with all others. Clones share them.
+#[derive(Clone)]
+pub struct Mesh {
+    shared: Arc<Shared>,
+    tasks: Arc<Vec<AbortHandle>>,
+}
+
+/// What a started mesh hands out once.
+pub struct Started {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// Commands from other servers.
+    pub commands: mpsc::Receiver<Incoming>,
+    /// Mistakes that no retry mends, for the start-up.
+    pub mistakes: mpsc::Receiver<Mistake>,
+}
+
+/// A mistake in some server's settings or files.
+pub struct Mistake {
+    pub(crate) error: Error,
+    /// Whether this server ran into it itself. One that dials us with the wrong model is not a
+    /// reason to stop: it is told, and comes back corrected.
+    pub(crate) own: bool,
+}
+
+/// A command's stream, its body not yet read.
+pub struct Incoming {
+    /// Who sends it.
+    pub from: usize,
+    /// For the answer.
+    pub send: SendStream,
+    /// For the command.
+    pub receive: RecvStream,
+}
+
+impl Mesh {
+    /// Opens the socket and starts to connect. Call it inside a runtime.
+    pub fn start(settings: Settings) -> Result<Started, Error> {
+        let Settings { me, servers, key, listen, .. } = &settings;
+        let own =
+            servers.get(*me).ok_or_else(|| Error::Usage("this server is not in the cluster".to_owned()))?;
+        for (a, server) in servers.iter().enumerate() {
+            if let Some(b) = servers[..a].iter().position(|s| s.certificate == server.certificate) {
+                return Err(Error::SameCertificate { a: b, b: a });
+            }
+        }
+        let lower = servers[..*me].iter().map(|s| s.certificate.clone()).collect();
+        let socket = std::net::UdpSocket::bind(listen).map_err(|e| Error::bind(*listen, e))?;
+        enlarge_buffers(&socket);
+        let server = tls::server(&own.certificate, key, lower)?;
+        let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
+        let endpoint = Endpoint::new(tls::endpoint(), Some(server), socket, runtime)
+            .map_err(|e| Error::bind(*listen, e))?;
+
+        let mut dials = Vec::new();
+        for (peer, server) in servers.iter().enumerate().skip(me + 1) {
+            let address = server.address.clone();
+            let address =
+                address.ok_or_else(|| Error::Usage(format!("server {peer} has no address to dial")))?;
+            dials.push((peer, address, tls::client(&own.certificate, key, &server.certificate)?));
+        }
+
+        let (commands_in, commands) = mpsc::channel(MAX_COMMANDS);
+        let (mistakes_in, mistakes) = mpsc::channel(16);
+        let hello = Hello::new(&settings);
+        let shared = Arc::new(Shared {
+            me: settings.me,
+            servers: settings.servers,
+            endpoint,
+            hello,
+            sealing_key: settings.sealing_key,
+            links: Links::default(),
+            registry: Registry::default(),
+            changed: watch::Sender::new(()),
+            commands: commands_in,
+            mistakes: mistakes_in,
+        });
+        let mut tasks = vec![tokio::spawn(link::accept(shared.clone())).abort_handle()];
+        for (peer, address, config) in dials {
+            tasks.push(tokio::spawn(link::dial(shared.clone(), peer, address, config)).abort_handle());
+        }
+        Ok(Started { mesh: Mesh { shared, tasks: Arc::new(tasks) }, commands, mistakes })
+    }
+
+    /// This server's number.
+    pub fn me(&self) -> usize {
+        self.shared.me
+    }
+
+    /// Number of servers.
+    pub fn servers(&self) -> usize {
+        self.shared.servers.len()
+    }
+
+    /// The name of a server, for messages.
+    pub fn name(&self, index: usize) -> &str {
+        self.shared.servers.get(index).map_or("unknown", |s| &s.name)
+    }
+
+    /// The address of the socket.
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        self.shared.endpoint.local_addr().map_err(|_| Error::NoRuntime)
+    }
+
+    /// UDP payload sent to other servers since the start.
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared.links.bytes_sent()
+    }
+
+    /// The first server that is not connected.
+    pub fn missing(&self) -> Option<usize> {
+        (0..self.servers()).filter(|&i| i != self.me()).find(|&i| self.shared.links.current(i).is_none())
+    }
+
+    /// Names the present connections: equal as long as none was lost, replaced or added.
+    pub fn generations(&self) -> Vec<Option<u64>> {
+        (0..self.servers()).map(|i| self.shared.links.generation(i)).collect()
+    }
+
+    /// The identity of all servers' sealing keys, once they were all connected.
+    pub fn server_set(&self) -> Option<ServerSetId> {
+        let key = |i| {
+            if i == self.me() {
+                Some(self.shared.sealing_key.clone())
+            } else {
+                self.shared.links.sealing_key(i)
+            }
+        };
+        let keys = (0..self.servers()).map(key).collect::<Option<Vec<_>>>()?;
+        ServerSetId::new(&keys).ok()
+    }
+
+    /// Wakes up when a connection is made or lost.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Waits until all servers are connected.
+    pub async fn connected(&self) {
+        let mut changes = self.changes();
+        while self.missing().is_some() {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits for all servers when this one starts: until the limit, or a mistake that no retry
+    /// mends.
+    pub async fn start_up(
+        &self,
+        mistakes: &mut mpsc::Receiver<Mistake>,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let mut others = None;
+        let deadline = tokio::time::sleep(limit);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                () = self.connected() => return Ok(()),
+                Some(mistake) = mistakes.recv() => match mistake {
+                    Mistake { error, own: true } => return Err(error),
+                    Mistake { error, own: false } => others = Some(error),
+                },
+                () = &mut deadline => return Err(others.unwrap_or_else(|| self.absent())),
+            }
+        }
+    }
+
+    /// Says which servers are not connected.
+    fn absent(&self) -> Error {
+        let missing = |&i: &usize| i != self.me() && self.shared.links.current(i).is_none();
+        let mut errors: Vec<Error> = (0..self.servers())
+            .filter(missing)
+            .map(|index| {
+                let name = self.name(index).to_owned();
+                match self.shared.servers.get(index).and_then(|s| s.address.clone()) {
+                    Some(address) if index > self.me() => Error::NoAnswer { index, name, address },
+                    _ => Error::NotDialled { index, name },
+                }
+            })
+            .collect();
+        match errors.pop() {
+            Some(only) if errors.is_empty() => only,
+            last => {
+                let all: Vec<String> = errors.iter().chain(&last).map(Error::to_string).collect();
+                Error::Absent(all.join("; "))
+            }
+        }
+    }
+
+    /// Opens the streams of one lane of a job with all other servers, which must do the same.
+    /// Streams with a higher `priority` go first where bandwidth is short.
+    pub async fn channel(
+        &self,
+        job: u64,
+        lane: u8,
+        priority: i32,
+        clock: &Clock,
+    ) -> Result<QuicChannel, ChannelError> {
+        let me = self.me();
+        let mut pairs: Vec<Option<Pair>> = (0..self.servers()).map(|_| None).collect();
+        // First open, then wait: all servers do both, in whatever order they start.
+        for (peer, pair) in pairs.iter_mut().enumerate().skip(me + 1) {
+            let open = async {
+                let connection = self.shared.links.current(peer)?;
+                let (mut send, receive) = connection.open_bi().await.ok()?;
+                let mut header = [CHANNEL; 10];
+                header[1..9].copy_from_slice(&job.to_le_bytes());
+                header[9] = lane;
+                send.write_all(&header).await.ok()?;
+                Some((send, receive))
+            };
+            *pair = Some(clock.limit(peer, open).await?.ok_or(ChannelError::Closed { peer })?);
+        }
+        for (peer, pair) in pairs.iter_mut().enumerate().take(me) {
+            let wanted = self.shared.registry.want(Key { peer, job, lane });
+            // Asked after the registry knows: whoever loses the link now also ends the wait.
+            if self.shared.links.current(peer).is_none() {
+                return Err(ChannelError::Closed { peer });
+            }
+            *pair = Some(clock.limit(peer, wanted).await?.map_err(|_| ChannelError::Closed { peer })?);
+        }
+        for (send, _) in pairs.iter().flatten() {
+            let _ = send.set_priority(priority);
+        }
+        Ok(QuicChannel::new(me, pairs, clock.clone()))
+    }
+
+    /// Opens a stream for one command to another server.
+    pub async fn command(&self, peer: usize) -> Option<(SendStream, RecvStream)> {
+        let connection = self.shared.links.current(peer)?;
+        let (mut send, receive) = connection.open_bi().await.ok()?;
+        let _ = send.set_priority(i32::MAX);
+        send.write_all(&[COMMAND]).await.ok()?;
+        Some((send, receive))
+    }
+
+    /// Closes all connections and waits, briefly, until the others were told.
+    pub async fn close(&self) {
+        for task in self.tasks.iter() {
+            task.abort();
+        }
+        self.shared.endpoint.close(STOPPING, b"stopping");
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.shared.endpoint.wait_idle()).await;
+    }
+}
+
+/// Labels and tables arrive in bursts of megabytes; what a socket's buffer does not hold is lost and
+/// sent again, tens of milliseconds later. The system may grant less (on Linux up to
+/// `net.core.rmem_max`), which costs time and nothing else.
+fn enlarge_buffers(socket: &std::net::UdpSocket) {
+    if let Ok(state) = quinn::udp::UdpSocketState::new(socket.into()) {
+        let _ = state.set_recv_buffer_size(socket.into(), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size(socket.into(), SOCKET_BUFFER);
+    }
+}

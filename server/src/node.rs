@@ -1,0 +1,145 @@
+//! What every server does, gateway or remote: its part of a set-up, a bundle, a session, an
+//! inference.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use seco_core::{Binding, ModelInfo, ServerOpeningKey, SessionId};
+use seco_model::PartyModel;
+use seco_protocol::{Bundle, BundleId, Party};
+use zeroize::Zeroizing;
+
+use crate::commands::OpenSession;
+use crate::config::Limits;
+use crate::events::{Event, Events};
+use crate::jobs::{Broken, Failure, Jobs};
+use crate::keys;
+use crate::ledger::FileLedger;
+use crate::mesh::{Mesh, QuicChannel};
+use crate::sessions::Sessions;
+
+/// Streams of inferences go before those of bundles: a device waits for the former.
+const ONLINE: i32 = 1;
+const OFFLINE: i32 = 0;
+
+/// One set-up of the cluster: keys and base OTs, and what hangs on them. Its random number tells
+/// whether servers speak of the same.
+pub(crate) struct Epoch {
+    pub id: u64,
+    pub party: Party,
+}
+
+/// One server.
+pub(crate) struct Node {
+    pub mesh: Mesh,
+    pub model: Arc<PartyModel>,
+    pub info: ModelInfo,
+    pub jobs: Arc<Jobs>,
+    pub ledger: Arc<FileLedger>,
+    pub sessions: Mutex<Sessions>,
+    pub opening_key: ServerOpeningKey,
+    pub limits: Limits,
+    pub events: Events,
+}
+
+impl Node {
+    /// This server's number.
+    pub fn me(&self) -> usize {
+        self.mesh.me()
+    }
+
+    /// Sets up the cluster anew. All that belonged to an earlier set-up ends.
+    pub async fn set_up(&self, job: u64, epoch: u64) -> Result<Arc<Epoch>, Broken> {
+        let start = Instant::now();
+        let job = self.jobs.start(job, self.limits.setup())?;
+        let (model, seed) = (self.model.clone(), seed()?);
+        let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, *seed);
+        let party = job.run(&self.mesh, OFFLINE, work).await?;
+        self.ledger.forget_bundles();
+        self.events.emit(&Event::Ready {
+            server: self.me(),
+            seconds: start.elapsed().as_secs_f64(),
+            mesh_bytes_sent: self.mesh.bytes_sent(),
+        });
+        Ok(Arc::new(Epoch { id: epoch, party }))
+    }
+
+    /// Makes a bundle.
+    pub async fn preprocess(&self, job: u64, epoch: Arc<Epoch>, bundle: BundleId) -> Result<Bundle, Broken> {
+        let job = self.jobs.start(job, self.limits.preprocess())?;
+        let seed = seed()?;
+        let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
+            epoch.party.preprocess(bundle, linear, nonlinear, *seed)
+        };
+        job.run(&self.mesh, OFFLINE, work).await
+    }
+
+    /// Says that a bundle was added, leaving `pool`.
+    pub fn report_bundle(&self, start: Instant, pool: usize) {
+        self.events.emit(&Event::Bundle {
+            server: self.me(),
+            pool,
+            seconds: start.elapsed().as_secs_f64(),
+            mesh_bytes_sent: self.mesh.bytes_sent(),
+        });
+    }
+
+    /// Opens this server's session key and remembers it.
+    pub fn open(&self, session: &OpenSession) -> Result<(), Failure> {
+        if session.model != self.info.id {
+            return Err(Failure::WrongModel);
+        }
+        let servers = self.mesh.server_set();
+        let servers = servers.ok_or(Failure::Unavailable(self.mesh.missing().unwrap_or_default()))?;
+        let binding = Binding { session: session.session, model: session.model, servers };
+        let sealed = session.sealed.as_slice().try_into().map_err(|_| Failure::SealedKey)?;
+        let index = u8::try_from(self.me()).map_err(|_| Failure::Internal)?;
+        let key = self.opening_key.open(sealed, &binding, index).map_err(|_| Failure::SealedKey)?;
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(session.session, key);
+        Ok(())
+    }
+
+    /// Uses a bundle for one inference. The gateway passes the masked input and gets the masked
+    /// logits.
+    pub async fn infer(
+        &self,
+        job: u64,
+        epoch: Arc<Epoch>,
+        bundle: Bundle,
+        (session, counter): (SessionId, u64),
+        masked_input: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u32>>, Broken> {
+        let key = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
+        let key = key.ok_or(Failure::UnknownSession)?;
+        let job = self.jobs.start(job, self.limits.infer())?;
+        let ledger = self.ledger.clone();
+        let work = move |[channel]: &mut [QuicChannel; 1]| {
+            let spent = bundle.spend(&*ledger, &session.0, counter)?;
+            spent.infer(&epoch.party, channel, &key, masked_input.as_deref())
+        };
+        job.run(&self.mesh, ONLINE, work).await
+    }
+
+    /// Says that an inference ended well, leaving `pool`.
+    pub fn report_inference(&self, start: Instant, pool: usize) {
+        self.events.emit(&Event::Inference {
+            server: self.me(),
+            pool,
+            seconds: start.elapsed().as_secs_f64(),
+            mesh_bytes_sent: self.mesh.bytes_sent(),
+        });
+    }
+
+    /// Says that something failed.
+    pub fn report_failure(&self, what: String) {
+        tracing::warn!("{what}");
+        self.events.emit(&Event::Failed { server: self.me(), what });
+    }
+}
+
+/// Randomness for one job.
+fn seed() -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let mut seed = Zeroizing::new([0; 32]);
+    keys::random(seed.as_mut_slice()).map_err(|_| Failure::Internal)?;
+    Ok(seed)
+}

@@ -1,0 +1,172 @@
+//! `seco serve`: one start-up path for gateway and remotes.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use seco_core::ServerSealingKey;
+use seco_model::PartyModel;
+use tracing::info;
+
+use crate::Error;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::events::{Event, Events};
+use crate::gateway::Gateway;
+use crate::jobs::Jobs;
+use crate::keys;
+use crate::ledger::FileLedger;
+use crate::mesh::{Mesh, Server, Settings, Started};
+use crate::node::Node;
+use crate::remote::Remote;
+use crate::sessions::Sessions;
+use crate::split::{model_info, read_part};
+
+/// What `seco serve` is asked for.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The server's settings.
+    pub config: PathBuf,
+    /// Print [`Event`]s on standard output.
+    pub events: bool,
+    /// Stop when standard input ends: a server started by another program must not outlive it.
+    pub with_parent: bool,
+}
+
+/// Runs a server until it is told to stop (Ctrl-C, SIGTERM), or cannot start. Blocking.
+pub fn serve(options: &ServeOptions) -> Result<(), Error> {
+    let config = Config::load(&options.config)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
+    let result = runtime.block_on(async {
+        let stop = stop(options.with_parent)?;
+        run(&config, Events::new(options.events), stop).await
+    });
+    // A job's thread may be in the middle of a long computation; the process ends all the same.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let model = Arc::new(load_model(config)?);
+    let info = model_info(&model);
+    let opening_key = keys::opening_key(&config.identity.opening_key)?;
+    let ledger = Arc::new(FileLedger::open(&config.state)?);
+    let sealing_key = keys::public_half(&opening_key, &config.identity.opening_key)?;
+    let Started { mesh, commands, mut mistakes } = Mesh::start(settings(config, info.id.0, sealing_key)?)?;
+    let node = Arc::new(Node {
+        mesh: mesh.clone(),
+        model,
+        info,
+        jobs: Arc::new(Jobs::default()),
+        ledger,
+        sessions: Mutex::new(Sessions::new(config.limits.sessions)),
+        opening_key,
+        limits: config.limits,
+        events,
+    });
+    let gateway = match config.listen.device {
+        Some(address) => Some(Gateway::bind(address, &config.identity, &info, &config.limits)?),
+        None => None,
+    };
+    let device = gateway.as_ref().map(Gateway::address).transpose()?;
+    let addresses = mesh.address()?;
+    info!(name = config.name, index = config.index, mesh = %addresses, "listening");
+    events.emit(&Event::Listening { server: config.index, mesh: addresses, device });
+
+    let closing = gateway.clone();
+    let work = async {
+        mesh.start_up(&mut mistakes, config.limits.connect()).await?;
+        match gateway {
+            Some(gateway) => {
+                let cluster = Cluster::new(node.clone(), config.pool)?;
+                let devices = tokio::spawn(gateway.serve(cluster.clone(), node.clone()));
+                let result = cluster.supervise().await;
+                devices.abort();
+                result
+            }
+            None => {
+                Arc::new(Remote::new(node.clone(), config.pool)).run(commands).await;
+                Ok(())
+            }
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = stop => {
+            info!("stopping");
+            Ok(())
+        }
+    };
+    if let Some(gateway) = closing {
+        gateway.close().await;
+    }
+    mesh.close().await;
+    result
+}
+
+/// Reads this server's part of the model and checks that it is this server's.
+fn load_model(config: &Config) -> Result<PartyModel, Error> {
+    let path = &config.model;
+    let bad = |what: String| Error::Model { path: path.clone(), what };
+    let model = read_part(path)?;
+    let (index, servers) = (model.index(), model.architecture().servers);
+    if index != config.index {
+        return Err(bad(format!(
+            "is the part of server {index}, but this is server {}: use server-{}.seco",
+            config.index, config.index
+        )));
+    }
+    if servers != config.servers() {
+        return Err(bad(format!(
+            "was split among {servers} servers, but index and [[peers]] make {}: split it again or correct them",
+            config.servers()
+        )));
+    }
+    Ok(model)
+}
+
+fn settings(config: &Config, model_id: [u8; 32], sealing_key: ServerSealingKey) -> Result<Settings, Error> {
+    let mut servers = Vec::with_capacity(config.servers());
+    for index in 0..config.servers() {
+        let (name, address, certificate): (_, _, &Path) = match config.peer(index) {
+            Some(peer) => (&peer.name, peer.address.clone(), &peer.certificate),
+            None => (&config.name, None, &config.identity.certificate),
+        };
+        servers.push(Server { name: name.clone(), address, certificate: keys::certificate(certificate)? });
+    }
+    let key = keys::tls_key(&config.identity.key)?;
+    Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_key })
+}
+
+/// Ends when the server is told to stop.
+fn stop(with_parent: bool) -> Result<impl Future<Output = ()>, Error> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|_| Error::NoRuntime)?;
+    let (orphan, mut orphaned) = tokio::sync::watch::channel(false);
+    if with_parent {
+        // Not tokio's standard input, which would keep the runtime from ending.
+        let orphan = orphan.clone();
+        std::thread::spawn(move || {
+            let mut input = std::io::stdin().lock();
+            let mut bytes = [0; 64];
+            while matches!(input.read(&mut bytes), Ok(1..)) {}
+            orphan.send_replace(true);
+        });
+    }
+    Ok(async move {
+        let terminated = async {
+            #[cfg(unix)]
+            terminate.recv().await;
+            #[cfg(not(unix))]
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+            _ = orphaned.wait_for(|&o| o) => {}
+        }
+        drop(orphan);
+    })
+}

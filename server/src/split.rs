@@ -1,0 +1,258 @@
+//! From an ONNX file to one model file for each server, and the file that a device needs.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::SeedableRng as _;
+use seco_core::{ModelId, ModelInfo};
+use seco_model::{Architecture, FixedModel, ImportOptions, Normalisation, PartyModel, Placement, npy};
+use seco_sdk::{CertificatePin, Deployment};
+use zeroize::Zeroizing;
+
+use crate::{Error, keys};
+
+/// What `seco split` is asked for.
+#[derive(Clone, Debug)]
+pub struct SplitOptions {
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// Inputs that calibrate the widths: uint8 .npy, first axis the samples.
+    pub calibrate: PathBuf,
+    /// Number of servers.
+    pub servers: usize,
+    /// Linear layers held by the gateway.
+    pub gateway_layers: usize,
+    /// The network sees `byte / scale`.
+    pub scale: f64,
+    /// Then `(x - mean) / std`, for each channel; empty for none.
+    pub mean: Vec<f64>,
+    /// See `mean`.
+    pub std: Vec<f64>,
+    /// Directory of the results (created when missing).
+    pub out: PathBuf,
+}
+
+/// What came out; shown, it lists the layers.
+pub struct Split {
+    /// `server-0.seco`, `server-1.seco`, ...: secret, each for its server only.
+    pub files: Vec<PathBuf>,
+    /// What all servers know.
+    pub architecture: Architecture,
+    /// Name of the model and its split.
+    pub model_id: [u8; 32],
+}
+
+/// Reads the network and chooses the widths: the whole model in clear.
+pub fn import(options: &SplitOptions) -> Result<FixedModel, Error> {
+    let SplitOptions { model: path, calibrate, scale, mean, std, .. } = options;
+    let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
+    let normalisation = Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() };
+    let options = ImportOptions { normalisation, ..ImportOptions::default() };
+    let mut model = seco_model::import(&onnx, &options).map_err(|e| bad(path, &e))?;
+    let (_, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
+    // What is wrong now is the samples' shape, or that the model needs too many bits for them.
+    model.calibrate(&samples).map_err(|e| bad(calibrate, &e))?;
+    Ok(model)
+}
+
+/// Imports, splits and writes. Existing files are not overwritten: every split is another one, and
+/// half of an old one is of no use.
+pub fn split(options: &SplitOptions) -> Result<Split, Error> {
+    let SplitOptions { servers, gateway_layers, out, .. } = options;
+    let model = import(options)?;
+    let layers = model.layers.len();
+    if *gateway_layers > layers {
+        return Err(Error::Usage(format!(
+            "the gateway cannot hold {gateway_layers} linear layers: the model has {layers}"
+        )));
+    }
+    let placements = seco_model::paper_placements(layers, *servers, *gateway_layers);
+    let mut seed = Zeroizing::new([0u8; 32]);
+    keys::random(seed.as_mut_slice())?;
+    let parts = seco_model::split(&model, *servers, &placements, &mut ChaCha20Rng::from_seed(*seed))
+        .map_err(|e| bad(&options.model, &e))?;
+
+    fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
+    let files: Vec<PathBuf> = (0..parts.len()).map(|i| out.join(format!("server-{i}.seco"))).collect();
+    if let Some(path) = files.iter().find(|p| p.exists()) {
+        let what = "exists already; remove it or choose another --out".to_owned();
+        return Err(Error::Model { path: path.clone(), what });
+    }
+    for (part, path) in parts.iter().zip(&files) {
+        let bytes = part.to_bytes().map_err(|e| bad(path, &e))?;
+        keys::write(path, &bytes, 0o600)?;
+    }
+    let first = parts.first().ok_or_else(|| Error::Usage("--servers must be at least 2".to_owned()))?;
+    Ok(Split { files, architecture: first.architecture().clone(), model_id: *first.id() })
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for layer in &self.architecture.layers {
+            let holders: Vec<String> = layer.placement.holders().iter().map(ToString::to_string).collect();
+            let how = match layer.placement {
+                Placement::Held(_) => "held by server",
+                Placement::Shared(_) => "shared by servers",
+            };
+            let (inputs, outputs) = (layer.geometry.inputs(), layer.geometry.outputs());
+            let (name, width) = (&layer.name, layer.width);
+            writeln!(f, "{name}: {inputs} -> {outputs} values, {width} bits, {how} {}", holders.join(", "))?;
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            writeln!(f, "secret, for server {index} only: {}", file.display())?;
+        }
+        writeln!(f, "model {}", keys::to_hex(&self.model_id))
+    }
+}
+
+/// Reads one server's part of a model.
+pub(crate) fn read_part(path: &Path) -> Result<PartyModel, Error> {
+    let bytes = Zeroizing::new(fs::read(path).map_err(|e| Error::read(path, e))?);
+    PartyModel::from_bytes(&bytes).map_err(|e| bad(path, &e))
+}
+
+/// What devices know of a model.
+pub(crate) fn model_info(part: &PartyModel) -> ModelInfo {
+    let architecture = part.architecture();
+    ModelInfo {
+        id: ModelId(*part.id()),
+        input_len: architecture.input.len(),
+        classes: architecture.classes(),
+        width: architecture.output_width(),
+        fraction: architecture.output_fraction(),
+    }
+}
+
+fn bad(path: &Path, error: &seco_model::Error) -> Error {
+    Error::Model { path: path.to_owned(), what: error.to_string() }
+}
+
+/// What a device's deployment file is made of.
+#[derive(Clone, Debug)]
+pub struct DeploymentOptions {
+    /// IP address and UDP port where devices reach the gateway.
+    pub address: String,
+    /// The gateway's certificate.
+    pub certificate: PathBuf,
+    /// Sealing keys (`NAME.sealing.pub`) of all servers, in their order.
+    pub sealing_keys: Vec<PathBuf>,
+    /// Any server's model file: gives model id, input and output shape.
+    pub model: PathBuf,
+    /// The file to write.
+    pub out: PathBuf,
+}
+
+/// Writes the deployment file. Nothing in it is secret.
+pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
+    let DeploymentOptions { address, certificate, sealing_keys, model, out } = options;
+    let address = address
+        .parse()
+        .map_err(|_| Error::Usage(format!("--address {address:?} is not an IP address with a port")))?;
+    let part = read_part(model)?;
+    let (architecture, info) = (part.architecture(), model_info(&part));
+    if sealing_keys.len() != architecture.servers {
+        return Err(Error::Usage(format!(
+            "{} --sealing-key are given, but the model is split among {} servers",
+            sealing_keys.len(),
+            architecture.servers
+        )));
+    }
+    let server = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let name = name.strip_suffix(".sealing.pub").unwrap_or(&name).to_owned();
+        Ok(seco_sdk::Server { name, sealing_key: keys::sealing_key(path)? })
+    };
+    let deployment = Deployment {
+        version: seco_core::WIRE_VERSION,
+        gateway: seco_sdk::Gateway {
+            address,
+            server_name: keys::TLS_NAME.to_owned(),
+            pins: vec![CertificatePin::of(&keys::certificate(certificate)?)],
+        },
+        model: seco_sdk::Model {
+            id: info.id,
+            input_shape: architecture.input.shape.clone(),
+            input_bits: architecture.input.bits,
+            classes: info.classes,
+            output_width: info.width,
+            fraction: info.fraction,
+        },
+        servers: sealing_keys.iter().map(server).collect::<Result<_, Error>>()?,
+    };
+    let text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
+    fs::write(out, text).map_err(|e| Error::write(out, e))?;
+    Ok(deployment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(out: &Path) -> SplitOptions {
+        let data = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
+        SplitOptions {
+            model: data("mlp-digits.onnx"),
+            calibrate: data("mlp-digits-20.npy"),
+            servers: 3,
+            gateway_layers: 1,
+            scale: 16.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+            out: out.join("model"),
+        }
+    }
+
+    #[test]
+    fn a_network_becomes_files_and_a_deployment() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = split(&options(dir.path())).unwrap();
+        let parts: Vec<_> = made.files.iter().map(|f| read_part(f).unwrap()).collect();
+        for (index, part) in parts.iter().enumerate() {
+            assert_eq!((part.index(), part.id()), (index, &made.model_id));
+            assert_eq!(part.layer(0).is_some(), index == 0);
+            assert_eq!(part.layer(1).is_some(), index != 0);
+        }
+        let shown = made.to_string();
+        assert!(shown.contains("held by server 0") && shown.contains("shared by servers 1, 2"), "{shown}");
+        assert!(split(&options(dir.path())).is_err_and(|e| e.to_string().contains("exists already")));
+
+        let keys: Vec<_> = (0..3).map(|i| keys::generate(dir.path(), &format!("s{i}")).unwrap()).collect();
+        let mut asked = DeploymentOptions {
+            address: "127.0.0.1:7443".to_owned(),
+            certificate: keys[0].certificate.clone(),
+            sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
+            model: made.files[1].clone(),
+            out: dir.path().join("deployment.toml"),
+        };
+        let written = deployment(&asked).unwrap();
+        assert_eq!(Deployment::from_file(&asked.out).unwrap(), written);
+        assert_eq!(written.model_info().unwrap(), model_info(&parts[0]));
+        assert_eq!(written.servers[2].name, "s2");
+        asked.sealing_keys.pop();
+        assert!(deployment(&asked).is_err());
+        asked.address = "nowhere".to_owned();
+        assert!(deployment(&asked).is_err());
+    }
+
+    #[test]
+    fn mistakes_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = options(dir.path());
+        let fails = |change: &dyn Fn(&mut SplitOptions), part: &str| {
+            let mut options = good.clone();
+            change(&mut options);
+            let text = split(&options).err().unwrap().to_string();
+            assert!(text.contains(part) && text.lines().count() == 1, "{text}");
+        };
+        fails(&|o| o.model = o.calibrate.clone(), "mlp-digits-20.npy");
+        fails(&|o| o.calibrate = o.model.clone(), "mlp-digits.onnx");
+        fails(&|o| o.calibrate = "absent.npy".into(), "absent.npy: cannot be read");
+        fails(&|o| o.servers = 1, "servers");
+        fails(&|o| o.servers = 9, "servers");
+        fails(&|o| o.gateway_layers = 99, "the model has");
+        fails(&|o| o.scale = 0.0, "mlp-digits.onnx");
+    }
+}

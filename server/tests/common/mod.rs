@@ -1,0 +1,330 @@
+//! A cluster of real `seco serve` processes, and a device made of `seco-core` and quinn alone, so
+//! that the gateway is tested against the wire format and not against the SDK.
+// Each test file uses a part of it.
+#![allow(dead_code)]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint};
+use seco_core::message::decode_header;
+use seco_core::{ModelId, ModelInfo, Pending, Request, Response, ServerSealingKey, Session};
+use seco_model::FixedModel;
+use seco_server::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use seco_server::events::Event;
+use seco_server::keys::{self, KeyFiles};
+use seco_server::split::{self, SplitOptions};
+
+pub const LIMIT: Duration = Duration::from_secs(120);
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The small bundled network.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
+}
+
+/// One running server.
+pub struct Server {
+    pub process: Child,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Server {
+    pub fn start(config: &Path, arguments: &[&str]) -> Server {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_seco"))
+            .args(["serve", "--events", "--config"])
+            .arg(config)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, events) = mpsc::channel();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Server { process, events }
+    }
+
+    /// Waits for the first event for which `pick` gives something.
+    pub fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(event) => {
+                    if let Some(found) = pick(event) {
+                        return found;
+                    }
+                }
+                Err(_) => panic!("no {what}; standard error: {}", self.stderr()),
+            }
+        }
+    }
+
+    pub fn wait_ready(&mut self) {
+        self.wait("set-up", |e| matches!(e, Event::Ready { .. }).then_some(()));
+    }
+
+    pub fn wait_bundle(&mut self) {
+        self.wait("bundle", |e| matches!(e, Event::Bundle { .. }).then_some(()));
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end; fails when it takes too long.
+    pub fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running after {limit:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// All of standard error, once the server has ended.
+    pub fn stderr(&mut self) -> String {
+        let _ = self.process.kill();
+        let mut text = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Keys, model parts and settings of a cluster in a folder.
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub model: FixedModel,
+    pub keys: Vec<KeyFiles>,
+    pub parts: Vec<PathBuf>,
+    pub model_id: [u8; 32],
+    pub pool: Pool,
+    pub limits: Limits,
+    mesh: Vec<Option<SocketAddr>>,
+}
+
+impl Site {
+    pub fn new(servers: usize) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SplitOptions {
+            model: data("mlp-digits.onnx"),
+            calibrate: data("mlp-digits-20.npy"),
+            servers,
+            gateway_layers: 1,
+            scale: 16.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+            out: folder.path().join("model"),
+        };
+        let model = split::import(&options).unwrap();
+        let split = split::split(&options).unwrap();
+        let keys = (0..servers)
+            .map(|i| keys::generate(&folder.path().join("keys"), &format!("s{i}")).unwrap())
+            .collect();
+        Site {
+            folder,
+            model,
+            keys,
+            parts: split.files,
+            model_id: split.model_id,
+            pool: Pool { size: 2, low: 1 },
+            limits: Limits { infer_s: 30, ..Limits::default() },
+            mesh: vec![None; servers],
+        }
+    }
+
+    /// The settings of a server, for what is known of the others' addresses.
+    pub fn config(&self, index: usize) -> Config {
+        let peers = (0..self.keys.len()).filter(|&i| i != index).map(|i| Peer {
+            index: i,
+            name: format!("s{i}"),
+            address: self.mesh[i].map(|a| a.to_string()),
+            certificate: self.keys[i].certificate.clone(),
+        });
+        let KeyFiles { certificate, key, opening_key, .. } = self.keys[index].clone();
+        Config {
+            index,
+            name: format!("s{index}"),
+            model: self.parts[index].clone(),
+            state: self.folder.path().join(format!("state-{index}")),
+            identity: Identity { certificate, key, opening_key },
+            listen: Listen {
+                mesh: self.mesh[index].unwrap_or(LOOPBACK),
+                device: (index == 0).then_some(LOOPBACK),
+            },
+            peers: peers.collect(),
+            pool: self.pool,
+            limits: self.limits,
+        }
+    }
+
+    pub fn write(&self, config: &Config) -> PathBuf {
+        let path = self.folder.path().join(format!("server-{}.toml", config.index));
+        config.save(&path).unwrap();
+        path
+    }
+
+    /// Starts a server; a later start uses the same address.
+    pub fn start(&mut self, index: usize, arguments: &[&str]) -> (Server, Option<SocketAddr>) {
+        let mut server = Server::start(&self.write(&self.config(index)), arguments);
+        let (mesh, device) = server.wait("sockets", |event| match event {
+            Event::Listening { mesh, device, .. } => Some((mesh, device)),
+            _ => None,
+        });
+        self.mesh[index] = Some(mesh);
+        (server, device)
+    }
+
+    /// Starts all servers, the last first; gives them in order, and the address for devices.
+    pub fn start_all(&mut self) -> (Vec<Server>, SocketAddr) {
+        let mut servers = Vec::new();
+        let mut address = None;
+        for index in (0..self.keys.len()).rev() {
+            let (server, device) = self.start(index, &[]);
+            servers.insert(0, server);
+            address = device;
+        }
+        (servers, address.unwrap())
+    }
+
+    pub fn sealing_keys(&self) -> Vec<ServerSealingKey> {
+        self.keys.iter().map(|k| keys::sealing_key(&k.sealing_key).unwrap()).collect()
+    }
+
+    pub fn info(&self) -> ModelInfo {
+        let last = self.model.layers.last().unwrap();
+        let seco_model::Activation::Output { fraction } = last.activation else { panic!() };
+        ModelInfo {
+            id: ModelId(self.model_id),
+            input_len: self.model.input.len(),
+            classes: last.geometry.outputs(),
+            width: last.width,
+            fraction,
+        }
+    }
+
+    /// A session of a device.
+    pub fn session(&self, seed: u8) -> Session {
+        Session::new(self.info(), &self.sealing_keys(), &mut rng(seed)).unwrap()
+    }
+
+    pub async fn connect(&self, address: SocketAddr) -> Device {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(keys::certificate(&self.keys[0].certificate).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"seco/1".to_vec()];
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let endpoint = Endpoint::client(LOOPBACK).unwrap();
+        let connection = endpoint.connect_with(config, address, "seco").unwrap().await.unwrap();
+        Device { connection, limit: self.info().response_limit() }
+    }
+
+    /// The plaintext fixed-point network's logits.
+    pub fn expected(&self, input: &[u8]) -> Vec<i32> {
+        seco_model::Executor::new(&self.model).unwrap().run(input).unwrap().logits
+    }
+}
+
+pub fn rng(seed: u8) -> chacha20::ChaCha20Rng {
+    use chacha20::rand_core::SeedableRng as _;
+    chacha20::ChaCha20Rng::from_seed([seed; 32])
+}
+
+/// The bundled digits, one after the other.
+pub fn digits() -> Vec<Vec<u8>> {
+    let (shape, values) =
+        seco_model::npy::read_u8(&std::fs::read(data("mlp-digits-20.npy")).unwrap()).unwrap();
+    values.chunks_exact(shape[1..].iter().product()).map(<[u8]>::to_vec).collect()
+}
+
+/// A device's connection with the gateway.
+pub struct Device {
+    connection: Connection,
+    limit: usize,
+}
+
+impl Device {
+    /// Sends a request; gives the messages of the answer.
+    pub async fn ask(&self, request: &Request<'_>) -> Vec<Vec<u8>> {
+        let mut buffer = vec![0; request.frame_bound()];
+        self.ask_raw(request.encode_frame(&mut buffer).unwrap()).await
+    }
+
+    pub async fn ask_raw(&self, frame: &[u8]) -> Vec<Vec<u8>> {
+        let exchange = async {
+            let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
+            send.write_all(frame).await.unwrap();
+            send.finish().unwrap();
+            receive.read_to_end(4 * self.limit).await.unwrap()
+        };
+        let bytes = tokio::time::timeout(LIMIT, exchange).await.unwrap();
+        let (mut rest, mut messages) = (bytes.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let header = decode_header(rest, self.limit).unwrap().unwrap();
+            messages.push(header.message(rest).unwrap().to_vec());
+            rest = &rest[header.header_len + header.message_len..];
+        }
+        messages
+    }
+
+    /// Opens the session; gives its handle, or what else was answered.
+    pub async fn open(&self, session: &Session, servers: &[ServerSealingKey]) -> Result<u32, String> {
+        let mut buffer = vec![0; servers.len() * seco_core::SEALED_LEN];
+        let request = session.open_message(servers, &mut rng(200), &mut buffer).unwrap();
+        let messages = self.ask(&request).await;
+        match Response::decode(messages.last().unwrap()).unwrap() {
+            Response::Opened { handle } => Ok(handle),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// One inference; gives the logits, or what else was answered.
+    pub async fn infer(&self, session: &mut Session, handle: u32, input: &[u8]) -> Result<Vec<i32>, String> {
+        let mut input = input.to_vec();
+        let pending = session.request(&mut input).unwrap();
+        self.infer_masked(session, handle, pending, &input).await
+    }
+
+    pub async fn infer_masked(
+        &self,
+        session: &Session,
+        handle: u32,
+        pending: Pending,
+        input: &[u8],
+    ) -> Result<Vec<i32>, String> {
+        let messages = self.ask(&Request::Infer { handle, counter: pending.counter(), input }).await;
+        match Response::decode(messages.last().unwrap()).unwrap() {
+            Response::Logits { masked } => {
+                let mut logits = vec![0; session.model().classes];
+                session.unmask_logits(pending, masked, &mut logits).unwrap();
+                Ok(logits)
+            }
+            other => Err(format!("{other:?}")),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The demo as its user runs it: the real binary, real server processes, real input.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn seco(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_seco"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for the end, within limits.
+fn finish(mut child: Child) -> Output {
+    fn reader(source: Option<impl std::io::Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+        let mut source = source.unwrap();
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            source.read_to_end(&mut text).unwrap();
+            text
+        })
+    }
+    let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill().unwrap();
+            panic!("still runs after {LIMIT:?}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// The one JSON object that a successful run prints.
+fn json(arguments: &[&str]) -> Value {
+    let output = finish(seco(arguments));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {:?}", output.stdout))
+}
+
+#[test]
+fn mlp_over_two_three_and_four_servers_equals_the_plaintext() {
+    for servers in ["2", "3", "4"] {
+        let report = json(&["demo", "--json", "--model", "mlp", "--count", "3", "--servers", servers]);
+        assert_eq!(report["model"], "mlp");
+        assert_eq!(report["servers"].to_string(), servers);
+        assert_eq!(report["count"], 3);
+        assert_eq!(report["equal"], 3, "{report}");
+        assert_eq!(report["relus"], 32);
+        let number =
+            |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}"));
+        assert!(number("/correct") >= 2.0, "{report}");
+        assert!(number("/online_ms/min") > 0.0);
+        assert!(number("/online_ms/min") <= number("/online_ms/median"));
+        assert!(number("/online_ms/median") <= number("/online_ms/max"));
+        assert!(number("/preprocessing_s_per_bundle") > 0.0);
+        assert!(number("/and_gates") > 32.0);
+        assert!(
+            number("/servers_bytes/preprocessing_per_bundle") > number("/servers_bytes/online_per_inference")
+        );
+        assert!(number("/servers_bytes/online_per_inference") > 0.0);
+        assert_eq!(number("/device/plain_payload_up"), 64.0);
+        assert!(number("/device/plain_bytes_up") > number("/device/plain_payload_up"));
+        assert!(number("/device/plain_bytes_down") > number("/device/plain_payload_down"));
+        // A private request is as large as a plain one, but for a few bytes of counters.
+        assert!(number("/device/request_bytes_up") <= number("/device/plain_bytes_up") + 32.0, "{report}");
+        // A key of X-Wing's size was sealed to every server.
+        assert!(number("/device/session_bytes_up") > 1000.0 * number("/servers"), "{report}");
+    }
+}
+
+#[test]
+fn delays_of_a_wide_area_link_show_in_the_online_time() {
+    let report =
+        json(&["demo", "--json", "--model", "mlp", "--count", "2", "--servers", "2", "--net", "wan:25"]);
+    assert_eq!(report["equal"], 2);
+    // To the gateway and back, and between the servers at least there and back.
+    assert!(report["online_ms"]["min"].as_f64().unwrap() >= 100.0, "{report}");
+}
+
+#[test]
+fn mistakes_are_told_in_one_line() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data/");
+    let (digits, labels) = (format!("{data}mlp-digits-20.npy"), format!("{data}mlp-labels-20.npy"));
+    for (arguments, expected) in [
+        (vec!["demo", "--model", "lenet"], "give minionn, mlp, or a file that ends in .onnx"),
+        (vec!["demo", "--count", "21"], "--count 21 is not from 1 to 20"),
+        (vec!["demo", "--input", &digits], "mlp-digits-20.npy"),
+        (vec!["demo", "--input", &labels], "the first axis must count the samples"),
+        (vec!["demo", "--model", "none.onnx", "--input", &digits], "none.onnx"),
+        (vec!["infer", "--deployment", "none.toml", "--input", &digits], "none.toml"),
+        (vec!["infer", "--deployment", "none.toml", "--input", &digits, "--index", "20"], "no --index 20"),
+    ] {
+        let output = finish(seco(&arguments));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+        assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_kept_cluster_serves_until_it_is_told_to_end() {
+    let mut demo = seco(&["demo", "--json", "--keep", "--model", "mlp", "--count", "1", "--servers", "2"]);
+    // Standard error tells where the deployment file is, once the cluster is there.
+    let mut errors = BufReader::new(demo.stderr.take().unwrap());
+    let (tell, told) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut all = String::new();
+        while errors.read_line(&mut all).unwrap_or(0) > 0 {
+            let path = all.lines().last().and_then(|l| l.split("--deployment ").nth(1)?.split(' ').next());
+            path.map(|path| tell.send(path.to_owned()));
+        }
+        all
+    });
+    let deployment = match told.recv_timeout(LIMIT) {
+        Ok(path) => path,
+        Err(_) => {
+            demo.kill().unwrap();
+            panic!("no deployment file: {}", reader.join().unwrap());
+        }
+    };
+    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/data/mlp-digits-20.npy");
+    let ask = ["infer", "--deployment", &deployment, "--input", digits, "--json"];
+    let answers = json(&[&ask[..], &["--count", "2"]].concat());
+    assert_eq!(answers["predictions"].as_array().unwrap().len(), 2);
+    assert_eq!(answers["predictions"][0]["logits"].as_array().unwrap().len(), 10);
+    let one = json(&[&ask[..], &["--index", "1"]].concat());
+    assert_eq!(one["predictions"][0]["logits"], answers["predictions"][1]["logits"]);
+
+    let asked = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let mut report = String::new();
+    demo.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+    assert!(demo.wait().unwrap().success());
+    assert_eq!(serde_json::from_str::<Value>(&report).unwrap()["equal"], 1);
+    // The temporary folder with all keys is gone.
+    assert!(!std::path::Path::new(&deployment).exists());
+    reader.join().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_demo_leaves_no_servers_behind() {
+    let demo = seco(&["demo", "--json", "--model", "minionn", "--servers", "3"]);
+    let id = demo.id().to_string();
+    let children = || {
+        let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &id]).output().unwrap().stdout;
+        String::from_utf8(listing).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let start = Instant::now();
+    while children().len() < 3 && start.elapsed() < LIMIT {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let servers = children();
+    assert_eq!(servers.len(), 3);
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let output = finish(demo);
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"));
+    for server in servers {
+        let there = Command::new("kill").args(["-0", &server]).stderr(Stdio::null()).status().unwrap();
+        assert!(!there.success(), "server process {server} still runs");
+    }
+}

@@ -1,0 +1,112 @@
+//! What the person with a device sees when something is wrong: `seco infer` ends in time with one
+//! line that says which and what to do, and an exit code that is not 0.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Site, data};
+use seco_server::config::Pool;
+use seco_server::events::Event;
+use seco_server::split::{DeploymentOptions, deployment};
+
+/// How long `seco infer` may take to fail.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+fn deploy(site: &Site, address: SocketAddr, name: &str) -> PathBuf {
+    let out = site.folder.path().join(name);
+    let options = DeploymentOptions {
+        address: address.to_string(),
+        certificate: site.keys[0].certificate.clone(),
+        sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
+        model: site.parts[0].clone(),
+        out: out.clone(),
+    };
+    deployment(&options).unwrap();
+    out
+}
+
+fn infer(deployment: &Path, input: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
+    command.args(["infer", "--json", "--deployment"]).arg(deployment).arg("--input").arg(input);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// It failed in time, with one line that contains `part`.
+fn refused(start: Instant, output: &Output, part: &str) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(start.elapsed() < IN_TIME, "{:?}: {errors}", start.elapsed());
+    assert!(!output.status.success(), "{part}: it succeeded");
+    assert!(output.status.code().is_some(), "{part}: ended by a signal");
+    assert!(errors.contains(part), "expected {part}: {errors}");
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+}
+
+#[test]
+fn mistakes_are_told_in_one_line_and_in_time() {
+    let mut site = Site::new(3);
+    let (mut servers, address) = site.start_all();
+    servers[0].wait_bundle();
+    let digits = data("mlp-digits-20.npy");
+    let good = deploy(&site, address, "good.toml");
+    assert!(infer(&good, &digits).arg("--count=2").output().unwrap().status.success());
+
+    let start = Instant::now();
+    let output = infer(&good, &data("minionn-digits-20.npy")).output().unwrap();
+    refused(start, &output, "input");
+
+    // Another split of the same network is another model: shares of one do not fit the other's.
+    let mut other = Site::new(3);
+    other.keys.clone_from(&site.keys);
+    let start = Instant::now();
+    let output = infer(&deploy(&other, address, "other.toml"), &digits).output().unwrap();
+    refused(start, &output, "model");
+
+    // Another cluster's keys, and a gateway that is not there.
+    let stranger = Site::new(3);
+    let start = Instant::now();
+    refused(
+        start,
+        &infer(&deploy(&stranger, address, "stranger.toml"), &digits).output().unwrap(),
+        "certificate",
+    );
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let start = Instant::now();
+    let output = infer(&deploy(&site, nobody, "nobody.toml"), &digits).output().unwrap();
+    refused(start, &output, &nobody.to_string());
+
+    // A remote that is down.
+    servers[2].signal("-KILL");
+    servers[2].ended(Duration::from_secs(4));
+    let start = Instant::now();
+    refused(start, &infer(&good, &digits).output().unwrap(), "server 2");
+}
+
+/// A remote is killed while inferences run: the device is told, and no server panics.
+#[test]
+fn a_remote_killed_in_mid_inference_is_told() {
+    for victim in [1, 2] {
+        let mut site = Site::new(3);
+        site.pool = Pool { size: 16, low: 0 };
+        let (mut servers, address) = site.start_all();
+        servers[0].wait("a full pool", |e| matches!(e, Event::Bundle { pool: 16, .. }).then_some(()));
+        let good = deploy(&site, address, "good.toml");
+        let child = infer(&good, &data("mlp-digits-20.npy")).spawn().unwrap();
+        servers[victim].wait("inference", |e| matches!(e, Event::Inference { .. }).then_some(()));
+        servers[victim].signal("-KILL");
+        let start = Instant::now();
+        refused(start, &child.wait_with_output().unwrap(), &format!("server {victim}"));
+        for (index, server) in servers.iter_mut().enumerate().filter(|(i, _)| *i != victim) {
+            server.signal("-TERM");
+            assert!(server.ended(Duration::from_secs(4)).success(), "server {index}");
+            assert!(!server.stderr().contains("panicked"));
+        }
+    }
+}

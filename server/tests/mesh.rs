@@ -1,0 +1,341 @@
+//! The mesh between servers: several of them in one process, over real QUIC on loopback.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use seco_core::{ServerOpeningKey, ServerSealingKey, ServerSetId};
+use seco_protocol::{Channel, ChannelError};
+use seco_server::Error;
+use seco_server::jobs::{Clock, Jobs};
+use seco_server::mesh::{Mesh, QuicChannel, Server, Settings, Started};
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn sealing_key(server: usize) -> ServerSealingKey {
+    ServerOpeningKey::from_seed([server as u8; 32]).sealing_key().unwrap()
+}
+
+fn identities(n: usize) -> Vec<Identity> {
+    (0..n)
+        .map(|_| {
+            let made = rcgen::generate_simple_self_signed(vec!["seco".to_owned()]).unwrap();
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+            Identity { certificate: made.cert.der().clone(), key }
+        })
+        .collect()
+}
+
+/// Starts server `me`, which dials the addresses given for higher ones.
+fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u8) -> Started {
+    let servers = ids
+        .iter()
+        .zip(addresses)
+        .enumerate()
+        .map(|(i, (id, address))| Server {
+            name: format!("s{i}"),
+            address: address.map(|a| a.to_string()),
+            certificate: id.certificate.clone(),
+        })
+        .collect();
+    Mesh::start(Settings {
+        me,
+        servers,
+        key: ids[me].key.clone_key(),
+        listen: LOOPBACK,
+        model_id: [model; 32],
+        sealing_key: sealing_key(me),
+    })
+    .unwrap()
+}
+
+/// A connected cluster of `n`.
+async fn cluster(n: usize) -> Vec<Mesh> {
+    let ids = identities(n);
+    let mut addresses = vec![None; n];
+    let mut all = Vec::new();
+    for me in (0..n).rev() {
+        let started = start(me, &ids, &addresses, 1);
+        addresses[me] = Some(started.mesh.address().unwrap());
+        all.insert(0, started);
+    }
+    let keys: Vec<_> = (0..n).map(sealing_key).collect();
+    for started in &mut all {
+        started.mesh.start_up(&mut started.mistakes, LIMIT).await.unwrap();
+        assert_eq!(started.mesh.server_set(), ServerSetId::new(&keys).ok());
+    }
+    all.into_iter().map(|s| s.mesh).collect()
+}
+
+async fn channels(meshes: &[Mesh], job: u64, limit: Duration) -> Vec<QuicChannel> {
+    let opening: Vec<_> = meshes
+        .iter()
+        .map(|mesh| {
+            let mesh = mesh.clone();
+            tokio::spawn(async move { mesh.channel(job, 0, 0, &Clock::new(limit)).await })
+        })
+        .collect();
+    let mut channels = Vec::new();
+    for task in opening {
+        channels.push(task.await.unwrap().unwrap());
+    }
+    channels
+}
+
+fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
+    tokio::task::spawn_blocking(f)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn big_messages_both_ways_at_once() {
+    const SIZE: usize = 48 << 20;
+    let meshes = cluster(3).await;
+    let threads: Vec<_> = channels(&meshes, 5, LIMIT)
+        .await
+        .into_iter()
+        .map(|mut channel| {
+            blocking(move || {
+                let me = channel.me();
+                // Everybody sends far more than any window holds before anybody receives.
+                for to in (0..3).filter(|&to| to != me) {
+                    channel.send(to, vec![(10 * me + to) as u8; SIZE]).unwrap();
+                    channel.send(to, Vec::new()).unwrap();
+                    channel.send(to, vec![9]).unwrap();
+                }
+                for from in (0..3).filter(|&from| from != me) {
+                    let message = channel.recv(from, SIZE).unwrap();
+                    assert!(message.len() == SIZE && message.iter().all(|&b| b == (10 * from + me) as u8));
+                    assert!(channel.recv(from, 0).unwrap().is_empty());
+                    assert_eq!(channel.recv(from, 1).unwrap(), [9]);
+                }
+                channel.finish();
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    for thread in threads {
+        thread.await.unwrap();
+    }
+    eprintln!("{} MB in {:?}", 6 * (SIZE >> 20), start.elapsed());
+    for mesh in &meshes {
+        let sent = mesh.bytes_sent();
+        assert!((2 * SIZE as u64..2 * SIZE as u64 * 13 / 10).contains(&sent), "{sent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_and_jobs_do_not_mix() {
+    let meshes = cluster(2).await;
+    let mut open = Vec::new();
+    for (job, lane) in [(1, 0), (1, 1), (2, 0)] {
+        for mesh in &meshes {
+            let mesh = mesh.clone();
+            open.push(tokio::spawn(async move {
+                let mut channel = mesh.channel(job, lane, 0, &Clock::new(LIMIT)).await.unwrap();
+                blocking(move || {
+                    let other = 1 - channel.me();
+                    channel.send(other, vec![job as u8, lane]).unwrap();
+                    assert_eq!(channel.recv(other, 2).unwrap(), [job as u8, lane]);
+                    channel.finish();
+                })
+                .await
+                .unwrap();
+            }));
+        }
+    }
+    for task in open {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_a_message_is_refused() {
+    let meshes = cluster(2).await;
+    let mut ends = channels(&meshes, 1, LIMIT).await;
+    let mut second = ends.remove(1);
+    ends[0].send(1, vec![0; 1001]).unwrap();
+    let error = blocking(move || second.recv(0, 1000).unwrap_err()).await.unwrap();
+    assert!(matches!(error, ChannelError::TooLarge { peer: 0, got: 1001, max: 1000 }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_job_is_noticed_at_once() {
+    let meshes = cluster(3).await;
+    let mut ends = channels(&meshes, 1, LIMIT).await;
+    // Much is still queued, and is not sent any more.
+    ends[2].send(0, vec![0; 64 << 20]).unwrap();
+    drop(ends.remove(2));
+    let start = Instant::now();
+    let threads = ends.into_iter().map(|mut end| blocking(move || end.recv(2, 64 << 20).unwrap_err()));
+    for thread in threads.collect::<Vec<_>>() {
+        let error = thread.await.unwrap();
+        assert!(matches!(error, ChannelError::Closed { peer: 2 }), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_server_is_noticed_and_comes_back() {
+    let ids = identities(2);
+    let started = start(1, &ids, &[None, None], 1);
+    let address = started.mesh.address().unwrap();
+    let mut gateway = start(0, &ids, &[None, Some(address)], 1);
+    gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap();
+    let before = (gateway.mesh.generations(), gateway.mesh.bytes_sent());
+
+    let mut ends = channels(&[gateway.mesh.clone(), started.mesh.clone()], 1, LIMIT).await;
+    let mut end = ends.remove(0);
+    let waiting = blocking(move || end.recv(1, 10).unwrap_err());
+    started.mesh.close().await;
+    let error = tokio::time::timeout(Duration::from_secs(2), waiting).await.unwrap().unwrap();
+    assert!(matches!(error, ChannelError::Closed { peer: 1 }), "{error}");
+    let error = gateway.mesh.channel(2, 0, 0, &Clock::new(LIMIT)).await.err().unwrap();
+    assert!(matches!(error, ChannelError::Closed { peer: 1 }), "{error}");
+    assert_eq!(gateway.mesh.missing(), Some(1));
+    drop((started, ends));
+
+    // The same server again, at the same address.
+    let settings = |listen| Settings {
+        me: 1,
+        servers: ids
+            .iter()
+            .map(|id| Server { name: "s".into(), address: None, certificate: id.certificate.clone() })
+            .collect(),
+        key: ids[1].key.clone_key(),
+        listen,
+        model_id: [1; 32],
+        sealing_key: sealing_key(1),
+    };
+    let deadline = Instant::now() + LIMIT;
+    let _again = loop {
+        match Mesh::start(settings(address)) {
+            Ok(started) => break started,
+            Err(error) => {
+                assert!(matches!(error, Error::Bind { .. }) && Instant::now() < deadline, "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, gateway.mesh.connected()).await.unwrap();
+    assert_ne!(gateway.mesh.generations(), before.0);
+    assert!(gateway.mesh.bytes_sent() > before.1, "bytes of the lost connection still count");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_ends() {
+    let meshes = cluster(2).await;
+    // Nobody at the other end opens the channel.
+    let start = Instant::now();
+    let error = meshes[1].channel(1, 0, 0, &Clock::new(Duration::from_millis(200))).await.err().unwrap();
+    assert!(matches!(error, ChannelError::TimedOut { peer: 0 }), "{error}");
+    // Nobody at the other end sends.
+    let mut ends = channels(&meshes, 2, Duration::from_millis(300)).await;
+    let mut end = ends.remove(0);
+    let error = blocking(move || end.recv(1, 1).unwrap_err()).await.unwrap();
+    assert!(matches!(error, ChannelError::TimedOut { peer: 1 }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_stops_waiting() {
+    let meshes = cluster(2).await;
+    let jobs = Arc::new(Jobs::default());
+    let job = jobs.start(3, LIMIT).unwrap();
+    let mesh = meshes[1].clone();
+    let running =
+        tokio::spawn(async move { job.run(&mesh, 0, |_lanes: &mut [QuicChannel; 1]| Ok(())).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    jobs.cancel(3);
+    let result = tokio::time::timeout(Duration::from_secs(2), running).await.unwrap().unwrap();
+    assert!(result.is_err());
+    // The order to cancel may come first.
+    jobs.cancel(4);
+    let job = jobs.start(4, LIMIT).unwrap();
+    let run = job.run(&meshes[1], 0, |_lanes: &mut [QuicChannel; 1]| Ok(()));
+    assert!(tokio::time::timeout(Duration::from_secs(2), run).await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_model_is_told_on_both_sides() {
+    let ids = identities(2);
+    let mut remote = start(1, &ids, &[None, None], 2);
+    let address = remote.mesh.address().unwrap();
+    let mut gateway = start(0, &ids, &[None, Some(address)], 1);
+    let error = gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap_err();
+    assert!(matches!(error, Error::DifferentModel { index: 1, .. }), "{error}");
+    // The one that was dialled waits for a better one, and says in the end why none came.
+    let limit = Duration::from_millis(500);
+    let error = remote.mesh.start_up(&mut remote.mistakes, limit).await.unwrap_err();
+    assert!(matches!(error, Error::DifferentModel { index: 0, .. }), "{error}");
+    assert_eq!(error.to_string().lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_another_cluster_are_refused() {
+    let (ids, others) = (identities(3), identities(1));
+    let mixed: Vec<Identity> = [&ids[0], &ids[1], &others[0]]
+        .map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() })
+        .into();
+    let remote = start(1, &ids, &[None, None, Some("127.0.0.1:9".parse().unwrap())], 1);
+    let address = Some(remote.mesh.address().unwrap());
+    let mut gateway = start(0, &mixed, &[None, address, Some("127.0.0.1:9".parse().unwrap())], 1);
+    let error = gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap_err();
+    assert!(matches!(error, Error::DifferentCluster { index: 1, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_certificates_are_refused() {
+    let (ids, others) = (identities(2), identities(2));
+    let remote = start(1, &ids, &[None, None], 1);
+    let address = Some(remote.mesh.address().unwrap());
+
+    // The remote is not the one that this gateway pins.
+    let wrong: Vec<Identity> = [&ids[0], &others[1]]
+        .map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() })
+        .into();
+    let mut gateway = start(0, &wrong, &[None, address], 1);
+    let error = gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap_err();
+    assert!(matches!(error, Error::WrongCertificate { index: 1, .. }), "{error}");
+
+    // This gateway is not the one that the remote pins.
+    let wrong: Vec<Identity> = [&others[0], &ids[1]]
+        .map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() })
+        .into();
+    let mut gateway = start(0, &wrong, &[None, address], 1);
+    let error = gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap_err();
+    assert!(matches!(error, Error::OwnCertificate { index: 1, .. }), "{error}");
+    assert!(remote.mesh.missing() == Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absent_servers_are_named() {
+    let ids = identities(2);
+    let mut gateway = start(0, &ids, &[None, Some("127.0.0.1:9".parse().unwrap())], 1);
+    let error = gateway.mesh.start_up(&mut gateway.mistakes, Duration::from_millis(200)).await.unwrap_err();
+    assert_eq!(error.to_string(), "server 1 (s1) at 127.0.0.1:9 does not answer: is it running?");
+    let mut remote = start(1, &ids, &[None, None], 1);
+    let error = remote.mesh.start_up(&mut remote.mistakes, Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(error, Error::NotDialled { index: 0, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named() {
+    let ids = identities(2);
+    let first = start(1, &ids, &[None, None], 1);
+    let servers = ids
+        .iter()
+        .map(|id| Server { name: "s".into(), address: None, certificate: id.certificate.clone() })
+        .collect();
+    let listen = first.mesh.address().unwrap();
+    let (key, sealing_key) = (ids[1].key.clone_key(), sealing_key(1));
+    let settings = Settings { me: 1, servers, key, listen, model_id: [1; 32], sealing_key };
+    assert!(matches!(Mesh::start(settings), Err(Error::Bind { .. })));
+}
