@@ -107,11 +107,13 @@ impl Jobs {
 
 impl Job {
     /// Opens `LANES` lanes, runs `work` on a thread that may block, and ends the lanes: properly,
-    /// or, when it failed, so that the other servers notice at once.
+    /// or, when it failed, so that the other servers notice at once. With `drain`, it is done when
+    /// the other servers have all that was sent.
     pub async fn run<const LANES: usize, T: Send + 'static>(
         &self,
         mesh: &Mesh,
         priority: i32,
+        drain: bool,
         work: impl FnOnce(&mut [QuicChannel; LANES]) -> Result<T, seco_protocol::Error> + Send + 'static,
     ) -> Result<T, Broken> {
         let mut lanes = Vec::with_capacity(LANES);
@@ -122,16 +124,20 @@ impl Job {
         let mut lanes: [QuicChannel; LANES] = lanes.try_into().map_err(|_| Failure::Internal)?;
         let thread = tokio::task::spawn_blocking(move || {
             let value = work(&mut lanes)?;
-            lanes.into_iter().for_each(QuicChannel::finish);
-            Ok(value)
+            Ok((value, lanes.map(QuicChannel::finish)))
         });
-        match thread.await {
-            Ok(result) => result.map_err(|error: seco_protocol::Error| {
+        let (value, writers) =
+            thread.await.map_err(|_| Failure::Internal)?.map_err(|error: seco_protocol::Error| {
                 tracing::warn!(job = self.id, %error, "job failed");
                 Broken { failure: Failure::from(&error), cause: Some(error) }
-            }),
-            Err(_) => Err(Failure::Internal.into()),
+            })?;
+        if drain {
+            for (peer, writer) in writers.into_iter().flatten() {
+                // A writer that failed has a peer that failed, which says so itself.
+                let _ = self.clock.limit(peer, writer).await?;
+            }
         }
+        Ok(value)
     }
 }
 

@@ -54,7 +54,7 @@ impl Node {
         let job = self.jobs.start(job, self.limits.setup())?;
         let (model, seed) = (self.model.clone(), seed()?);
         let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, *seed);
-        let party = job.run(&self.mesh, OFFLINE, work).await?;
+        let party = job.run(&self.mesh, OFFLINE, true, work).await?;
         self.ledger.forget_bundles();
         self.events.emit(&Event::Ready {
             server: self.me(),
@@ -71,7 +71,8 @@ impl Node {
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
             epoch.party.preprocess(bundle, linear, nonlinear, *seed)
         };
-        job.run(&self.mesh, OFFLINE, work).await
+        // A bundle counts as made when all servers have all of it.
+        job.run(&self.mesh, OFFLINE, true, work).await
     }
 
     /// Says that a bundle was added, leaving `pool`.
@@ -117,7 +118,7 @@ impl Node {
             let spent = bundle.spend(&*ledger, &session.0, counter)?;
             spent.infer(&epoch.party, channel, &key, masked_input.as_deref())
         };
-        job.run(&self.mesh, ONLINE, work).await
+        job.run(&self.mesh, ONLINE, false, work).await
     }
 
     /// Says that an inference ended well, leaving `pool`.

@@ -116,7 +116,7 @@ async fn big_messages_both_ways_at_once() {
                     assert!(channel.recv(from, 0).unwrap().is_empty());
                     assert_eq!(channel.recv(from, 1).unwrap(), [9]);
                 }
-                channel.finish();
+                let _ = channel.finish();
             })
         })
         .collect();
@@ -144,7 +144,7 @@ async fn lanes_and_jobs_do_not_mix() {
                     let other = 1 - channel.me();
                     channel.send(other, vec![job as u8, lane]).unwrap();
                     assert_eq!(channel.recv(other, 2).unwrap(), [job as u8, lane]);
-                    channel.finish();
+                    let _ = channel.finish();
                 })
                 .await
                 .unwrap();
@@ -251,7 +251,7 @@ async fn a_cancelled_job_stops_waiting() {
     let job = jobs.start(3, LIMIT).unwrap();
     let mesh = meshes[1].clone();
     let running =
-        tokio::spawn(async move { job.run(&mesh, 0, |_lanes: &mut [QuicChannel; 1]| Ok(())).await });
+        tokio::spawn(async move { job.run(&mesh, 0, true, |_lanes: &mut [QuicChannel; 1]| Ok(())).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     jobs.cancel(3);
     let result = tokio::time::timeout(Duration::from_secs(2), running).await.unwrap().unwrap();
@@ -259,7 +259,7 @@ async fn a_cancelled_job_stops_waiting() {
     // The order to cancel may come first.
     jobs.cancel(4);
     let job = jobs.start(4, LIMIT).unwrap();
-    let run = job.run(&meshes[1], 0, |_lanes: &mut [QuicChannel; 1]| Ok(()));
+    let run = job.run(&meshes[1], 0, true, |_lanes: &mut [QuicChannel; 1]| Ok(()));
     assert!(tokio::time::timeout(Duration::from_secs(2), run).await.unwrap().is_err());
 }
 

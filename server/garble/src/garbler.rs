@@ -708,7 +708,7 @@ pub(crate) fn to_bytes(words: &[u64]) -> Vec<u8> {
 }
 
 pub(crate) fn from_bytes(bytes: &[u8], expected: usize, what: &'static str) -> Result<Vec<u64>, Error> {
-    if bytes.len() != expected || expected % 8 != 0 {
+    if bytes.len() != expected || !expected.is_multiple_of(8) {
         return Err(Error::Length { what, got: bytes.len(), expected });
     }
     Ok(bytes.chunks_exact(8).map(|c| u64::from_le_bytes(std::array::from_fn(|i| c[i]))).collect())

@@ -34,7 +34,7 @@ pub fn to_lanes(planes: &[u64], lanes: usize) -> Vec<u32> {
 
 /// Clears the bits past the last lane of every plane.
 pub fn clear_tail(planes: &mut [u64], lanes: usize) {
-    if lanes % 64 != 0 {
+    if !lanes.is_multiple_of(64) {
         let words = plane_words(lanes);
         for plane in planes.chunks_mut(words) {
             if let Some(last) = plane.last_mut() {

@@ -34,16 +34,22 @@ pub trait Ledger: Send + Sync {
 /// A ledger that forgets when the process ends: for tests only.
 #[derive(Default)]
 pub struct InsecureMemoryLedger {
-    seen: Mutex<(HashSet<BundleId>, HashSet<([u8; 16], u64)>)>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    bundles: HashSet<BundleId>,
+    numbers: HashSet<([u8; 16], u64)>,
 }
 
 impl Ledger for InsecureMemoryLedger {
     fn spend(&self, bundle: &BundleId, session: &[u8; 16], counter: u64) -> Result<(), LedgerError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !seen.0.insert(*bundle) {
+        if !seen.bundles.insert(*bundle) {
             return Err(LedgerError::BundleSpent);
         }
-        if !seen.1.insert((*session, counter)) {
+        if !seen.numbers.insert((*session, counter)) {
             return Err(LedgerError::CounterUsed);
         }
         Ok(())

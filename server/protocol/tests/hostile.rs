@@ -1,5 +1,6 @@
 //! Peers that send nonsense: every message of every phase, truncated, oversized, random, swapped or
 //! left out, ends in an error or a wrong answer, never in a panic, a hang or unbounded memory.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

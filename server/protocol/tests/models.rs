@@ -1,4 +1,5 @@
 //! The bundled networks, private against plain, with what they cost. `--nocapture` shows the times.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

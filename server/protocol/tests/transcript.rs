@@ -1,4 +1,5 @@
 //! What the servers send looks random, and never the same twice.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -10,12 +10,15 @@ use quinn::{RecvStream, SendStream};
 use seco_protocol::{Channel, ChannelError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::frame::{self, FrameError};
 use super::registry::{ABANDONED, Pair};
 use crate::jobs::Clock;
 
 struct End {
+    /// Ends when the peer has everything, or the stream is broken.
+    writer: JoinHandle<()>,
     outbox: mpsc::UnboundedSender<Vec<u8>>,
     /// Sent when everything was said; dropped unsent, the stream is reset at once.
     done: oneshot::Sender<()>,
@@ -41,20 +44,26 @@ impl QuicChannel {
                 pair.map(|(send, receive)| {
                     let (outbox, messages) = mpsc::unbounded_channel();
                     let (done, fate) = oneshot::channel();
-                    tokio::spawn(write(send, messages, fate));
-                    End { outbox, done, receive }
+                    let writer = tokio::spawn(write(send, messages, fate));
+                    End { writer, outbox, done, receive }
                 })
             })
             .collect();
         Self { me, ends, clock, runtime: Handle::current() }
     }
 
-    /// Ends the lane properly: what was sent still arrives.
-    pub fn finish(self) {
-        for end in self.ends.into_iter().flatten() {
-            // Fails when the stream is broken; the peer knows already.
-            let _ = end.done.send(());
+    /// Ends the lane properly: what was sent still arrives. Gives what to wait for, by peer, should it
+    /// matter when.
+    pub fn finish(self) -> Vec<(usize, JoinHandle<()>)> {
+        let mut writers = Vec::with_capacity(self.ends.len());
+        for (peer, end) in self.ends.into_iter().enumerate() {
+            if let Some(End { writer, done, .. }) = end {
+                // Fails when the stream is broken; the peer knows already.
+                let _ = done.send(());
+                writers.push((peer, writer));
+            }
         }
+        writers
     }
 }
 
@@ -82,7 +91,11 @@ async fn write(
         () = abandoned => false,
         () = say => true,
     };
-    let _ = if said { stream.finish() } else { stream.reset(ABANDONED) };
+    if !said {
+        let _ = stream.reset(ABANDONED);
+    } else if stream.finish().is_ok() {
+        let _ = stream.stopped().await;
+    }
 }
 
 impl Channel for QuicChannel {

@@ -32,7 +32,7 @@ fn success(circuit: Circuit, honest: Option<usize>, values: impl Fn(u32, &[u32])
     let ahead: Vec<Vec<u32>> = prepared.ahead.iter().flatten().cloned().collect();
     let online = words(TRIALS, 1, &mut rng);
     let outputs = prepared.batch.circuit.program.outputs.len();
-    let guesses = finish(prepared, &[online.clone()], &hash);
+    let guesses = finish(prepared, std::slice::from_ref(&online), &hash);
     (0..outputs)
         .map(|wire| {
             let right = (0..TRIALS).filter(|&t| {

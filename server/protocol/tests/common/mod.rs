@@ -1,4 +1,5 @@
 //! Whole clusters in one process: real BFV, OT and garbling over in-memory channels.
+// Each test file uses a part of it.
 #![allow(dead_code)]
 
 use std::sync::{Arc, Mutex};
@@ -64,13 +65,19 @@ pub fn input(model: &FixedModel, seed: u64) -> Vec<u8> {
 }
 
 /// Every message that one server sent, in order: (to, bytes).
-pub type Transcript = Arc<Mutex<Vec<(usize, Vec<u8>)>>>;
+pub type Transcript = Arc<Mutex<Messages>>;
+
+/// Messages in order: (to, bytes).
+pub type Messages = Vec<(usize, Vec<u8>)>;
+
+/// Changes a message before it is sent.
+type Tamper = Box<dyn FnMut(usize, Vec<u8>) -> Vec<u8> + Send>;
 
 /// A channel that records what is sent and may change it.
 pub struct Tap<C> {
     inner: C,
     sent: Transcript,
-    tamper: Option<Box<dyn FnMut(usize, Vec<u8>) -> Vec<u8> + Send>>,
+    tamper: Option<Tamper>,
 }
 
 impl<C: Channel> Tap<C> {
@@ -153,8 +160,8 @@ pub fn session(servers: usize, number: u64) -> Vec<SessionKey> {
 
 /// What two phases of one inference sent: per server, preprocessing (both lanes) and online.
 pub struct Sent {
-    pub preprocessing: Vec<Vec<(usize, Vec<u8>)>>,
-    pub online: Vec<Vec<(usize, Vec<u8>)>>,
+    pub preprocessing: Vec<Messages>,
+    pub online: Vec<Messages>,
 }
 
 pub fn bundle_id(number: u64) -> BundleId {
@@ -162,7 +169,7 @@ pub fn bundle_id(number: u64) -> BundleId {
 }
 
 /// Makes a bundle.
-pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Vec<(usize, Vec<u8>)>>) {
+pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Messages>) {
     let servers = parties.len();
     let lanes: Vec<_> =
         memory::network(servers, LIMIT).into_iter().zip(memory::network(servers, LIMIT)).collect();
@@ -186,7 +193,7 @@ pub fn infer(
     keys: &[SessionKey],
     counter: u64,
     input: &[u8],
-) -> (Vec<i32>, Vec<Vec<(usize, Vec<u8>)>>) {
+) -> (Vec<i32>, Vec<Messages>) {
     let mut masked = input.to_vec();
     for key in keys {
         key.apply_input_pad(counter, &mut masked).unwrap();
