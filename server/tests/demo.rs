@@ -85,6 +85,28 @@ fn mlp_over_two_three_and_four_servers_equals_the_plaintext() {
     }
 }
 
+/// All 200 digits of the test file over three servers: minutes of preprocessing, so only with
+/// `SECO_SLOW=1`.
+#[test]
+fn two_hundred_digits_are_equal_and_right() {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/models/");
+    if std::env::var_os("SECO_SLOW").is_none() {
+        eprintln!("SKIPPED: 200 digits take minutes; set SECO_SLOW=1");
+        return;
+    }
+    if !std::path::Path::new(models).exists() {
+        eprintln!("SKIPPED: {models} with the large test files is not there");
+        return;
+    }
+    let file = |name: &str| format!("{models}{name}");
+    let (model, input) = (file("minionn-mnist.onnx"), file("mnist-test-200.npy"));
+    let labels = file("mnist-labels-200.npy");
+    let data = ["--model", &model, "--input", &input, "--labels", &labels, "--count", "200"];
+    let report = json(&[&["demo", "--json"], &data[..]].concat());
+    assert_eq!((&report["count"], &report["equal"]), (&200.into(), &200.into()), "{report}");
+    assert!(report["correct"].as_u64().unwrap() >= 194, "{report}");
+}
+
 #[test]
 fn delays_of_a_wide_area_link_show_in_the_online_time() {
     let report =

@@ -144,10 +144,13 @@ fn pooling_is_composed_into_the_kernels() {
 }
 
 /// What a holder's product costs online, one layer after the other. Measure with
-/// `cargo test --release -p seco-model -- --ignored --nocapture speed`.
+/// `SECO_SLOW=1 cargo test --release -p seco-model -- --nocapture speed`.
 #[test]
-#[ignore = "measures time"]
 fn speed_of_linear() {
+    if std::env::var_os("SECO_SLOW").is_none() {
+        eprintln!("SKIPPED: measures time; set SECO_SLOW=1");
+        return;
+    }
     let mut models = vec![load(Path::new(BUNDLED), "minionn-mnist", scaled(255.0))];
     models.extend(published().map(|f| load(&f, "lenet-mnist", scaled(255.0))));
     models.extend(published().map(|f| load(&f, "cnn7-cifar10", scaled(255.0))));
