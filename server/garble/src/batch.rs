@@ -246,3 +246,19 @@ pub(crate) fn low_bits(blocks: &[Block]) -> [u64; TILE / 64] {
     }
     plane
 }
+
+/// Copies the row that `find` gives, or zeros where there is none.
+pub(crate) fn load<'a>(dst: &mut [Block], row: Option<usize>, find: impl FnOnce(usize) -> &'a [Block]) {
+    match row {
+        Some(row) => dst.copy_from_slice(find(row)),
+        None => dst.fill(Block::ZERO),
+    }
+}
+
+/// Puts a tile's planes where they belong in those of the whole batch.
+pub(crate) fn scatter(parts: &[[u64; TILE / 64]], tile: Tile, words: usize, out: &mut [u64]) {
+    for (row, part) in parts.iter().enumerate() {
+        let range = tile.word_range();
+        out[row * words + range.start..row * words + range.end].copy_from_slice(&part[..tile.words()]);
+    }
+}

@@ -10,10 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::batch::{Batch, Planes, Slots, TILE, Tile, expand, low_bits, tile_plane};
 use crate::error::Error;
-use crate::garbler::from_bytes;
 use crate::hash::{Hash, Tweak};
 use crate::program::{Op, Operand, Source};
-use crate::slices::{from_lanes, to_lanes};
+use crate::slices::{from_bytes, from_lanes, to_lanes};
 
 /// Random bits are chosen; waiting for their labels.
 pub struct Evaluator {

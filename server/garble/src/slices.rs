@@ -3,6 +3,8 @@
 //! A plane is one bit of every lane, packed in 64-bit words, lane 0 in bit 0; a word of width `w` is
 //! `w` planes one after the other, least significant first. Bits past the last lane are zero.
 
+use crate::Error;
+
 /// 64-bit words of one plane.
 pub fn plane_words(lanes: usize) -> usize {
     lanes.div_ceil(64)
@@ -42,4 +44,17 @@ pub fn clear_tail(planes: &mut [u64], lanes: usize) {
             }
         }
     }
+}
+
+/// Planes as they go on the wire: words, least significant byte first.
+pub(crate) fn to_bytes(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+/// Planes from the wire, of exactly `expected` bytes.
+pub(crate) fn from_bytes(bytes: &[u8], expected: usize, what: &'static str) -> Result<Vec<u64>, Error> {
+    if bytes.len() != expected || !expected.is_multiple_of(8) {
+        return Err(Error::Length { what, got: bytes.len(), expected });
+    }
+    Ok(bytes.chunks_exact(8).map(|c| u64::from_le_bytes(std::array::from_fn(|i| c[i]))).collect())
 }

@@ -1,0 +1,343 @@
+//! One garbler of one batch: the steps of `protocol.md` section 5 as types, each consumed by the
+//! next, so that no step can be repeated and none left out.
+//!
+//! [`Garbler::new`] draws masks, [`Garbler::choices`] are the choice bits of the correlated OTs
+//! with the other garblers, [`Garbler::correlate`] takes their results, [`Correlated::cross`] and
+//! [`Crossed::correct`] exchange one bit per AND and ordered pair each, [`Corrected::garble`] gives
+//! the tables. With a single garbler nothing is exchanged and this is half-gates garbling.
+
+mod cross;
+mod tables;
+
+use rand_core::CryptoRng;
+use rayon::prelude::*;
+use seco_ot::{Bits, Block, Delta, Prg};
+use zeroize::{Zeroize, Zeroizing};
+
+use self::cross::{CrossTile, cross_tile};
+use self::tables::{Pass, TileEnds, ZeroLabels};
+use crate::batch::{Batch, TILE, Tile, owns, ranks, scatter};
+use crate::error::Error;
+use crate::hash::Hash;
+use crate::online::OnlineGarbler;
+use crate::program::Source;
+use crate::slices::{clear_tail, from_bytes, from_lanes, to_bytes};
+
+/// Masks are drawn; waiting for the correlations.
+pub struct Garbler {
+    state: State,
+}
+
+/// What all steps share.
+struct State {
+    batch: Batch,
+    position: usize,
+    /// Planes of `λ^j` for every input wire, zero where this garbler has no share.
+    inputs: Zeroizing<Vec<u64>>,
+    /// Planes of `λ_c^j` for every AND.
+    lambda: Zeroizing<Vec<u64>>,
+    /// Planes of the second choice bit of every AND, whose correlation becomes that of `ρ^j`.
+    second: Zeroizing<Vec<u64>>,
+    /// `received[i]`: `M` towards garbler `i`; empty for this garbler.
+    received: Vec<Zeroizing<Vec<Block>>>,
+    /// `keys[i]`: `K` for garbler `i`'s choice bits; empty for this garbler.
+    keys: Vec<Zeroizing<Vec<Block>>>,
+    /// Zero labels of the evaluator's random bits.
+    choice_labels: Zeroizing<Vec<Block>>,
+}
+
+impl State {
+    fn ands(&self) -> usize {
+        self.batch.circuit.program.ands
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let me = self.position;
+        (0..self.batch.garblers()).filter(move |&i| i != me)
+    }
+
+    /// Row of the correlated OTs of an input wire, per receiving garbler.
+    fn correlation_rows(&self) -> Vec<Vec<Option<usize>>> {
+        let sources: Vec<Source> = self.batch.circuit.program.sources().collect();
+        (0..self.batch.garblers()).map(|j| ranks(&sources, |s| owns(s, j))).collect()
+    }
+
+    /// Number of input wires that a garbler has a share of: the rows before its ANDs'.
+    fn owned(&self, position: usize) -> usize {
+        self.batch.circuit.program.count(|s| owns(s, position))
+    }
+
+    /// One row of correlated OTs, the tile's lanes.
+    fn correlation<'a>(&self, blocks: &'a [Block], row: usize, tile: Tile) -> &'a [Block] {
+        let start = row * self.batch.stride() + tile.start;
+        &blocks[start..start + tile.width]
+    }
+}
+
+impl Garbler {
+    /// Draws the masks. `ahead` are this garbler's words that are random and known ahead, in the
+    /// order of [`crate::circuits::Circuit`]'s input words: one value per lane each.
+    pub fn new(
+        batch: Batch,
+        position: usize,
+        ahead: &[&[u32]],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Garbler, Error> {
+        let (words, lanes) = (batch.words(), batch.lanes);
+        let program = &batch.circuit.program;
+        let mut ahead = ahead.iter();
+        let mut inputs = Zeroizing::new(Vec::with_capacity(words * program.sources().count()));
+        for word in &program.words {
+            match word.source {
+                Source::Ahead(owner) if owner == position => {
+                    let values = ahead.next().filter(|v| v.len() == lanes);
+                    inputs.extend(from_lanes(values.ok_or(Error::Shape("garbler inputs"))?, word.width));
+                }
+                source if owns(source, position) => {
+                    inputs.extend(random_planes(word.width, lanes, rng).iter());
+                }
+                _ => inputs.extend(std::iter::repeat_n(0, words * word.width)),
+            }
+        }
+        if ahead.next().is_some() {
+            return Err(Error::Shape("garbler inputs"));
+        }
+        // A single garbler's masks of AND outputs follow from the garbling.
+        let drawn = if batch.garblers() > 1 { program.ands } else { 0 };
+        let lambda = random_planes(drawn, lanes, rng);
+        let second = random_planes(drawn, lanes, rng);
+        let none = || (0..batch.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
+        let (received, keys) = (none(), none());
+        let choice_labels = Zeroizing::new(Vec::new());
+        Ok(Garbler {
+            state: State { batch, position, inputs, lambda, second, received, keys, choice_labels },
+        })
+    }
+
+    /// Choice bits of the correlated OTs towards every other garbler, the same for each.
+    pub fn choices(&self) -> Bits {
+        let state = &self.state;
+        if state.batch.garblers() < 2 {
+            return Bits::zeros(0);
+        }
+        let words = state.batch.words();
+        let mut out = Zeroizing::new(Vec::new());
+        for (source, plane) in state.batch.circuit.program.sources().zip(state.inputs.chunks(words)) {
+            if owns(source, state.position) {
+                out.extend_from_slice(plane);
+            }
+        }
+        out.extend_from_slice(&state.lambda);
+        out.extend_from_slice(&state.second);
+        let bits = out.len() * 64;
+        Bits::from_words(std::mem::take(&mut *out), bits)
+    }
+
+    /// Takes the correlations: towards (`received`) and from (`keys`) every garbler by position, an
+    /// empty vector at this garbler's own; and the zero labels of the evaluator's random bits.
+    pub fn correlate(
+        mut self,
+        received: Vec<Zeroizing<Vec<Block>>>,
+        keys: Vec<Zeroizing<Vec<Block>>>,
+        choice_labels: Zeroizing<Vec<Block>>,
+    ) -> Result<Correlated, Error> {
+        let state = &mut self.state;
+        let (batch, me) = (&state.batch, state.position);
+        let fits = |vectors: &[Zeroizing<Vec<Block>>], expected: &dyn Fn(usize) -> usize| {
+            vectors.len() == batch.garblers()
+                && vectors.iter().enumerate().all(|(i, v)| v.len() == if i == me { 0 } else { expected(i) })
+        };
+        if !fits(&received, &|_| batch.garbler_correlations(me))
+            || !fits(&keys, &|i| batch.garbler_correlations(i))
+            || choice_labels.len() != batch.evaluator_correlations()
+        {
+            return Err(Error::Shape("correlations"));
+        }
+        state.received = received;
+        state.keys = keys;
+        state.choice_labels = choice_labels;
+        Ok(Correlated { state: self.state })
+    }
+}
+
+/// Correlations are there; the cross terms of `λ_a λ_b` come next.
+pub struct Correlated {
+    state: State,
+}
+
+impl Correlated {
+    /// Computes the local part of the cross terms and the bits for every other garbler (by position;
+    /// empty for this one). `hash` has the batch's key.
+    pub fn cross(self, delta: &Delta, hash: &impl Hash) -> (Crossed, Vec<Vec<u8>>) {
+        let state = self.state;
+        let (words, ands) = (state.batch.words(), state.ands());
+        let garblers = state.batch.garblers();
+        let mut crossed =
+            Crossed { share: Vec::new(), left: Vec::new(), outputs: Zeroizing::new(Vec::new()), state };
+        if garblers < 2 {
+            return (crossed, vec![Vec::new()]);
+        }
+        let state = &crossed.state;
+        let rows = state.correlation_rows();
+        let tiles: Vec<Tile> = state.batch.tiles().collect();
+        let done: Vec<CrossTile> =
+            tiles.into_par_iter().map(|tile| cross_tile(state, &rows, tile, delta, hash)).collect();
+        let mut share = vec![0u64; ands * words];
+        let mut left = vec![0u64; ands * words];
+        let mut outputs = vec![0u64; state.batch.circuit.program.outputs.len() * words];
+        let mut messages = vec![Zeroizing::new(vec![0u64; ands * words]); garblers];
+        for part in &done {
+            scatter(&part.share, part.tile, words, &mut share);
+            scatter(&part.left, part.tile, words, &mut left);
+            scatter(&part.outputs, part.tile, words, &mut outputs);
+            for (i, bits) in state.others().zip(&part.send) {
+                scatter(bits, part.tile, words, &mut messages[i]);
+            }
+        }
+        let messages = messages
+            .iter()
+            .enumerate()
+            .map(|(i, m)| if i == state.position { Vec::new() } else { to_bytes(m) })
+            .collect();
+        (crossed.share, crossed.left, crossed.outputs) = (share, left, Zeroizing::new(outputs));
+        (crossed, messages)
+    }
+}
+
+/// Cross bits are out; the others' come in.
+pub struct Crossed {
+    state: State,
+    share: Vec<u64>,
+    left: Vec<u64>,
+    outputs: Zeroizing<Vec<u64>>,
+}
+
+impl Crossed {
+    /// Takes the other garblers' bits (by position; this garbler's own is ignored) and gives the one
+    /// message for all of them: by how much each second choice bit differs from `ρ^j`.
+    pub fn correct(mut self, incoming: &[Vec<u8>]) -> Result<(Corrected, Vec<u8>), Error> {
+        let state = &mut self.state;
+        let expected = state.batch.bit_bytes();
+        let mut message = Vec::new();
+        if state.batch.garblers() > 1 {
+            for i in state.others() {
+                let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
+                let bits = from_bytes(bits, expected, "cross bits")?;
+                for ((share, left), bit) in self.share.iter_mut().zip(&self.left).zip(bits) {
+                    *share ^= left & bit;
+                }
+            }
+            let ands = state.ands();
+            // share becomes ρ^j = (share of λ_a λ_b) ^ λ_c^j, `second` the correction ρ^j ^ choice.
+            for ((share, lambda), second) in
+                self.share.iter_mut().zip(state.lambda.iter()).zip(state.second.iter_mut())
+            {
+                *share ^= lambda;
+                *second ^= *share;
+            }
+            if ands > 0 {
+                clear_tail(&mut state.second, state.batch.lanes);
+            }
+            message = to_bytes(&state.second);
+        }
+        self.left.zeroize();
+        Ok((Corrected { state: self.state, rho: Zeroizing::new(self.share), outputs: self.outputs }, message))
+    }
+}
+
+/// Everything is known that the tables need.
+pub struct Corrected {
+    state: State,
+    rho: Zeroizing<Vec<u64>>,
+    outputs: Zeroizing<Vec<u64>>,
+}
+
+impl Corrected {
+    /// Garbles. `incoming` are the other garblers' corrections by position. Gives what stays for the
+    /// online phase and the message for the evaluator, of [`Batch::table_bytes`].
+    pub fn garble(
+        mut self,
+        delta: &Delta,
+        incoming: &[Vec<u8>],
+        hash: &impl Hash,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(OnlineGarbler, Vec<u8>), Error> {
+        self.apply_corrections(delta, incoming)?;
+        let Corrected { state, rho, mut outputs } = self;
+        let batch = &state.batch;
+        let program = &batch.circuit.program;
+        let (lanes, words, garblers) = (batch.lanes, batch.words(), batch.garblers());
+        let seed = Block::random(rng);
+        let mut ahead =
+            Zeroizing::new(vec![Block::ZERO; program.count(|s| matches!(s, Source::Ahead(_))) * lanes]);
+        Prg::new(seed).fill(&mut ahead);
+        let mut online = Zeroizing::new(vec![Block::ZERO; batch.online_inputs() * lanes]);
+        Prg::new(Block::random(rng)).fill(&mut online);
+
+        let pass = Pass { state: &state, rho: &rho, delta, hash, rows: state.correlation_rows() };
+        let zero_labels = ZeroLabels::new(&state, &ahead, &online);
+        let per_tile = batch.rows_sent() * program.ands * TILE;
+        let mut tables = vec![Block::ZERO; batch.rows_sent() * program.ands * lanes];
+        let tiles: Vec<Tile> = batch.tiles().collect();
+        let ends: Vec<TileEnds> = if per_tile == 0 {
+            tiles.iter().map(|&tile| pass.tile(tile, &zero_labels, &mut [])).collect()
+        } else {
+            tables
+                .par_chunks_mut(per_tile)
+                .zip(&tiles)
+                .map(|(tables, &tile)| pass.tile(tile, &zero_labels, tables))
+                .collect()
+        };
+        let mut permutation = vec![0u64; program.ands * words];
+        if garblers == 1 {
+            *outputs = vec![0u64; program.outputs.len() * words];
+        }
+        for (end, &tile) in ends.iter().zip(&tiles) {
+            scatter(&end.permutation, tile, words, &mut permutation);
+            if garblers == 1 {
+                scatter(&end.outputs, tile, words, &mut outputs);
+            }
+        }
+        let mut message = Vec::with_capacity(batch.table_bytes(state.position));
+        message.extend_from_slice(&seed.to_bytes());
+        message.extend_from_slice(bytemuck::cast_slice(&tables));
+        if batch.sends_permutation(state.position) {
+            message.extend_from_slice(&to_bytes(&permutation));
+        }
+        clear_tail(&mut outputs, lanes);
+        message.extend_from_slice(&to_bytes(&outputs));
+        let inputs = state.inputs.clone();
+        let online = OnlineGarbler::new(state.batch.clone(), state.position, online, inputs);
+        Ok((online, message))
+    }
+
+    /// `K' = K ^ d Δ`: the second correlation of every AND becomes that of the sender's `ρ`.
+    fn apply_corrections(&mut self, delta: &Delta, incoming: &[Vec<u8>]) -> Result<(), Error> {
+        let state = &mut self.state;
+        if state.batch.garblers() < 2 {
+            return Ok(());
+        }
+        let (expected, ands) = (state.batch.bit_bytes(), state.ands());
+        let (words, stride) = (state.batch.words(), state.batch.stride());
+        for i in state.others() {
+            let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
+            let bits = from_bytes(bits, expected, "corrections")?;
+            let start = (state.owned(i) + ands) * stride;
+            let keys = &mut state.keys[i][start..];
+            for (plane, keys) in bits.chunks(words).zip(keys.chunks_mut(stride)) {
+                for (lane, key) in keys.iter_mut().enumerate() {
+                    *key ^= delta.block().select(plane[lane / 64] >> (lane % 64) & 1 == 1);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Random planes; bits past the last lane are zero.
+fn random_planes(count: usize, lanes: usize, rng: &mut impl CryptoRng) -> Zeroizing<Vec<u64>> {
+    let mut planes = Zeroizing::new(vec![0u64; count * crate::slices::plane_words(lanes)]);
+    rng.fill_bytes(bytemuck::cast_slice_mut(&mut planes));
+    clear_tail(&mut planes, lanes);
+    planes
+}
