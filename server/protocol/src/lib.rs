@@ -1,4 +1,23 @@
 //! Preprocessing and online phase of one SECO server over a Channel trait.
+//!
+//! Every server of a cluster runs the same calls side by side; nothing here opens a socket, reads a
+//! clock or asks the system for randomness (seeds come from the caller). Passive adversary, static
+//! corruption of the user or of any `n - 1` servers (`protocol.md` section 1).
+//!
+//! | call | messages, in rounds |
+//! |---|---|
+//! | [`Party::setup`] | nonces; public key shares; base OT (3) |
+//! | [`Party::preprocess`], linear lane | `Enc(r^j)` to the holders; `c1` to all; decryption shares back |
+//! | [`Party::preprocess`], other lane | bundle OT (2); choices; cross bits; corrections; tables |
+//! | [`SpentBundle::infer`], per step | masked words; labels to the evaluator; `x - r` to the holders |
+//! | [`SpentBundle::infer`], last layer | masked logits to the gateway |
+//!
+//! Rounds of preprocessing do not depend on the model's depth: all layers share each message's round
+//! (in groups, where a model is too large for memory).
+//!
+//! Two choices that the specification leaves open: step `i` is evaluated by server `i mod n`, so the
+//! gateway, which receives the masked input, evaluates the input circuit; and the bias of a shared
+//! layer is shared like its weights, each holder adding its share, so that no server learns it.
 
 mod bundle;
 mod channel;

@@ -307,12 +307,18 @@ impl Hash for Recorder {
 fn no_tweak_repeats() {
     let recorder = Recorder { inner: FixedKey::new([3; 16]), seen: Mutex::new(HashMap::new()) };
     let spec = Spec::Relu { width: 9, shift: 3, mask_width: 9, holders: vec![0, 2] };
-    let (servers, lanes) = (4, 66);
-    let run = prepare(&spec, servers, 1, lanes, 8, &recorder);
-    let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let online: Vec<Vec<u32>> = (0..2).map(|_| words(lanes, 9, &mut rng)).collect();
-    let ands = run.batch.circuit.program.ands;
-    finish(run, &online, &recorder);
+    let (servers, lanes, evaluator) = (4, 66, 1);
+    let circuit = Arc::new(Circuit::compile(&spec, servers, evaluator));
+    let ands = circuit.program.ands;
+    // Two batches of one layer and one of the next, as in a bundle. (There each also has its own key.)
+    let batches = [(3, 0), (3, 66), (4, 0)];
+    for (layer, first_lane) in batches {
+        let batch = Batch { circuit: circuit.clone(), lanes, layer, first_lane };
+        let run = prepare_batch(batch, 8 + u64::from(layer + first_lane), &recorder, |_, _, _| ());
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let online: Vec<Vec<u32>> = (0..2).map(|_| words(lanes, 9, &mut rng)).collect();
+        finish(run, &online, &recorder);
+    }
     let seen = recorder.seen.lock().unwrap();
     let garblers = servers - 1;
     let (mut garbling, mut cross) = (0, 0);
@@ -328,8 +334,8 @@ fn no_tweak_repeats() {
             }
         }
     }
-    assert_eq!(garbling, ands * lanes * 2 * garblers);
-    assert_eq!(cross, ands * lanes * garblers * (garblers - 1));
+    assert_eq!(garbling, batches.len() * ands * lanes * 2 * garblers);
+    assert_eq!(cross, batches.len() * ands * lanes * garblers * (garblers - 1));
 }
 
 #[test]
