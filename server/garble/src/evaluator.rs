@@ -399,11 +399,13 @@ impl<'a> Run<'a> {
                 hash.hash_xor(&s.pa[j][..width], side_a, out);
                 hash.hash_xor(&s.pb[j][..width], side_b, out);
             }
+            let (g0, g1) = table.split_at(width);
             let label = slots.row(a.slot, width);
-            for lane in 0..width {
-                let first = table[lane] & s.mask_a[lane];
-                let second = (table[width + lane] ^ label[lane]) & s.mask_b[lane];
-                out[lane] ^= first ^ second;
+            let masks = s.mask_a.iter().zip(&s.mask_b);
+            for ((((out, g0), g1), label), (mask_a, mask_b)) in
+                out.iter_mut().zip(g0).zip(g1).zip(label).zip(masks)
+            {
+                *out ^= (*g0 & *mask_a) ^ ((*g1 ^ *label) & *mask_b);
             }
             slots.row_mut(dst, width).copy_from_slice(out);
         }

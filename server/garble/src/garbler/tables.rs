@@ -90,12 +90,9 @@ impl<H: Hash> Pass<'_, H> {
                     shares.iter_mut().for_each(|s| s.xor(dst, a, b, width));
                 }
                 Op::And { dst, a, b } => {
-                    let offset = |negated: bool| delta.select(negated);
                     let s = &mut scratch;
-                    for lane in 0..width {
-                        s.a[lane] = labels.row(a.slot, width)[lane] ^ offset(a.negated);
-                        s.b[lane] = labels.row(b.slot, width)[lane] ^ offset(b.negated);
-                    }
+                    offset(&mut s.a, labels.row(a.slot, width), delta.select(a.negated));
+                    offset(&mut s.b, labels.row(b.slot, width), delta.select(b.negated));
                     self.hash.permute(&s.a[..width], &mut s.pa0[..width]);
                     self.hash.permute_xor(&s.a[..width], delta, &mut s.pa1[..width]);
                     self.hash.permute(&s.b[..width], &mut s.pb0[..width]);
@@ -234,6 +231,13 @@ impl Default for Scratch {
     fn default() -> Self {
         let row = [Block::ZERO; TILE];
         Scratch { a: row, b: row, c: row, pa0: row, pa1: row, pb0: row, pb1: row, ha: row, hb: row, h2: row }
+    }
+}
+
+/// `out = row ^ by`.
+fn offset(out: &mut [Block], row: &[Block], by: Block) {
+    for (out, block) in out.iter_mut().zip(row) {
+        *out = *block ^ by;
     }
 }
 
