@@ -14,17 +14,32 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A session lives as long as its [`Client`], over any number of connections. To go on with it after a
+//! restart, give [`Client::connect_resuming`] a [`SessionStore`].
 #![forbid(unsafe_code)]
 
 mod client;
+mod cost;
 mod deployment;
 mod error;
 mod hex;
 mod link;
+mod store;
 mod tls;
 mod wire;
 
-pub use client::{Client, ClientOptions, Prediction, Timeouts, UdpBytes};
+pub use client::{Client, ClientOptions, Prediction, Timeouts};
+pub use cost::{Cost, UdpBytes};
 pub use deployment::{CertificatePin, Deployment, Gateway, Model, Server};
 pub use error::{Error, Loss, Result, Violation};
-pub use seco_core::{ModelId, Refusal, ServerSealingKey};
+pub use seco_core::{MAX_SESSION_BLOB, ModelId, Refusal, ServerSealingKey, input};
+pub use store::SessionStore;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// No data behind the locks of this crate is left half-changed by a panic, so a poisoned lock is as good as
+/// another.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,14 +1,15 @@
-//! Connecting to the gateway and opening a session on the connection.
+//! Connecting to the gateway and opening a session on the connection, or taking one up there.
 
 use crate::client::{ClientOptions, Timeouts};
+use crate::store::{KeptSession, SessionStore};
 use crate::tls::{PinVerifier, client_config};
 use crate::{Deployment, Error, Loss, Result, Violation, wire};
 use chacha20::ChaCha20Rng;
 use quinn::{ConnectError, Connection, Endpoint};
 use rand_core::SeedableRng;
-use seco_core::{ModelInfo, Response, SEALED_LEN, ServerSealingKey, Session};
+use seco_core::{ModelInfo, Refusal, Request, Response, SEALED_LEN, ServerSealingKey, ServerSetId, Session};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 pub(crate) struct Link {
     pub(crate) connection: Connection,
     pub(crate) handle: u32,
-    pub(crate) session: Mutex<Session>,
+    pub(crate) session: Arc<KeptSession>,
 }
 
 /// All that is needed to make a [`Link`], and another one later.
@@ -27,6 +28,8 @@ pub(crate) struct Dialer {
     servers: Vec<ServerSealingKey>,
     pub(crate) model: ModelInfo,
     pub(crate) timeouts: Timeouts,
+    /// Where sessions are kept, if they are.
+    store: Option<Arc<dyn SessionStore>>,
     verifier: Arc<PinVerifier>,
     pub(crate) endpoint: Endpoint,
     /// Timers are made on it, so that any executor may poll requests.
@@ -34,7 +37,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    pub(crate) fn new(deployment: Deployment, options: ClientOptions) -> Result<Self> {
+    pub(crate) fn new(
+        deployment: Deployment,
+        options: ClientOptions,
+        store: Option<Arc<dyn SessionStore>>,
+    ) -> Result<Self> {
         deployment.validate()?;
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let (model, servers) = (deployment.model_info()?, deployment.sealing_keys());
@@ -48,6 +55,7 @@ impl Dialer {
             servers,
             model,
             timeouts: options.timeouts,
+            store,
             verifier,
             endpoint,
             runtime,
@@ -80,16 +88,52 @@ impl Dialer {
         })
     }
 
+    /// Takes up the stored session, or opens a new one if there is none.
+    pub(crate) async fn stored_or_new_session(&self, connection: Connection) -> Result<Link> {
+        let stored = match &self.store {
+            Some(store) => {
+                let servers = ServerSetId::new(&self.servers).map_err(Error::Session)?;
+                KeptSession::load(store, &self.model, servers)?
+            }
+            None => None,
+        };
+        match stored {
+            Some(session) => self.resume(connection, Arc::new(session)).await,
+            None => self.open_session(connection).await,
+        }
+    }
+
+    /// Goes on with `session` on a new connection, or with a new one where the gateway does not know it.
+    /// Nothing is sealed for the former.
+    pub(crate) async fn resume(&self, connection: Connection, session: Arc<KeptSession>) -> Result<Link> {
+        let request = Request::Resume { session: session.lock().id() };
+        match self.handle(&connection, &request).await {
+            Ok(handle) => Ok(Link { connection, handle, session }),
+            // A gateway of an earlier version cannot read the request.
+            Err(Error::Refused(Refusal::UnknownSession | Refusal::Malformed)) => {
+                self.open_session(connection).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a new session with new keys.
     pub(crate) async fn open_session(&self, connection: Connection) -> Result<Link> {
         let mut rng = system_rng()?;
         let session = Session::new(self.model, &self.servers, &mut rng).map_err(Error::Session)?;
         let mut sealed = vec![0; self.servers.len() * SEALED_LEN];
         let request = session.open_message(&self.servers, &mut rng, &mut sealed).map_err(Error::Session)?;
+        let handle = self.handle(&connection, &request).await?;
+        let session = Arc::new(KeptSession::new(session, self.store.as_ref())?);
+        Ok(Link { connection, handle, session })
+    }
+
+    /// What the gateway calls the session that `request` opens or resumes.
+    async fn handle(&self, connection: &Connection, request: &Request<'_>) -> Result<u32> {
         let mut buffer = Vec::new();
-        let call = wire::call(&connection, &request, self.model.response_limit(), &mut buffer);
+        let call = wire::call(connection, request, self.model.response_limit(), &mut buffer);
         match self.bounded("session", self.timeouts.connect, call).await? {
-            Response::Opened { handle } => Ok(Link { connection, handle, session: Mutex::new(session) }),
+            Response::Opened { handle } => Ok(handle),
             _ => Err(Violation::WrongKind.into()),
         }
     }

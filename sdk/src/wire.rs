@@ -1,7 +1,7 @@
 //! One request and its answer on one QUIC stream.
 
 use crate::{Error, Result, Violation};
-use quinn::{Connection, ReadError, RecvStream, WriteError};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use seco_core::message::{Header, decode_header};
 use seco_core::{Request, Response};
 use std::time::Duration;
@@ -9,20 +9,43 @@ use std::time::Duration;
 /// Bytes read at once. An answer of ten logits has thirty.
 const CHUNK: usize = 1024;
 
+/// Code with which streams are given up.
+const CANCELLED: VarInt = VarInt::from_u32(0);
+
+/// A request's stream. Dropped before the answer is complete, it tells the gateway that nobody listens any
+/// more: without a reset, quinn would end a half-sent request as if it were whole.
+struct Exchange {
+    up: SendStream,
+    down: RecvStream,
+    answered: bool,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.answered {
+            // Fails where that direction has ended already.
+            let _ = self.up.reset(CANCELLED);
+            let _ = self.down.stop(CANCELLED);
+        }
+    }
+}
+
 /// Sends `request` on a stream of its own and waits for the answer, through any [`Response::Queued`].
 /// Messages may have up to `limit` bytes; `buffer` holds the answer.
 ///
-/// Dropping the future tells the gateway that nobody listens any more.
+/// Dropping the future cancels the request: its stream is reset in both directions.
 pub(crate) async fn call<'b>(
     connection: &Connection,
     request: &Request<'_>,
     limit: usize,
     buffer: &'b mut Vec<u8>,
 ) -> Result<Response<'b>> {
-    let mut stream = send(connection, request).await?;
+    let mut exchange = send(connection, request).await?;
     loop {
-        let header = read_frame(&mut stream, buffer, limit).await?;
-        match decode(header, buffer)? {
+        let header = read_frame(&mut exchange.down, buffer, limit).await?;
+        let response = decode(header, buffer)?;
+        exchange.answered = !matches!(response, Response::Queued { .. });
+        match response {
             Response::Queued { .. } => drop(buffer.drain(..header.header_len + header.message_len)),
             Response::Busy { retry_after_ms } => {
                 return Err(Error::Busy { retry_after: Duration::from_millis(retry_after_ms.into()) });
@@ -34,19 +57,20 @@ pub(crate) async fn call<'b>(
     }
 }
 
-async fn send(connection: &Connection, request: &Request<'_>) -> Result<RecvStream> {
+async fn send(connection: &Connection, request: &Request<'_>) -> Result<Exchange> {
     let mut buffer = vec![0; request.frame_bound()];
     let frame = request.encode_frame(&mut buffer).map_err(Error::Session)?;
-    let (mut up, down) = connection.open_bi().await?;
-    match up.write_all(frame).await {
+    let (up, down) = connection.open_bi().await?;
+    let mut exchange = Exchange { up, down, answered: false };
+    match exchange.up.write_all(frame).await {
         // A gateway that stops reading has decided already: its response says why.
         Ok(()) | Err(WriteError::Stopped(_)) => {}
         Err(WriteError::ConnectionLost(error)) => return Err(error.into()),
         Err(_) => return Err(Violation::Dropped.into()),
     }
     // Fails only where the gateway stopped reading.
-    let _ = up.finish();
-    Ok(down)
+    let _ = exchange.up.finish();
+    Ok(exchange)
 }
 
 /// Reads until `buffer` starts with a whole frame.

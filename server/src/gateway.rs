@@ -250,6 +250,13 @@ impl Device {
                 let handle = self.handles().add(session);
                 Ok(encode(&Response::Opened { handle }))
             }
+            Request::Resume { session } => {
+                // Knowing a session's id is no harm: answers leave under pads that only its device has.
+                let sessions =
+                    self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
+                sessions.ok_or(Refusal::UnknownSession)?;
+                Ok(encode(&Response::Opened { handle: self.handles().add(session) }))
+            }
             Request::Infer { handle, counter, input } => {
                 let session = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
                 self.infer(send, session, counter, input, start).await

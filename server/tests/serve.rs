@@ -42,6 +42,17 @@ async fn answers_equal_the_plaintext_network_and_mistakes_are_refused() {
     assert!(refused.contains("CounterUsed"), "{refused}");
     assert_eq!(other.infer(&mut session, handle, digit).await.unwrap(), site.expected(digit));
 
+    // A session goes on over another connection without being opened anew; a stranger's does not.
+    let third = site.connect(address).await;
+    let messages = third.ask(&Request::Resume { session: session.id() }).await;
+    let Response::Opened { handle: resumed } = Response::decode(&messages[0]).unwrap() else {
+        panic!("not resumed");
+    };
+    assert_eq!(third.infer(&mut session, resumed, digit).await.unwrap(), site.expected(digit));
+    let messages = third.ask(&Request::Resume { session: site.session(99).id() }).await;
+    let refused = format!("{:?}", Response::decode(&messages[0]).unwrap());
+    assert!(refused.contains("UnknownSession"), "{refused}");
+
     // Mistakes of a device.
     let refused = other.infer(&mut session, handle + 9, digit).await.unwrap_err();
     assert!(refused.contains("UnknownSession"), "{refused}");

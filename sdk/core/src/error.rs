@@ -56,12 +56,24 @@ pub enum Error {
     /// The servers given are not those the session was made for.
     #[error("the session belongs to another set of servers")]
     OtherServers,
-    /// A pending counter was made by another session.
-    #[error("the pending request belongs to another session")]
+    /// A pending counter or a reservation was made by another session.
+    #[error("the pending request or reservation belongs to another session")]
     OtherSession,
     /// All counters of the session are used: open a new session.
     #[error("the session has no counters left")]
     Exhausted,
+    /// All counters that a stored blob reserves are used: save the session, store the blob, confirm.
+    #[error("the reserved counters are used up; save the session and store it first")]
+    ReservationUsedUp,
+    /// Bytes are not a session blob, or were damaged.
+    #[error("not a session blob, or a damaged one")]
+    SessionBlob,
+    /// A session blob was written by another version.
+    #[error("a session blob of version {got}, this is version {}", crate::SESSION_BLOB_VERSION)]
+    SessionBlobVersion {
+        /// Version of the blob.
+        got: u8,
+    },
 }
 
 /// Result of this crate.

@@ -11,6 +11,8 @@
 //! | [`pack`] | `k`-bit words packed without gaps | 3 |
 //! | [`seal`] | session keys sealed to the servers, hybrid post-quantum | 3 |
 //! | [`session`] | the device's state: keys, counter, masking and unmasking | 3 |
+//! | [`blob`] | a session as bytes for storage, its counter reserved ahead | 3 |
+//! | [`input`] | pixels in the order that models take | 3 |
 //!
 //! Adversary: the device link may be recorded by anyone; the user or any `n - 1` servers may collude,
 //! passively (section 1). Public are session and model identifiers, counters and all lengths. Secret are
@@ -22,18 +24,21 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod blob;
 pub mod error;
+pub mod input;
 pub mod message;
 pub mod pack;
 pub mod pad;
 pub mod seal;
 pub mod session;
 
+pub use blob::{MAX_SESSION_BLOB, SESSION_BLOB_VERSION};
 pub use error::{Error, Result};
 pub use message::{Refusal, Request, Response, WIRE_VERSION};
 pub use pad::SessionKey;
 pub use seal::{Binding, SEALED_LEN, SEALING_KEY_LEN, ServerOpeningKey, ServerSealingKey, ServerSetId};
-pub use session::{ModelInfo, Pending, Session};
+pub use session::{ModelInfo, Pending, Reservation, Session};
 
 use core::fmt;
 use serde::{Deserialize, Serialize};

@@ -63,6 +63,14 @@ pub enum Request<'a> {
         #[serde(serialize_with = "as_bytes")]
         noise: &'a [u8],
     },
+    /// Names a session that was opened before, on this connection or another; answered by
+    /// [`Response::Opened`], or refused as [`Refusal::UnknownSession`] (by gateways that do not know this
+    /// request, as [`Refusal::Malformed`]): the device then opens a new one. Whoever else knows the name
+    /// can use counters up, but has no pads: it can neither ask nor read anything.
+    Resume {
+        /// The session's name.
+        session: SessionId,
+    },
 }
 
 /// Gateway to device.
@@ -116,7 +124,7 @@ pub enum Response<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No open session has this handle.
+    /// No open session has this handle or name.
     #[error("the session is not known any more; open a new one")]
     UnknownSession,
     /// The servers hold another model.
@@ -187,10 +195,12 @@ impl<'a> Request<'a> {
     /// Enough bytes for [`Request::encode_frame`].
     #[must_use]
     pub const fn frame_bound(&self) -> usize {
-        let (Self::Open { sealed: bytes, .. }
-        | Self::Infer { input: bytes, .. }
-        | Self::Probe { noise: bytes, .. }) = self;
-        bytes.len().saturating_add(FRAME_OVERHEAD)
+        match self {
+            Self::Open { sealed: bytes, .. }
+            | Self::Infer { input: bytes, .. }
+            | Self::Probe { noise: bytes, .. } => bytes.len().saturating_add(FRAME_OVERHEAD),
+            Self::Resume { .. } => FRAME_OVERHEAD,
+        }
     }
 }
 
@@ -324,6 +334,7 @@ impl fmt::Debug for Request<'_> {
                 write!(f, "Infer({handle}, counter {counter}, {} B)", input.len())
             }
             Self::Probe { down, noise } => write!(f, "Probe({} B up, {down} B down)", noise.len()),
+            Self::Resume { session } => write!(f, "Resume({session:?})"),
         }
     }
 }

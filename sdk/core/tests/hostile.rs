@@ -17,6 +17,7 @@ fn every_truncation_and_every_extension_of_a_message_fails() {
         Request::Open { session: SessionId([1; 16]), model: ModelId([2; 32]), sealed: &[3; 40] },
         Request::Infer { handle: 70_000, counter: 1 << 40, input: &[5; 300] },
         Request::Probe { down: 500, noise: &[6; 200] },
+        Request::Resume { session: SessionId([1; 16]) },
     ];
     for request in requests {
         let mut buffer = vec![0; request.frame_bound()];
@@ -42,6 +43,7 @@ fn other_versions_and_unknown_variants() {
     assert_eq!(Response::decode(&[0]), Err(Error::Version { got: 0 }));
     assert_eq!(Response::decode(&[]), Err(Error::Malformed));
     assert_eq!(Request::decode(&[1, 3, 0]), Err(Error::Malformed));
+    assert_eq!(Request::decode(&[&[1, 4], [0; 16].as_slice()].concat()), Err(Error::Malformed));
     assert_eq!(Response::decode(&[1, 7, 0]), Err(Error::Malformed));
     assert_eq!(Response::decode(&[1, 5, 12]), Err(Error::Malformed));
 }

@@ -40,6 +40,7 @@ fn requests() {
         "120101ffffffff0fffffffffffffffffff0100",
     );
     request(Request::Probe { down: 1000, noise: &[0xff] }, "060102e80701ff");
+    request(Request::Resume { session: SessionId([0xab; 16]) }, &format!("120103{}", "ab".repeat(16)));
 }
 
 #[test]

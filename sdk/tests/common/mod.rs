@@ -8,11 +8,13 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use seco_core::message::{decode_header, sealed_keys};
 use seco_core::{
-    Binding, ModelInfo, Refusal, Request, Response, ServerOpeningKey, ServerSetId, SessionKey, pack,
+    Binding, ModelInfo, Refusal, Request, Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey,
+    pack,
 };
 use seco_sdk::{CertificatePin, ClientOptions, Deployment, Gateway, Model, ModelId, Server, Timeouts};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,7 +35,7 @@ pub enum Action {
     Stop(Response<'static>),
     /// Refuses, and forgets all sessions.
     Forget,
-    /// Keeps the stream open without a word.
+    /// Keeps the stream open without a word until the client gives it up.
     Hang,
     /// Resets the stream.
     Reset,
@@ -53,6 +55,13 @@ pub struct Shared {
     model: ModelInfo,
     /// Session `i` has handle `i`.
     sessions: Mutex<Vec<Option<Vec<SessionKey>>>>,
+    /// The name of session `i`.
+    pub names: Mutex<Vec<SessionId>>,
+    /// Resuming is refused as malformed otherwise: the gateway is of an earlier version.
+    resumes: AtomicBool,
+    resumptions: Mutex<VecDeque<Action>>,
+    /// Codes of streams that clients gave up.
+    pub cancelled: Mutex<Vec<Option<u64>>>,
     opens: Mutex<VecDeque<Action>>,
     answers: Mutex<VecDeque<Action>>,
     /// Handle and counter of every inference, in order of arrival.
@@ -148,6 +157,10 @@ impl FakeGateway {
             model: deployment.model_info().unwrap(),
             servers,
             sessions: Mutex::default(),
+            names: Mutex::default(),
+            resumes: AtomicBool::default(),
+            resumptions: Mutex::default(),
+            cancelled: Mutex::default(),
             opens: Mutex::default(),
             answers: Mutex::default(),
             seen: Mutex::default(),
@@ -160,6 +173,12 @@ impl FakeGateway {
     /// The next inferences or probes are answered like this, later ones honestly.
     pub fn answer(&self, actions: impl IntoIterator<Item = Action>) {
         self.shared.answers.lock().unwrap().extend(actions);
+    }
+
+    /// Sessions are resumed like this first, later honestly.
+    pub fn resume(&self, actions: impl IntoIterator<Item = Action>) {
+        self.shared.resumes.store(true, Ordering::Relaxed);
+        self.shared.resumptions.lock().unwrap().extend(actions);
     }
 
     /// The next openings are answered like this, later ones honestly.
@@ -189,7 +208,11 @@ async fn serve(
     let Ok(frame) = recv.read_to_end(shared.model.request_limit() + 4).await else { return };
     let header = decode_header(&frame, shared.model.request_limit()).unwrap().unwrap();
     let request = Request::decode(header.message(&frame).unwrap()).unwrap();
-    let script = if matches!(request, Request::Open { .. }) { &shared.opens } else { &shared.answers };
+    let script = match request {
+        Request::Open { .. } => &shared.opens,
+        Request::Resume { .. } => &shared.resumptions,
+        _ => &shared.answers,
+    };
     let action = script.lock().unwrap().pop_front().unwrap_or(Action::Logits);
     if let Request::Infer { handle, counter, input } = request {
         shared.seen.lock().unwrap().push((handle, counter));
@@ -216,7 +239,10 @@ async fn serve(
             shared.sessions.lock().unwrap().iter_mut().for_each(|session| *session = None);
             reply(&mut send, Response::Refused { reason: Refusal::UnknownSession }).await;
         }
-        Action::Hang => std::future::pending().await,
+        Action::Hang => {
+            let code = send.stopped().await.ok().flatten();
+            shared.cancelled.lock().unwrap().push(code.map(|code| code.into_inner()));
+        }
         Action::Reset => send.reset(1u32.into()).unwrap(),
         Action::Close => connection.close(1u32.into(), b"text of a peer"),
     }
@@ -243,6 +269,7 @@ impl Shared {
                 let handle = {
                     let mut sessions = self.sessions.lock().unwrap();
                     sessions.push(Some(keys));
+                    self.names.lock().unwrap().push(session);
                     sessions.len() - 1
                 };
                 reply(send, Response::Opened { handle: handle as u32 }).await;
@@ -258,6 +285,19 @@ impl Shared {
             }
             Request::Probe { down, .. } => {
                 reply(send, Response::Probe { noise: &vec![0xa5; down.into()] }).await
+            }
+            Request::Resume { session } => {
+                let known = self.names.lock().unwrap().iter().position(|name| *name == session);
+                let response = match known {
+                    _ if !self.resumes.load(Ordering::Relaxed) => {
+                        Response::Refused { reason: Refusal::Malformed }
+                    }
+                    Some(handle) if self.sessions.lock().unwrap()[handle].is_some() => {
+                        Response::Opened { handle: handle as u32 }
+                    }
+                    _ => Response::Refused { reason: Refusal::UnknownSession },
+                };
+                reply(send, response).await;
             }
             _ => panic!("unknown request"),
         }

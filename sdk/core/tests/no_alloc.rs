@@ -1,0 +1,119 @@
+//! A request takes nothing from the heap: masking, framing, reading the answer, unmasking, saving.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+#![allow(unsafe_code, reason = "an allocator that counts cannot be written without")]
+
+mod common;
+
+use common::{model, opening_keys, rng, sealing_keys};
+use seco_core::message::decode_header;
+use seco_core::{MAX_SESSION_BLOB, Request, Response, Session, input};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    /// Of this thread only: the test harness allocates on others.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread may allocate after its locals are gone; nobody counts it any more.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's obligations are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
+    let before = ALLOCATIONS.get();
+    let result = work();
+    (ALLOCATIONS.get() - before, result)
+}
+
+fn frame<'o>(response: Response<'_>, out: &'o mut [u8]) -> &'o [u8] {
+    response.encode_frame(out).unwrap()
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(Box::new(1))).0, 1);
+    assert_eq!(allocations(|| drop(vec![0u8; 10])).0, 1);
+}
+
+#[test]
+fn a_request_does_not_allocate() {
+    for (servers, input_len, classes) in [(2, 784, 10), (3, 784, 10), (8, 3 * 224 * 224, 1000)] {
+        let public = sealing_keys(&opening_keys(servers));
+        let model = seco_core::ModelInfo { input_len, classes, ..model() };
+        let mut session = Session::new(model, &public, &mut rng(1)).unwrap();
+        let (pixels, mut planes) = (vec![7; input_len / 3 * 3], vec![0; input_len]);
+        let mut up = vec![0; input_len + 100];
+        let mut logits = vec![0; classes];
+        let masked = vec![0; model.logits_len()];
+        let (mut logits_down, mut label_down) = (vec![0; masked.len() + 100], [0; 100]);
+        let logits_down = frame(Response::Logits { masked: &masked }, &mut logits_down);
+        let label_width = model.label_width();
+        let label = vec![0; seco_core::pack::packed_len(1, label_width)];
+        let label_down = frame(Response::Label { masked: &label }, &mut label_down);
+        let mut blob = [0; MAX_SESSION_BLOB];
+
+        for _ in 0..3 {
+            let (count, ()) = allocations(|| {
+                let (_, reservation) = session.save(2, &mut blob).unwrap();
+                session.confirm(reservation).unwrap();
+                input::planes_from_rgb(&pixels, &mut planes[..pixels.len()]).unwrap();
+
+                let pending = session.request(&mut planes).unwrap();
+                let request = Request::Infer { handle: 1, counter: pending.counter(), input: &planes };
+                assert!(request.encode_frame(&mut up).unwrap().len() > input_len);
+                let header = decode_header(logits_down, model.response_limit()).unwrap().unwrap();
+                match Response::decode(header.message(logits_down).unwrap()) {
+                    Ok(Response::Logits { masked }) => {
+                        session.unmask_logits(pending, masked, &mut logits).unwrap();
+                    }
+                    _ => unreachable!(),
+                }
+
+                let pending = session.request(&mut planes).unwrap();
+                let header = decode_header(label_down, model.response_limit()).unwrap().unwrap();
+                match Response::decode(header.message(label_down).unwrap()) {
+                    // The label is noise here: any verdict will do.
+                    Ok(Response::Label { masked }) => drop(session.unmask_label(pending, masked)),
+                    _ => unreachable!(),
+                }
+            });
+            assert_eq!(count, 0, "{servers} servers, {input_len} bytes");
+        }
+        let (count, restored) =
+            allocations(|| Session::restore(&mut blob[..142 + 32 * usize::from(servers)]));
+        assert!(restored.is_ok());
+        assert_eq!(count, 0);
+    }
+}
