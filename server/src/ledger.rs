@@ -11,10 +11,9 @@
 //! 127 below were: requests on one connection may overtake each other, older ones are refused.
 //! Pads depend on session and number alone, so these marks are kept across restarts.
 //!
-//! **Bundles** need no such memory. They live in a server's memory, and their ids start with the
-//! random number of the set-up they were made under; after a restart or a new set-up no server has
-//! an old bundle, and its id does not come again. So compaction drops their records, and a new
-//! set-up forgets their ids.
+//! **Bundles** need no such memory. They live in a server's memory and have random ids of 128 bits;
+//! after a restart or a new set-up no server has an old bundle, and its id does not come again. So
+//! compaction drops their records, and a new set-up forgets their ids.
 //!
 //! Compaction writes the marks to a new file, makes it durable, and renames it into place; a crash
 //! leaves one of the two files whole. Marks of at most [`MAX_SESSIONS`] sessions are kept, those

@@ -1,60 +1,17 @@
 //! A request takes nothing from the heap: masking, framing, reading the answer, unmasking, saving.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
-#![allow(unsafe_code, reason = "an allocator that counts cannot be written without")]
 
 mod common;
 
 use common::{model, opening_keys, rng, sealing_keys};
 use seco_core::message::decode_header;
 use seco_core::{MAX_SESSION_BLOB, Request, Response, Session, input};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
-thread_local! {
-    /// Of this thread only: the test harness allocates on others.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count() {
-    // A thread may allocate after its locals are gone; nobody counts it any more.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's obligations are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
+/// How often `work` asked for memory on this thread, and what it gave. Growing a block counts.
 fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
-    let before = ALLOCATIONS.get();
-    let result = work();
-    (ALLOCATIONS.get() - before, result)
+    let mut result = None;
+    let info = allocation_counter::measure(|| result = Some(work()));
+    (info.count_total, result.unwrap())
 }
 
 fn frame<'o>(response: Response<'_>, out: &'o mut [u8]) -> &'o [u8] {

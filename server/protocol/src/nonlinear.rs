@@ -83,7 +83,7 @@ fn advance<'a, A, B>(
 /// A server's state in a batch: garbler states one after the other, or the evaluator's, which waits
 /// for tables from the first phase on.
 enum State<G> {
-    Garbler { position: usize, state: G },
+    Garbler(G),
     Evaluator(Folding),
 }
 
@@ -100,10 +100,6 @@ impl Job<'_> {
         (0..circuit.garblers()).map(|i| (i, circuit.server(i))).filter(|&(_, server)| server != self.me)
     }
 
-    fn words<'d>(&self, draws: &'d Draws) -> Vec<&'d [u32]> {
-        draws.ahead_words(self.batch)
-    }
-
     fn start(
         &self,
         draws: &Draws,
@@ -114,7 +110,7 @@ impl Job<'_> {
         let circuit = &self.batch.circuit;
         let Some(position) = circuit.position(self.me) else {
             let program = &circuit.program;
-            let share = self.words(draws);
+            let share = draws.ahead_words(self.batch);
             // Where the evaluator's word is only known online, its random word is drawn here.
             let drawn: Vec<Zeroizing<Vec<u32>>> = if share.is_empty() {
                 let widths = program.words.iter().filter(|w| w.source == Source::Choice).map(|w| w.width);
@@ -130,13 +126,13 @@ impl Job<'_> {
                 (0..circuit.garblers()).map(|i| links.choose(channel, circuit.server(i), &choices)).collect();
             return Ok(State::Evaluator(evaluator.receive(labels?)?));
         };
-        let garbler = Garbler::new(self.batch.clone(), position, &self.words(draws), rng)?;
+        let garbler = Garbler::new(self.batch.clone(), position, &draws.ahead_words(self.batch), rng)?;
         let choices = garbler.choices();
         let mut received: Vec<_> = (0..circuit.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
         for (i, server) in self.others() {
             received[i] = links.choose(channel, server, &choices)?;
         }
-        Ok(State::Garbler { position, state: Chosen { garbler, received } })
+        Ok(State::Garbler(Chosen { garbler, received }))
     }
 
     fn correlate(
@@ -146,8 +142,8 @@ impl Job<'_> {
         channel: &mut dyn Channel,
         delta: &Delta,
     ) -> Result<State<Crossed>, Error> {
-        let (position, chosen) = match state {
-            State::Garbler { position, state } => (position, state),
+        let chosen = match state {
+            State::Garbler(state) => state,
             State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
         };
         let batch = self.batch;
@@ -161,7 +157,7 @@ impl Job<'_> {
         for (i, server) in self.others() {
             channel.send(server, std::mem::take(&mut messages[i]))?;
         }
-        Ok(State::Garbler { position, state: crossed })
+        Ok(State::Garbler(crossed))
     }
 
     /// One message of `bytes` from every other garbler, by position.
@@ -177,8 +173,8 @@ impl Job<'_> {
     }
 
     fn correct(&self, state: State<Crossed>, channel: &mut dyn Channel) -> Result<State<Corrected>, Error> {
-        let (position, crossed) = match state {
-            State::Garbler { position, state } => (position, state),
+        let crossed = match state {
+            State::Garbler(state) => state,
             State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
         };
         let incoming = self.gather(channel, self.batch.bit_bytes())?;
@@ -186,7 +182,7 @@ impl Job<'_> {
         for (_, server) in self.others() {
             channel.send(server, message.clone())?;
         }
-        Ok(State::Garbler { position, state: corrected })
+        Ok(State::Garbler(corrected))
     }
 
     fn garble(
@@ -196,19 +192,19 @@ impl Job<'_> {
         delta: &Delta,
         rng: &mut impl CryptoRng,
     ) -> Result<State<OnlineGarbler>, Error> {
-        let (position, corrected) = match state {
-            State::Garbler { position, state } => (position, state),
+        let corrected = match state {
+            State::Garbler(state) => state,
             State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
         };
         let incoming = self.gather(channel, self.batch.bit_bytes())?;
         let (online, tables) = corrected.garble(delta, &incoming, &self.key, rng)?;
         channel.send(self.batch.circuit.evaluator, tables)?;
-        Ok(State::Garbler { position, state: online })
+        Ok(State::Garbler(online))
     }
 
     fn finish(&self, state: State<OnlineGarbler>, channel: &mut dyn Channel) -> Result<Role, Error> {
         match state {
-            State::Garbler { state, .. } => Ok(Role::Garbler(state)),
+            State::Garbler(state) => Ok(Role::Garbler(state)),
             State::Evaluator(mut folding) => {
                 let circuit = &self.batch.circuit;
                 for position in 0..circuit.garblers() {

@@ -21,6 +21,14 @@ pub(super) struct CrossTile {
     pub(super) outputs: Vec<[u64; TILE / 64]>,
 }
 
+impl Drop for CrossTile {
+    fn drop(&mut self) {
+        self.share.zeroize();
+        self.left.zeroize();
+        self.outputs.zeroize();
+    }
+}
+
 /// One pass over a tile: spreads masks and correlations through the circuit and, for every AND,
 /// turns the correlation of `λ_a` into shares of `λ_a^j λ_b^i` (`protocol.md` section 5, "AND gate").
 pub(super) fn cross_tile(
@@ -102,5 +110,7 @@ pub(super) fn cross_tile(
     }
     out.outputs = program.outputs.iter().map(|o| lambda.get(o.slot)).collect();
     p.zeroize();
+    low0.zeroize();
+    low1.zeroize();
     out
 }

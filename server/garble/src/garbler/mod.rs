@@ -12,7 +12,7 @@ mod tables;
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use seco_ot::{Bits, Block, Delta, Prg};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use self::cross::{CrossTile, cross_tile};
 use self::tables::{Pass, TileEnds, ZeroLabels};
@@ -172,8 +172,8 @@ impl Correlated {
         let state = self.state;
         let (words, ands) = (state.batch.words(), state.ands());
         let garblers = state.batch.garblers();
-        let mut crossed =
-            Crossed { share: Vec::new(), left: Vec::new(), outputs: Zeroizing::new(Vec::new()), state };
+        let (share, left, outputs) = Default::default();
+        let mut crossed = Crossed { share, left, outputs, state };
         if garblers < 2 {
             return (crossed, vec![Vec::new()]);
         }
@@ -182,9 +182,9 @@ impl Correlated {
         let tiles: Vec<Tile> = state.batch.tiles().collect();
         let done: Vec<CrossTile> =
             tiles.into_par_iter().map(|tile| cross_tile(state, &rows, tile, delta, hash)).collect();
-        let mut share = vec![0u64; ands * words];
-        let mut left = vec![0u64; ands * words];
-        let mut outputs = vec![0u64; state.batch.circuit.program.outputs.len() * words];
+        let mut share = Zeroizing::new(vec![0u64; ands * words]);
+        let mut left = Zeroizing::new(vec![0u64; ands * words]);
+        let mut outputs = Zeroizing::new(vec![0u64; state.batch.circuit.program.outputs.len() * words]);
         let mut messages = vec![Zeroizing::new(vec![0u64; ands * words]); garblers];
         for part in &done {
             scatter(&part.share, part.tile, words, &mut share);
@@ -199,7 +199,7 @@ impl Correlated {
             .enumerate()
             .map(|(i, m)| if i == state.position { Vec::new() } else { to_bytes(m) })
             .collect();
-        (crossed.share, crossed.left, crossed.outputs) = (share, left, Zeroizing::new(outputs));
+        (crossed.share, crossed.left, crossed.outputs) = (share, left, outputs);
         (crossed, messages)
     }
 }
@@ -207,8 +207,8 @@ impl Correlated {
 /// Cross bits are out; the others' come in.
 pub struct Crossed {
     state: State,
-    share: Vec<u64>,
-    left: Vec<u64>,
+    share: Zeroizing<Vec<u64>>,
+    left: Zeroizing<Vec<u64>>,
     outputs: Zeroizing<Vec<u64>>,
 }
 
@@ -223,11 +223,10 @@ impl Crossed {
             for i in state.others() {
                 let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
                 let bits = from_bytes(bits, expected, "cross bits")?;
-                for ((share, left), bit) in self.share.iter_mut().zip(&self.left).zip(bits) {
+                for ((share, left), bit) in self.share.iter_mut().zip(self.left.iter()).zip(bits) {
                     *share ^= left & bit;
                 }
             }
-            let ands = state.ands();
             // share becomes ρ^j = (share of λ_a λ_b) ^ λ_c^j, `second` the correction ρ^j ^ choice.
             for ((share, lambda), second) in
                 self.share.iter_mut().zip(state.lambda.iter()).zip(state.second.iter_mut())
@@ -235,13 +234,10 @@ impl Crossed {
                 *share ^= lambda;
                 *second ^= *share;
             }
-            if ands > 0 {
-                clear_tail(&mut state.second, state.batch.lanes);
-            }
+            clear_tail(&mut state.second, state.batch.lanes);
             message = to_bytes(&state.second);
         }
-        self.left.zeroize();
-        Ok((Corrected { state: self.state, rho: Zeroizing::new(self.share), outputs: self.outputs }, message))
+        Ok((Corrected { state: self.state, rho: self.share, outputs: self.outputs }, message))
     }
 }
 
