@@ -94,6 +94,8 @@ pub struct Cluster {
     keys: Vec<KeyFiles>,
     models: Vec<PathBuf>,
     pool: usize,
+    /// Where the gateway listens for devices.
+    device: SocketAddr,
     delay: Option<Duration>,
     running: Vec<Server>,
     relays: Vec<Relay>,
@@ -108,14 +110,16 @@ pub fn name(index: usize) -> String {
 }
 
 impl Cluster {
-    /// A cluster in `folder` of which no server runs yet.
-    pub fn new(folder: &Path, servers: usize, delay: Option<Duration>) -> Cluster {
+    /// A cluster in `folder` of which no server runs yet; its gateway will serve devices at
+    /// `device`.
+    pub fn new(folder: &Path, servers: usize, device: SocketAddr, delay: Option<Duration>) -> Cluster {
         let (notify, notices) = mpsc::channel(256);
         Cluster {
             folder: folder.to_owned(),
             keys: Vec::new(),
             models: Vec::new(),
             pool: 1,
+            device,
             delay,
             running: Vec::new(),
             relays: Vec::new(),
@@ -182,7 +186,7 @@ impl Cluster {
                 key: keys.key,
                 opening_key: keys.opening_key,
             },
-            listen: Listen { mesh: any, device: (index == 0).then_some(any) },
+            listen: Listen { mesh: any, device: (index == 0).then_some(self.device) },
             peers,
             // The whole pool is made in one go, and nothing beside it.
             pool: Pool { size: self.pool, low: 0 },
@@ -415,7 +419,7 @@ mod tests {
     }
 
     fn cluster() -> Cluster {
-        Cluster::new(Path::new("unused"), 2, None)
+        Cluster::new(Path::new("unused"), 2, (Ipv4Addr::LOCALHOST, 0).into(), None)
     }
 
     #[tokio::test]

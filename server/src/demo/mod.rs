@@ -8,6 +8,7 @@ mod device;
 mod report;
 pub(crate) mod samples;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -59,9 +60,16 @@ pub struct Options {
     /// Delays everything between all parties by MS milliseconds one way (20 if not given).
     #[arg(long, value_name = "wan[:MS]")]
     pub net: Option<Net>,
-    /// Leaves the servers running afterwards, until Ctrl-C, for `seco infer`.
+    /// Leaves the servers running afterwards, until Ctrl-C, for `seco infer` and the demo apps.
     #[arg(long)]
     pub keep: bool,
+    /// Where the gateway listens for devices, UDP and TCP: an address of this machine that the
+    /// device reaches [default: 127.0.0.1, any free port].
+    #[arg(long, value_name = "IP[:PORT]", value_parser = address, conflicts_with = "net")]
+    pub listen: Option<SocketAddr>,
+    /// Writes the deployment file here, for devices; otherwise it lies in a temporary folder.
+    #[arg(long, value_name = "FILE.toml")]
+    pub deployment: Option<PathBuf>,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -90,6 +98,16 @@ impl FromStr for Net {
     }
 }
 
+/// An address with or without a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
+    match address {
+        // Devices are told this address, and nobody can send to "any".
+        Ok(address) if !address.ip().is_unspecified() => Ok(address),
+        _ => Err("give an address of this machine, such as 192.168.1.20 or 192.168.1.20:7443".to_owned()),
+    }
+}
+
 /// Runs the demo.
 pub fn run(options: &Options) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,7 +129,9 @@ async fn attend(options: &Options) -> Result<(), Error> {
         .tempdir()
         .map_err(|e| Error::write(&std::env::temp_dir(), e))?;
     let delay = options.net.map(|net| net.delay);
-    let mut cluster = Cluster::new(folder.path(), usize::from(options.servers), delay);
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let device = options.listen.unwrap_or(any);
+    let mut cluster = Cluster::new(folder.path(), usize::from(options.servers), device, delay);
     let result = tokio::select! {
         result = play(options, folder.path(), &mut cluster) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
@@ -195,7 +215,7 @@ async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result
     let preprocessing_per_bundle = (cluster.sent() - sent) / pool as u64;
     voice.say(&format!("{pool} bundles, one for each prediction, {preprocessing_s_per_bundle:.2} s each.\n"));
 
-    let file = folder.join("deployment.toml");
+    let file = options.deployment.clone().unwrap_or_else(|| folder.join("deployment.toml"));
     let deployment = cluster.deployment(&file).await?;
     let delay = options.net.map(|net| net.delay);
     let connected = cluster.during(Device::connect(deployment, delay)).await?;

@@ -51,6 +51,18 @@ fn impossible_options_are_refused() {
 }
 
 #[test]
+fn the_gateway_listens_where_devices_reach_it() {
+    let listen = |text| parse(&["--listen", text]).map(|options| options.listen.unwrap().to_string());
+    assert_eq!(listen("192.168.1.20").unwrap(), "192.168.1.20:0");
+    assert_eq!(listen("192.168.1.20:7443").unwrap(), "192.168.1.20:7443");
+    assert_eq!(listen("[::1]:7443").unwrap(), "[::1]:7443");
+    for wrong in ["0.0.0.0:7443", "::", "localhost", "192.168.1.20:x", ""] {
+        assert!(listen(wrong).unwrap_err().contains("give an address of this machine"), "{wrong}");
+    }
+    assert!(parse(&["--listen", "127.0.0.1", "--net", "wan"]).is_err());
+}
+
+#[test]
 fn bundled_networks_have_twenty_labelled_digits() {
     for (name, size, largest, paper) in [("minionn", 784, 255, true), ("mlp", 64, 16, false)] {
         let samples = load(&["--model", name]).unwrap();
