@@ -1,56 +1,22 @@
 //! The client: one connection, one session, any number of requests at a time (`protocol.md`, section 7).
 
-use crate::cost::{Cost, UdpBytes};
-use crate::link::{Dialer, Link};
-use crate::store::SessionStore;
-use crate::{Deployment, Error, Loss, Result, Violation, lock, wire};
-use quinn::{ConnectionError, VarInt};
+use crate::builder::ClientBuilder;
+use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
+use crate::link::{Link, Linker};
+use crate::{Deployment, Error, Loss, Result, TransportKind, Violation, lock};
+use bytes::Bytes;
 use seco_core::message::FRAME_OVERHEAD;
-use seco_core::{Refusal, Request, Response};
+use seco_core::{ModelInfo, Refusal, Request, Response};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant};
-
-/// How long to tell the gateway goodbye.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+use std::time::Duration;
+use zeroize::Zeroize as _;
 
 /// Requests of [`Client::infer_many`] at the same time. Half of what a gateway takes on one connection.
 const WINDOW: usize = 8;
-
-/// Upper limits for waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For the handshake, and again for opening a session. Default: 10 seconds.
-    pub connect: Duration,
-    /// For one inference or probe in all, queueing and a new session included. Default: 60 seconds.
-    pub request: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(10), request: Duration::from_secs(60) }
-    }
-}
-
-/// Settings of a client, to be changed by its methods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClientOptions {
-    /// Upper limits for waiting.
-    pub timeouts: Timeouts,
-}
-
-impl ClientOptions {
-    /// Sets the upper limits for waiting.
-    #[must_use]
-    pub const fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.timeouts = timeouts;
-        self
-    }
-}
 
 /// What the model says about an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +30,34 @@ pub struct Prediction {
     pub label: usize,
 }
 
+/// How a request is getting on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The masked input left the device. Once more if the request was lost and sent again.
+    Sent,
+    /// The request waits until the servers have made what it needs.
+    Queued {
+        /// Place in the queue; 1 is the next.
+        position: u32,
+        /// The servers' estimate of the wait.
+        wait: Duration,
+    },
+    /// The request had to wait, and runs now.
+    Running,
+}
+
 /// A connection to a gateway with an open session.
 ///
 /// All methods take `&self`, and requests may run side by side. Dropping a future cancels its request: the
 /// gateway is told, the request number is not used again, and the client stays usable. Dropping the client
 /// closes the connection.
 pub struct Client {
-    dialer: Dialer,
+    linker: Linker,
     /// Bytes of the first connection when its handshake was done.
     handshake: UdpBytes,
+    keep_sent: bool,
+    heap_meter: Option<Arc<dyn HeapMeter>>,
     state: Mutex<State>,
     /// Held while a session is replaced, so that requests that fail together replace it once.
     renewal: tokio::sync::Mutex<()>,
@@ -83,84 +68,82 @@ struct State {
     /// Traffic of connections that were replaced.
     earlier: Cost,
     last: Cost,
-    /// Time of connecting and of all requests.
-    wall: Duration,
+    /// Of connecting and of all requests; no traffic.
+    spent: Cost,
+    /// What the last request sent as its input.
+    sent: Option<Bytes>,
 }
 
 impl Client {
-    /// Connects and opens a session, with the default [`ClientOptions`]. Runs inside a tokio runtime with
-    /// its I/O and time drivers enabled; requests may then be polled by any executor.
+    /// Settings for a client of `deployment`, to be changed and then [connected](ClientBuilder::connect).
+    pub fn builder(deployment: Deployment) -> ClientBuilder {
+        ClientBuilder::new(deployment)
+    }
+
+    /// Connects and opens a session, with default settings. Its keys are drawn here and live in this client
+    /// only.
     ///
     /// # Errors
-    /// [`Error::Deployment`], [`Error::NoRuntime`], [`Error::NoRandomness`], [`Error::Setup`],
-    /// [`Error::Connect`], [`Error::PinMismatch`], and as [`Client::infer`].
+    /// As [`ClientBuilder::connect`].
     pub async fn connect(deployment: Deployment) -> Result<Self> {
-        Self::connect_with(deployment, ClientOptions::default()).await
+        Self::builder(deployment).connect().await
     }
 
-    /// Connects and opens a session. Its keys are drawn here and live in this client only.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
-    pub async fn connect_with(deployment: Deployment, options: ClientOptions) -> Result<Self> {
-        Self::start(deployment, options, None).await
-    }
-
-    /// Connects and goes on with the session in `store`, which costs no sealing, or with a new one that is
-    /// kept there from now on: if nothing is stored, if it is damaged, for another deployment or in use by
-    /// another client of this process, or if the gateway does not know it any more.
-    ///
-    /// Numbers of requests are reserved in `store` before they are used, 64 at a time. So a crash can repeat
-    /// none; see [`SessionStore`] for what the application has to guarantee.
-    ///
-    /// # Errors
-    /// As [`Client::connect`], and [`Error::Storage`].
-    pub async fn connect_resuming(
-        deployment: Deployment,
-        options: ClientOptions,
-        store: Arc<dyn SessionStore>,
-    ) -> Result<Self> {
-        Self::start(deployment, options, Some(store)).await
-    }
-
-    async fn start(
-        deployment: Deployment,
-        options: ClientOptions,
-        store: Option<Arc<dyn SessionStore>>,
-    ) -> Result<Self> {
-        let start = Instant::now();
-        let dialer = Dialer::new(deployment, options, store)?;
-        let connection = dialer.connect().await?;
-        let handshake = Cost::of(&connection).bytes();
-        let link = Arc::new(dialer.stored_or_new_session(connection).await?);
-        let (earlier, last) = (Cost::default(), Cost::default());
-        let state = Mutex::new(State { link, earlier, last, wall: start.elapsed() });
-        Ok(Self { dialer, handshake, state, renewal: tokio::sync::Mutex::default() })
+    pub(crate) async fn start(builder: ClientBuilder) -> Result<Self> {
+        let ClientBuilder { deployment, mut settings } = builder;
+        let (keep_sent, heap_meter) = (settings.keep_sent, settings.heap_meter.take());
+        let meter = Meter::start(heap_meter.as_ref());
+        let linker = Linker::new(&deployment, settings)?;
+        let connection = linker.dialer.connect().await?;
+        let handshake = connection.traffic().bytes();
+        let link = Arc::new(linker.stored_or_new_session(connection).await?);
+        let spent = meter.stop(Cost::default(), linker.dialer.current_thread());
+        let (earlier, last, sent) = (Cost::default(), Cost::default(), None);
+        let state = Mutex::new(State { link, earlier, last, spent, sent });
+        let renewal = tokio::sync::Mutex::default();
+        Ok(Self { linker, handshake, keep_sent, heap_meter, state, renewal })
     }
 
     /// Runs the model on `input`, one byte per value in the order of the model's input shape.
     ///
-    /// Connects again if the connection ended since the last request, and opens a new session once if the
-    /// gateway forgot this one or has seen its request number before.
+    /// A request whose connection ends is sent once more on a new one, with the session kept, under a request
+    /// number of its own. A new session is opened once if the gateway forgot this one or has seen its request
+    /// number before. All of that happens within the request's time limit.
     ///
     /// # Errors
     /// [`Error::WrongInputSize`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
-    /// [`Error::Closed`], [`Error::Protocol`], [`Error::Session`] or [`Error::Storage`]. No request number is
-    /// used twice, whatever the error, so any request may be tried again.
+    /// [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
+    /// [`Error::Session`] or [`Error::Storage`]. No request number is used twice, whatever the error, so any
+    /// request may be tried again.
     pub async fn infer(&self, input: &[u8]) -> Result<Prediction> {
-        let expected = self.dialer.model.input_len;
+        self.infer_with(input, |_| {}).await
+    }
+
+    /// [`Client::infer`], telling `progress` how the request is getting on: first [`Progress::Sent`]; then, if
+    /// it has to wait, [`Progress::Queued`] with its place and [`Progress::Running`] when its turn has come.
+    /// Called on the thread that polls the future; it should return at once.
+    ///
+    /// # Errors
+    /// As [`Client::infer`].
+    pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
+        let expected = self.linker.model.input_len;
         if input.len() != expected {
             return Err(Error::WrongInputSize { expected, got: input.len() });
         }
         self.request(async {
-            let link = self.live_link().await?;
-            match self.infer_on(&link, input).await {
-                // A number that was used before comes from a store that went back to an earlier state: the
-                // session must not go on.
-                Err(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)) => {
-                    self.infer_on(&*self.renew(&link).await?, input).await
+            let (mut lost, mut replaced) = (false, false);
+            loop {
+                let link = self.live_link().await?;
+                match self.infer_on(&link, input, &mut progress).await {
+                    Err(Error::Closed(loss)) if loss != Loss::Local && !lost => lost = true,
+                    // A number that was used before comes from a store that went back to an earlier state: the
+                    // session must not go on.
+                    Err(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)) if !replaced => {
+                        replaced = true;
+                        self.renew(&link).await?;
+                    }
+                    result => return result,
                 }
-                result => result,
             }
         })
         .await
@@ -207,26 +190,52 @@ impl Client {
     /// [`Error::ProbeTooLong`] beyond the longest request (`up`) or 65,535 bytes (`down`); otherwise as
     /// [`Client::infer`].
     pub async fn probe(&self, up: usize, down: usize) -> Result<()> {
-        let limit = self.dialer.model.request_limit() - FRAME_OVERHEAD;
+        let limit = self.linker.model.request_limit() - FRAME_OVERHEAD;
         if up > limit {
             return Err(Error::ProbeTooLong { limit, got: up });
         }
         let asked =
             u16::try_from(down).map_err(|_| Error::ProbeTooLong { limit: u16::MAX.into(), got: down })?;
-        let mut noise = vec![0; up];
-        getrandom::fill(&mut noise).map_err(|_| Error::NoRandomness)?;
+        let mut frame = vec![0; FRAME_OVERHEAD + up];
+        getrandom::fill(frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default())
+            .map_err(|_| Error::NoRandomness)?;
+        let frame = framed(&Request::Probe { down: asked, noise: &[] }, frame)?;
         self.request(async {
-            let link = self.live_link().await?;
-            let mut buffer = Vec::new();
-            match self.call(&link, &Request::Probe { down: asked, noise: &noise }, &mut buffer).await? {
-                Response::Probe { noise } if noise.len() == down => Ok(()),
-                Response::Probe { noise } => {
-                    Err(Violation::ProbeSize { expected: down, got: noise.len() }.into())
+            let mut lost = false;
+            loop {
+                let link = self.live_link().await?;
+                let mut message = Vec::new();
+                match self.linker.caller.call(&link.connection, frame.clone(), |_| {}, &mut message).await {
+                    Ok(Response::Probe { noise }) if noise.len() == down => return Ok(()),
+                    Ok(Response::Probe { noise }) => {
+                        return Err(Violation::ProbeSize { expected: down, got: noise.len() }.into());
+                    }
+                    Ok(_) => return Err(Violation::WrongKind.into()),
+                    Err(Error::Closed(loss)) if loss != Loss::Local && !lost => lost = true,
+                    Err(error) => return Err(error),
                 }
-                _ => Err(Violation::WrongKind.into()),
             }
         })
         .await
+    }
+
+    /// What the model takes and gives: shapes and sizes.
+    #[must_use]
+    pub fn model(&self) -> ModelInfo {
+        self.linker.model
+    }
+
+    /// The transport of the current connection, or of the last one if it has ended.
+    #[must_use]
+    pub fn transport(&self) -> TransportKind {
+        self.link().connection.kind()
+    }
+
+    /// The masked input that the last inference sent, as long as the model's input: what others get to see.
+    /// `None` unless [`ClientBuilder::keep_sent`] was set and something was sent.
+    #[must_use]
+    pub fn last_sent(&self) -> Option<Vec<u8>> {
+        lock(&self.state).sent.as_ref().map(|sent| sent.to_vec())
     }
 
     /// What has travelled so far.
@@ -246,7 +255,7 @@ impl Client {
     #[must_use]
     pub fn total_cost(&self) -> Cost {
         let traffic = self.traffic();
-        Cost { wall: lock(&self.state).wall, ..traffic }
+        traffic + lock(&self.state).spent
     }
 
     /// The part of [`Client::udp_bytes`] that the first handshake took; what follows it is the session's.
@@ -256,73 +265,80 @@ impl Client {
     }
 
     /// Moves to the current network. To be called when the device changed it, say from Wi-Fi to mobile, or
-    /// woke up; requests under way go on. Cheap, and harmless if nothing changed.
+    /// woke up. Over QUIC the connection moves to a new socket, and requests under way go on. Over TCP there
+    /// is a new connection before the next request, and requests under way are sent once more; with
+    /// [`Transport::Auto`](crate::Transport::Auto) QUIC gets another chance then. Harmless if nothing changed.
     ///
     /// # Errors
     /// [`Error::Setup`] if there is no new socket; the old one stays in use.
     pub fn network_changed(&self) -> Result<()> {
-        self.dialer.rebind()
+        self.linker.dialer.network_changed(&self.link().connection)
     }
 
     /// Tells the gateway that the client is done. Requests under way and later ones fail with
     /// [`Loss::Local`].
     pub async fn close(&self) {
-        let endpoint = &self.dialer.endpoint;
-        endpoint.close(VarInt::from_u32(0), b"");
-        // Late or lost, the goodbye is a courtesy: the gateway also notices silence.
-        let goodbye = async {
-            endpoint.wait_idle().await;
-            Ok(())
-        };
-        let _ = self.dialer.bounded("close", CLOSE_LIMIT, goodbye).await;
+        self.linker.dialer.close(&self.link().connection).await;
     }
 
     async fn request<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let (before, start) = (self.traffic(), Instant::now());
-        let result = self.dialer.bounded("answer", self.dialer.timeouts.request, request).await;
-        let cost = Cost { wall: start.elapsed(), ..self.traffic() - before };
+        let (before, meter) = (self.traffic(), Meter::start(self.heap_meter.as_ref()));
+        let result = self.linker.dialer.bounded("answer", self.linker.request_timeout, request).await;
+        let cost = meter.stop(self.traffic() - before, self.linker.dialer.current_thread());
         let mut state = lock(&self.state);
-        state.wall = state.wall.saturating_add(cost.wall);
+        let Cost { cpu, wall, heap_peak, .. } = cost;
+        state.spent = state.spent + Cost { cpu, wall, heap_peak, ..Cost::default() };
         state.last = cost;
         result
     }
 
-    /// Of all connections; no time.
+    /// Of all connections; nothing else.
     fn traffic(&self) -> Cost {
         let state = lock(&self.state);
-        state.earlier + Cost::of(&state.link.connection)
+        state.earlier + state.link.connection.traffic()
     }
 
-    async fn infer_on(&self, link: &Link, input: &[u8]) -> Result<Prediction> {
-        let model = &self.dialer.model;
-        let mut masked = input.to_vec();
-        let pending = link.session.request(&mut masked)?;
-        let request = Request::Infer { handle: link.handle, counter: pending.counter(), input: &masked };
-        let mut buffer = Vec::new();
-        let (logits, label) = match self.call(link, &request, &mut buffer).await? {
-            Response::Logits { masked } => {
-                let mut logits = vec![0; model.classes];
-                let unmasked = link.session.lock().unmask_logits(pending, masked, &mut logits);
-                unmasked.map_err(Violation::Message)?;
-                let label = argmax(&logits);
-                (logits, label)
-            }
-            Response::Label { masked } => {
-                let unmasked = link.session.lock().unmask_label(pending, masked);
-                (Vec::new(), unmasked.map_err(Violation::Message)?)
-            }
-            _ => return Err(Violation::WrongKind.into()),
-        };
-        Ok(Prediction { logits, fraction: model.fraction, label })
-    }
-
-    async fn call<'b>(
+    async fn infer_on(
         &self,
         link: &Link,
-        request: &Request<'_>,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Response<'b>> {
-        wire::call(&link.connection, request, self.dialer.model.response_limit(), buffer).await
+        input: &[u8],
+        progress: impl FnMut(Progress),
+    ) -> Result<Prediction> {
+        let model = &self.linker.model;
+        // Masked and sent from where it is copied to.
+        let mut frame = Vec::with_capacity(FRAME_OVERHEAD + input.len());
+        frame.resize(FRAME_OVERHEAD, 0);
+        frame.extend_from_slice(input);
+        let masked = frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default();
+        let pending = match link.session.request(masked) {
+            Ok(pending) => pending,
+            Err(error) => {
+                masked.zeroize();
+                return Err(error);
+            }
+        };
+        let request = Request::Infer { handle: link.handle, counter: pending.counter(), input: &[] };
+        let frame = framed(&request, frame)?;
+        if self.keep_sent {
+            lock(&self.state).sent = Some(frame.slice(frame.len().saturating_sub(input.len())..));
+        }
+        let mut message = Vec::new();
+        let (logits, label) =
+            match self.linker.caller.call(&link.connection, frame, progress, &mut message).await? {
+                Response::Logits { masked } => {
+                    let mut logits = vec![0; model.classes];
+                    let unmasked = link.session.lock().unmask_logits(pending, masked, &mut logits);
+                    unmasked.map_err(Violation::Message)?;
+                    let label = argmax(&logits);
+                    (logits, label)
+                }
+                Response::Label { masked } => {
+                    let unmasked = link.session.lock().unmask_label(pending, masked);
+                    (Vec::new(), unmasked.map_err(Violation::Message)?)
+                }
+                _ => return Err(Violation::WrongKind.into()),
+            };
+        Ok(Prediction { logits, fraction: model.fraction, label })
     }
 
     fn link(&self) -> Arc<Link> {
@@ -332,7 +348,7 @@ impl Client {
     /// The current link, or a new one if its connection has ended.
     async fn live_link(&self) -> Result<Arc<Link>> {
         let link = self.link();
-        if link.connection.close_reason().is_none() { Ok(link) } else { self.renew(&link).await }
+        if link.connection.lost().is_none() { Ok(link) } else { self.renew(&link).await }
     }
 
     /// Replaces `stale`: by the same session on a new connection if the old one has ended, otherwise by a new
@@ -343,13 +359,13 @@ impl Client {
         if !Arc::ptr_eq(&current, stale) {
             return Ok(current);
         }
-        let (link, ended) = match stale.connection.close_reason() {
-            None => (self.dialer.open_session(stale.connection.clone()).await?, Cost::default()),
-            Some(ConnectionError::LocallyClosed) => return Err(Error::Closed(Loss::Local)),
+        let (link, ended) = match stale.connection.lost() {
+            None => (self.linker.open_session(stale.connection.clone()).await?, Cost::default()),
+            Some(Loss::Local) => return Err(Error::Closed(Loss::Local)),
             Some(_) => {
-                let connection = self.dialer.connect().await?;
-                let link = self.dialer.resume(connection, stale.session.clone()).await?;
-                (link, Cost::of(&stale.connection))
+                let connection = self.linker.dialer.connect().await?;
+                let link = self.linker.resume(connection, stale.session.clone()).await?;
+                (link, stale.connection.traffic())
             }
         };
         let link = Arc::new(link);
@@ -358,6 +374,12 @@ impl Client {
         state.link = link.clone();
         Ok(link)
     }
+}
+
+/// The frame of `request` around the byte string that follows the first [`FRAME_OVERHEAD`] bytes.
+pub(crate) fn framed(request: &Request<'_>, mut buffer: Vec<u8>) -> Result<Bytes> {
+    let start = request.encode_frame_around(&mut buffer).map_err(Error::Session)?;
+    Ok(Bytes::from(buffer).slice(start..))
 }
 
 impl fmt::Debug for Client {

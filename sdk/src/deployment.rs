@@ -32,7 +32,7 @@ pub struct Deployment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
-    /// IP address and UDP port.
+    /// IP address and port: UDP for QUIC, TCP where UDP is blocked.
     pub address: SocketAddr,
     /// Name sent in the TLS handshake. Trust comes from the pins alone.
     pub server_name: String,

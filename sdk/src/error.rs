@@ -25,13 +25,21 @@ pub enum Error {
         /// What to correct.
         problem: String,
     },
+    /// A setting of [`ClientBuilder`](crate::ClientBuilder) is not possible.
+    #[error("setting {setting} {problem}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// What to correct.
+        problem: &'static str,
+    },
     /// [`Client::connect`](crate::Client::connect) was called outside a tokio runtime.
     #[error("no tokio runtime is running; connect from within one")]
     NoRuntime,
     /// The operating system gave no randomness.
     #[error("the operating system gives no randomness; try again later")]
     NoRandomness,
-    /// No UDP socket, or TLS could not be configured.
+    /// No socket, or TLS could not be configured.
     #[error("cannot set up the connection: {0}")]
     Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The gateway does not answer, or not as a SECO gateway.
@@ -76,7 +84,7 @@ pub enum Error {
     /// The gateway refused the request.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// A step did not finish in the time that [`Timeouts`](crate::Timeouts) allow.
+    /// A step did not finish in the time that the settings allow.
     #[error("no {step} within {} ms; try again, or allow more time", limit.as_millis())]
     Timeout {
         /// What was awaited.
@@ -84,7 +92,8 @@ pub enum Error {
         /// The limit.
         limit: Duration,
     },
-    /// The connection ended during a request, which may or may not have been carried out.
+    /// The connection ended during a request, which may or may not have been carried out. A request lost for
+    /// the first time is sent again by itself, under another number.
     #[error("connection lost: {0}; try again")]
     Closed(Loss),
     /// The gateway does not follow the protocol.
@@ -105,6 +114,9 @@ pub enum Loss {
     /// Nothing came for too long.
     #[error("no sign of the gateway for too long")]
     Silence,
+    /// Nothing accepts connections at the gateway's address.
+    #[error("nobody accepts connections there")]
+    NobodyThere,
     /// The gateway closed it.
     #[error("the gateway closed the connection")]
     ByGateway,
@@ -114,7 +126,10 @@ pub enum Loss {
     /// [`Client::close`](crate::Client::close) was called.
     #[error("the client is closed")]
     Local,
-    /// The QUIC or TLS layer gave up.
+    /// [`Client::network_changed`](crate::Client::network_changed) was called, and the connection cannot move.
+    #[error("the network changed")]
+    NetworkChanged,
+    /// The QUIC, TCP or TLS layer gave up.
     #[error("the handshake or transport failed")]
     Transport,
 }
@@ -132,6 +147,9 @@ pub enum Violation {
     /// The gateway reset the stream.
     #[error("the request was dropped")]
     Dropped,
+    /// A response to no request that is open.
+    #[error("an answer belongs to no request")]
+    UnknownRequest,
     /// A response of another kind than the request asks for.
     #[error("the answer is of the wrong kind")]
     WrongKind,

@@ -16,25 +16,30 @@
 //! ```
 //!
 //! A session lives as long as its [`Client`], over any number of connections. To go on with it after a
-//! restart, give [`Client::connect_resuming`] a [`SessionStore`].
+//! restart, give [`ClientBuilder::session_store`] a [`SessionStore`].
 #![forbid(unsafe_code)]
 
+mod builder;
 mod client;
 mod cost;
+mod cpu;
 mod deployment;
+mod dial;
 mod error;
 mod hex;
 mod link;
 mod store;
 mod tls;
+mod transport;
 mod wire;
 
-pub use client::{Client, ClientOptions, Prediction, Timeouts};
-pub use cost::{Cost, UdpBytes};
+pub use builder::{ClientBuilder, Transport, TransportKind};
+pub use client::{Client, Prediction, Progress};
+pub use cost::{Cost, HeapMeter, UdpBytes};
 pub use deployment::{CertificatePin, Deployment, Gateway, Model, Server};
 pub use error::{Error, Loss, Result, Violation};
-pub use seco_core::{MAX_SESSION_BLOB, ModelId, Refusal, ServerSealingKey, input};
-pub use store::SessionStore;
+pub use seco_core::{MAX_SESSION_BLOB, ModelId, ModelInfo, Refusal, ServerSealingKey, input};
+pub use store::{FileStore, SessionStore};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,14 +1,15 @@
-//! Connecting to the gateway and opening a session on the connection, or taking one up there.
+//! Opening a session on a connection, or taking one up there.
 
-use crate::client::{ClientOptions, Timeouts};
+use crate::builder::Settings;
+use crate::dial::Dialer;
 use crate::store::{KeptSession, SessionStore};
-use crate::tls::{PinVerifier, client_config};
-use crate::{Deployment, Error, Loss, Result, Violation, wire};
+use crate::transport::Connection;
+use crate::wire::Caller;
+use crate::{Deployment, Error, Result, Violation};
+use bytes::Bytes;
 use chacha20::ChaCha20Rng;
-use quinn::{ConnectError, Connection, Endpoint};
 use rand_core::SeedableRng;
 use seco_core::{ModelInfo, Refusal, Request, Response, SEALED_LEN, ServerSealingKey, ServerSetId, Session};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -22,70 +23,27 @@ pub(crate) struct Link {
 }
 
 /// All that is needed to make a [`Link`], and another one later.
-pub(crate) struct Dialer {
-    gateway: SocketAddr,
-    server_name: String,
+pub(crate) struct Linker {
+    pub(crate) dialer: Dialer,
     servers: Vec<ServerSealingKey>,
     pub(crate) model: ModelInfo,
-    pub(crate) timeouts: Timeouts,
+    connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) caller: Caller,
     /// Where sessions are kept, if they are.
     store: Option<Arc<dyn SessionStore>>,
-    verifier: Arc<PinVerifier>,
-    pub(crate) endpoint: Endpoint,
-    /// Timers are made on it, so that any executor may poll requests.
-    runtime: Handle,
 }
 
-impl Dialer {
-    pub(crate) fn new(
-        deployment: Deployment,
-        options: ClientOptions,
-        store: Option<Arc<dyn SessionStore>>,
-    ) -> Result<Self> {
+impl Linker {
+    pub(crate) fn new(deployment: &Deployment, settings: Settings) -> Result<Self> {
         deployment.validate()?;
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let (model, servers) = (deployment.model_info()?, deployment.sealing_keys());
-        let Deployment { gateway, .. } = deployment;
-        let verifier = PinVerifier::new(gateway.pins);
-        let mut endpoint = Endpoint::client(local_address(gateway.address)).map_err(Error::setup)?;
-        endpoint.set_default_client_config(client_config(&verifier, &options.timeouts)?);
-        Ok(Self {
-            gateway: gateway.address,
-            server_name: gateway.server_name,
-            servers,
-            model,
-            timeouts: options.timeouts,
-            store,
-            verifier,
-            endpoint,
-            runtime,
-        })
-    }
-
-    /// Shakes hands with the gateway.
-    pub(crate) async fn connect(&self) -> Result<Connection> {
-        let connecting =
-            self.endpoint.connect(self.gateway, &self.server_name).map_err(|error| match error {
-                ConnectError::EndpointStopping => Error::Closed(Loss::Local),
-                other => Error::setup(other),
-            })?;
-        let connected = self
-            .bounded("connection", self.timeouts.connect, async {
-                connecting.await.map_err(|error| {
-                    // The transport's error does not tell a wrong certificate from other failed handshakes.
-                    if self.verifier.take_mismatch() {
-                        Error::PinMismatch { gateway: self.gateway }
-                    } else {
-                        Error::Connect { gateway: self.gateway, reason: Loss::from(&error) }
-                    }
-                })
-            })
-            .await;
-        // Silence from an address is the address's matter, and the message should name it.
-        connected.map_err(|error| match error {
-            Error::Timeout { .. } => Error::Connect { gateway: self.gateway, reason: Loss::Silence },
-            other => other,
-        })
+        let limit = model.response_limit();
+        let dialer = Dialer::new(deployment, &settings, limit, runtime.clone())?;
+        let Settings { connect_timeout, request_timeout, store, .. } = settings;
+        let caller = Caller::new(limit, request_timeout, runtime);
+        Ok(Self { dialer, servers, model, connect_timeout, request_timeout, caller, store })
     }
 
     /// Takes up the stored session, or opens a new one if there is none.
@@ -107,7 +65,9 @@ impl Dialer {
     /// Nothing is sealed for the former.
     pub(crate) async fn resume(&self, connection: Connection, session: Arc<KeptSession>) -> Result<Link> {
         let request = Request::Resume { session: session.lock().id() };
-        match self.handle(&connection, &request).await {
+        let mut buffer = vec![0; request.frame_bound()];
+        let frame = request.encode_frame(&mut buffer).map_err(Error::Session)?;
+        match self.handle(&connection, Bytes::copy_from_slice(frame)).await {
             Ok(handle) => Ok(Link { connection, handle, session }),
             // A gateway of an earlier version cannot read the request.
             Err(Error::Refused(Refusal::UnknownSession | Refusal::Malformed)) => {
@@ -123,50 +83,22 @@ impl Dialer {
         let session = Session::new(self.model, &self.servers, &mut rng).map_err(Error::Session)?;
         let mut sealed = vec![0; self.servers.len() * SEALED_LEN];
         let request = session.open_message(&self.servers, &mut rng, &mut sealed).map_err(Error::Session)?;
-        let handle = self.handle(&connection, &request).await?;
+        let mut frame = vec![0; request.frame_bound()];
+        let frame = request.encode_frame(&mut frame).map_err(Error::Session)?;
+        let handle = self.handle(&connection, Bytes::copy_from_slice(frame)).await?;
         let session = Arc::new(KeptSession::new(session, self.store.as_ref())?);
         Ok(Link { connection, handle, session })
     }
 
-    /// What the gateway calls the session that `request` opens or resumes.
-    async fn handle(&self, connection: &Connection, request: &Request<'_>) -> Result<u32> {
-        let mut buffer = Vec::new();
-        let call = wire::call(connection, request, self.model.response_limit(), &mut buffer);
-        match self.bounded("session", self.timeouts.connect, call).await? {
+    /// What the gateway calls the session that the request in `frame` opens or resumes.
+    async fn handle(&self, connection: &Connection, frame: Bytes) -> Result<u32> {
+        let mut message = Vec::new();
+        let call = self.caller.call(connection, frame, |_| {}, &mut message);
+        match self.dialer.bounded("session", self.connect_timeout, call).await? {
             Response::Opened { handle } => Ok(handle),
             _ => Err(Violation::WrongKind.into()),
         }
     }
-
-    /// Moves to a new socket, and with it to whatever network is current.
-    pub(crate) fn rebind(&self) -> Result<()> {
-        let _context = self.runtime.enter();
-        let socket = UdpSocket::bind(local_address(self.gateway)).map_err(Error::setup)?;
-        self.endpoint.rebind(socket).map_err(Error::setup)
-    }
-
-    /// Gives `future` at most `limit`.
-    pub(crate) async fn bounded<T>(
-        &self,
-        step: &'static str,
-        limit: Duration,
-        future: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let bounded = {
-            let _context = self.runtime.enter();
-            tokio::time::timeout(limit, future)
-        };
-        bounded.await.unwrap_or(Err(Error::Timeout { step, limit }))
-    }
-}
-
-/// Any free port, in the address family of `gateway`.
-fn local_address(gateway: SocketAddr) -> SocketAddr {
-    let any: IpAddr = match gateway {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    SocketAddr::new(any, 0)
 }
 
 /// A generator seeded by the operating system. Not the system's own: that one can fail at every call, which

@@ -1,10 +1,11 @@
-//! QUIC and TLS as a device needs them: a pinned certificate, and no packet that carries no request.
+//! TLS and QUIC as a device needs them: a pinned certificate, and no packet that carries no request.
 //!
 //! The handshake is classical (X25519): only masked bytes and keys sealed post-quantum travel inside it
 //! (`protocol.md`, section 3).
 
 use crate::deployment::CertificatePin;
-use crate::{Error, Result, Timeouts};
+use crate::transport::RECEIVE_WINDOW;
+use crate::{Error, Result};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Protocol name in the handshake.
+/// Protocol name in QUIC's handshake.
 const ALPN: &[u8] = b"seco/1";
 
 /// How much longer than a request the connection outlives silence.
@@ -85,30 +86,40 @@ impl ServerCertVerifier for PinVerifier {
     }
 }
 
-/// The client's configuration: TLS 1.3 with `verifier`, and a quiet transport.
-pub(crate) fn client_config(verifier: &Arc<PinVerifier>, timeouts: &Timeouts) -> Result<quinn::ClientConfig> {
+/// TLS 1.3 with `verifier`, for the application protocol `alpn`.
+pub(crate) fn tls_config(verifier: &Arc<PinVerifier>, alpn: &[u8]) -> Result<ClientConfig> {
     let mut tls = ClientConfig::builder_with_provider(verifier.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(Error::setup)?
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
         .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     // A ticket would let observers link connections, and would stand in for the pin.
     tls.resumption = Resumption::disabled();
+    Ok(tls)
+}
+
+/// QUIC on top of that, with a quiet transport.
+pub(crate) fn quic_config(
+    verifier: &Arc<PinVerifier>,
+    request_timeout: Duration,
+) -> Result<quinn::ClientConfig> {
+    let tls = tls_config(verifier, ALPN)?;
     let mut config =
         quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(Error::setup)?));
-    config.transport_config(Arc::new(transport(timeouts)));
+    config.transport_config(Arc::new(transport(request_timeout)));
     Ok(config)
 }
 
-fn transport(timeouts: &Timeouts) -> quinn::TransportConfig {
+fn transport(request_timeout: Duration) -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
     transport
-        // Pings drain batteries. Silence is normal while the servers compute, so it must not end the
-        // connection before the request's own limit; a dead path costs nothing until the next request.
+        // Pings drain batteries: while a request runs, it sees to them itself.
         .keep_alive_interval(None)
-        .max_idle_timeout(Some(idle_timeout(timeouts)))
+        .max_idle_timeout(Some(idle_timeout(request_timeout)))
+        .receive_window(RECEIVE_WINDOW.into())
+        .stream_receive_window(RECEIVE_WINDOW.into())
         // Probing for larger packets would send padding, and a request rarely fills two of the 1200 bytes
         // that every path carries.
         .mtu_discovery_config(None)
@@ -119,7 +130,7 @@ fn transport(timeouts: &Timeouts) -> quinn::TransportConfig {
     transport
 }
 
-fn idle_timeout(timeouts: &Timeouts) -> quinn::IdleTimeout {
-    let wanted = timeouts.request.saturating_add(IDLE_MARGIN).as_millis();
+fn idle_timeout(request_timeout: Duration) -> quinn::IdleTimeout {
+    let wanted = request_timeout.saturating_add(IDLE_MARGIN).as_millis();
     quinn::VarInt::from_u32(u32::try_from(wanted).unwrap_or(u32::MAX)).into()
 }

@@ -1,96 +1,113 @@
-//! One request and its answer on one QUIC stream.
+//! One request and its answer, on any transport.
 
-use crate::{Error, Result, Violation};
-use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use seco_core::message::{Header, decode_header};
-use seco_core::{Request, Response};
+use crate::transport::Connection;
+use crate::{Error, Loss, Progress, Result, Violation};
+use bytes::Bytes;
+use seco_core::Response;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
-/// Bytes read at once. An answer of ten logits has thirty.
-const CHUNK: usize = 1024;
+/// Longest silence while a request runs: then a ping keeps the way open. Address translators forget UDP after
+/// 30 seconds, and a ping is sent after at most two of these intervals.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Code with which streams are given up.
-const CANCELLED: VarInt = VarInt::from_u32(0);
+/// Intervals without a sign of the gateway, though something was sent, after which a connection is lost.
+const SILENT_INTERVALS: u32 = 2;
 
-/// A request's stream. Dropped before the answer is complete, it tells the gateway that nobody listens any
-/// more: without a reset, quinn would end a half-sent request as if it were whole.
-struct Exchange {
-    up: SendStream,
-    down: RecvStream,
-    answered: bool,
+/// How requests are made.
+pub(crate) struct Caller {
+    /// Longest answer, in bytes.
+    pub(crate) limit: usize,
+    /// Time between looks at the connection while a request runs.
+    interval: Duration,
+    /// Timers are made on it, so that any executor may poll requests.
+    runtime: Handle,
 }
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if !self.answered {
-            // Fails where that direction has ended already.
-            let _ = self.up.reset(CANCELLED);
-            let _ = self.down.stop(CANCELLED);
-        }
+impl Caller {
+    pub(crate) fn new(limit: usize, request_timeout: Duration, runtime: Handle) -> Self {
+        // A dead connection is to be noticed while there is time for another try.
+        let interval = PING_INTERVAL.min(request_timeout / 8).max(Duration::from_millis(1));
+        Self { limit, interval, runtime }
     }
-}
 
-/// Sends `request` on a stream of its own and waits for the answer, through any [`Response::Queued`].
-/// Messages may have up to `limit` bytes; `buffer` holds the answer.
-///
-/// Dropping the future cancels the request: its stream is reset in both directions.
-pub(crate) async fn call<'b>(
-    connection: &Connection,
-    request: &Request<'_>,
-    limit: usize,
-    buffer: &'b mut Vec<u8>,
-) -> Result<Response<'b>> {
-    let mut exchange = send(connection, request).await?;
-    loop {
-        let header = read_frame(&mut exchange.down, buffer, limit).await?;
-        let response = decode(header, buffer)?;
-        exchange.answered = !matches!(response, Response::Queued { .. });
-        match response {
-            Response::Queued { .. } => drop(buffer.drain(..header.header_len + header.message_len)),
-            Response::Busy { retry_after_ms } => {
-                return Err(Error::Busy { retry_after: Duration::from_millis(retry_after_ms.into()) });
+    /// Sends the request in `frame` and waits for the answer, through any [`Response::Queued`]. `message`
+    /// holds the answer.
+    ///
+    /// Dropping the future cancels the request.
+    pub(crate) async fn call<'m>(
+        &self,
+        connection: &Connection,
+        frame: Bytes,
+        mut progress: impl FnMut(Progress),
+        message: &'m mut Vec<u8>,
+    ) -> Result<Response<'m>> {
+        let answer = async {
+            let mut exchange = connection.send(frame).await?;
+            progress(Progress::Sent);
+            loop {
+                *message = exchange.next(self.limit).await?;
+                match Response::decode(message).map_err(Violation::Message)? {
+                    Response::Queued { position: 0, .. } => progress(Progress::Running),
+                    Response::Queued { position, wait_ms } => {
+                        let wait = Duration::from_millis(wait_ms.into());
+                        progress(Progress::Queued { position, wait });
+                    }
+                    _ => {
+                        exchange.finish();
+                        return Ok(());
+                    }
+                }
             }
-            Response::Refused { reason } => return Err(Error::Refused(reason)),
-            // Decoded again: a borrow from inside the loop cannot leave it.
-            _ => return decode(header, buffer),
+        };
+        self.watched(connection, answer).await?;
+        match Response::decode(message).map_err(Violation::Message)? {
+            Response::Busy { retry_after_ms } => {
+                Err(Error::Busy { retry_after: Duration::from_millis(retry_after_ms.into()) })
+            }
+            Response::Refused { reason } => Err(Error::Refused(reason)),
+            response => Ok(response),
         }
     }
-}
 
-async fn send(connection: &Connection, request: &Request<'_>) -> Result<Exchange> {
-    let mut buffer = vec![0; request.frame_bound()];
-    let frame = request.encode_frame(&mut buffer).map_err(Error::Session)?;
-    let (up, down) = connection.open_bi().await?;
-    let mut exchange = Exchange { up, down, answered: false };
-    match exchange.up.write_all(frame).await {
-        // A gateway that stops reading has decided already: its response says why.
-        Ok(()) | Err(WriteError::Stopped(_)) => {}
-        Err(WriteError::ConnectionLost(error)) => return Err(error.into()),
-        Err(_) => return Err(Violation::Dropped.into()),
+    /// Does `work`, keeps the connection from falling silent meanwhile, and gives it up when the gateway does
+    /// not react any more. Outside requests nothing is sent and nobody looks.
+    async fn watched<T>(&self, connection: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut interval = {
+            let _context = self.runtime.enter();
+            tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval)
+        };
+        let mut seen = connection.traffic();
+        // Whether the gateway owes a sign, and for how many intervals.
+        let (mut owed, mut silent) = (connection.acknowledges(), 0);
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if let Poll::Ready(result) = work.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            while interval.poll_tick(context).is_ready() {
+                let now = connection.traffic();
+                if now.bytes_down != seen.bytes_down {
+                    (owed, silent) = (false, 0);
+                } else if owed {
+                    silent += 1;
+                }
+                if silent >= SILENT_INTERVALS {
+                    connection.give_up(Loss::Silence);
+                    return Poll::Ready(Err(Error::Closed(Loss::Silence)));
+                }
+                // What was sent in the meantime is as good as a ping for everybody between here and there.
+                if now.bytes_up == seen.bytes_up {
+                    connection.ping();
+                    owed = true;
+                }
+                seen = now;
+            }
+            Poll::Pending
+        })
+        .await
     }
-    // Fails only where the gateway stopped reading.
-    let _ = exchange.up.finish();
-    Ok(exchange)
-}
-
-/// Reads until `buffer` starts with a whole frame.
-async fn read_frame(stream: &mut RecvStream, buffer: &mut Vec<u8>, limit: usize) -> Result<Header> {
-    loop {
-        if let Some(header) = decode_header(buffer, limit).map_err(Violation::Message)?
-            && header.message(buffer).is_some()
-        {
-            return Ok(header);
-        }
-        match stream.read_chunk(CHUNK, true).await {
-            Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
-            Ok(None) => return Err(Violation::Truncated.into()),
-            Err(ReadError::ConnectionLost(error)) => return Err(error.into()),
-            Err(_) => return Err(Violation::Dropped.into()),
-        }
-    }
-}
-
-fn decode(header: Header, buffer: &[u8]) -> Result<Response<'_>> {
-    let message = header.message(buffer).ok_or(Violation::Truncated)?;
-    Ok(Response::decode(message).map_err(Violation::Message)?)
 }

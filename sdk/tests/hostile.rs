@@ -3,20 +3,20 @@
 
 mod common;
 
-use common::{Action, FakeGateway, certificate, image, impatient, reference, resolver, tls};
+use common::{Action, FakeGateway, certificate, image, reference, resolver};
 use seco_core::Error as Core;
 use seco_core::{Refusal, Response};
-use seco_sdk::{CertificatePin, Client, ClientOptions, Error, Loss, Timeouts, Violation};
+use seco_sdk::{CertificatePin, Client, Error, Loss, Transport, Violation};
 use std::time::{Duration, Instant};
 
 async fn failure(gateway: &FakeGateway) -> Error {
-    Client::connect(gateway.deployment.clone()).await.expect_err("connecting fails")
+    gateway.client().connect().await.expect_err("connecting fails")
 }
 
 /// What an inference says when the gateway does `action`.
-async fn answered(action: Action) -> Error {
-    let gateway = FakeGateway::start();
-    let client = Client::connect_with(gateway.deployment.clone(), impatient()).await.unwrap();
+async fn answered(via: Transport, action: Action) -> Error {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.impatient().connect().await.unwrap();
     gateway.answer([action]);
     let error = client.infer(&image()).await.unwrap_err();
     assert!(!error.to_string().contains(['\n', '\r']), "one line: {error}");
@@ -26,9 +26,8 @@ async fn answered(action: Action) -> Error {
     error
 }
 
-#[tokio::test]
-async fn a_certificate_that_is_not_pinned() {
-    let mut gateway = FakeGateway::start();
+async fn a_certificate_that_is_not_pinned(via: Transport) {
+    let mut gateway = FakeGateway::start(via);
     gateway.deployment.gateway.pins =
         vec![CertificatePin::of(b"another"), CertificatePin::of(b"certificate")];
     let error = failure(&gateway).await;
@@ -36,41 +35,41 @@ async fn a_certificate_that_is_not_pinned() {
 }
 
 /// The pinned certificate is public: without its key it must be worth nothing.
-#[tokio::test]
-async fn a_stolen_certificate_without_its_key() {
+async fn a_stolen_certificate_without_its_key(via: Transport) {
     let (pinned, other) = (certificate(), certificate());
-    let config = tls(b"seco/1", resolver(&pinned, &other));
-    let gateway = FakeGateway::start_with("127.0.0.1:0", config, &pinned);
+    let gateway = FakeGateway::start_with("127.0.0.1:0", via, b"", resolver(&pinned, &other), &pinned);
     let error = failure(&gateway).await;
     assert!(matches!(error, Error::Connect { reason: Loss::Transport, .. }), "{error}");
 }
 
-#[tokio::test]
-async fn another_application_protocol() {
+async fn another_application_protocol(via: Transport) {
     let own = certificate();
-    let gateway = FakeGateway::start_with("127.0.0.1:0", tls(b"h3", resolver(&own, &own)), &own);
+    let gateway = FakeGateway::start_with("127.0.0.1:0", via, b"h3", resolver(&own, &own), &own);
     let error = failure(&gateway).await;
     assert!(matches!(error, Error::Connect { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn nobody_there() {
-    let gateway = FakeGateway::start();
+async fn nobody_there(via: Transport) {
+    let gateway = FakeGateway::start(via);
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut deployment = gateway.deployment.clone();
     deployment.gateway.address = silent.local_addr().unwrap();
-    let timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
     let start = Instant::now();
-    let error =
-        Client::connect_with(deployment, ClientOptions::default().timeouts(timeouts)).await.unwrap_err();
-    assert!(matches!(error, Error::Connect { reason: Loss::Silence, .. }), "{error}");
+    for (via, expected) in [
+        (via, if via == Transport::Tcp { Loss::NobodyThere } else { Loss::Silence }),
+        (Transport::Auto, Loss::NobodyThere),
+    ] {
+        let builder = Client::builder(deployment.clone()).connect_timeout(Duration::from_millis(200));
+        let builder = builder.transport(via).fallback_delay(Duration::from_millis(50));
+        let error = builder.connect().await.unwrap_err();
+        assert!(matches!(error, Error::Connect { reason, .. } if reason == expected), "{error}");
+    }
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
-#[tokio::test]
-async fn a_wrong_input_size_is_not_sent() {
-    let gateway = FakeGateway::start();
-    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+async fn a_wrong_input_size_is_not_sent(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect().await.unwrap();
     for got in [0, 783, 785] {
         let error = client.infer(&vec![0; got]).await.unwrap_err();
         assert!(matches!(error, Error::WrongInputSize { expected: 784, got: g } if g == got), "{error}");
@@ -78,11 +77,8 @@ async fn a_wrong_input_size_is_not_sent() {
     assert_eq!(gateway.shared.seen.lock().unwrap().len(), 0);
 }
 
-#[tokio::test]
-async fn opening_can_fail() {
-    let gateway = FakeGateway::start();
-    let timeouts = Timeouts { connect: Duration::from_millis(300), ..Timeouts::default() };
-    let options = ClientOptions::default().timeouts(timeouts);
+async fn opening_can_fail(via: Transport) {
+    let gateway = FakeGateway::start(via);
     gateway.open([
         Action::Send(Response::Refused { reason: Refusal::SealRejected { server: 2 } }),
         Action::Send(Response::Busy { retry_after_ms: 1500 }),
@@ -92,7 +88,8 @@ async fn opening_can_fail() {
     ]);
     let mut errors = Vec::new();
     for _ in 0..5 {
-        errors.push(Client::connect_with(gateway.deployment.clone(), options).await.unwrap_err());
+        let builder = gateway.impatient().connect_timeout(Duration::from_millis(300));
+        errors.push(builder.fallback_delay(Duration::ZERO).connect().await.unwrap_err());
     }
     assert!(matches!(errors[0], Error::Refused(Refusal::SealRejected { server: 2 })), "{errors:?}");
     assert!(
@@ -104,25 +101,23 @@ async fn opening_can_fail() {
     assert!(matches!(errors[4], Error::Closed(Loss::ByGateway)), "{errors:?}");
 }
 
-#[tokio::test]
-async fn refusals() {
+async fn refusals(via: Transport) {
     let refuse = |reason| Action::Send(Response::Refused { reason });
-    let error = answered(refuse(Refusal::Unavailable { server: 1 })).await;
+    let error = answered(via, refuse(Refusal::Unavailable { server: 1 })).await;
     assert_eq!(error.to_string(), "refused: server 1 cannot be reached; try again later");
-    let error = answered(refuse(Refusal::WrongModel)).await;
+    let error = answered(via, refuse(Refusal::WrongModel)).await;
     assert!(matches!(error, Error::Refused(Refusal::WrongModel)), "{error}");
-    let error = answered(Action::Stop(Response::Refused { reason: Refusal::Malformed })).await;
+    let error = answered(via, Action::Stop(Response::Refused { reason: Refusal::Malformed })).await;
     assert!(matches!(error, Error::Refused(Refusal::Malformed)), "{error}");
-    let error = answered(Action::Send(Response::Busy { retry_after_ms: 250 })).await;
+    let error = answered(via, Action::Send(Response::Busy { retry_after_ms: 250 })).await;
     assert_eq!(error.to_string(), "the servers are busy; try again in 250 ms");
 }
 
-#[tokio::test]
-async fn silence() {
-    let error = answered(Action::Hang).await;
+async fn silence(via: Transport) {
+    let error = answered(via, Action::Hang).await;
     assert!(matches!(error, Error::Timeout { step: "answer", limit } if limit.as_secs() == 1), "{error}");
     // Queue messages do not extend the limit.
-    let error = answered(Action::Queue(200)).await;
+    let error = answered(via, Action::Queue(200)).await;
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
 }
 
@@ -142,13 +137,12 @@ async fn unreadable_answers() {
             Violation::Message(Core::TooLong { len: (1 << 28) - 1, limit: 65_607 }),
         ),
     ] {
-        let error = answered(Action::Bytes(bytes.clone())).await;
+        let error = answered(Transport::Quic, Action::Bytes(bytes.clone())).await;
         assert!(matches!(error, Error::Protocol(violation) if violation == expected), "{bytes:?}: {error:?}");
     }
 }
 
-#[tokio::test]
-async fn wrong_answers() {
+async fn wrong_answers(via: Transport) {
     for (response, expected) in [
         (Response::Opened { handle: 3 }, Violation::WrongKind),
         (Response::Probe { noise: &[0; 28] }, Violation::WrongKind),
@@ -160,19 +154,16 @@ async fn wrong_answers() {
         (Response::Label { masked: &[] }, Violation::Message(Core::WrongLength { expected: 1, got: 0 })),
         (Response::Label { masked: &[0xf0] }, Violation::Message(Core::Malformed)),
     ] {
-        let error = answered(Action::Send(response)).await;
+        let error = answered(via, Action::Send(response)).await;
         assert!(matches!(error, Error::Protocol(violation) if violation == expected), "{error:?}");
     }
-    let error = answered(Action::Reset).await;
+    let error = answered(via, Action::Reset).await;
     assert!(matches!(error, Error::Protocol(Violation::Dropped)), "{error}");
-    let error = answered(Action::Close).await;
-    assert!(matches!(error, Error::Closed(Loss::ByGateway)), "{error}");
 }
 
-#[tokio::test]
-async fn probe_answers_are_checked() {
-    let gateway = FakeGateway::start();
-    let client = Client::connect(gateway.deployment.clone()).await.unwrap();
+async fn probe_answers_are_checked(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect().await.unwrap();
     gateway.answer([
         Action::Send(Response::Probe { noise: &[0; 9] }),
         Action::Send(Response::Logits { masked: &[0; 10] }),
@@ -182,3 +173,16 @@ async fn probe_answers_are_checked() {
     let error = client.probe(5, 10).await.unwrap_err();
     assert!(matches!(error, Error::Protocol(Violation::WrongKind)), "{error}");
 }
+
+over_both!(
+    a_certificate_that_is_not_pinned,
+    a_stolen_certificate_without_its_key,
+    another_application_protocol,
+    nobody_there,
+    a_wrong_input_size_is_not_sent,
+    opening_can_fail,
+    refusals,
+    silence,
+    wrong_answers,
+    probe_answers_are_checked,
+);

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Action, FakeGateway, image, impatient, reference};
 use seco_core::Response;
-use seco_sdk::{Client, ClientOptions, Deployment, Error, Loss, MAX_SESSION_BLOB, Refusal, SessionStore};
+use seco_sdk::{Client, Deployment, Error, Loss, MAX_SESSION_BLOB, Refusal, SessionStore, Transport};
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ impl SessionStore for Memory {
 }
 
 async fn resuming(deployment: &Deployment, store: &Arc<Memory>) -> Result<Client, Error> {
-    Client::connect_resuming(deployment.clone(), impatient(), store.clone()).await
+    impatient(deployment).session_store(store.clone()).connect().await
 }
 
 async fn check(client: &Client) {
@@ -59,9 +59,8 @@ fn sessions(gateway: &FakeGateway) -> usize {
     gateway.shared.names.lock().unwrap().len()
 }
 
-#[tokio::test]
-async fn a_new_process_goes_on_without_sealing() {
-    let gateway = FakeGateway::start();
+async fn a_new_process_goes_on_without_sealing(via: Transport) {
+    let gateway = FakeGateway::start(via);
     gateway.resume([]);
     let store = Arc::new(Memory::default());
     let session_bytes = async || {
@@ -79,27 +78,23 @@ async fn a_new_process_goes_on_without_sealing() {
     assert_eq!((sessions(&gateway), store.saves.load(Ordering::Relaxed)), (1, 3));
 }
 
-#[tokio::test]
-async fn a_lost_connection_keeps_the_session() {
-    let gateway = FakeGateway::start();
+async fn a_lost_connection_keeps_the_session(via: Transport) {
+    let gateway = FakeGateway::start(via);
     gateway.resume([]);
-    let client = Client::connect_with(gateway.deployment.clone(), impatient()).await.unwrap();
+    let client = gateway.impatient().connect().await.unwrap();
     check(&client).await;
     gateway.answer([Action::Close]);
-    let error = client.infer(&image()).await.unwrap_err();
-    assert!(matches!(error, Error::Closed(Loss::ByGateway)), "{error}");
     check(&client).await;
     assert_eq!(ledger(&gateway), [(0, 0), (0, 1), (0, 2)]);
     assert_eq!(sessions(&gateway), 1);
 }
 
 /// Whatever is wrong with the stored session, a new one takes its place and is resumed the next time.
-#[tokio::test]
-async fn a_session_that_cannot_go_on_is_replaced() {
+async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
     let unknown = Action::Send(Response::Refused { reason: Refusal::UnknownSession });
     let malformed = Action::Send(Response::Refused { reason: Refusal::Malformed });
     for case in ["unknown", "earlier gateway", "damaged", "empty", "other model", "other servers"] {
-        let mut gateway = FakeGateway::start();
+        let mut gateway = FakeGateway::start(via);
         let store = Arc::new(Memory::default());
         check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
         let mut deployment = gateway.deployment.clone();
@@ -110,7 +105,7 @@ async fn a_session_that_cannot_go_on_is_replaced() {
             "empty" => *store.blob.lock().unwrap() = Some(Vec::new()),
             "other model" => deployment.model.fraction = 15,
             _ => {
-                gateway = FakeGateway::start();
+                gateway = FakeGateway::start(via);
                 deployment = gateway.deployment.clone();
                 deployment.servers.swap(1, 2);
                 gateway.open([Action::Send(Response::Opened { handle: 0 })]);
@@ -127,9 +122,8 @@ async fn a_session_that_cannot_go_on_is_replaced() {
 }
 
 /// A gateway's trouble is not the session's fault.
-#[tokio::test]
-async fn other_answers_to_resuming_are_errors() {
-    let gateway = FakeGateway::start();
+async fn other_answers_to_resuming_are_errors(via: Transport) {
+    let gateway = FakeGateway::start(via);
     let store = Arc::new(Memory::default());
     check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
     let refuse = |reason| Action::Send(Response::Refused { reason });
@@ -153,9 +147,8 @@ async fn other_answers_to_resuming_are_errors() {
     assert_eq!(ledger(&gateway), [(0, 0), (0, 64)]);
 }
 
-#[tokio::test]
-async fn numbers_are_reserved_before_they_are_used() {
-    let gateway = FakeGateway::start();
+async fn numbers_are_reserved_before_they_are_used(via: Transport) {
+    let gateway = FakeGateway::start(via);
     gateway.resume([]);
     let store = Arc::new(Memory::default());
     let mut requests = 0;
@@ -172,9 +165,8 @@ async fn numbers_are_reserved_before_they_are_used() {
 }
 
 /// The second client finds the first one's session in the store, and must leave it alone.
-#[tokio::test]
-async fn two_clients_on_one_store_do_not_share_a_session() {
-    let gateway = FakeGateway::start();
+async fn two_clients_on_one_store_do_not_share_a_session(via: Transport) {
+    let gateway = FakeGateway::start(via);
     gateway.resume([]);
     let store = Arc::new(Memory::default());
     let first = resuming(&gateway.deployment, &store).await.unwrap();
@@ -188,9 +180,8 @@ async fn two_clients_on_one_store_do_not_share_a_session() {
     assert_eq!((sessions(&gateway), ledger(&gateway).len()), (2, 301));
 }
 
-#[tokio::test]
-async fn a_store_that_fails() {
-    let gateway = FakeGateway::start();
+async fn a_store_that_fails(via: Transport) {
+    let gateway = FakeGateway::start(via);
     gateway.resume([]);
     let store = Arc::new(Memory::default());
     let lock = |locked| store.locked.store(locked, Ordering::Relaxed);
@@ -211,12 +202,22 @@ async fn a_store_that_fails() {
 }
 
 /// The application put back an older blob: servers notice, and the session ends at once.
-#[tokio::test]
-async fn a_number_that_the_servers_have_seen_ends_the_session() {
-    let gateway = FakeGateway::start();
-    let client = Client::connect_with(gateway.deployment.clone(), ClientOptions::default()).await.unwrap();
+async fn a_number_that_the_servers_have_seen_ends_the_session(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect().await.unwrap();
     gateway.answer([Action::Send(Response::Refused { reason: Refusal::CounterUsed })]);
     check(&client).await;
     check(&client).await;
     assert_eq!(ledger(&gateway), [(0, 0), (1, 0), (1, 1)]);
 }
+
+over_both!(
+    a_new_process_goes_on_without_sealing,
+    a_lost_connection_keeps_the_session,
+    a_session_that_cannot_go_on_is_replaced,
+    other_answers_to_resuming_are_errors,
+    numbers_are_reserved_before_they_are_used,
+    two_clients_on_one_store_do_not_share_a_session,
+    a_store_that_fails,
+    a_number_that_the_servers_have_seen_ends_the_session,
+);

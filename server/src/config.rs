@@ -55,9 +55,16 @@ pub struct Identity {
 pub struct Listen {
     /// UDP address for other servers; port 0 lets the system choose.
     pub mesh: SocketAddr,
-    /// UDP address for devices: on the gateway, and only there.
+    /// Address for devices, UDP and TCP: on the gateway, and only there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<SocketAddr>,
+    /// Whether devices are served over TCP too, at the same port.
+    #[serde(default = "yes")]
+    pub device_tcp: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Another server.

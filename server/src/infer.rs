@@ -80,7 +80,8 @@ async fn ask(
     let size = shape.iter().product::<usize>();
     let deployment = Deployment::from_file(&options.deployment)
         .map_err(|e| Error::Demo(format!("{}: {e}", options.deployment.display())))?;
-    let client = limited(Client::connect(deployment)).await?;
+    let builder = Client::builder(deployment).request_timeout(LIMIT);
+    let client = limited(builder.connect()).await?;
     let mut lines = Vec::new();
     for index in chosen {
         let input = values.get(index * size..(index + 1) * size).unwrap_or_default();

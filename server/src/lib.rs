@@ -4,6 +4,7 @@
 //! Sockets, files, clocks and threads are here; the protocol itself is `seco-protocol`, which runs
 //! over [`mesh`] on threads that may block.
 
+pub mod bench;
 mod cluster;
 mod commands;
 pub mod config;

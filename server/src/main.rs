@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use seco_server::bench::Bench;
 use seco_server::serve::{ServeOptions, serve};
 use seco_server::split::{DeploymentOptions, SplitOptions, deployment, split};
-use seco_server::{Error, demo, infer, keys};
+use seco_server::{Error, bench, demo, infer, keys};
 use tracing_subscriber::EnvFilter;
 
 /// Private neural-network inference over several servers that do not trust each other.
@@ -32,6 +33,9 @@ enum Command {
     Demo(demo::Options),
     /// Ask a cluster for predictions, as a device does.
     Infer(infer::Options),
+    /// Measure what parts of the protocol cost.
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -147,5 +151,6 @@ fn run(command: Command) -> Result<(), Error> {
         }
         Command::Demo(options) => demo::run(&options),
         Command::Infer(options) => infer::run(&options),
+        Command::Bench(what) => bench::run(&what),
     }
 }

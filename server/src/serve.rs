@@ -66,7 +66,10 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         events,
     });
     let gateway = match config.listen.device {
-        Some(address) => Some(Gateway::bind(address, &config.identity, &info, &config.limits)?),
+        Some(address) => {
+            let Config { listen, identity, limits, .. } = config;
+            Some(Gateway::bind(address, listen.device_tcp, identity, &info, limits).await?)
+        }
         None => None,
     };
     let device = gateway.as_ref().map(Gateway::address).transpose()?;

@@ -133,7 +133,7 @@ fn bad(path: &Path, error: &seco_model::Error) -> Error {
 /// What a device's deployment file is made of.
 #[derive(Clone, Debug)]
 pub struct DeploymentOptions {
-    /// IP address and UDP port where devices reach the gateway.
+    /// IP address and port where devices reach the gateway, over UDP or TCP.
     pub address: String,
     /// The gateway's certificate.
     pub certificate: PathBuf,

@@ -7,6 +7,7 @@
 //! | module | what | section |
 //! |---|---|---|
 //! | [`message`] | what travels between device and gateway, and its framing | 7 |
+//! | [`mux`] | the same over one byte stream, for TCP | 7 |
 //! | [`pad`] | session keys and the pads they expand to | 3 |
 //! | [`pack`] | `k`-bit words packed without gaps | 3 |
 //! | [`seal`] | session keys sealed to the servers, hybrid post-quantum | 3 |
@@ -28,6 +29,7 @@ pub mod blob;
 pub mod error;
 pub mod input;
 pub mod message;
+pub mod mux;
 pub mod pack;
 pub mod pad;
 pub mod seal;

@@ -27,6 +27,9 @@ pub const WIRE_VERSION: u8 = 1;
 /// Longest length prefix, in bytes.
 pub const MAX_HEADER: usize = 4;
 
+/// Longest message that a length prefix can announce, in bytes.
+const MAX_MESSAGE: usize = (1 << (7 * MAX_HEADER)) - 1;
+
 /// Upper bound for everything in a frame but its byte string: header, version, tag and numbers.
 pub const FRAME_OVERHEAD: usize = 72;
 
@@ -95,9 +98,9 @@ pub enum Response<'a> {
         #[serde(serialize_with = "as_bytes")]
         masked: &'a [u8],
     },
-    /// No bundle is ready; the request waits. More responses follow.
+    /// The request waits for a bundle, or has it. More responses follow.
     Queued {
-        /// Requests ahead of this one.
+        /// Place in the queue, 1 is the next. 0: the request had to wait, and runs now.
         position: u32,
         /// Estimated wait in milliseconds.
         wait_ms: u32,
@@ -182,6 +185,37 @@ impl<'a> Request<'a> {
     /// [`Error::BufferTooSmall`], or [`Error::TooLong`] for 256 MiB and more.
     pub fn encode_frame<'o>(&self, out: &'o mut [u8]) -> Result<&'o [u8]> {
         encode_frame(self, out)
+    }
+
+    /// Writes the frame of this request around a byte string that lies at
+    /// `buffer[`[`FRAME_OVERHEAD`]`..]` already, to its end; the request's own is left empty, as `&[]`. So an
+    /// input can be masked where it is sent from. Returns where in `buffer` the frame starts; what lies before
+    /// is undefined.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`], [`Error::TooLong`] for 256 MiB and more, and [`Error::Malformed`] if the
+    /// request has a byte string of its own or takes none.
+    pub fn encode_frame_around(&self, buffer: &mut [u8]) -> Result<usize> {
+        if self.frame_bound() > FRAME_OVERHEAD || matches!(self, Self::Resume { .. }) {
+            return Err(Error::Malformed);
+        }
+        let payload = buffer.len().checked_sub(FRAME_OVERHEAD).ok_or(Error::BufferTooSmall)?;
+        let mut scratch = [0; FRAME_OVERHEAD];
+        // Byte strings come last. So an empty one is the last byte, its length of 0; the true length takes
+        // its place.
+        let fields = postcard::to_slice(self, &mut scratch).map_err(|_| Error::BufferTooSmall)?;
+        let (_, fields) = fields.split_last().ok_or(Error::Malformed)?;
+        let mut length = [0; 5];
+        let length = postcard::to_slice(&payload, &mut length)
+            .map_err(|_| Error::TooLong { len: payload, limit: MAX_MESSAGE })?;
+        let (header, header_len) = encode_length(1 + fields.len() + length.len() + payload)?;
+        let header = header.get(..header_len).unwrap_or_default();
+        let start = FRAME_OVERHEAD - header.len() - 1 - fields.len() - length.len();
+        let prefix = header.iter().chain(&[WIRE_VERSION]).chain(fields).chain(&*length);
+        for (to, from) in buffer.iter_mut().skip(start).zip(prefix) {
+            *to = *from;
+        }
+        Ok(start)
     }
 
     /// Reads a message: a frame without its header.
@@ -294,17 +328,26 @@ fn encode_frame<'o>(body: &impl Serialize, out: &'o mut [u8]) -> Result<&'o [u8]
         out.get_mut(MAX_HEADER..).and_then(<[u8]>::split_first_mut).ok_or(Error::BufferTooSmall)?;
     *version = WIRE_VERSION;
     let len = 1 + postcard::to_slice(body, rest).map_err(|_| Error::BufferTooSmall)?.len();
-    if len >= 1 << (7 * MAX_HEADER) {
-        return Err(Error::TooLong { len, limit: (1 << (7 * MAX_HEADER)) - 1 });
+    let (header, header_len) = encode_length(len)?;
+    let start = MAX_HEADER - header_len;
+    for (to, from) in out.iter_mut().skip(start).zip(header.iter().take(header_len)) {
+        *to = *from;
+    }
+    out.get(start..MAX_HEADER + len).ok_or(Error::BufferTooSmall)
+}
+
+/// The length prefix of a message, and how many bytes of the array it takes.
+pub(crate) fn encode_length(len: usize) -> Result<([u8; MAX_HEADER], usize)> {
+    if len > MAX_MESSAGE {
+        return Err(Error::TooLong { len, limit: MAX_MESSAGE });
     }
     let header_len = (1..MAX_HEADER).find(|n| len >> (7 * n) == 0).unwrap_or(MAX_HEADER);
-    let start = MAX_HEADER - header_len;
-    let header = out.get_mut(start..MAX_HEADER).ok_or(Error::BufferTooSmall)?;
-    for (i, byte) in header.iter_mut().enumerate() {
+    let mut header = [0; MAX_HEADER];
+    for (i, byte) in header.iter_mut().take(header_len).enumerate() {
         let more = if i + 1 < header_len { 0x80 } else { 0 };
         *byte = ((len >> (7 * i)) & 0x7f) as u8 | more;
     }
-    out.get(start..MAX_HEADER + len).ok_or(Error::BufferTooSmall)
+    Ok((header, header_len))
 }
 
 fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T> {

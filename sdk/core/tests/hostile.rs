@@ -5,10 +5,10 @@ mod common;
 
 use common::opening_keys;
 use proptest::prelude::*;
-use seco_core::message::{Header, MAX_HEADER, decode_header, sealed_keys};
+use seco_core::message::{FRAME_OVERHEAD, Header, MAX_HEADER, decode_header, sealed_keys};
 use seco_core::{
     Binding, Error, ModelId, Request, Response, SEALED_LEN, SEALING_KEY_LEN, ServerSealingKey, ServerSetId,
-    SessionId, pack,
+    SessionId, mux, pack,
 };
 
 #[test]
@@ -104,10 +104,68 @@ fn packed_words_are_checked() {
     assert_eq!(pack::packed_len(10, 20), 25);
 }
 
+#[test]
+fn frames_around_a_payload_are_checked() {
+    let hollow = Request::Probe { down: 7, noise: &[] };
+    assert_eq!(hollow.encode_frame_around(&mut [0; FRAME_OVERHEAD - 1]), Err(Error::BufferTooSmall));
+    let full = Request::Probe { down: 7, noise: &[1] };
+    assert_eq!(full.encode_frame_around(&mut [0; 100]), Err(Error::Malformed));
+    let resume = Request::Resume { session: SessionId([0; 16]) };
+    assert_eq!(resume.encode_frame_around(&mut [0; 100]), Err(Error::Malformed));
+}
+
+#[test]
+fn records_are_checked() {
+    let bad = |bytes: &[u8], error| assert_eq!(mux::decode_record(bytes, 9), Err(error), "{bytes:?}");
+    bad(&[0x80, 0, 0], Error::Malformed);
+    bad(&[0x80, 0x80, 0x80, 0x80], Error::Malformed);
+    bad(&[1, 0x80, 0], Error::Malformed);
+    bad(&[1, 10], Error::TooLong { len: 10, limit: 9 });
+    bad(&[0, 1, 7], Error::Malformed);
+    for incomplete in [&[][..], &[1], &[0x81], &[0xff, 0xff, 0xff], &[1, 0x80]] {
+        assert_eq!(mux::decode_record(incomplete, 9), Ok(None), "{incomplete:?}");
+    }
+    let record = mux::decode_record(&[0x80, 1, 3, 7, 8, 9], 9).unwrap().unwrap();
+    assert_eq!((record.id, record.header_len, record.message_len, record.len()), (128, 3, 3, 6));
+    assert_eq!(record.message(&[0x80, 1, 3, 7, 8, 9, 1]), Some(&[7, 8, 9][..]));
+    assert_eq!(record.message(&[0x80, 1, 3, 7, 8]), None);
+    for id in [0, 1, 127, 128, 16_383, 16_384, mux::MAX_ID] {
+        let (bytes, len) = mux::empty_record(id).unwrap();
+        let record = mux::decode_record(&bytes[..len], 0).unwrap().unwrap();
+        assert_eq!((record.id, record.len(), record.is_empty()), (id, len, true));
+    }
+    assert!(mux::empty_record(mux::MAX_ID + 1).is_err());
+}
+
 proptest! {
+    #[test]
+    fn frames_around_a_payload_equal_those_made_in_one(
+        handle in any::<u32>(), counter in any::<u64>(), small in 0u32..300, len in 0usize..20_000,
+    ) {
+        let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+        for (handle, counter) in [(handle, counter), (small, small.into())] {
+            for (whole, hollow) in [
+                (Request::Infer { handle, counter, input: &payload }, Request::Infer { handle, counter, input: &[] }),
+                (Request::Probe { down: 7, noise: &payload }, Request::Probe { down: 7, noise: &[] }),
+            ] {
+                let mut expected = vec![0; whole.frame_bound()];
+                let expected = whole.encode_frame(&mut expected).unwrap();
+                let mut buffer = vec![0xee; FRAME_OVERHEAD];
+                buffer.extend_from_slice(&payload);
+                let start = hollow.encode_frame_around(&mut buffer).unwrap();
+                prop_assert_eq!(&buffer[start..], expected);
+                prop_assert!(start >= mux::MAX_EMPTY);
+            }
+        }
+    }
+
     #[test]
     fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let _ = decode_header(&bytes, 500);
+        if let Ok(Some(record)) = mux::decode_record(&bytes, 500) {
+            prop_assert!(record.message_len <= 500 && record.id <= mux::MAX_ID);
+            let _ = record.message(&bytes);
+        }
         let _ = Request::decode(&bytes);
         let _ = Response::decode(&bytes);
         if let Some(first) = bytes.first_mut() {

@@ -2,16 +2,21 @@
 //! privately. What it answers is scripted, well or badly.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod network;
+pub mod tcp;
+
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, SendStream, ServerConfig};
+use quinn::{Connection, Endpoint, ServerConfig};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use seco_core::message::{decode_header, sealed_keys};
 use seco_core::{
     Binding, ModelInfo, Refusal, Request, Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey,
-    pack,
+    mux, pack,
 };
-use seco_sdk::{CertificatePin, ClientOptions, Deployment, Gateway, Model, ModelId, Server, Timeouts};
+use seco_sdk::{
+    CertificatePin, Client, ClientBuilder, Deployment, Gateway, Model, ModelId, Server, Transport,
+};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +48,22 @@ pub enum Action {
     Close,
 }
 
+/// Every test of `$name(via: Transport)` over QUIC and over TCP.
+#[macro_export]
+macro_rules! over_both {
+    ($($name:ident),* $(,)?) => {
+        mod over_quic {
+            $(#[tokio::test] async fn $name() { super::$name(seco_sdk::Transport::Quic).await })*
+        }
+        mod over_tcp {
+            $(#[tokio::test] async fn $name() { super::$name(seco_sdk::Transport::Tcp).await })*
+        }
+    };
+}
+
 pub struct FakeGateway {
+    /// How its clients connect.
+    pub via: Transport,
     pub deployment: Deployment,
     pub shared: Arc<Shared>,
     pub endpoint: Endpoint,
@@ -83,19 +103,30 @@ pub fn certificate() -> Certificate {
     }
 }
 
+pub type Resolver = Arc<dyn rustls::server::ResolvesServerCert>;
+
 /// The same settings for every test gateway.
-pub fn tls(alpn: &[u8], resolver: Arc<dyn rustls::server::ResolvesServerCert>) -> ServerConfig {
+pub fn tls(alpn: &[u8], resolver: Resolver) -> ServerConfig {
+    ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(plain_tls(alpn, resolver)).unwrap()))
+}
+
+pub fn plain_tls(alpn: &[u8], resolver: Resolver) -> rustls::ServerConfig {
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     tls.alpn_protocols = vec![alpn.to_vec()];
-    ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+    tls
+}
+
+/// For the TCP side of a gateway.
+pub fn mux_tls(own: &Certificate) -> rustls::ServerConfig {
+    plain_tls(mux::ALPN, resolver(own, own))
 }
 
 /// Shows `shown`, signs with `key`.
-pub fn resolver(shown: &Certificate, key: &Certificate) -> Arc<dyn rustls::server::ResolvesServerCert> {
+pub fn resolver(shown: &Certificate, key: &Certificate) -> Resolver {
     let key = ring::sign::any_supported_type(&key.key).unwrap();
     let pair = rustls::sign::CertifiedKey::new(vec![shown.der.clone()], key);
     Arc::new(rustls::sign::SingleCertAndKey::from(pair))
@@ -132,23 +163,40 @@ pub fn image() -> Vec<u8> {
     (0..784u32).map(|i| (i * i % 251) as u8).collect()
 }
 
-pub fn impatient() -> ClientOptions {
-    ClientOptions::default()
-        .timeouts(Timeouts { connect: Duration::from_secs(5), request: Duration::from_secs(1) })
+/// A client that waits for a second.
+pub fn impatient(deployment: &Deployment) -> ClientBuilder {
+    Client::builder(deployment.clone())
+        .connect_timeout(Duration::from_secs(5))
+        .request_timeout(Duration::from_secs(1))
 }
 
 impl FakeGateway {
-    pub fn start() -> Self {
-        Self::start_at("127.0.0.1:0")
+    pub fn start(via: Transport) -> Self {
+        Self::start_at("127.0.0.1:0", via)
     }
 
-    pub fn start_at(address: &str) -> Self {
+    pub fn start_at(address: &str, via: Transport) -> Self {
         let own = certificate();
-        Self::start_with(address, tls(b"seco/1", resolver(&own, &own)), &own)
+        Self::start_with(address, via, b"", resolver(&own, &own), &own)
     }
 
-    pub fn start_with(address: &str, config: ServerConfig, pinned: &Certificate) -> Self {
-        let endpoint = Endpoint::server(config, address.parse().unwrap()).unwrap();
+    /// With an application protocol of its own, if `alpn` is not empty.
+    pub fn start_with(
+        address: &str,
+        via: Transport,
+        alpn: &[u8],
+        resolver: Resolver,
+        pinned: &Certificate,
+    ) -> Self {
+        let or = |own: &[u8]| if alpn.is_empty() { own.to_vec() } else { alpn.to_vec() };
+        let (endpoint, listener) = loop {
+            let config = tls(&or(b"seco/1"), resolver.clone());
+            let endpoint = Endpoint::server(config, address.parse().unwrap()).unwrap();
+            // Another program may have this port over TCP.
+            if let Ok(listener) = std::net::TcpListener::bind(endpoint.local_addr().unwrap()) {
+                break (endpoint, listener);
+            }
+        };
         let servers: Vec<_> = (1..=3).map(|seed| ServerOpeningKey::from_seed([seed; 32])).collect();
         let pin = CertificatePin::of(&pinned.der);
         let deployment = deployment(endpoint.local_addr().unwrap(), pin, &servers);
@@ -167,7 +215,20 @@ impl FakeGateway {
             inputs: Mutex::default(),
         });
         tokio::spawn(accept(endpoint.clone(), shared.clone()));
-        Self { deployment, shared, endpoint }
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        tokio::spawn(tcp::accept(listener, plain_tls(&or(mux::ALPN), resolver), shared.clone()));
+        Self { via, deployment, shared, endpoint }
+    }
+
+    /// A client that connects the way the test is about.
+    pub fn client(&self) -> ClientBuilder {
+        Client::builder(self.deployment.clone()).transport(self.via)
+    }
+
+    /// The same, waiting for a second.
+    pub fn impatient(&self) -> ClientBuilder {
+        impatient(&self.deployment).transport(self.via)
     }
 
     /// The next inferences or probes are answered like this, later ones honestly.
@@ -199,15 +260,25 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
     }
 }
 
+/// One request's way back.
+enum Wire {
+    Quic { connection: Connection, send: quinn::SendStream, recv: quinn::RecvStream },
+    Tcp(tcp::Wire),
+}
+
 async fn serve(
     connection: Connection,
-    mut send: SendStream,
+    send: quinn::SendStream,
     mut recv: quinn::RecvStream,
     shared: Arc<Shared>,
 ) {
     let Ok(frame) = recv.read_to_end(shared.model.request_limit() + 4).await else { return };
     let header = decode_header(&frame, shared.model.request_limit()).unwrap().unwrap();
-    let request = Request::decode(header.message(&frame).unwrap()).unwrap();
+    answer(Wire::Quic { connection, send, recv }, header.message(&frame).unwrap(), shared).await;
+}
+
+async fn answer(mut wire: Wire, message: &[u8], shared: Arc<Shared>) {
+    let request = Request::decode(message).unwrap();
     let script = match request {
         Request::Open { .. } => &shared.opens,
         Request::Resume { .. } => &shared.resumptions,
@@ -220,44 +291,81 @@ async fn serve(
     }
     match action {
         Action::Logits | Action::Label => {
-            shared.respond(&mut send, request, matches!(action, Action::Label)).await
+            shared.respond(&mut wire, request, matches!(action, Action::Label)).await
         }
         Action::Queue(places) => {
             for position in (0..places).rev() {
-                reply(&mut send, Response::Queued { position, wait_ms: 20 }).await;
+                wire.reply(Response::Queued { position, wait_ms: 20 }).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            shared.respond(&mut send, request, false).await;
+            shared.respond(&mut wire, request, false).await;
         }
-        Action::Send(response) => reply(&mut send, response).await,
+        Action::Send(response) => wire.reply(response).await,
         Action::Stop(response) => {
-            let _ = recv.stop(1u32.into());
-            reply(&mut send, response).await;
+            if let Wire::Quic { recv, .. } = &mut wire {
+                let _ = recv.stop(1u32.into());
+            }
+            wire.reply(response).await;
         }
-        Action::Bytes(bytes) => send.write_all(&bytes).await.unwrap(),
+        Action::Bytes(bytes) => wire.write(&bytes).await,
         Action::Forget => {
             shared.sessions.lock().unwrap().iter_mut().for_each(|session| *session = None);
-            reply(&mut send, Response::Refused { reason: Refusal::UnknownSession }).await;
+            wire.reply(Response::Refused { reason: Refusal::UnknownSession }).await;
         }
         Action::Hang => {
-            let code = send.stopped().await.ok().flatten();
-            shared.cancelled.lock().unwrap().push(code.map(|code| code.into_inner()));
+            let code = wire.given_up().await;
+            shared.cancelled.lock().unwrap().push(code);
         }
-        Action::Reset => send.reset(1u32.into()).unwrap(),
-        Action::Close => connection.close(1u32.into(), b"text of a peer"),
+        Action::Reset => wire.reset(),
+        Action::Close => wire.close(),
     }
-    let _ = send.finish();
+    wire.finish();
 }
 
-async fn reply(send: &mut SendStream, response: Response<'_>) {
-    let mut buffer = vec![0; response.frame_bound()];
-    let frame = response.encode_frame(&mut buffer).unwrap();
-    // The client may have gone.
-    let _ = send.write_all(frame).await;
+impl Wire {
+    async fn reply(&mut self, response: Response<'_>) {
+        let mut buffer = vec![0; response.frame_bound()];
+        self.write(response.encode_frame(&mut buffer).unwrap()).await;
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        match self {
+            // The client may have gone.
+            Self::Quic { send, .. } => drop(send.write_all(bytes).await),
+            Self::Tcp(wire) => wire.write(bytes),
+        }
+    }
+
+    async fn given_up(&mut self) -> Option<u64> {
+        match self {
+            Self::Quic { send, .. } => send.stopped().await.ok().flatten().map(|code| code.into_inner()),
+            Self::Tcp(wire) => wire.given_up().await,
+        }
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Self::Quic { send, .. } => send.reset(1u32.into()).unwrap(),
+            Self::Tcp(wire) => wire.end(),
+        }
+    }
+
+    fn close(&mut self) {
+        match self {
+            Self::Quic { connection, .. } => connection.close(1u32.into(), b"text of a peer"),
+            Self::Tcp(wire) => wire.close(),
+        }
+    }
+
+    fn finish(mut self) {
+        if let Self::Quic { send, .. } = &mut self {
+            let _ = send.finish();
+        }
+    }
 }
 
 impl Shared {
-    async fn respond(&self, send: &mut SendStream, request: Request<'_>, label_only: bool) {
+    async fn respond(&self, wire: &mut Wire, request: Request<'_>, label_only: bool) {
         match request {
             Request::Open { session, model, sealed } => {
                 let binding = Binding { session, model, servers: self.set };
@@ -272,19 +380,19 @@ impl Shared {
                     self.names.lock().unwrap().push(session);
                     sessions.len() - 1
                 };
-                reply(send, Response::Opened { handle: handle as u32 }).await;
+                wire.reply(Response::Opened { handle: handle as u32 }).await;
             }
             Request::Infer { handle, counter, input } => {
                 let Some(masked) = self.infer(handle, counter, input, label_only) else {
-                    return reply(send, Response::Refused { reason: Refusal::UnknownSession }).await;
+                    return wire.reply(Response::Refused { reason: Refusal::UnknownSession }).await;
                 };
                 let masked = masked.as_slice();
                 let response =
                     if label_only { Response::Label { masked } } else { Response::Logits { masked } };
-                reply(send, response).await;
+                wire.reply(response).await;
             }
             Request::Probe { down, .. } => {
-                reply(send, Response::Probe { noise: &vec![0xa5; down.into()] }).await
+                wire.reply(Response::Probe { noise: &vec![0xa5; down.into()] }).await
             }
             Request::Resume { session } => {
                 let known = self.names.lock().unwrap().iter().position(|name| *name == session);
@@ -297,7 +405,7 @@ impl Shared {
                     }
                     _ => Response::Refused { reason: Refusal::UnknownSession },
                 };
-                reply(send, response).await;
+                wire.reply(response).await;
             }
             _ => panic!("unknown request"),
         }

@@ -186,7 +186,7 @@ impl Cluster {
                 key: keys.key,
                 opening_key: keys.opening_key,
             },
-            listen: Listen { mesh: any, device: (index == 0).then_some(self.device) },
+            listen: Listen { mesh: any, device: (index == 0).then_some(self.device), device_tcp: true },
             peers,
             // The whole pool is made in one go, and nothing beside it.
             pool: Pool { size: self.pool, low: 0 },

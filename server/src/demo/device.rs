@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seco_sdk::{Client, Deployment, Prediction, UdpBytes};
+use seco_sdk::{Client, Deployment, Prediction, Transport, UdpBytes};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::report::DeviceBytes;
@@ -38,7 +38,9 @@ impl Device {
     /// Connects and opens a session. `delay` is the one-way delay of the demo's network.
     pub async fn connect(deployment: Deployment, delay: Option<Duration>) -> Result<Device, Error> {
         let quiet = QUIET + 4 * delay.unwrap_or_default();
-        let client = limited("opening a session", Client::connect(deployment)).await?;
+        // QUIC alone: its bytes are what the demo is about.
+        let builder = Client::builder(deployment).transport(Transport::Quic).request_timeout(limit());
+        let client = limited("opening a session", builder.connect()).await?;
         sleep(quiet).await;
         let session = since(client.handshake_bytes(), client.udp_bytes());
         Ok(Device { client, quiet, settled: true, session, requests: Vec::new() })
@@ -104,8 +106,12 @@ fn middle(all: &[UdpBytes]) -> UdpBytes {
 }
 
 /// The servers' own time limits come first; this one is for a gateway that is silent.
+fn limit() -> Duration {
+    Limits::default().infer() + Duration::from_secs(10)
+}
+
 async fn limited<T>(what: &str, work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {
-    let limit = Limits::default().infer() + Duration::from_secs(10);
+    let limit = limit();
     match timeout(limit, work).await {
         Ok(result) => result.map_err(|e| Error::Demo(format!("{what} failed: {e}"))),
         Err(_) => Err(Error::Demo(format!("{what} took longer than {} s", limit.as_secs()))),

@@ -120,6 +120,8 @@ pub struct Site {
     pub model_id: [u8; 32],
     pub pool: Pool,
     pub limits: Limits,
+    /// Whether the gateway serves devices over TCP too.
+    pub tcp: bool,
     mesh: Vec<Option<SocketAddr>>,
 }
 
@@ -149,6 +151,7 @@ impl Site {
             model_id: split.model_id,
             pool: Pool { size: 2, low: 1 },
             limits: Limits { infer_s: 30, ..Limits::default() },
+            tcp: true,
             mesh: vec![None; servers],
         }
     }
@@ -171,6 +174,7 @@ impl Site {
             listen: Listen {
                 mesh: self.mesh[index].unwrap_or(LOOPBACK),
                 device: (index == 0).then_some(LOOPBACK),
+                device_tcp: self.tcp,
             },
             peers: peers.collect(),
             pool: self.pool,
@@ -228,7 +232,8 @@ impl Site {
         Session::new(self.info(), &self.sealing_keys(), &mut rng(seed)).unwrap()
     }
 
-    pub async fn connect(&self, address: SocketAddr) -> Device {
+    /// What a device's TLS needs: the gateway's certificate, and a protocol's name.
+    pub fn tls(&self, alpn: &[&[u8]]) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(keys::certificate(&self.keys[0].certificate).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -237,7 +242,12 @@ impl Site {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![b"seco/1".to_vec()];
+        tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        tls
+    }
+
+    pub async fn connect(&self, address: SocketAddr) -> Device {
+        let tls = self.tls(&[b"seco/1"]);
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::client(LOOPBACK).unwrap();
         let connection = endpoint.connect_with(config, address, "seco").unwrap().await.unwrap();

@@ -7,6 +7,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
+mod file;
+
+pub use file::FileStore;
+
 /// Request numbers reserved at a time: one write for so many requests, and so many lost by a restart. Numbers
 /// travel in 7-bit groups, so losing them costs a byte per request after 2^14, 2^21, ….
 const BLOCK: u64 = 64;

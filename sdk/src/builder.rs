@@ -1,0 +1,167 @@
+//! Settings of a client, and their checks.
+
+use crate::cost::HeapMeter;
+use crate::store::SessionStore;
+use crate::{Client, Deployment, Error, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time limit: one hour.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How a client reaches its gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// QUIC, and TCP beside it where QUIC is not there within
+    /// [`fallback_delay`](ClientBuilder::fallback_delay): some networks block UDP. The first one to finish
+    /// its handshake is used.
+    #[default]
+    Auto,
+    /// QUIC (UDP) only.
+    Quic,
+    /// TLS over TCP only.
+    Tcp,
+}
+
+/// The transport of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportKind {
+    /// QUIC.
+    Quic,
+    /// TLS over TCP.
+    Tcp,
+}
+
+/// Makes a [`Client`]; from [`Client::builder`]. Settings are checked by [`ClientBuilder::connect`].
+#[must_use = "a builder does nothing until `connect`"]
+pub struct ClientBuilder {
+    pub(crate) deployment: Deployment,
+    pub(crate) settings: Settings,
+}
+
+/// What a builder was told.
+pub(crate) struct Settings {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) transport: Transport,
+    pub(crate) fallback_delay: Duration,
+    pub(crate) store: Option<Arc<dyn SessionStore>>,
+    pub(crate) keep_sent: bool,
+    pub(crate) heap_meter: Option<Arc<dyn HeapMeter>>,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new(deployment: Deployment) -> Self {
+        let settings = Settings {
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            transport: Transport::Auto,
+            fallback_delay: Duration::from_secs(1),
+            store: None,
+            keep_sent: false,
+            heap_meter: None,
+        };
+        Self { deployment, settings }
+    }
+
+    /// Upper limit for reaching the gateway, and again for opening a session there. Default: 10 seconds; at
+    /// most one hour.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connect_timeout = limit;
+        self
+    }
+
+    /// Upper limit for one inference or probe in all: queueing, reconnecting and a second try included.
+    /// Default: 60 seconds; at most one hour.
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.settings.request_timeout = limit;
+        self
+    }
+
+    /// How to reach the gateway. Default: [`Transport::Auto`].
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.settings.transport = transport;
+        self
+    }
+
+    /// With [`Transport::Auto`], how long QUIC has for itself before TCP is tried too. Default: 1 second; may
+    /// be zero, and not longer than [`connect_timeout`](Self::connect_timeout).
+    pub fn fallback_delay(mut self, delay: Duration) -> Self {
+        self.settings.fallback_delay = delay;
+        self
+    }
+
+    /// Goes on with the session in `store`, which costs no sealing, or with a new one that is kept there from
+    /// now on: if nothing is stored, if it is damaged, for another deployment or in use by another client of
+    /// this process, or if the gateway does not know it any more. Default: the session lives as long as the
+    /// client.
+    ///
+    /// Numbers of requests are reserved in `store` before they are used, 64 at a time. So a crash can repeat
+    /// none; see [`SessionStore`] for what the application has to guarantee.
+    pub fn session_store(mut self, store: Arc<dyn SessionStore>) -> Self {
+        self.settings.store = Some(store);
+        self
+    }
+
+    /// Keeps the masked input of the last request for [`Client::last_sent`]. Costs its size in memory.
+    /// Default: no.
+    pub fn keep_sent(mut self, keep: bool) -> Self {
+        self.settings.keep_sent = keep;
+        self
+    }
+
+    /// Asks the application's allocator for [`Cost::heap_peak`](crate::Cost::heap_peak). Default: not
+    /// measured.
+    pub fn heap_meter(mut self, meter: Arc<dyn HeapMeter>) -> Self {
+        self.settings.heap_meter = Some(meter);
+        self
+    }
+
+    /// Checks the settings, connects, and opens or resumes a session. Runs inside a tokio runtime with its
+    /// I/O and time drivers enabled; requests may then be polled by any executor.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the setting; [`Error::Deployment`], [`Error::NoRuntime`],
+    /// [`Error::NoRandomness`], [`Error::Setup`]; [`Error::Connect`], [`Error::PinMismatch`];
+    /// [`Error::Busy`], [`Error::Refused`], [`Error::Timeout`], [`Error::Closed`], [`Error::Protocol`],
+    /// [`Error::Session`] or [`Error::Storage`] while a session is opened.
+    pub async fn connect(self) -> Result<Client> {
+        self.settings.validate()?;
+        Client::start(self).await
+    }
+}
+
+impl Settings {
+    fn validate(&self) -> Result<()> {
+        let problem = |setting, problem| Err(Error::Setting { setting, problem });
+        for (setting, limit) in
+            [("connect_timeout", self.connect_timeout), ("request_timeout", self.request_timeout)]
+        {
+            if limit.is_zero() {
+                return problem(setting, "is zero, so that nothing can be done in time");
+            }
+            if limit > LONGEST {
+                return problem(setting, "is longer than an hour");
+            }
+        }
+        if self.transport == Transport::Auto && self.fallback_delay > self.connect_timeout {
+            return problem("fallback_delay", "is longer than connect_timeout, so that TCP is never tried");
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("gateway", &self.deployment.gateway.address)
+            .field("connect_timeout", &self.settings.connect_timeout)
+            .field("request_timeout", &self.settings.request_timeout)
+            .field("transport", &self.settings.transport)
+            .field("fallback_delay", &self.settings.fallback_delay)
+            .field("session_store", &self.settings.store.is_some())
+            .finish_non_exhaustive()
+    }
+}

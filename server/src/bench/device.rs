@@ -1,0 +1,270 @@
+//! `seco bench device`: what a device pays that is itself one of two parties, as DELPHI's is (Mishra,
+//! Lehmkuhl, Srinivasan, Zheng, Popa: DELPHI, USENIX Security 2020).
+//!
+//! # Method
+//!
+//! The project's protocol with two parties is such a protocol: the server, party 0, holds all weights
+//! and the device, party 1, holds the input and no weights. Two processes of this program run the real
+//! preprocessing and the real online phase over loopback TCP, once for every inference, and the
+//! device's logits are compared with the plaintext fixed-point executor's. Nothing is estimated but
+//! `storage_bytes`, which is computed from the circuits ([`shape`]), without the padding of memory.
+//!
+//! - *CPU*: all threads of the process, kernel included (so TCP too), between two points where the
+//!   parties meet. *Wall*: the same interval; the parties share this machine.
+//! - *Bytes*: frames of messages, each with its length of four bytes; without TLS, TCP and IP. Both
+//!   processes count, and must agree. Meetings are not counted.
+//! - *Peak memory*: of the device's process, from start to end, with code and libraries. It never sees
+//!   the network's file: a third process, the one that was started, imports, splits and compares.
+//! - Set-up (keys, base OTs) is once per pair of parties and told apart. CPU and bytes of the phases are
+//!   means over `--count` inferences, whose bundles are made one at a time.
+//!
+//! # The same as DELPHI
+//!
+//! In preprocessing the device encrypts a random mask under BFV for every linear layer, the server
+//! multiplies its weights with it, and the device ends with a share of the product. ReLUs are garbled
+//! with half gates, two ciphertexts per AND; their evaluator gets the labels of its own words by
+//! oblivious transfer ahead of time. Online the server does plain arithmetic and circuits are evaluated.
+//! The output is revealed to the device only: the server adds both parties' masked shares without being
+//! able to open the sum, and the device takes both output pads off.
+//!
+//! # Not the same
+//!
+//! - **Roles rotate over layers here** (step `i` is evaluated by party `i mod 2`; step 0 is the input's
+//!   circuit); in DELPHI the client evaluates every ReLU. As party 1 the device evaluates the first ReLU
+//!   layer, the third and so on, and garbles the others; `relus_evaluated` and `and_gates_garbled` say
+//!   how much. As a garbler it sends tables instead of receiving them and stores labels instead of
+//!   tables, so bytes up are larger, bytes down and storage smaller than DELPHI's would be.
+//! - A circuit puts the input under new masks, which the device garbles (`and_gates` has it). DELPHI's
+//!   client knows its mask and sends `x - r`, with no circuit.
+//! - The BFV key is shared by both parties, so the device answers with a decryption share, smudged with
+//!   84 bits, where DELPHI's client decrypts by itself. Parameters are those of `seco-he` (`N = 8192`,
+//!   `t = 2^32`, coefficient packing; DELPHI: SEAL, a prime plaintext modulus, packing by slots and
+//!   rotations for which the client sends keys).
+//! - Numbers are mod `2^k` with `k` by layer, shifts are exact and in the circuit; DELPHI works in a
+//!   prime field and truncates shares. Correlated OT is SoftSpokenOT, DELPHI's OT is IKNP.
+//! - DELPHI's planner may replace ReLUs by quadratic polynomials. This is its protocol without that,
+//!   which keeps the network as it is.
+
+mod party;
+mod report;
+mod shape;
+mod wire;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use seco_model::{Architecture, Executor};
+use seco_protocol::{BundleId, Counts};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use self::party::{Job, Outcome, Word};
+use self::report::Report;
+use self::wire::Token;
+use crate::demo::{self, samples::Samples};
+use crate::split::{self, SplitOptions};
+use crate::{Error, interrupt, keys, terminal};
+
+const PARTIES: usize = 2;
+/// Holds the weights; the protocol's gateway.
+const SERVER: usize = 0;
+/// Holds the input.
+const DEVICE: usize = 1;
+
+/// What `seco bench device` is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The network: minionn or mlp, which come with it, or an ONNX file.
+    #[arg(long, value_name = "minionn|mlp|FILE.onnx", default_value = "minionn")]
+    pub model: PathBuf,
+    /// Inputs instead of the bundled ones: uint8, first axis the samples. They also calibrate the
+    /// widths of the network's numbers.
+    #[arg(long, value_name = "FILE.npy")]
+    pub input: Option<PathBuf>,
+    /// The network sees each byte divided by this [default: 255, for mlp 16].
+    #[arg(long, value_name = "D")]
+    pub scale: Option<f64>,
+    /// Number of inferences, of which the figures are the mean.
+    #[arg(long, value_name = "M", default_value_t = 5)]
+    pub count: usize,
+    /// Prints the results as one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measures and prints. Fails, after printing, if a result differs from the plaintext computation.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|_| Error::NoRuntime)?;
+    let report = runtime.block_on(attend(options));
+    // A calculation that Ctrl-C interrupted need not end first.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let report = report?;
+    terminal::print(&if options.json { report.json() } else { report.table() });
+    if report.equal {
+        return Ok(());
+    }
+    Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned()))
+}
+
+/// Runs one party, which [`run`] started.
+pub fn run_party() -> Result<(), Error> {
+    party::run()
+}
+
+/// From the temporary folder to the end of both parties, whatever happens in between.
+async fn attend(options: &Options) -> Result<Report, Error> {
+    let mut interrupted = interrupt::listen()?;
+    let folder = tempfile::Builder::new()
+        .prefix("seco-bench-")
+        .tempdir()
+        .map_err(|e| Error::write(&std::env::temp_dir(), e))?;
+    let (task, place) = (options.clone(), folder.path().to_owned());
+    let work = async {
+        let prepared = tokio::task::spawn_blocking(move || prepare(&task, &place)).await;
+        measure(prepared.map_err(|_| Error::NoRuntime)??, folder.path()).await
+    };
+    tokio::select! {
+        result = work => result,
+        () = interrupted.wait() => Err(Error::Interrupted),
+    }
+}
+
+/// What is known before a party runs.
+struct Prepared {
+    name: String,
+    architecture: Architecture,
+    /// By party.
+    files: Vec<PathBuf>,
+    inputs: Vec<Vec<u8>>,
+    /// Logits of the plaintext fixed-point executor.
+    expected: Vec<Vec<i32>>,
+}
+
+fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
+    let samples = Samples::load(
+        &demo::Options {
+            model: options.model.clone(),
+            input: options.input.clone(),
+            scale: options.scale,
+            labels: None,
+            servers: 2,
+            count: Some(options.count),
+            net: None,
+            keep: false,
+            listen: None,
+            deployment: None,
+            json: options.json,
+        },
+        folder,
+    )?;
+    let mut task = SplitOptions {
+        model: samples.network.clone(),
+        calibrate: samples.input.clone(),
+        servers: PARTIES,
+        gateway_layers: 0,
+        scale: samples.scale,
+        mean: Vec::new(),
+        std: Vec::new(),
+        out: folder.join("model"),
+    };
+    let model = split::import(&task)?;
+    // All weights at the server.
+    task.gateway_layers = model.layers.len();
+    let split = split::split(&task)?;
+    let inputs: Vec<Vec<u8>> = (0..samples.count).map(|i| samples.get(i).to_vec()).collect();
+    let expected = Executor::new(&model)
+        .and_then(|executor| inputs.iter().map(|input| Ok(executor.run(input)?.logits)).collect())
+        .map_err(|e| Error::Model { path: samples.input.clone(), what: e.to_string() })?;
+    let Samples { name, .. } = samples;
+    Ok(Prepared { name, architecture: split.architecture, files: split.files, inputs, expected })
+}
+
+async fn measure(prepared: Prepared, folder: &Path) -> Result<Report, Error> {
+    let Prepared { name, architecture, files, inputs, expected } = prepared;
+    let mut token = Token([0; 16]);
+    keys::random(&mut token.0)?;
+    let mut bundles = vec![BundleId([0; 16]); inputs.len()];
+    bundles.iter_mut().try_for_each(|id| keys::random(&mut id.0))?;
+    let job = |me: usize, server, inputs| Job {
+        me,
+        model: files.get(me).cloned().unwrap_or_default(),
+        state: folder.join(format!("state-{me}")),
+        token: token.clone(),
+        server,
+        bundles: bundles.clone(),
+        inputs,
+    };
+
+    let mut server = Process::start("the server", &job(SERVER, None, Vec::new())).await?;
+    let Word::Listening(address) = server.word().await? else {
+        return Err(failed("the server", "it is done before it began"));
+    };
+    let mut device = Process::start("the device", &job(DEVICE, Some(address), inputs)).await?;
+    // One that fails takes the other with it: the first to fail has said why.
+    let (device, server) = tokio::try_join!(device.outcome(), server.outcome())?;
+    for (a, b) in [
+        (&device.setup, &server.setup),
+        (&device.preprocessing, &server.preprocessing),
+        (&device.online, &server.online),
+    ] {
+        if (a.sent, a.received) != (b.received, b.sent) {
+            return Err(failed("counting bytes", "the parties do not agree"));
+        }
+    }
+    let equal = device.logits == expected;
+    Report::new(name, &architecture, Counts::of(&architecture), equal, &device, &server)
+}
+
+/// A party's process; killed when dropped.
+struct Process {
+    name: &'static str,
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    async fn start(name: &'static str, job: &Job) -> Result<Process, Error> {
+        let io = |e: std::io::Error| failed(name, e);
+        let mut command = Command::new(std::env::current_exe().map_err(io)?);
+        command.args(["bench", "device-party"]);
+        // Its mistakes are told on standard error, which is this process's.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        // Ctrl-C in the terminal is for the process that was started, which then ends both.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn().map_err(io)?;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(name, "no standard input or output"));
+        };
+        let job = postcard::to_stdvec(job).map_err(|e| failed(name, e))?;
+        input.write_all(&job).await.map_err(io)?;
+        // Dropped, it ends.
+        drop(input);
+        Ok(Process { name, child, output: BufReader::new(output).lines() })
+    }
+
+    async fn word(&mut self) -> Result<Word, Error> {
+        let line = self.output.next_line().await.map_err(|e| failed(self.name, e))?;
+        match line {
+            Some(line) => serde_json::from_str(&line).map_err(|e| failed(self.name, e)),
+            // Unless it was killed, it has said why.
+            None => Err(failed(self.name, self.child.wait().await.map_err(|e| failed(self.name, e))?)),
+        }
+    }
+
+    async fn outcome(&mut self) -> Result<Outcome, Error> {
+        let Word::Done(outcome) = self.word().await? else {
+            return Err(failed(self.name, "it begins again"));
+        };
+        let status = self.child.wait().await.map_err(|e| failed(self.name, e))?;
+        if status.success() { Ok(outcome) } else { Err(failed(self.name, status)) }
+    }
+}
+
+/// What did not work, and why.
+fn failed(what: &str, why: impl Display) -> Error {
+    Error::Demo(format!("{what} failed: {why}"))
+}

@@ -1,0 +1,28 @@
+//! `seco bench`: what the parts of the protocol cost, measured on this machine.
+//!
+//! Each subcommand is a module of its own with its options, its work and its report, which is printed
+//! as a table or, with `--json`, as one object with the fields that scripts rely on. [`process`] has
+//! what they share.
+
+pub mod device;
+mod process;
+
+use crate::Error;
+
+/// What to measure.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Bench {
+    /// The cost to a device that is itself one of two parties, as in DELPHI.
+    Device(device::Options),
+    /// One party of `seco bench device`, which starts it.
+    #[command(hide = true)]
+    DeviceParty,
+}
+
+/// Runs a measurement.
+pub fn run(bench: &Bench) -> Result<(), Error> {
+    match bench {
+        Bench::Device(options) => device::run(options),
+        Bench::DeviceParty => device::run_party(),
+    }
+}

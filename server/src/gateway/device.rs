@@ -1,0 +1,268 @@
+//! One device and its requests, whatever transport they came by.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use seco_core::message::sealed_keys;
+use seco_core::{Refusal, Request, Response, SessionId, WIRE_VERSION, pack};
+use tokio::time::timeout;
+
+use super::{MAX_HANDLES, TRANSFER, quic, tcp};
+use crate::cluster::{Blame, Cluster, Ready};
+use crate::commands::OpenSession;
+use crate::jobs::Failure;
+use crate::node::Node;
+use crate::pool::Take;
+
+/// One device's connection.
+pub(super) struct Device {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) node: Arc<Node>,
+    handles: Mutex<Handles>,
+}
+
+/// Short names of sessions on one connection.
+#[derive(Default)]
+struct Handles {
+    next: u32,
+    open: VecDeque<(u32, SessionId)>,
+}
+
+impl Handles {
+    fn get(&self, handle: u32) -> Option<SessionId> {
+        self.open.iter().find(|(h, _)| *h == handle).map(|(_, session)| *session)
+    }
+
+    fn add(&mut self, session: SessionId) -> u32 {
+        if let Some((handle, _)) = self.open.iter().find(|(_, s)| *s == session) {
+            return *handle;
+        }
+        if self.open.len() == MAX_HANDLES {
+            self.open.pop_front();
+        }
+        let handle = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.open.push_back((handle, session));
+        handle
+    }
+}
+
+/// How a request ends other than by its answer.
+pub(super) enum End {
+    Refused(Refusal),
+    Busy(Duration),
+    /// The device is gone.
+    Gone,
+}
+
+impl From<Refusal> for End {
+    fn from(reason: Refusal) -> Self {
+        End::Refused(reason)
+    }
+}
+
+/// Where a request's responses go.
+pub(super) enum Reply {
+    Quic(quic::Reply),
+    Tcp(tcp::Reply),
+}
+
+impl Reply {
+    /// Sends a response, in the time that a device may take for it.
+    async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
+        let sent = async {
+            match self {
+                Self::Quic(reply) => reply.send(frame).await,
+                Self::Tcp(reply) => reply.send(frame).await,
+            }
+        };
+        timeout(TRANSFER, sent).await.unwrap_or(Err(End::Gone))
+    }
+
+    /// Ready once the device does not wait any more.
+    async fn given_up(&mut self) {
+        match self {
+            Self::Quic(reply) => reply.given_up().await,
+            Self::Tcp(reply) => reply.given_up().await,
+        }
+    }
+
+    /// Sends the last response; `None` ends the request without one.
+    async fn finish(self, frame: Option<&[u8]>) {
+        match (self, frame) {
+            (Self::Tcp(reply), frame) => {
+                let _ = timeout(TRANSFER, reply.finish(frame.unwrap_or(tcp::EMPTY))).await;
+            }
+            (Self::Quic(mut reply), Some(frame)) => {
+                if let Ok(Ok(())) = timeout(TRANSFER, reply.send(frame)).await {
+                    reply.finish();
+                }
+            }
+            // Dropped, it resets its stream.
+            (Self::Quic(_), None) => {}
+        }
+    }
+}
+
+impl Device {
+    pub fn new(cluster: Arc<Cluster>, node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self { cluster, node, handles: Mutex::default() })
+    }
+
+    /// One request and its answer. `start` is when its first byte was awaited.
+    pub async fn request(&self, message: Result<Vec<u8>, End>, mut reply: Reply, start: Instant) {
+        let result = match message {
+            Ok(message) => match Request::decode(&message) {
+                Ok(request) => self.answer(&mut reply, request, start).await,
+                Err(seco_core::Error::Version { .. }) => {
+                    Err(Refusal::VersionUnsupported { supported: WIRE_VERSION }.into())
+                }
+                Err(_) => Err(Refusal::Malformed.into()),
+            },
+            Err(end) => Err(end),
+        };
+        let frame = match result {
+            Ok(frame) => Some(frame),
+            Err(End::Refused(reason)) => Some(encode(&Response::Refused { reason })),
+            Err(End::Busy(pause)) => Some(encode(&Response::Busy { retry_after_ms: millis(pause) })),
+            Err(End::Gone) => None,
+        };
+        reply.finish(frame.as_deref()).await;
+    }
+
+    async fn answer(&self, reply: &mut Reply, request: Request<'_>, start: Instant) -> Result<Vec<u8>, End> {
+        match request {
+            Request::Open { session, model, sealed } => {
+                if model != self.node.info.id {
+                    return Err(Refusal::WrongModel.into());
+                }
+                let sealed = sealed_keys(sealed).map_err(|_| Refusal::WrongServers)?;
+                if sealed.len() != self.node.mesh.servers() {
+                    return Err(Refusal::WrongServers.into());
+                }
+                let opening = OpenSession { session, model, sealed: Vec::new() };
+                let sealed = sealed.iter().map(|blob| blob.to_vec()).collect();
+                self.cluster
+                    .open(&opening, sealed)
+                    .await
+                    .map_err(|b| self.refusal("opening a session", &b))?;
+                let handle = self.handles().add(session);
+                Ok(encode(&Response::Opened { handle }))
+            }
+            Request::Resume { session } => {
+                // Knowing a session's id is no harm: answers leave under pads that only its device has.
+                let sessions =
+                    self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
+                sessions.ok_or(Refusal::UnknownSession)?;
+                Ok(encode(&Response::Opened { handle: self.handles().add(session) }))
+            }
+            Request::Infer { handle, counter, input } => {
+                let session = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
+                self.infer(reply, session, counter, input, start).await
+            }
+            Request::Probe { down, noise } => {
+                let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
+                Ok(encode(&Response::Probe { noise: &echo }))
+            }
+            // A request of a later version that this one does not know does not decode.
+            _ => Err(Refusal::Malformed.into()),
+        }
+    }
+
+    async fn infer(
+        &self,
+        reply: &mut Reply,
+        session: SessionId,
+        counter: u64,
+        input: &[u8],
+        start: Instant,
+    ) -> Result<Vec<u8>, End> {
+        let info = &self.node.info;
+        if input.len() != info.input_len {
+            let expected = u32::try_from(info.input_len).unwrap_or(u32::MAX);
+            return Err(Refusal::WrongInputSize { expected }.into());
+        }
+        let known = self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
+        if known.is_none() {
+            return Err(Refusal::UnknownSession.into());
+        }
+        // Before a bundle is taken: repeating one request must not use up the pool.
+        if self.node.ledger.is_used(&session.0, counter) {
+            return Err(Refusal::CounterUsed.into());
+        }
+        let ready = self.bundle(reply).await?;
+        // On its own task: a device that leaves now must not stop the other servers in mid-job.
+        let (cluster, input) = (self.cluster.clone(), input.to_vec());
+        let job = tokio::spawn(async move { cluster.infer(ready, (session, counter), input).await });
+        let logits = job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
+            if blame.failure == Failure::UnknownSession {
+                // A remote restarted: the device has to open the session there too.
+                self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+            }
+            self.refusal("an inference", &blame)
+        })?;
+        let mut masked = vec![0; info.logits_len()];
+        pack::pack(&logits, info.width, &mut masked).map_err(|_| Refusal::Internal)?;
+        self.node.report_inference(start, self.cluster.ready());
+        Ok(encode(&Response::Logits { masked: &masked }))
+    }
+
+    /// A bundle, at once or after a wait that the device is told of.
+    async fn bundle(&self, reply: &mut Reply) -> Result<Ready, End> {
+        let unavailable = |server| Refusal::Unavailable { server: u8::try_from(server).unwrap_or(u8::MAX) };
+        match self.cluster.take().map_err(unavailable)? {
+            Take::Ready(ready) => Ok(ready),
+            Take::Full => Err(End::Busy(self.cluster.wait(self.node.limits.queue))),
+            Take::Queued { position, ticket } => {
+                let wait_ms = millis(self.cluster.wait(position));
+                // As devices count: 1 is the next, 0 runs.
+                let position = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
+                reply.send(&encode(&Response::Queued { position, wait_ms })).await?;
+                let ready = tokio::select! {
+                    ready = timeout(self.node.limits.infer(), ticket) => match ready {
+                        Ok(Ok(ready)) => ready,
+                        Ok(Err(_)) => {
+                            let server = self.node.mesh.missing().unwrap_or_default();
+                            return Err(unavailable(server).into());
+                        }
+                        Err(_) => return Err(Refusal::TimedOut.into()),
+                    },
+                    () = reply.given_up() => return Err(End::Gone),
+                };
+                reply.send(&encode(&Response::Queued { position: 0, wait_ms: 0 })).await?;
+                Ok(ready)
+            }
+        }
+    }
+
+    /// What the device is told of a failure; the details stay in the log.
+    fn refusal(&self, what: &str, blame: &Blame) -> Refusal {
+        self.cluster.report(what, blame);
+        let server = |index: usize| u8::try_from(index).unwrap_or(u8::MAX);
+        match blame.failure {
+            Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
+            Failure::TimedOut(_) => Refusal::TimedOut,
+            Failure::CounterUsed => Refusal::CounterUsed,
+            Failure::UnknownSession => Refusal::UnknownSession,
+            Failure::WrongModel => Refusal::WrongModel,
+            Failure::SealedKey => Refusal::SealRejected { server: server(blame.server) },
+            _ => Refusal::Internal,
+        }
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A response as it goes on the wire.
+fn encode(response: &Response<'_>) -> Vec<u8> {
+    let mut buffer = vec![0; response.frame_bound()];
+    // The buffer has the size asked for, and answers are far below 256 MiB.
+    response.encode_frame(&mut buffer).map(<[u8]>::to_vec).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}

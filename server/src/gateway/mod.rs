@@ -1,0 +1,146 @@
+//! The gateway towards devices: sessions and inferences over QUIC, and over TLS and TCP
+//! for networks that block UDP (protocol.md sections 3 and 7).
+//!
+//! Devices are not authenticated, so everything they can make the gateway hold is bounded:
+//! connections, requests on each, their size, sessions, and the queue for bundles. What they send
+//! is masked; it goes to the protocol and nowhere else.
+
+mod device;
+mod quic;
+mod tcp;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Endpoint;
+use seco_core::{ModelInfo, mux};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use self::device::Device;
+use crate::Error;
+use crate::cluster::Cluster;
+use crate::config::{Identity, Limits};
+use crate::keys;
+use crate::node::Node;
+
+/// Protocol between device and gateway over QUIC.
+const ALPN: &[u8] = b"seco/1";
+/// Connections at the same time, over QUIC and again over TCP: neither crowds out the other.
+const MAX_CONNECTIONS: usize = 1024;
+/// From this many on, a device must show that it receives at the address it sends from.
+const VALIDATE_FROM: usize = 256;
+/// Requests at the same time on one connection.
+const MAX_REQUESTS: u32 = mux::MAX_OPEN as u32;
+/// Sessions one connection may use at a time; more push out the oldest.
+const MAX_HANDLES: usize = 64;
+/// Time for a handshake, for a request to arrive, and for an answer to be taken.
+const TRANSFER: Duration = Duration::from_secs(30);
+/// A connection without traffic ends when no request can be under way any more and this long has
+/// passed. Nothing keeps it alive on purpose: that would cost devices their battery.
+const IDLE: Duration = Duration::from_secs(15);
+/// How often a free port is looked for that both transports can have.
+const PORT_TRIES: u32 = 16;
+
+/// How long a connection may be without traffic: a request may wait for its bundle, and then for its answer.
+fn idle(limits: &Limits) -> Duration {
+    limits.infer() * 2 + IDLE
+}
+
+/// The sockets for devices.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    endpoint: Endpoint,
+    tcp: Option<(Arc<TcpListener>, TlsAcceptor)>,
+}
+
+impl Gateway {
+    /// Opens the sockets: UDP at `address` and, if `tcp`, TCP at the same port. Call it inside a runtime.
+    pub async fn bind(
+        address: SocketAddr,
+        tcp: bool,
+        identity: &Identity,
+        model: &ModelInfo,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        let acceptor = match tcp {
+            true => Some(TlsAcceptor::from(Arc::new(tls(identity, mux::ALPN)?))),
+            false => None,
+        };
+        let config = quic::config(tls(identity, ALPN)?, model, limits).map_err(|_| unusable(identity))?;
+        let mut tries = 1;
+        loop {
+            let endpoint = Endpoint::server(config.clone(), address).map_err(|e| Error::bind(address, e))?;
+            let Some(acceptor) = &acceptor else { return Ok(Self { endpoint, tcp: None }) };
+            let same = endpoint.local_addr().map_err(|_| Error::NoRuntime)?;
+            match TcpListener::bind(same).await {
+                Ok(listener) => {
+                    let tcp = Some((Arc::new(listener), acceptor.clone()));
+                    return Ok(Self { endpoint, tcp });
+                }
+                // The system chose a port that is taken over TCP; it will choose another.
+                Err(_) if address.port() == 0 && tries < PORT_TRIES => tries += 1,
+                Err(error) => return Err(Error::bind(same, error)),
+            }
+        }
+    }
+
+    /// The sockets' address.
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        self.endpoint.local_addr().map_err(|_| Error::NoRuntime)
+    }
+
+    /// Serves devices until the UDP socket is closed.
+    pub async fn serve(self, cluster: Arc<Cluster>, node: Arc<Node>) {
+        // Ends with this function, and its connections with it.
+        let mut tasks = JoinSet::new();
+        if let Some((listener, acceptor)) = self.tcp.clone() {
+            tasks.spawn(tcp::serve(listener, acceptor, cluster.clone(), node.clone()));
+        }
+        while let Some(incoming) = self.endpoint.accept().await {
+            let open = self.endpoint.open_connections();
+            if open >= MAX_CONNECTIONS {
+                incoming.refuse();
+            } else if open >= VALIDATE_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
+                // Fails only for what was validated before.
+                let _ = incoming.retry();
+            } else {
+                tokio::spawn(quic::serve(Device::new(cluster.clone(), node.clone()), incoming));
+            }
+        }
+    }
+
+    /// Closes all connections over QUIC and waits, briefly, until the devices were told. Those over TCP end
+    /// with [`Gateway::serve`].
+    pub async fn close(&self) {
+        self.endpoint.close(quic::CLOSED, b"stopping");
+        let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+    }
+}
+
+/// TLS 1.3 with the gateway's certificate, for the application protocol `alpn`.
+fn tls(identity: &Identity, alpn: &[u8]) -> Result<rustls::ServerConfig, Error> {
+    let certificate = keys::certificate(&identity.certificate)?;
+    let key = keys::tls_key(&identity.key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|_| unusable(identity))?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .map_err(|_| unusable(identity))?;
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    // Devices do not use them.
+    tls.send_tls13_tickets = 0;
+    Ok(tls)
+}
+
+fn unusable(identity: &Identity) -> Error {
+    Error::Key {
+        path: identity.key.clone(),
+        what: "does not belong to the certificate of [identity]".to_owned(),
+    }
+}

@@ -1,0 +1,129 @@
+//! Devices over QUIC: every request has a bidirectional stream of its own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
+use seco_core::message::{MAX_HEADER, decode_header};
+use seco_core::{ModelInfo, Refusal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::device::{self, Device, End};
+use super::{MAX_REQUESTS, TRANSFER, idle};
+use crate::config::Limits;
+
+/// Code with which connections and streams are closed.
+pub(super) const CLOSED: VarInt = VarInt::from_u32(0);
+
+/// The endpoint's settings. `tls` says who the gateway is.
+pub(super) fn config(
+    tls: rustls::ServerConfig,
+    model: &ModelInfo,
+    limits: &Limits,
+) -> Result<ServerConfig, rustls::Error> {
+    let crypto = QuicServerConfig::try_from(tls)
+        .map_err(|_| rustls::Error::General("no cipher suite for QUIC".to_owned()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport(model, limits)));
+    Ok(config)
+}
+
+fn transport(model: &ModelInfo, limits: &Limits) -> TransportConfig {
+    let request = u32::try_from(model.request_limit() + MAX_HEADER).unwrap_or(u32::MAX);
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from(MAX_REQUESTS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        // What a device can make the gateway hold before anybody reads it.
+        .stream_receive_window(request.into())
+        .receive_window(request.saturating_mul(4).into())
+        // Answers are short: searching for larger packets would cost devices more than it saves.
+        .mtu_discovery_config(None)
+        // A request may wait for its bundle, and then for its answer.
+        .max_idle_timeout(IdleTimeout::try_from(idle(limits)).ok());
+    config
+}
+
+/// Shakes hands with a device and serves it.
+pub(super) async fn serve(device: Arc<Device>, incoming: Incoming) {
+    let Ok(Ok(connection)) = timeout(TRANSFER, incoming).await else { return };
+    // Requests end with their connection: nobody would read the answers.
+    let mut requests = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => match stream {
+                Ok((send, receive)) => {
+                    requests.spawn(request(device.clone(), send, receive));
+                }
+                Err(reason) => {
+                    debug!(address = %connection.remote_address(), %reason, "device left");
+                    return;
+                }
+            },
+            Some(_) = requests.join_next() => {}
+        }
+    }
+}
+
+async fn request(device: Arc<Device>, send: SendStream, mut receive: RecvStream) {
+    let start = Instant::now();
+    let limit = device.node.info.request_limit();
+    let message = timeout(TRANSFER, read(&mut receive, limit)).await.unwrap_or(Err(End::Gone));
+    let reply = device::Reply::Quic(Reply { send, finished: false });
+    device.request(message, reply, start).await;
+}
+
+/// The stream's other direction.
+pub(super) struct Reply {
+    send: SendStream,
+    finished: bool,
+}
+
+impl Reply {
+    pub async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
+        self.send.write_all(frame).await.map_err(|_| End::Gone)
+    }
+
+    pub async fn given_up(&mut self) {
+        // An error says that the connection has ended.
+        let _ = self.send.stopped().await;
+    }
+
+    pub fn finish(mut self) {
+        let _ = self.send.finish();
+        self.finished = true;
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Fails where the device has stopped the stream already.
+            let _ = self.send.reset(CLOSED);
+        }
+    }
+}
+
+/// Reads the one message of a request's stream, of at most `limit` bytes.
+async fn read(receive: &mut RecvStream, limit: usize) -> Result<Vec<u8>, End> {
+    let mut bytes = Vec::new();
+    // The length first, so that nothing is held for a message that is too long.
+    let length = loop {
+        match decode_header(&bytes, limit) {
+            Ok(Some(header)) => break header.message_len,
+            Ok(None) => {}
+            Err(_) => return Err(Refusal::Malformed.into()),
+        }
+        let mut byte = [0];
+        receive.read_exact(&mut byte).await.map_err(|_| End::Gone)?;
+        bytes.push(byte[0]);
+    };
+    bytes.clear();
+    bytes.resize(length, 0);
+    receive.read_exact(&mut bytes).await.map_err(|_| End::Gone)?;
+    Ok(bytes)
+}

@@ -1,0 +1,267 @@
+//! Devices over TLS and TCP, where UDP is blocked: the records of [`seco_core::mux`], which says what either
+//! side may send.
+//!
+//! A device makes the gateway hold at most one record that is being read, [`MAX_OPEN`] requests, and their
+//! answers. A record that has begun must be whole within [`TRANSFER`], and the device must take what it is
+//! sent as fast; whoever breaks the rules loses the connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seco_core::message::MAX_HEADER;
+use seco_core::mux::{ALPN, MAX_OPEN, Record, decode_record, encode_id};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use super::device::{self, Device, End};
+use super::{MAX_CONNECTIONS, TRANSFER, idle};
+use crate::cluster::Cluster;
+use crate::node::Node;
+
+/// Records that wait for being sent; then requests wait too, and at last the device.
+const OUTGOING: usize = 4;
+/// Pause after a connection that the system could not make, for it has no file handles left.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Ids and lengths are read in pieces of this size.
+const PEEK: usize = 64;
+
+/// The frame without a message.
+pub(super) const EMPTY: &[u8] = &[0];
+
+/// Serves devices for ever. Dropped, it ends all connections.
+pub(super) async fn serve(
+    listener: Arc<TcpListener>,
+    acceptor: TlsAcceptor,
+    cluster: Arc<Cluster>,
+    node: Arc<Node>,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                // Dropped at once where there is no place, as QUIC refuses.
+                Ok((stream, address)) => if let Ok(place) = places.clone().try_acquire_owned() {
+                    let device = Device::new(cluster.clone(), node.clone());
+                    let acceptor = acceptor.clone();
+                    connections.spawn(async move {
+                        let reason = connection(device, acceptor, stream).await;
+                        debug!(%address, reason, "device left");
+                        drop(place);
+                    });
+                },
+                Err(_) => sleep(PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, from the handshake on. Gives the reason of its end.
+async fn connection(device: Arc<Device>, acceptor: TlsAcceptor, stream: TcpStream) -> &'static str {
+    // An answer must not wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = timeout(TRANSFER, acceptor.accept(stream)).await else { return "no handshake" };
+    // A device that names no protocol is none of ours.
+    if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return "another protocol";
+    }
+    let (read, write) = tokio::io::split(stream);
+    let (outgoing, queue) = mpsc::channel(OUTGOING);
+    tokio::select! {
+        reason = receive(&device, read, outgoing) => reason,
+        reason = transmit(write, queue) => reason,
+    }
+}
+
+/// Requests that are open, and the last id seen.
+struct Requests {
+    open: BTreeMap<u32, watch::Sender<bool>>,
+    last: u32,
+    places: Arc<Semaphore>,
+    /// They end with their connection: nobody would read the answers.
+    tasks: JoinSet<u32>,
+}
+
+async fn receive(
+    device: &Arc<Device>,
+    mut read: ReadHalf<TlsStream<TcpStream>>,
+    outgoing: mpsc::Sender<Vec<u8>>,
+) -> &'static str {
+    let limit = device.node.info.request_limit();
+    let mut requests = Requests {
+        open: BTreeMap::new(),
+        last: 0,
+        places: Arc::new(Semaphore::new(MAX_OPEN)),
+        tasks: JoinSet::new(),
+    };
+    let mut buffer = Vec::with_capacity(PEEK);
+    loop {
+        // The first byte may take long; the rest of its record may not.
+        if buffer.is_empty() {
+            let first = async { read.read_buf(&mut buffer).await };
+            let first = timeout(idle(&device.node.limits), first);
+            tokio::pin!(first);
+            let first = loop {
+                tokio::select! {
+                    first = &mut first => break first,
+                    Some(ended) = requests.tasks.join_next() => requests.ended(ended),
+                }
+            };
+            match first {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0)) => return "closed by the device",
+                Ok(Err(_)) => return "lost",
+                Err(_) => return "silent",
+            }
+        }
+        let start = Instant::now();
+        let record = match timeout(TRANSFER, record(&mut read, &mut buffer, limit)).await {
+            Ok(Ok(record)) => record,
+            Ok(Err(reason)) => return reason,
+            Err(_) => return "too slow",
+        };
+        while let Some(ended) = requests.tasks.try_join_next() {
+            requests.ended(ended);
+        }
+        let result = requests.take(device, &outgoing, record, &mut buffer, start).await;
+        if let Err(reason) = result {
+            return reason;
+        }
+    }
+}
+
+/// Reads until `buffer` starts with a whole record, and little more.
+async fn record(
+    read: &mut ReadHalf<TlsStream<TcpStream>>,
+    buffer: &mut Vec<u8>,
+    limit: usize,
+) -> Result<Record, &'static str> {
+    loop {
+        let missing = match decode_record(buffer, limit) {
+            Ok(Some(record)) if buffer.len() >= record.len() => return Ok(record),
+            Ok(Some(record)) => record.len() - buffer.len(),
+            Ok(None) => PEEK,
+            Err(_) => return Err("not a record"),
+        };
+        // Nothing is held for a message that is too long.
+        buffer.reserve(missing);
+        match read.take(missing as u64).read_buf(buffer).await {
+            Ok(1..) => {}
+            _ => return Err("lost in mid-record"),
+        }
+    }
+}
+
+impl Requests {
+    /// Does what the record at the start of `buffer` asks for, and removes it there.
+    async fn take(
+        &mut self,
+        device: &Arc<Device>,
+        outgoing: &mpsc::Sender<Vec<u8>>,
+        record: Record,
+        buffer: &mut Vec<u8>,
+        start: Instant,
+    ) -> Result<(), &'static str> {
+        let rest = buffer.split_off(record.len());
+        let mut message = std::mem::replace(buffer, rest);
+        match record {
+            Record { id: 0, .. } => {
+                return outgoing.send(framed(0, EMPTY)).await.map_err(|_| "lost");
+            }
+            Record { id, .. } if record.is_empty() => match self.open.get(&id) {
+                Some(given_up) => {
+                    given_up.send_replace(true);
+                }
+                // It was ended in the meantime.
+                None if id <= self.last => {}
+                None => return Err("gave up a request that was never made"),
+            },
+            Record { id, .. } if id <= self.last => return Err("used an id again"),
+            Record { id, header_len, .. } => {
+                self.last = id;
+                let place = self.places.clone().try_acquire_owned();
+                let place = place.map_err(|_| "too many requests")?;
+                message.drain(..header_len);
+                let (sender, given_up) = watch::channel(false);
+                self.open.insert(id, sender);
+                let reply = Reply { id, outgoing: outgoing.clone(), given_up, _place: place };
+                let device = device.clone();
+                self.tasks.spawn(async move {
+                    device.request(Ok(message), device::Reply::Tcp(reply), start).await;
+                    id
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Requests {
+    fn ended(&mut self, id: Result<u32, tokio::task::JoinError>) {
+        if let Ok(id) = id {
+            self.open.remove(&id);
+        }
+    }
+}
+
+/// Where the responses to a request go.
+pub(super) struct Reply {
+    id: u32,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    given_up: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reply {
+    pub async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
+        self.outgoing.send(framed(self.id, frame)).await.map_err(|_| End::Gone)
+    }
+
+    pub async fn given_up(&mut self) {
+        // An error says that the connection has ended.
+        let _ = self.given_up.wait_for(|given_up| *given_up).await;
+    }
+
+    /// Ends the request, by its last response or by the empty frame.
+    pub async fn finish(self, frame: &[u8]) {
+        let Self { id, outgoing, _place: place, .. } = self;
+        // The device may ask again as soon as it reads this.
+        drop(place);
+        let _ = outgoing.send(framed(id, frame)).await;
+    }
+}
+
+/// Sends what is due. Gives the reason of the connection's end.
+async fn transmit(
+    mut write: WriteHalf<TlsStream<TcpStream>>,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+) -> &'static str {
+    while let Some(record) = queue.recv().await {
+        let sent = async {
+            write.write_all(&record).await?;
+            write.flush().await
+        };
+        match timeout(TRANSFER, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return "lost",
+            Err(_) => return "takes no answers",
+        }
+    }
+    "done"
+}
+
+/// The record of a frame; the empty frame is the byte 0.
+fn framed(id: u32, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = [0; MAX_HEADER];
+    // Ids are those that were read, none of which is too large.
+    let len = encode_id(id, &mut bytes).unwrap_or_default();
+    [bytes.get(..len).unwrap_or_default(), frame].concat()
+}

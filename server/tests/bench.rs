@@ -1,0 +1,58 @@
+//! `seco bench` as its user runs it: the real binary, real processes.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn seco(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_seco")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn a_two_party_device_computes_the_same_and_its_cost_is_told() {
+    let output = seco(&["bench", "device", "--model", "mlp", "--count", "2", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["model"], "mlp");
+    assert_eq!(report["inferences"], 2);
+    assert_eq!(report["equal"], true, "{report}");
+    assert_eq!(report["relus"], 32);
+    let number = |path: &str| {
+        report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {report}"))
+    };
+    for field in ["setup_cpu_s", "preprocessing_cpu_s", "online_cpu_s", "peak_memory_bytes", "storage_bytes"]
+    {
+        assert!(number(&format!("/device/{field}")) > 0.0, "{field}: {report}");
+        assert!(number(&format!("/server/{field}")) > 0.0, "{field}: {report}");
+    }
+    assert!(number("/device/preprocessing_wall_s") > number("/device/online_wall_s"));
+    // The only ReLU layer is the device's to evaluate, and the server's to garble.
+    assert_eq!(number("/device/relus_evaluated"), 32.0);
+    assert_eq!(number("/device/and_gates_garbled"), number("/server/and_gates_evaluated"));
+    let gates = number("/device/and_gates_evaluated") + number("/device/and_gates_garbled");
+    assert_eq!(gates, number("/and_gates"));
+    // Two ciphertexts for every gate, towards its evaluator; among other things.
+    assert!(number("/device/preprocessing_bytes_down") > 32.0 * number("/device/and_gates_evaluated"));
+    assert!(number("/device/preprocessing_bytes_up") > 32.0 * number("/device/and_gates_garbled"));
+    // 8 labels for each of 64 input values, and the masked input.
+    assert!(number("/device/online_bytes_up") > (64 * 8 * 16 + 64) as f64);
+    assert!(number("/device/online_bytes_down") > number("/seco_device/answer_frame_bytes_down"));
+    // The device has no bundle without a word for every input and output of both layers.
+    assert!(number("/device/storage_bytes") > (4 * (64 + 32 + 32 + 10)) as f64);
+    // Frame, version, tag, handle, counter and length around 64 bytes.
+    assert_eq!(number("/seco_device/request_frame_bytes_up"), 70.0);
+}
+
+#[test]
+fn the_table_is_for_people_and_mistakes_are_one_line() {
+    let output = seco(&["bench", "device", "--model", "mlp", "--count", "1"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("equal, bit for bit"), "{text}");
+    assert!(text.contains("32 of 32") && text.contains("peak memory"), "{text}");
+    for arguments in [&["--model", "none"][..], &["--model", "mlp", "--count", "0"]] {
+        let output = seco(&[&["bench", "device"], arguments].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.lines().count() == 1, "{text}");
+    }
+}
