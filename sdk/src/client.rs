@@ -140,7 +140,7 @@ impl Client {
                     // session must not go on.
                     Err(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)) if !replaced => {
                         replaced = true;
-                        self.renew(&link).await?;
+                        Box::pin(self.renew(&link)).await?;
                     }
                     result => return result,
                 }
@@ -348,7 +348,8 @@ impl Client {
     /// The current link, or a new one if its connection has ended.
     async fn live_link(&self) -> Result<Arc<Link>> {
         let link = self.link();
-        if link.connection.lost().is_none() { Ok(link) } else { self.renew(&link).await }
+        // Boxed, for it is rare and large, and a request's future is moved with it.
+        if link.connection.lost().is_none() { Ok(link) } else { Box::pin(self.renew(&link)).await }
     }
 
     /// Replaces `stale`: by the same session on a new connection if the old one has ended, otherwise by a new

@@ -5,8 +5,10 @@ use crate::{Error, Loss, Result, Violation};
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use seco_core::message::decode_header;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
 
 /// Bytes read at once. An answer of ten logits has thirty.
 const CHUNK: usize = 1024;
@@ -112,6 +114,10 @@ impl Exchange {
 
     pub(crate) fn finish(mut self) {
         self.answered = true;
+        // The stream's end comes with the answer. Unless it is read, quinn asks the gateway to stop sending,
+        // which costs a packet each way.
+        let end = pin!(self.down.read_chunk(CHUNK, true));
+        let _ = end.poll(&mut Context::from_waker(Waker::noop()));
     }
 }
 
