@@ -1,0 +1,5 @@
+//! Writes the Kotlin and Swift sources of the library: `seco-bindgen generate --language kotlin …`.
+
+fn main() {
+    uniffi::uniffi_bindgen_main();
+}

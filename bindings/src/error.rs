@@ -1,0 +1,145 @@
+//! Errors, by what an application can do about them.
+
+use seco_sdk::{Error, Loss, Refusal};
+use std::time::Duration;
+
+/// What went wrong. The numbers are stable: an application may store or report them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
+pub enum SecoError {
+    /// 1: the deployment file or a setting cannot be used. A mistake of the application or its data.
+    #[error("{reason}")]
+    InvalidConfiguration {
+        /// What to correct.
+        reason: String,
+    },
+    /// 2: the input has not as many bytes as the model takes.
+    #[error("{expected} bytes are expected, not {got}")]
+    WrongInputSize {
+        /// Bytes that the model takes.
+        expected: u32,
+        /// Bytes given.
+        got: u32,
+    },
+    /// 3: the gateway cannot be reached, or the connection was lost twice. Try again with a network.
+    #[error("{reason}")]
+    Network {
+        /// What happened.
+        reason: String,
+    },
+    /// 4: not finished within the time that the settings allow.
+    #[error("{reason}")]
+    Timeout {
+        /// What was awaited.
+        reason: String,
+    },
+    /// 5: the servers have no capacity now.
+    #[error("the servers are busy; try again in {retry_after_ms} ms")]
+    Busy {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// 6: the servers refused the request, which trying again does not change.
+    #[error("{reason}")]
+    Refused {
+        /// The servers' reason.
+        reason: String,
+    },
+    /// 7: the gateway is not the one that the deployment file names. Fetch the current file from its source.
+    #[error("{reason}")]
+    UntrustedServer {
+        /// Who it was.
+        reason: String,
+    },
+    /// 8: the gateway does not speak this version of the protocol.
+    #[error("{reason}")]
+    IncompatibleServer {
+        /// What it did.
+        reason: String,
+    },
+    /// 9: the application's session store failed, or the system has no randomness. Nothing was sent.
+    #[error("{reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+    /// 10: the client was shut down, or the request cancelled.
+    #[error("{reason}")]
+    Closed {
+        /// Which of both.
+        reason: String,
+    },
+}
+
+impl SecoError {
+    /// The stable number of this kind of error: `1..=10`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::InvalidConfiguration { .. } => 1,
+            Self::WrongInputSize { .. } => 2,
+            Self::Network { .. } => 3,
+            Self::Timeout { .. } => 4,
+            Self::Busy { .. } => 5,
+            Self::Refused { .. } => 6,
+            Self::UntrustedServer { .. } => 7,
+            Self::IncompatibleServer { .. } => 8,
+            Self::Storage { .. } => 9,
+            Self::Closed { .. } => 10,
+        }
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self::Closed { reason: "the request was cancelled".to_owned() }
+    }
+}
+
+impl From<Error> for SecoError {
+    fn from(error: Error) -> Self {
+        let reason = error.to_string();
+        match error {
+            Error::WrongInputSize { expected, got } => {
+                Self::WrongInputSize { expected: length(expected), got: length(got) }
+            }
+            Error::ProbeTooLong { .. }
+            | Error::File { .. }
+            | Error::Deployment { .. }
+            | Error::Setting { .. } => Self::InvalidConfiguration { reason },
+            Error::Busy { retry_after } => Self::Busy { retry_after_ms: milliseconds(retry_after) },
+            Error::Refused(Refusal::Malformed) | Error::Protocol(_) => Self::IncompatibleServer { reason },
+            Error::Refused(_) => Self::Refused { reason },
+            Error::Timeout { .. } => Self::Timeout { reason },
+            Error::PinMismatch { .. } => Self::UntrustedServer { reason },
+            Error::Storage(_) | Error::NoRandomness => Self::Storage { reason },
+            Error::Closed(Loss::Local) | Error::Session(_) => Self::Closed { reason },
+            // Of what later versions add, trying again is the best guess.
+            _ => Self::Network { reason },
+        }
+    }
+}
+
+/// Why an application's [`SessionStore`](crate::SessionStore) failed. Any other exception that it throws means
+/// the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
+pub enum StoreError {
+    /// It cannot be read or written now.
+    #[error("{reason}")]
+    Unavailable {
+        /// For the log. Not the session.
+        reason: String,
+    },
+}
+
+impl From<uniffi::UnexpectedUniFFICallbackError> for StoreError {
+    fn from(error: uniffi::UnexpectedUniFFICallbackError) -> Self {
+        Self::Unavailable { reason: error.reason }
+    }
+}
+
+/// As a number for the foreign languages: what is longer is not told apart.
+pub(crate) fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn milliseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}

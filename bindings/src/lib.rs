@@ -1,0 +1,23 @@
+//! The device's client for Kotlin and Swift: private neural-network inference, by way of UniFFI.
+//!
+//! A thin layer over `seco-sdk`, whose documentation says what each call does and guarantees. Applications use
+//! the packages in `bindings/kotlin` and `bindings/swift`.
+//!
+//! All work is done on one thread of the library's own. Exported futures only wait for it, so that they may be
+//! polled by any executor; dropping one cancels its request. Sizes are in bytes, times in the unit that the
+//! name ends in.
+
+mod client;
+mod error;
+mod runtime;
+mod store;
+mod types;
+
+pub use client::{Inference, SecoClient};
+pub use error::{SecoError, StoreError};
+pub use store::SessionStore;
+pub use types::{
+    ClientConfig, Cost, ModelInfo, Prediction, Progress, ProgressListener, Transport, rgb_planes,
+};
+
+uniffi::setup_scaffolding!("seco");

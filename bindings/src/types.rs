@@ -1,0 +1,162 @@
+//! Settings and results as the foreign languages see them.
+
+use crate::SecoError;
+use crate::error::{length, milliseconds};
+
+/// Settings of a client.
+#[derive(Clone, Debug, uniffi::Record)]
+pub struct ClientConfig {
+    /// The deployment file's text: gateway, servers, keys and model. From a source that the user trusts.
+    pub deployment: String,
+    /// Limit for reaching the gateway, and again for opening a session, in milliseconds; at most an hour.
+    #[uniffi(default = 10_000)]
+    pub connect_timeout_ms: u32,
+    /// Limit for one request in all, in milliseconds; at most an hour.
+    #[uniffi(default = 60_000)]
+    pub request_timeout_ms: u32,
+    /// How to reach the gateway. Nothing: QUIC, and TCP where a network blocks UDP.
+    #[uniffi(default = None)]
+    pub transport: Option<Transport>,
+    /// Keep the masked bytes of the last request for `last_sent`.
+    #[uniffi(default = false)]
+    pub keep_sent: bool,
+}
+
+/// What carries the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+pub enum Transport {
+    /// QUIC, over UDP.
+    Quic,
+    /// TLS over TCP.
+    Tcp,
+}
+
+/// What the model says about an input.
+#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct Prediction {
+    /// The class with the largest logit, the first of several.
+    pub label: u32,
+    /// One per class: `logit / 2^fraction`. Empty where the servers reveal the label only.
+    pub logits: Vec<i32>,
+    /// Fractional bits of a logit.
+    pub fraction: u32,
+}
+
+impl From<seco_sdk::Prediction> for Prediction {
+    fn from(prediction: seco_sdk::Prediction) -> Self {
+        let seco_sdk::Prediction { logits, fraction, label } = prediction;
+        Self { label: length(label), logits, fraction }
+    }
+}
+
+/// What the model takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct ModelInfo {
+    /// Bytes of an input.
+    pub input_len: u32,
+    /// Bytes of a masked answer: `probe(input_len, answer_len)` is the plain request to compare with.
+    pub answer_len: u32,
+    /// Number of classes.
+    pub classes: u32,
+    /// Fractional bits of a logit.
+    pub fraction: u32,
+}
+
+impl From<seco_sdk::ModelInfo> for ModelInfo {
+    fn from(model: seco_sdk::ModelInfo) -> Self {
+        Self {
+            input_len: length(model.input_len),
+            answer_len: length(model.logits_len()),
+            classes: length(model.classes),
+            fraction: model.fraction,
+        }
+    }
+}
+
+/// What was spent on the network, in computing and in waiting. Requests that run side by side share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct Cost {
+    /// Bytes from the device: in UDP packets over QUIC, of the TLS stream over TCP.
+    pub bytes_up: u64,
+    /// Bytes to the device.
+    pub bytes_down: u64,
+    /// UDP packets from the device.
+    pub datagrams_up: u64,
+    /// UDP packets to the device.
+    pub datagrams_down: u64,
+    /// CPU time of the library's thread in microseconds, where the system has such a clock.
+    pub cpu_us: Option<u64>,
+    /// Time from call to result in microseconds.
+    pub wall_us: u64,
+}
+
+impl From<seco_sdk::Cost> for Cost {
+    fn from(cost: seco_sdk::Cost) -> Self {
+        let microseconds = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            bytes_up: cost.bytes_up,
+            bytes_down: cost.bytes_down,
+            datagrams_up: cost.datagrams_up,
+            datagrams_down: cost.datagrams_down,
+            cpu_us: cost.cpu.map(microseconds),
+            wall_us: microseconds(cost.wall),
+        }
+    }
+}
+
+/// How a request is getting on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+pub enum Progress {
+    /// The masked input left the device; once more if it was lost and sent again.
+    Sent,
+    /// It waits until the servers have made what it needs.
+    Queued {
+        /// Place in the queue; 1 is the next.
+        position: u32,
+        /// The servers' estimate of the wait in milliseconds.
+        wait_ms: u32,
+    },
+    /// It had to wait, and runs now.
+    Running,
+}
+
+impl Progress {
+    /// `None` for what later versions of the SDK add.
+    pub(crate) fn new(progress: seco_sdk::Progress) -> Option<Self> {
+        match progress {
+            seco_sdk::Progress::Sent => Some(Self::Sent),
+            seco_sdk::Progress::Queued { position, wait } => {
+                Some(Self::Queued { position, wait_ms: milliseconds(wait) })
+            }
+            seco_sdk::Progress::Running => Some(Self::Running),
+            _ => None,
+        }
+    }
+}
+
+/// Is told how a request is getting on, on the library's thread; it should return at once.
+#[uniffi::export(with_foreign)]
+pub trait ProgressListener: Send + Sync {
+    /// Called first when the input left the device. What it throws is ignored.
+    fn on_progress(&self, progress: Progress);
+}
+
+/// Pixels `R G B R G B …` or, with four channels, `R G B A …`, as models take them: all red values, then all
+/// green, then all blue. Alpha is dropped.
+///
+/// # Errors
+/// `InvalidConfiguration` for other numbers of channels, or if the bytes end in mid-pixel.
+#[uniffi::export]
+pub fn rgb_planes(interleaved: Vec<u8>, channels: u32) -> Result<Vec<u8>, SecoError> {
+    let invalid = |reason: String| SecoError::InvalidConfiguration { reason };
+    let split = match channels {
+        3 => seco_sdk::input::planes_from_rgb,
+        4 => seco_sdk::input::planes_from_rgba,
+        _ => return Err(invalid(format!("pixels have 3 or 4 channels, not {channels}"))),
+    };
+    let pixels = interleaved.len() / channels as usize;
+    let mut planes = vec![0; 3 * pixels];
+    split(&interleaved, &mut planes)
+        .map_err(|_| invalid("the pixels end in the middle of one".to_owned()))?;
+    Ok(planes)
+}
