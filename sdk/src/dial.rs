@@ -111,7 +111,10 @@ impl Dialer {
                 let mut pause = Duration::ZERO;
                 loop {
                     match self.dial_tcp(tls, pause).await {
-                        Err(error @ Error::Connect { reason: Loss::NobodyThere, .. }) => *seen = Some(error),
+                        // Refused, or accepted by a gateway that is just ending.
+                        Err(error @ Error::Connect { reason: Loss::NobodyThere | Loss::ByGateway, .. }) => {
+                            *seen = Some(error);
+                        }
                         result => return result,
                     }
                     pause = RETRY;

@@ -373,9 +373,12 @@ async fn send_empty(write: &mut WriteHalf<TlsStream<Counted>>, id: u32) -> io::R
 
 /// How a connection ended that a system call says has.
 pub(super) fn loss(error: &io::Error) -> Loss {
+    use io::ErrorKind as E;
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Loss::NobodyThere,
-        io::ErrorKind::TimedOut => Loss::Silence,
+        E::ConnectionRefused => Loss::NobodyThere,
+        E::TimedOut => Loss::Silence,
+        // Without a goodbye, as when it is killed.
+        E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe | E::UnexpectedEof => Loss::ByGateway,
         _ => Loss::Transport,
     }
 }

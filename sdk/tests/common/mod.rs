@@ -2,9 +2,11 @@
 //! privately. What it answers is scripted, well or badly.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod ledger;
 pub mod network;
 pub mod tcp;
 
+use network::Network;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, ServerConfig};
 use rustls::crypto::ring;
@@ -74,7 +76,7 @@ pub struct Shared {
     set: ServerSetId,
     model: ModelInfo,
     /// Session `i` has handle `i`.
-    sessions: Mutex<Vec<Option<Vec<SessionKey>>>>,
+    sessions: Mutex<Vec<KnownSession>>,
     /// The name of session `i`.
     pub names: Mutex<Vec<SessionId>>,
     /// Resuming is refused as malformed otherwise: the gateway is of an earlier version.
@@ -88,6 +90,12 @@ pub struct Shared {
     pub seen: Mutex<Vec<(u32, u64)>>,
     /// What travelled as input.
     pub inputs: Mutex<Vec<Vec<u8>>>,
+}
+
+struct KnownSession {
+    keys: Vec<SessionKey>,
+    /// For the devices. The ledger goes back to the start.
+    forgotten: bool,
 }
 
 pub struct Certificate {
@@ -248,6 +256,15 @@ impl FakeGateway {
     }
 }
 
+impl Network {
+    /// Puts itself before the gateway. UDP goes to `quic`.
+    pub async fn before(gateway: &mut FakeGateway, quic: SocketAddr) -> Arc<Self> {
+        let network = Self::start(quic, gateway.deployment.gateway.address).await;
+        gateway.deployment.gateway.address = network.address;
+        network
+    }
+}
+
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
     while let Some(incoming) = endpoint.accept().await {
         let shared = shared.clone();
@@ -286,7 +303,9 @@ async fn answer(mut wire: Wire, message: &[u8], shared: Arc<Shared>) {
     };
     let action = script.lock().unwrap().pop_front().unwrap_or(Action::Logits);
     if let Request::Infer { handle, counter, input } = request {
-        shared.seen.lock().unwrap().push((handle, counter));
+        // In the same order in both.
+        let mut seen = shared.seen.lock().unwrap();
+        seen.push((handle, counter));
         shared.inputs.lock().unwrap().push(input.to_vec());
     }
     match action {
@@ -309,7 +328,7 @@ async fn answer(mut wire: Wire, message: &[u8], shared: Arc<Shared>) {
         }
         Action::Bytes(bytes) => wire.write(&bytes).await,
         Action::Forget => {
-            shared.sessions.lock().unwrap().iter_mut().for_each(|session| *session = None);
+            shared.sessions.lock().unwrap().iter_mut().for_each(|session| session.forgotten = true);
             wire.reply(Response::Refused { reason: Refusal::UnknownSession }).await;
         }
         Action::Hang => {
@@ -376,7 +395,7 @@ impl Shared {
                     .collect();
                 let handle = {
                     let mut sessions = self.sessions.lock().unwrap();
-                    sessions.push(Some(keys));
+                    sessions.push(KnownSession { keys, forgotten: false });
                     self.names.lock().unwrap().push(session);
                     sessions.len() - 1
                 };
@@ -400,7 +419,7 @@ impl Shared {
                     _ if !self.resumes.load(Ordering::Relaxed) => {
                         Response::Refused { reason: Refusal::Malformed }
                     }
-                    Some(handle) if self.sessions.lock().unwrap()[handle].is_some() => {
+                    Some(handle) if !self.sessions.lock().unwrap()[handle].forgotten => {
                         Response::Opened { handle: handle as u32 }
                     }
                     _ => Response::Refused { reason: Refusal::UnknownSession },
@@ -413,7 +432,7 @@ impl Shared {
 
     fn infer(&self, handle: u32, counter: u64, input: &[u8], label_only: bool) -> Option<Vec<u8>> {
         let sessions = self.sessions.lock().unwrap();
-        let keys = sessions.get(handle as usize)?.as_ref()?;
+        let keys = &sessions.get(handle as usize).filter(|session| !session.forgotten)?.keys;
         let mut input = input.to_vec();
         keys.iter().for_each(|key| key.apply_input_pad(counter, &mut input).unwrap());
         let logits = reference(&input);
