@@ -1,0 +1,25 @@
+package io.github.seco
+
+/** The stable number of this kind of error, 1 to 10: for logs and reports. */
+val SecoException.code: Int
+    get() = when (this) {
+        is SecoException.InvalidConfiguration -> 1
+        is SecoException.WrongInputSize -> 2
+        is SecoException.Network -> 3
+        is SecoException.Timeout -> 4
+        is SecoException.Busy -> 5
+        is SecoException.Refused -> 6
+        is SecoException.UntrustedServer -> 7
+        is SecoException.IncompatibleServer -> 8
+        is SecoException.Storage -> 9
+        is SecoException.Closed -> 10
+    }
+
+/** [SecoClient.infer], telling [tell] how the request is getting on, on the library's thread. */
+suspend fun SecoClient.infer(input: ByteArray, tell: (Progress) -> Unit): Prediction =
+    infer(input, object : ProgressListener {
+        override fun onProgress(progress: Progress) = tell(progress)
+    })
+
+/** A plain request as large as a private one, to compare [SecoClient.lastCost] with. */
+suspend fun SecoClient.plainRequest() = model().run { probe(inputLen, answerLen) }
