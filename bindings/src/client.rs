@@ -10,7 +10,9 @@ use tokio::task::AbortHandle;
 
 use crate::runtime::{self, Task};
 use crate::store::{Adapter, SessionStore};
-use crate::{ClientConfig, Cost, ModelInfo, Prediction, Progress, ProgressListener, SecoError, Transport};
+use crate::{
+    ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError, Transport,
+};
 
 /// A connection to a gateway with an open session. Any number of requests may run at a time; one that is
 /// cancelled leaves it usable.
@@ -156,7 +158,7 @@ impl SecoClient {
     fn request(&self, input: Vec<u8>, listener: Option<Arc<dyn ProgressListener>>) -> Task<Prediction> {
         let client = self.client.clone();
         let tell = move |progress| {
-            if let (Some(listener), Some(progress)) = (&listener, Progress::new(progress)) {
+            if let (Some(listener), Some(progress)) = (&listener, RequestProgress::new(progress)) {
                 // What the application throws must not end its request.
                 let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
             }

@@ -17,7 +17,7 @@ pub use client::{Inference, SecoClient};
 pub use error::{SecoError, StoreError};
 pub use store::SessionStore;
 pub use types::{
-    ClientConfig, Cost, ModelInfo, Prediction, Progress, ProgressListener, Transport, rgb_planes,
+    ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, Transport, rgb_planes,
 };
 
 uniffi::setup_scaffolding!("seco");

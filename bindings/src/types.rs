@@ -106,7 +106,7 @@ impl From<seco_sdk::Cost> for Cost {
 
 /// How a request is getting on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
-pub enum Progress {
+pub enum RequestProgress {
     /// The masked input left the device; once more if it was lost and sent again.
     Sent,
     /// It waits until the servers have made what it needs.
@@ -120,7 +120,7 @@ pub enum Progress {
     Running,
 }
 
-impl Progress {
+impl RequestProgress {
     /// `None` for what later versions of the SDK add.
     pub(crate) fn new(progress: seco_sdk::Progress) -> Option<Self> {
         match progress {
@@ -138,7 +138,7 @@ impl Progress {
 #[uniffi::export(with_foreign)]
 pub trait ProgressListener: Send + Sync {
     /// Called first when the input left the device. What it throws is ignored.
-    fn on_progress(&self, progress: Progress);
+    fn on_progress(&self, progress: RequestProgress);
 }
 
 /// Pixels `R G B R G B …` or, with four channels, `R G B A …`, as models take them: all red values, then all

@@ -16,9 +16,9 @@ val SecoException.code: Int
     }
 
 /** [SecoClient.infer], telling [tell] how the request is getting on, on the library's thread. */
-suspend fun SecoClient.infer(input: ByteArray, tell: (Progress) -> Unit): Prediction =
+suspend fun SecoClient.infer(input: ByteArray, tell: (RequestProgress) -> Unit): Prediction =
     infer(input, object : ProgressListener {
-        override fun onProgress(progress: Progress) = tell(progress)
+        override fun onProgress(progress: RequestProgress) = tell(progress)
     })
 
 /** A plain request as large as a private one, to compare [SecoClient.lastCost] with. */

@@ -64,7 +64,7 @@ class SecoClientTest {
     fun `a cancelled call ends at once, and the next one works`() = client { client ->
         val call = runBlocking {
             val sent = CompletableDeferred<Unit>()
-            val call = async { client.infer(Digits.all[0]) { if (it == Progress.Sent) sent.complete(Unit) } }
+            val call = async { client.infer(Digits.all[0]) { if (it == RequestProgress.Sent) sent.complete(Unit) } }
             sent.await()
             call.cancel()
             call.join()
@@ -80,12 +80,12 @@ class SecoClientTest {
 
     @Test
     fun `progress is told, and what a listener throws is its own affair`() = client { client ->
-        val seen = mutableListOf<Progress>()
+        val seen = mutableListOf<RequestProgress>()
         client.infer(Digits.all[0]) {
             seen += it
             throw IllegalStateException("of the application")
         }
-        assertEquals(Progress.Sent, seen.first())
+        assertEquals(RequestProgress.Sent, seen.first())
     }
 
     @Test

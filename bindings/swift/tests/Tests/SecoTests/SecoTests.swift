@@ -1,0 +1,175 @@
+import Foundation
+import Seco
+import SecoTesting
+import XCTest
+
+/// The package against real servers.
+final class SecoTests: XCTestCase {
+    private static let cluster = try! Cluster()
+    private let digits = try! Digits()
+
+    override class func tearDown() {
+        cluster.close()
+    }
+
+    private func client(_ change: (ClientConfig) -> ClientConfig = { $0 }) async throws -> SecoClient {
+        try await SecoClient.connect(config: change(ClientConfig(deployment: Self.cluster.deployment)))
+    }
+
+    private func code(_ call: () async throws -> Void) async -> Int {
+        do {
+            try await call()
+        } catch let error as SecoError {
+            return error.code
+        } catch {
+            XCTFail("\(error)")
+        }
+        return 0
+    }
+
+    func testTwentyDigitsAreRightAndEqualToTheTrainedNetworksChoice() async throws {
+        let client = try await client()
+        let expected = try digits.expected()
+        for (index, digit) in digits.all.enumerated() {
+            let prediction = try await client.predict(digit)
+            XCTAssertEqual(Int(prediction.label), digits.labels[index])
+            let best = prediction.logits.indices.max { prediction.logits[$0] < prediction.logits[$1] }
+            XCTAssertEqual(best, Int(prediction.label))
+            if index < expected.count, let expected = expected[index] { XCTAssertEqual(best, expected) }
+        }
+        let known = expected.compactMap { $0 }.count
+        print(known == 0 ? "SKIPPED expected logits: the models' outputs are not here" : "\(known) expected")
+        XCTAssertEqual(client.model().inputLen, 784)
+        XCTAssertGreaterThan(client.lastCost().bytesUp, 784)
+    }
+
+    func testManyAtATimeInTheirOrder() async throws {
+        let predictions = try await client().inferMany(inputs: Array(digits.all[..<6]))
+        XCTAssertEqual(predictions.map { Int($0.label) }, Array(digits.labels[..<6]))
+    }
+
+    func testACancelledTaskCancelsItsRequestAndTheNextOneWorks() async throws {
+        let (client, digits) = (try await client(), digits)
+        let (sent, tell) = AsyncStream<Void>.makeStream()
+        let task = Task { try await client.predict(digits.all[0]) { if $0 == .sent { tell.yield() } } }
+        for await _ in sent { break }
+        task.cancel()
+        do {
+            _ = try await task.value
+            XCTFail("not cancelled")
+        } catch {
+            XCTAssert(error is CancellationError, "\(error)")
+        }
+        let next = try await client.predict(digits.all[1])
+        XCTAssertEqual(Int(next.label), digits.labels[1])
+    }
+
+    func testAWrongInputSizeIsRefusedHere() async throws {
+        let client = try await client()
+        let code = await code { _ = try await client.predict(Data(count: 100)) }
+        XCTAssertEqual(code, 2)
+        let next = try await client.predict(digits.all[0])
+        XCTAssertEqual(Int(next.label), digits.labels[0])
+    }
+
+    func testSettingsAndPixelsAreChecked() async throws {
+        let nonsense = await code { _ = try await SecoClient.connect(config: ClientConfig(deployment: "nonsense")) }
+        XCTAssertEqual(nonsense, 1)
+        let pixels = await code { _ = try rgbPlanes(interleaved: Data([1, 2]), channels: 3) }
+        XCTAssertEqual(pixels, 1)
+        XCTAssertEqual(try rgbPlanes(interleaved: Data([1, 2, 3, 4, 5, 6]), channels: 3), Data([1, 4, 2, 5, 3, 6]))
+    }
+
+    func testWhatLeavesTheDeviceIsNotTheDigit() async throws {
+        let client = try await client { ClientConfig(deployment: $0.deployment, keepSent: true) }
+        _ = try await client.predict(digits.all[0])
+        let first = client.lastSent()
+        _ = try await client.predict(digits.all[0])
+        XCTAssertEqual(first?.count, 784)
+        XCTAssertNotEqual(first, digits.all[0])
+        XCTAssertNotEqual(first, client.lastSent())
+    }
+
+    func testTCPInsteadOfQUIC() async throws {
+        let client = try await client { ClientConfig(deployment: $0.deployment, transport: .tcp) }
+        XCTAssertEqual(client.transport(), .tcp)
+        let prediction = try await client.predict(digits.all[3])
+        XCTAssertEqual(Int(prediction.label), digits.labels[3])
+    }
+
+    func testRequestsGoOnAfterAChangeOfNetwork() async throws {
+        let client = try await client()
+        _ = try await client.predict(digits.all[0])
+        try client.networkChanged()
+        let prediction = try await client.predict(digits.all[4])
+        XCTAssertEqual(Int(prediction.label), digits.labels[4])
+        await client.shutdown()
+        let (code, digit) = (await code { _ = try await client.predict(self.digits.all[0]) }, 10)
+        XCTAssertEqual(code, digit)
+    }
+
+    func testASessionGoesOnInAnotherProcessWithoutSealing() throws {
+        let session = Self.cluster.folder.appendingPathComponent("session").path
+        let (opened, resumed) = (try anotherProcess(session), try anotherProcess(session))
+        print("bytes up of connecting: \(opened[0]) new, \(resumed[0]) resumed")
+        XCTAssertEqual([opened[1], resumed[1]], [digits.labels[5], digits.labels[5]])
+        // Three sealed keys have 3.5 KB.
+        XCTAssertGreaterThan(opened[0] - resumed[0], 3000)
+        let mode = try FileManager.default.attributesOfItem(atPath: session)[.posixPermissions] as? Int
+        XCTAssertEqual(mode, 0o600)
+    }
+
+    /// Bytes up of connecting, and the label.
+    private func anotherProcess(_ session: String) throws -> [Int] {
+        let deployment = Self.cluster.folder.appendingPathComponent("copy.toml")
+        try Self.cluster.deployment.write(to: deployment, atomically: true, encoding: .utf8)
+        let (process, output) = (Process(), Pipe())
+        process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+            .appendingPathComponent("OneRequest")
+        process.arguments = [deployment.path, session]
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        XCTAssertEqual(process.terminationStatus, 0)
+        return text.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
+    }
+
+    func testServersThatAreGoneAreAnErrorInTime() async throws {
+        let short = try Cluster(model: "mlp", servers: 2)
+        let config = ClientConfig(deployment: short.deployment, connectTimeoutMs: 3000, requestTimeoutMs: 6000)
+        let (client, digit) = (try await SecoClient.connect(config: config), digits.small[0])
+        _ = try await client.predict(digit)
+        short.close()
+        let start = Date()
+        let lost = await code { _ = try await client.predict(digit) }
+        XCTAssert([3, 4].contains(lost), "\(lost)")
+        XCTAssertLessThan(Date().timeIntervalSince(start), 20)
+        let absent = await code { _ = try await SecoClient.connect(config: config) }
+        XCTAssert([3, 4].contains(absent), "\(absent)")
+    }
+
+    func testAThousandCallsKeepNeitherMemoryNorFiles() async throws {
+        let small = try Cluster(model: "mlp", servers: 2)
+        let client = try await SecoClient.connect(config: ClientConfig(deployment: small.deployment))
+        let inputs = Array(digits.small[..<8])
+        for _ in 0..<25 { _ = try await client.inferMany(inputs: inputs) }
+        let (memory, files, start) = (try resident(), try openFiles(), Date())
+        for _ in 0..<125 { _ = try await client.inferMany(inputs: inputs) }
+        let seconds = Date().timeIntervalSince(start)
+        print("1000 calls in \(Int(seconds * 1000)) ms, memory \(memory) to \(try resident())")
+        XCTAssertLessThanOrEqual(try openFiles(), files + 2)
+        // Less than 4 KB a call.
+        XCTAssertLessThan(try resident(), memory + (4 << 20))
+        small.close()
+    }
+
+    private func resident() throws -> Int {
+        let fields = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
+        return Int(fields[1])! * 4096
+    }
+
+    private func openFiles() throws -> Int {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+    }
+}
