@@ -1,0 +1,162 @@
+//! Files of inputs. What they are is told by their first bytes.
+
+use crate::Result;
+
+/// The inputs of `len` bytes in a file.
+pub fn inputs(file: &[u8], len: usize) -> Result<Vec<Vec<u8>>> {
+    let inputs = if let Some(array) = file.strip_prefix(b"\x93NUMPY") {
+        npy(array, len)?
+    } else if let Some(image) = file.strip_prefix(b"P5") {
+        vec![pixels(image, 1, len)?.to_vec()]
+    } else if let Some(image) = file.strip_prefix(b"P6") {
+        let pixels = pixels(image, 3, len)?;
+        let mut planes = vec![0; pixels.len()];
+        seco_sdk::input::planes_from_rgb(pixels, &mut planes).map_err(|_| "the image ends in mid-pixel")?;
+        vec![planes]
+    } else {
+        vec![file.to_vec()]
+    };
+    match inputs.iter().find(|input| input.len() != len) {
+        Some(wrong) => Err(format!("the model takes {len} bytes, this has {}", wrong.len()).into()),
+        None => Ok(inputs),
+    }
+}
+
+/// An array in NumPy's format (numpy.lib.format), behind its magic bytes.
+fn npy(file: &[u8], len: usize) -> Result<Vec<Vec<u8>>> {
+    let damaged = "the .npy file is damaged";
+    let (version, rest) = file.split_first_chunk::<2>().ok_or(damaged)?;
+    let (size, rest) = match version {
+        [1, _] => {
+            let (size, rest) = rest.split_first_chunk().ok_or(damaged)?;
+            (u16::from_le_bytes(*size).into(), rest)
+        }
+        [2 | 3, _] => {
+            let (size, rest) = rest.split_first_chunk().ok_or(damaged)?;
+            (usize::try_from(u32::from_le_bytes(*size))?, rest)
+        }
+        _ => return Err("this version of .npy is not known".into()),
+    };
+    let (header, values) = rest.split_at_checked(size).ok_or(damaged)?;
+    let header = str::from_utf8(header).map_err(|_| damaged)?;
+    let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start()).ok_or(damaged);
+    if !field("'descr':")?.starts_with("'|u1'") {
+        return Err("the array is not of type uint8".into());
+    }
+    if !field("'fortran_order':")?.starts_with("False") {
+        return Err("the array is in Fortran's order".into());
+    }
+    let (shape, _) = field("'shape':")?.strip_prefix('(').and_then(|s| s.split_once(')')).ok_or(damaged)?;
+    let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty());
+    let axes = axes.map(|axis| axis.parse::<usize>().map_err(|_| damaged));
+    let total = axes.clone().try_fold(1_usize, |total, axis| total.checked_mul(axis?).ok_or(damaged))?;
+    if total != values.len() {
+        return Err(damaged.into());
+    }
+    // One input without an axis of samples, or as many as the first axis says.
+    let samples = if total == len { 1 } else { axes.clone().next().ok_or(damaged)?? };
+    if samples == 0 {
+        return Err("the array is empty".into());
+    }
+    if total != samples.checked_mul(len).ok_or(damaged)? {
+        return Err(format!("the model takes {len} bytes, a sample here has {}", total / samples).into());
+    }
+    Ok(values.chunks(len).map(<[u8]>::to_vec).collect())
+}
+
+/// The pixels of a binary PGM or PPM image (netpbm.sourceforge.net/doc/ppm.html), behind its first two bytes.
+fn pixels(file: &[u8], channels: usize, len: usize) -> Result<&[u8]> {
+    let mut rest = file;
+    let mut numbers = [0_usize; 3];
+    for number in &mut numbers {
+        // White space, and comments to the end of their line.
+        loop {
+            match rest.split_first() {
+                Some((b'#', after)) => {
+                    let end = after.iter().position(|byte| *byte == b'\n').ok_or("the image is damaged")?;
+                    rest = after.get(end..).unwrap_or_default();
+                }
+                Some((byte, after)) if byte.is_ascii_whitespace() => rest = after,
+                _ => break,
+            }
+        }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (text, after) = rest.split_at(digits);
+        *number = str::from_utf8(text)?.parse().map_err(|_| "the image is damaged")?;
+        rest = after;
+    }
+    let [width, height, largest] = numbers;
+    if largest != 255 {
+        return Err("the image has not 8 bits per channel".into());
+    }
+    let pixels = rest.split_first().filter(|(byte, _)| byte.is_ascii_whitespace()).map(|(_, rest)| rest);
+    let pixels = pixels.ok_or("the image is damaged")?;
+    let expected = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
+    if expected != Some(pixels.len()) {
+        return Err("the image's size is not what its header says".into());
+    }
+    if pixels.len() != len {
+        return Err(
+            format!("the model takes {len} bytes, the image has {width} x {height} x {channels}").into()
+        );
+    }
+    Ok(pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inputs;
+
+    fn array(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend((header.len() as u16).to_le_bytes());
+        file.extend(header.as_bytes());
+        file.extend(values);
+        file
+    }
+
+    #[test]
+    fn every_format_gives_the_models_bytes() {
+        let six = [1, 2, 3, 4, 5, 6];
+        assert_eq!(inputs(&six, 6).unwrap(), [six]);
+        assert_eq!(inputs(b"P5 3\n2 255\n\x01\x02\x03\x04\x05\x06", 6).unwrap(), [six]);
+        assert_eq!(inputs(b"P5\n# a comment\n3 2\n255\n\x01\x02\x03\x04\x05\x06", 6).unwrap(), [six]);
+        assert_eq!(inputs(b"P6 2 1 255 \x01\x02\x03\x04\x05\x06", 6).unwrap(), [[1, 4, 2, 5, 3, 6]]);
+        assert_eq!(inputs(&array("|u1", "(2, 3)", &six), 6).unwrap(), [six]);
+        assert_eq!(inputs(&array("|u1", "(2, 3)", &six), 3).unwrap(), [[1, 2, 3], [4, 5, 6]]);
+    }
+
+    #[test]
+    fn wrong_files_are_refused() {
+        let six = [1, 2, 3, 4, 5, 6];
+        for (file, len) in [
+            (six.to_vec(), 5),
+            (array("<f4", "(6,)", &six), 6),
+            (array("|u1", "(7,)", &six), 6),
+            (array("|u1", "(2, 3)", &six), 2),
+            (array("|u1", "(0, 3)", &[]), 3),
+            (array("|u1", "(99999999999, 99999999999)", &six), 3),
+            (b"P5 3 2 65535 abcdef".to_vec(), 6),
+            (b"P5 99999999999999999999 2 255 abcdef".to_vec(), 6),
+            (b"P6 3 2 255 abcdef".to_vec(), 6),
+            (b"P5 # no end".to_vec(), 6),
+        ] {
+            assert!(inputs(&file, len).is_err(), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn no_cut_file_is_taken() {
+        let files =
+            [array("|u1", "(2, 3)", &[1, 2, 3, 4, 5, 6]), b"P6 2 1 255 \x01\x02\x03\x04\x05\x06".to_vec()];
+        for file in files {
+            for end in 0..file.len() {
+                // As raw bytes, a cut file may have just the length of an input.
+                if end != 6 {
+                    assert!(inputs(&file[..end], 6).is_err(), "{end}");
+                }
+            }
+        }
+    }
+}

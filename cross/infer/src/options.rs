@@ -1,0 +1,97 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+use seco_sdk::Transport;
+
+pub const HELP: &str =
+    "Private predictions: no server sees the input, what the network makes of it, or the answer.
+
+Usage: seco-infer --deployment FILE [OPTIONS] [INPUT...]
+
+Inputs are files of bytes: .npy (uint8, first axis the samples), .pgm, .ppm (binary, 8 bits), or raw
+bytes as the model takes them. Images must have the model's height and width.
+
+Options:
+      --deployment FILE   Gateway, servers, keys and model
+      --session FILE      Keeps the session here, so that the next start opens no new one. Secret, and one
+                          process at a time; leave it out of backups
+      --watch DIR         Then asks about every file that comes to DIR, until killed
+      --transport NAME    auto (QUIC, and TCP where a network blocks UDP), quic or tcp [default: auto]
+      --json              One JSON object per line
+  -h, --help
+  -V, --version";
+
+pub struct Options {
+    pub deployment: PathBuf,
+    pub session: Option<PathBuf>,
+    pub watch: Option<PathBuf>,
+    pub transport: Transport,
+    pub json: bool,
+    pub inputs: Vec<PathBuf>,
+}
+
+pub enum Command {
+    Run(Options),
+    Help,
+    Version,
+}
+
+pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut deployment, mut session, mut watch) = (None, None, None);
+    let (mut transport, mut json, mut inputs) = (Transport::Auto, false, Vec::new());
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("deployment") => deployment = Some(parser.value()?.into()),
+            Long("session") => session = Some(parser.value()?.into()),
+            Long("watch") => watch = Some(parser.value()?.into()),
+            Long("transport") => {
+                transport = match parser.value()?.string()?.as_str() {
+                    "auto" => Transport::Auto,
+                    "quic" => Transport::Quic,
+                    "tcp" => Transport::Tcp,
+                    other => return Err(format!("no transport is called {other:?}").into()),
+                }
+            }
+            Long("json") => json = true,
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Value(input) => inputs.push(input.into()),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    let deployment = deployment.ok_or("--deployment is missing")?;
+    if inputs.is_empty() && watch.is_none() {
+        return Err("no input".into());
+    }
+    Ok(Command::Run(Options { deployment, session, watch, transport, json, inputs }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, lexopt::Error> {
+        parse(lexopt::Parser::from_args(arguments))
+    }
+
+    #[test]
+    fn options_are_read_and_mistakes_named() {
+        let Ok(Command::Run(options)) =
+            parsed(&["--deployment", "d.toml", "--transport=tcp", "--json", "a.pgm", "b.npy"])
+        else {
+            panic!("refused");
+        };
+        assert_eq!((options.inputs.len(), options.json, options.transport), (2, true, Transport::Tcp));
+        for wrong in [
+            &["a.pgm"][..],
+            &["--deployment"],
+            &["--deployment", "d"],
+            &["--deployment", "d", "--transport", "udp", "a"],
+            &["--deployment", "d", "--unknown", "a"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

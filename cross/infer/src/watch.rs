@@ -1,0 +1,60 @@
+//! Files that come to a folder, say from a camera.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How often to look. Asking the system works on every file system, network ones included.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A file as it was seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    size: u64,
+    changed: Option<SystemTime>,
+}
+
+enum State {
+    /// It may still be written to.
+    Growing(Seen),
+    Done(Seen),
+}
+
+/// Hands every file of `folder` to `handle`, again when it changes, oldest name first; not those that are there
+/// at the start, hidden ones, and folders. A file is taken when it stayed the same between two looks.
+pub async fn watch(folder: &Path, mut handle: impl AsyncFnMut(&Path)) -> io::Result<()> {
+    let mut known: HashMap<PathBuf, State> =
+        files(folder)?.into_iter().map(|(path, seen)| (path, State::Done(seen))).collect();
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let mut files = files(folder)?;
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        known.retain(|path, _| files.iter().any(|(file, _)| file == path));
+        for (path, seen) in files {
+            match known.get(&path) {
+                Some(State::Done(before)) if *before == seen => {}
+                Some(State::Growing(before)) if *before == seen && seen.size > 0 => {
+                    handle(&path).await;
+                    known.insert(path, State::Done(seen));
+                }
+                _ => drop(known.insert(path, State::Growing(seen))),
+            }
+        }
+    }
+}
+
+fn files(folder: &Path) -> io::Result<Vec<(PathBuf, Seen)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // Gone again already: none of ours.
+        let Ok(about) = entry.metadata() else { continue };
+        if about.is_file() && !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let seen = Seen { size: about.len(), changed: about.modified().ok() };
+            files.push((entry.path(), seen));
+        }
+    }
+    Ok(files)
+}
