@@ -12,7 +12,7 @@ let settings: [LinkerSetting] = []
 
 let package = Package(
     name: "Seco",
-    platforms: [.iOS(.v15), .macOS(.v12), .watchOS(.v8)],
+    platforms: [.iOS(.v15), .macOS(.v12)],
     products: [.library(name: "Seco", targets: ["Seco"])],
     targets: [
         library,

@@ -31,6 +31,10 @@ public final class FileSessionStore: SessionStore {
             throw unavailable("written")
         }
         guard rename(next, path) == 0 else { throw unavailable("renamed") }
+        // The new name must outlive a crash too.
+        let folder = open(URL(fileURLWithPath: path).deletingLastPathComponent().path, O_RDONLY)
+        defer { close(folder) }
+        guard folder >= 0, fsync(folder) == 0 else { throw unavailable("kept") }
     }
 
     private func unavailable(_ what: String) -> StoreError {

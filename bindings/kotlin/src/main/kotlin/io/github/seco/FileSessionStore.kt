@@ -4,6 +4,8 @@ import java.io.File
 import java.io.FileNotFoundException
 import java.io.FileOutputStream
 import java.io.IOException
+import java.nio.channels.FileChannel
+import java.nio.file.StandardOpenOption
 
 /**
  * Keeps a session in [file], which only this user can read.
@@ -33,6 +35,8 @@ class FileSessionStore(private val file: File) : SessionStore {
                 it.fd.sync()
             }
             if (!next.renameTo(file)) throw IOException("$next cannot be renamed")
+            // The new name must outlive a crash too.
+            FileChannel.open(file.absoluteFile.parentFile.toPath(), StandardOpenOption.READ).use { it.force(true) }
         } catch (failure: IOException) {
             throw StoreException.Unavailable(failure.message.orEmpty())
         } finally {

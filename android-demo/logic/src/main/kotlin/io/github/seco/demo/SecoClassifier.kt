@@ -1,0 +1,63 @@
+package io.github.seco.demo
+
+import io.github.seco.ClientConfig
+import io.github.seco.FileSessionStore
+import io.github.seco.RequestProgress
+import io.github.seco.SecoClient
+import io.github.seco.SecoException
+import io.github.seco.infer
+import io.github.seco.plainRequest
+import java.io.File
+
+/** The servers, through the SDK. */
+class SecoClassifier private constructor(private val client: SecoClient) : Classifier {
+    override suspend fun classify(pixels: ByteArray, queued: (Int?) -> Unit): Int = explained {
+        client.infer(pixels) { progress ->
+            when (progress) {
+                is RequestProgress.Queued -> queued(progress.position.toInt() - 1)
+                RequestProgress.Running -> queued(null)
+                RequestProgress.Sent -> {}
+            }
+        }.label.toInt()
+    }
+
+    override suspend fun plainRequest() = explained { client.plainRequest() }
+
+    override fun lastCost(): RequestCost = client.lastCost().run {
+        RequestCost(
+            bytesUp.toLong(), bytesDown.toLong(), (datagramsUp + datagramsDown).toLong(),
+            cpuUs?.toLong(), wallUs.toLong(),
+        )
+    }
+
+    override fun lastSent(): ByteArray? = client.lastSent()
+
+    override fun networkChanged() = try {
+        client.networkChanged()
+    } catch (_: SecoException) {
+        // The old socket stays. The next request finds out whether it still works.
+    }
+
+    override fun close() = client.close()
+
+    companion object {
+        /** Connects to the servers in [deployment] (the file's text), with the session in [session] if there is one. */
+        suspend fun connect(deployment: String, session: File): SecoClassifier = explained {
+            val config = ClientConfig(deployment, keepSent = true)
+            SecoClassifier(SecoClient.connect(config, FileSessionStore(session)))
+        }
+
+        private inline fun <T> explained(call: () -> T): T = try {
+            call()
+        } catch (failure: SecoException) {
+            val problem = when (failure) {
+                is SecoException.InvalidConfiguration -> Problem.NO_DEPLOYMENT
+                is SecoException.Network -> Problem.NO_CONNECTION
+                is SecoException.Timeout, is SecoException.Busy -> Problem.BUSY
+                is SecoException.UntrustedServer, is SecoException.IncompatibleServer -> Problem.WRONG_SERVERS
+                else -> Problem.OTHER
+            }
+            throw ClassifierException(problem, failure)
+        }
+    }
+}
