@@ -1,7 +1,7 @@
 //! `seco bench`: what the parts of the protocol cost, measured on this machine.
 //!
 //! Each subcommand is a module of its own with its options, its work and its report, which is printed
-//! as a table or, with `--json`, as one object with the fields that scripts rely on. [`process`] has
+//! as a table or, with `--json`, as one object with the fields that scripts rely on. `process` has
 //! what they share.
 
 pub mod device;
