@@ -5,6 +5,8 @@ mod options;
 mod watch;
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +16,19 @@ use seco_sdk::{Client, Cost, Deployment, FileStore, Prediction};
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Bytes of the largest file that is read.
+const LONGEST: u64 = 1 << 28;
+
+/// What became of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Answered,
+    /// It holds no input for this model.
+    Unusable,
+    /// The servers gave no answer; they may later.
+    Unanswered,
+}
 
 fn main() -> ExitCode {
     let options = match options::parse(lexopt::Parser::from_env()) {
@@ -53,12 +68,12 @@ fn run(options: &Options) -> Result<bool> {
         let client = builder.connect().await?;
         let mut all = true;
         for path in &options.inputs {
-            all &= file(&client, path, options.json).await;
+            all &= file(&client, path, options.json).await? == Outcome::Answered;
         }
         if let Some(folder) = &options.watch {
             // Runs until it is killed; a session in a file is whole at any moment.
             watch::watch(folder, async |path: &Path| {
-                file(&client, path, options.json).await;
+                Ok(file(&client, path, options.json).await? != Outcome::Unanswered)
             })
             .await?;
         }
@@ -67,30 +82,38 @@ fn run(options: &Options) -> Result<bool> {
     })
 }
 
-/// Asks about every input in one file. Whether all were answered.
-async fn file(client: &Client, path: &Path, as_json: bool) -> bool {
-    let inputs = std::fs::read(path).map_err(Into::into);
-    let inputs = match inputs.and_then(|bytes| format::inputs(&bytes, client.model().input_len)) {
+/// Asks about every input in one file. Fails where nobody reads the answers any more.
+async fn file(client: &Client, path: &Path, as_json: bool) -> Result<Outcome> {
+    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, client.model().input_len)) {
         Ok(inputs) => inputs,
         Err(error) => {
             eprintln!("seco-infer: {}: {error}", path.display());
-            return false;
+            return Ok(Outcome::Unusable);
         }
     };
-    let mut all = true;
+    let mut outcome = Outcome::Answered;
     for (index, input) in inputs.iter().enumerate() {
         match client.infer(input).await {
             Ok(prediction) => {
                 let line = line(path, index, inputs.len(), &prediction, client.last_cost(), as_json);
-                println!("{line}");
+                writeln!(std::io::stdout(), "{line}")?;
             }
             Err(error) => {
                 eprintln!("seco-infer: {}, input {index}: {error}", path.display());
-                all = false;
+                outcome = Outcome::Unanswered;
             }
         }
     }
-    all
+    Ok(outcome)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("it has more than {LONGEST} bytes").into());
+    }
+    Ok(bytes)
 }
 
 fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, as_json: bool) -> String {

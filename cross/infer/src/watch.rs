@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::Result;
 
 /// How often to look. Asking the system works on every file system, network ones included.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long to leave a file alone that got no answer.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A file as it was seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,12 +23,14 @@ struct Seen {
 enum State {
     /// It may still be written to.
     Growing(Seen),
+    Unanswered(Seen, Instant),
     Done(Seen),
 }
 
 /// Hands every file of `folder` to `handle`, again when it changes, oldest name first; not those that are there
-/// at the start, hidden ones, and folders. A file is taken when it stayed the same between two looks.
-pub async fn watch(folder: &Path, mut handle: impl AsyncFnMut(&Path)) -> io::Result<()> {
+/// at the start, hidden ones, and folders. A file is taken when it stayed the same between two looks, and again
+/// some seconds later if `handle` says that it is not done.
+pub async fn watch(folder: &Path, mut handle: impl AsyncFnMut(&Path) -> Result<bool>) -> Result<()> {
     let mut known: HashMap<PathBuf, State> =
         files(folder)?.into_iter().map(|(path, seen)| (path, State::Done(seen))).collect();
     loop {
@@ -35,9 +41,14 @@ pub async fn watch(folder: &Path, mut handle: impl AsyncFnMut(&Path)) -> io::Res
         for (path, seen) in files {
             match known.get(&path) {
                 Some(State::Done(before)) if *before == seen => {}
-                Some(State::Growing(before)) if *before == seen && seen.size > 0 => {
-                    handle(&path).await;
-                    known.insert(path, State::Done(seen));
+                Some(State::Unanswered(before, when)) if *before == seen && when.elapsed() < RETRY => {}
+                Some(State::Growing(before) | State::Unanswered(before, _))
+                    if *before == seen && seen.size > 0 =>
+                {
+                    let done = handle(&path).await?;
+                    let state =
+                        if done { State::Done(seen) } else { State::Unanswered(seen, Instant::now()) };
+                    known.insert(path, state);
                 }
                 _ => drop(known.insert(path, State::Growing(seen))),
             }
@@ -45,7 +56,7 @@ pub async fn watch(folder: &Path, mut handle: impl AsyncFnMut(&Path)) -> io::Res
     }
 }
 
-fn files(folder: &Path) -> io::Result<Vec<(PathBuf, Seen)>> {
+fn files(folder: &Path) -> Result<Vec<(PathBuf, Seen)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
