@@ -41,3 +41,8 @@ need() {
   install_missing() { apt update -qq && apt install -y -qq --no-install-recommends "${missing[@]}"; }
   retry install_missing
 }
+
+# Devices' builds are made by Debian's Rust, for its standard library can be built from source. Backtraces, which need
+# symbols, are left out, and so are the places of panics and the contents of what is printed for debugging.
+std=(-Z build-std=std,panic_unwind -Z build-std-features=panic-unwind,optimize_for_size)
+lean="-Z location-detail=none -Z fmt-debug=shallow -C llvm-args=-inline-threshold=40"

@@ -8,7 +8,7 @@ use crate::StoreError;
 /// The application's place for one session, so that a restart opens no new one: an item of the platform's key
 /// store.
 ///
-/// The bytes are opaque, at most 640, and **secret**: with them, inputs and answers can be read from recorded
+/// The bytes are opaque, less than 512, and **secret**: with them, inputs and answers can be read from recorded
 /// traffic. The application guarantees that what was saved last is loaded, also after a crash; that the bytes
 /// never go back to earlier ones (no backups, no synchronisation between devices); and that one process uses
 /// them at a time. Both methods are called on the library's thread and must not call a client.

@@ -40,6 +40,8 @@ pub use deployment::{CertificatePin, Deployment, Gateway, Model, Server};
 pub use error::{Error, Loss, Result, Violation};
 pub use seco_core::{MAX_SESSION_BLOB, ModelId, ModelInfo, Refusal, ServerSealingKey, input};
 pub use store::{FileStore, SessionStore};
+#[doc(hidden)]
+pub use tls::plain_config;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

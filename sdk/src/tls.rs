@@ -9,8 +9,15 @@ use crate::{Error, Result};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::ring::{cipher_suite, kx_group};
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+    verify_tls13_signature,
+};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm, UnixTime,
+};
+use rustls::sign::SigningKey;
 use rustls::{CertificateError, DigitallySignedStruct, PeerIncompatible, SignatureScheme};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +40,7 @@ pub(crate) struct PinVerifier {
 
 impl PinVerifier {
     pub(crate) fn new(pins: Vec<CertificatePin>) -> Arc<Self> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(provider());
         Arc::new(Self { pins, provider, mismatch: AtomicBool::new(false) })
     }
 
@@ -86,6 +93,61 @@ impl ServerCertVerifier for PinVerifier {
     }
 }
 
+const ED25519: &[&dyn SignatureVerificationAlgorithm] = &[webpki::ring::ED25519];
+
+/// Whether a certificate can be read and holds an Ed25519 key.
+pub(crate) fn is_ed25519(certificate_der: &[u8]) -> bool {
+    // Only a key of another kind is turned down before its signature is looked at.
+    let certificate = CertificateDer::from(certificate_der);
+    webpki::EndEntityCert::try_from(&certificate).is_ok_and(|certificate| {
+        matches!(
+            certificate.verify_signature(webpki::ring::ED25519, b"", b""),
+            Err(webpki::Error::InvalidSignatureForPublicKey)
+        )
+    })
+}
+
+/// What gateways use and no more: X25519, certificates with Ed25519, the ciphers of TLS 1.3. The other curves and RSA
+/// are a sixth of the library's size.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![kx_group::X25519],
+        signature_verification_algorithms: WebPkiSupportedAlgorithms {
+            all: ED25519,
+            mapping: &[(SignatureScheme::ED25519, ED25519)],
+        },
+        secure_random: &Random,
+        key_provider: &NoKeys,
+    }
+}
+
+/// The operating system's generator.
+#[derive(Debug)]
+struct Random;
+
+impl SecureRandom for Random {
+    fn fill(&self, out: &mut [u8]) -> std::result::Result<(), GetRandomFailed> {
+        getrandom::fill(out).map_err(|_| GetRandomFailed)
+    }
+}
+
+/// Devices have no certificate.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(
+        &self,
+        _key: PrivateKeyDer<'static>,
+    ) -> std::result::Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("devices have no certificate".into()))
+    }
+}
+
 /// TLS 1.3 with `verifier`, for the application protocol `alpn`.
 pub(crate) fn tls_config(verifier: &Arc<PinVerifier>, alpn: &[u8]) -> Result<ClientConfig> {
     let mut tls = ClientConfig::builder_with_provider(verifier.provider.clone())
@@ -98,6 +160,15 @@ pub(crate) fn tls_config(verifier: &Arc<PinVerifier>, alpn: &[u8]) -> Result<Cli
     // A ticket would let observers link connections, and would stand in for the pin.
     tls.resumption = Resumption::disabled();
     Ok(tls)
+}
+
+/// The same TLS and QUIC as a client's, for `cross/meter` to send plain requests over.
+///
+/// # Errors
+/// Where TLS cannot be set up.
+#[doc(hidden)]
+pub fn plain_config(pin: CertificatePin, request_timeout: Duration) -> Result<quinn::ClientConfig> {
+    quic_config(&PinVerifier::new(vec![pin]), request_timeout)
 }
 
 /// QUIC on top of that, with a quiet transport.

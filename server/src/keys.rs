@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{ServerOpeningKey, ServerSealingKey};
+use seco_sdk::CertificatePin;
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -49,10 +50,10 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
         return Err(Error::Key { path: path.clone(), what });
     }
 
-    let tls = rcgen::generate_simple_self_signed(vec![TLS_NAME.to_owned()])
-        .map_err(|_| Error::Usage("the TLS library could not make a certificate".to_owned()))?;
-    write(&files.key, Zeroizing::new(tls.signing_key.serialize_pem()).as_bytes(), 0o600)?;
-    write(&files.certificate, tls.cert.pem().as_bytes(), 0o644)?;
+    let (certificate, tls_key) =
+        self_signed().map_err(|_| Error::Usage("the TLS library could not make a certificate".to_owned()))?;
+    write(&files.key, Zeroizing::new(tls_key.serialize_pem()).as_bytes(), 0o600)?;
+    write(&files.certificate, certificate.pem().as_bytes(), 0o644)?;
 
     let mut seed = Zeroizing::new([0u8; 32]);
     random(seed.as_mut_slice())?;
@@ -62,16 +63,29 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     Ok(files)
 }
 
+/// Ed25519 is the one kind of certificate that devices have code for.
+fn self_signed() -> Result<(rcgen::Certificate, rcgen::KeyPair), rcgen::Error> {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+    Ok((rcgen::CertificateParams::new(vec![TLS_NAME.to_owned()])?.self_signed(&key)?, key))
+}
+
 /// Bytes from the operating system's generator.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(bytes).map_err(|_| Error::NoRandomness)
 }
 
-/// Reads a PEM certificate.
+/// Reads a PEM certificate, which must be for an Ed25519 key.
 pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
+    let bad = |what: &str| Error::Key { path: path.to_owned(), what: what.to_owned() };
     let pem = read(path)?;
-    CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| Error::Key { path: path.to_owned(), what: "holds no PEM certificate".to_owned() })
+    let certificate =
+        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| bad("holds no PEM certificate"))?;
+    if !CertificatePin::is_supported(&certificate) {
+        return Err(bad(
+            "is a certificate that devices cannot check, for its key is not Ed25519; `seco keygen` makes one",
+        ));
+    }
+    Ok(certificate)
 }
 
 /// Reads a PEM private key.
@@ -187,6 +201,16 @@ mod tests {
         }
         let again = generate(&dir.path().join("new"), "gateway").unwrap_err().to_string();
         assert!(again.contains("exists already"), "{again}");
+    }
+
+    #[test]
+    fn certificates_that_devices_cannot_check_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p256.pem");
+        let made = rcgen::generate_simple_self_signed(vec![TLS_NAME.to_owned()]).unwrap();
+        fs::write(&path, made.cert.pem()).unwrap();
+        let error = certificate(&path).unwrap_err().to_string();
+        assert!(error.contains("Ed25519"), "{error}");
     }
 
     #[test]

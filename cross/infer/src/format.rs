@@ -2,14 +2,16 @@
 
 use crate::Result;
 
-/// The inputs of `len` bytes in a file.
-pub fn inputs(file: &[u8], len: usize) -> Result<Vec<Vec<u8>>> {
+/// The inputs in a file, for a model that takes one byte for each element of `shape`. An image must have the height and
+/// width of its last two axes.
+pub fn inputs(file: &[u8], shape: &[usize]) -> Result<Vec<Vec<u8>>> {
+    let len = shape.iter().product();
     let inputs = if let Some(array) = file.strip_prefix(b"\x93NUMPY") {
         npy(array, len)?
     } else if let Some(image) = file.strip_prefix(b"P5") {
-        vec![pixels(image, 1, len)?.to_vec()]
+        vec![pixels(image, 1, shape)?.to_vec()]
     } else if let Some(image) = file.strip_prefix(b"P6") {
-        let pixels = pixels(image, 3, len)?;
+        let pixels = pixels(image, 3, shape)?;
         let mut planes = vec![0; pixels.len()];
         seco_sdk::input::planes_from_rgb(pixels, &mut planes).map_err(|_| "the image ends in mid-pixel")?;
         vec![planes]
@@ -65,7 +67,7 @@ fn npy(file: &[u8], len: usize) -> Result<Vec<Vec<u8>>> {
 }
 
 /// The pixels of a binary PGM or PPM image (netpbm.sourceforge.net/doc/ppm.html), behind its first two bytes.
-fn pixels(file: &[u8], channels: usize, len: usize) -> Result<&[u8]> {
+fn pixels<'f>(file: &'f [u8], channels: usize, shape: &[usize]) -> Result<&'f [u8]> {
     let mut rest = file;
     let mut numbers = [0_usize; 3];
     for number in &mut numbers {
@@ -95,9 +97,13 @@ fn pixels(file: &[u8], channels: usize, len: usize) -> Result<&[u8]> {
     if expected != Some(pixels.len()) {
         return Err("the image's size is not what its header says".into());
     }
-    if pixels.len() != len {
+    let fits = match shape {
+        [.., rows, columns] => (*rows, *columns) == (height, width),
+        _ => true,
+    };
+    if !fits || pixels.len() != shape.iter().product::<usize>() {
         return Err(
-            format!("the model takes {len} bytes, the image has {width} x {height} x {channels}").into()
+            format!("the model takes {shape:?}, the image has {channels} x {height} x {width}").into()
         );
     }
     Ok(pixels)
@@ -119,22 +125,26 @@ mod tests {
     #[test]
     fn every_format_gives_the_models_bytes() {
         let six = [1, 2, 3, 4, 5, 6];
-        assert_eq!(inputs(&six, 6).unwrap(), [six]);
-        assert_eq!(inputs(b"P5 3\n2 255\n\x01\x02\x03\x04\x05\x06", 6).unwrap(), [six]);
-        assert_eq!(inputs(b"P5\n# a comment\n3 2\n255\n\x01\x02\x03\x04\x05\x06", 6).unwrap(), [six]);
-        assert_eq!(inputs(b"P6 2 1 255 \x01\x02\x03\x04\x05\x06", 6).unwrap(), [[1, 4, 2, 5, 3, 6]]);
-        assert_eq!(inputs(&array("|u1", "(2, 3)", &six), 6).unwrap(), [six]);
-        assert_eq!(inputs(&array("|u1", "(2, 3)", &six), 3).unwrap(), [[1, 2, 3], [4, 5, 6]]);
+        assert_eq!(inputs(&six, &[6]).unwrap(), [six]);
+        assert_eq!(inputs(b"P5 3\n2 255\n\x01\x02\x03\x04\x05\x06", &[1, 2, 3]).unwrap(), [six]);
+        assert_eq!(
+            inputs(b"P5\n# a comment\n3 2\n255\n\x01\x02\x03\x04\x05\x06", &[1, 2, 3]).unwrap(),
+            [six]
+        );
+        assert_eq!(inputs(b"P6 2 1 255 \x01\x02\x03\x04\x05\x06", &[3, 1, 2]).unwrap(), [[1, 4, 2, 5, 3, 6]]);
+        assert_eq!(inputs(&array("|u1", "(2, 3)", &six), &[2, 3]).unwrap(), [six]);
+        assert_eq!(inputs(&array("|u1", "(2, 3)", &six), &[3]).unwrap(), [[1, 2, 3], [4, 5, 6]]);
     }
 
     #[test]
     fn wrong_files_are_refused() {
         let six = [1, 2, 3, 4, 5, 6];
         for (file, len) in [
-            (six.to_vec(), 5),
+            (b"P5 2 3 255 abcdef".to_vec(), 6),
+            (six.to_vec(), 3),
             (array("<f4", "(6,)", &six), 6),
             (array("|u1", "(7,)", &six), 6),
-            (array("|u1", "(2, 3)", &six), 2),
+            (array("|u1", "(2, 3)", &six), 9),
             (array("|u1", "(0, 3)", &[]), 3),
             (array("|u1", "(99999999999, 99999999999)", &six), 3),
             (b"P5 3 2 65535 abcdef".to_vec(), 6),
@@ -142,7 +152,7 @@ mod tests {
             (b"P6 3 2 255 abcdef".to_vec(), 6),
             (b"P5 # no end".to_vec(), 6),
         ] {
-            assert!(inputs(&file, len).is_err(), "{file:?}");
+            assert!(inputs(&file, &[len / 3, 3]).is_err(), "{file:?}");
         }
     }
 
@@ -154,7 +164,7 @@ mod tests {
             for end in 0..file.len() {
                 // As raw bytes, a cut file may have just the length of an input.
                 if end != 6 {
-                    assert!(inputs(&file[..end], 6).is_err(), "{end}");
+                    assert!(inputs(&file[..end], &[6]).is_err(), "{end}");
                 }
             }
         }

@@ -61,6 +61,7 @@ fn run(options: &Options) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let deployment = Deployment::from_file(&options.deployment)?;
+        let shape = deployment.model.input_shape.clone();
         let mut builder = Client::builder(deployment).transport(options.transport);
         if let Some(session) = &options.session {
             builder = builder.session_store(Arc::new(FileStore::new(session)));
@@ -68,12 +69,12 @@ fn run(options: &Options) -> Result<bool> {
         let client = builder.connect().await?;
         let mut all = true;
         for path in &options.inputs {
-            all &= file(&client, path, options.json).await? == Outcome::Answered;
+            all &= file(&client, path, &shape, options.json).await? == Outcome::Answered;
         }
         if let Some(folder) = &options.watch {
             // Runs until it is killed; a session in a file is whole at any moment.
             watch::watch(folder, async |path: &Path| {
-                Ok(file(&client, path, options.json).await? != Outcome::Unanswered)
+                Ok(file(&client, path, &shape, options.json).await? != Outcome::Unanswered)
             })
             .await?;
         }
@@ -83,8 +84,8 @@ fn run(options: &Options) -> Result<bool> {
 }
 
 /// Asks about every input in one file. Fails where nobody reads the answers any more.
-async fn file(client: &Client, path: &Path, as_json: bool) -> Result<Outcome> {
-    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, client.model().input_len)) {
+async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> Result<Outcome> {
+    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, shape)) {
         Ok(inputs) => inputs,
         Err(error) => {
             eprintln!("seco-infer: {}: {error}", path.display());

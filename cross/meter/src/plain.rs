@@ -1,5 +1,5 @@
 //! A plain client: a request of as many bytes as a private one, and an answer of as many, over the same QUIC
-//! with the same settings (`sdk/src/tls.rs`), and nothing else. It has no session, masks nothing and copies
+//! with the SDK's own settings, and nothing else. It has no session, masks nothing and copies
 //! nothing that it need not.
 //!
 //! The gateway answers its requests as cost probes. What a server that sees the input would do with it is
@@ -7,16 +7,9 @@
 
 use crate::phase::{HeapWatch, Phases, Traffic, print_peak_memory};
 use crate::{Error, Result, arguments, input, number};
-use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, VarInt};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, Resumption};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
-use sha2::{Digest, Sha256};
+use seco_sdk::CertificatePin;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What to do.
@@ -25,8 +18,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// Its name in the handshake.
     pub name: String,
-    /// SHA-256 of its certificate.
-    pub pin: [u8; 32],
+    /// Of its certificate.
+    pub pin: CertificatePin,
     /// Bytes of a request's payload.
     pub up: usize,
     /// Bytes of an answer's payload.
@@ -48,20 +41,13 @@ impl Options {
         Ok(Self {
             address: address.parse().map_err(|e| Error::new(&address, e))?,
             name,
-            pin: hash(&pin)?,
+            pin: CertificatePin::try_from(pin).map_err(|e| Error::new("PIN", e))?,
             up: number(&up)?,
             down: down.parse().map_err(|e| Error::new(&down, e))?,
             requests: number(&requests)?,
             quiet: Duration::from_millis(number(&quiet_ms)? as u64),
         })
     }
-}
-
-/// 64 hexadecimal digits.
-fn hash(text: &str) -> Result<[u8; 32]> {
-    let digits = |i| text.get(2 * i..2 * i + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    let bytes: Option<Vec<u8>> = (0..text.len().div_ceil(2)).map(digits).collect();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| Error::new(text, "is no SHA-256"))
 }
 
 /// Connects and sends requests: the phases `connect` and `request`.
@@ -84,7 +70,8 @@ pub fn run(options: &Options, heap: HeapWatch) -> Result<()> {
 async fn connect(options: &Options) -> Result<(Endpoint, Connection)> {
     let mut endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
         .map_err(|e| Error::new("opening a socket", e))?;
-    endpoint.set_default_client_config(config(options.pin)?);
+    let config = seco_sdk::plain_config(options.pin, Duration::from_secs(60));
+    endpoint.set_default_client_config(config.map_err(|e| Error::new("TLS", e))?);
     let connecting =
         endpoint.connect(options.address, &options.name).map_err(|e| Error::new("connecting", e))?;
     let connection = connecting.await.map_err(|e| Error::new("connecting", e))?;
@@ -141,78 +128,6 @@ fn traffic(connection: &Connection) -> Traffic {
     }
 }
 
-fn config(pin: [u8; 32]) -> Result<quinn::ClientConfig> {
-    let failed = |e: &dyn std::fmt::Display| Error::new("TLS", e);
-    let provider = Arc::new(ring::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| failed(&e))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { pin, provider }))
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"seco/1".to_vec()];
-    tls.resumption = Resumption::disabled();
-    let mut config =
-        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|e| failed(&e))?));
-    let mut transport = quinn::TransportConfig::default();
-    transport
-        .keep_alive_interval(None)
-        .max_idle_timeout(Some(VarInt::from_u32(75_000).into()))
-        .mtu_discovery_config(None)
-        .max_concurrent_bidi_streams(0u32.into())
-        .max_concurrent_uni_streams(0u32.into())
-        .datagram_receive_buffer_size(None);
-    config.transport_config(Arc::new(transport));
-    Ok(config)
-}
-
-/// Accepts one certificate.
-#[derive(Debug)]
-struct Pinned {
-    pin: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let shown: [u8; 32] = Sha256::digest(end_entity).into();
-        if shown == self.pin {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,13 +154,5 @@ mod tests {
         let refused = Response::Refused { reason: seco_core::Refusal::Malformed };
         let mut buffer = vec![0; refused.frame_bound()];
         assert!(!is_answer(refused.encode_frame(&mut buffer).unwrap(), 23));
-    }
-
-    #[test]
-    fn pins_are_64_hexadecimal_digits() {
-        assert_eq!(hash(&"0f".repeat(32)).unwrap(), [15; 32]);
-        for wrong in ["", "0f", &"0g".repeat(32), &"0f".repeat(33), &"0".repeat(63), "é"] {
-            assert!(hash(wrong).is_err(), "{wrong}");
-        }
     }
 }

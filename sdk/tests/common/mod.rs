@@ -104,11 +104,9 @@ pub struct Certificate {
 }
 
 pub fn certificate() -> Certificate {
-    let made = rcgen::generate_simple_self_signed(vec!["gateway.test".into()]).unwrap();
-    Certificate {
-        der: made.cert.der().clone(),
-        key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
-    }
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let made = rcgen::CertificateParams::new(vec!["gateway.test".into()]).unwrap().self_signed(&key).unwrap();
+    Certificate { der: made.der().clone(), key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
 }
 
 pub type Resolver = Arc<dyn rustls::server::ResolvesServerCert>;

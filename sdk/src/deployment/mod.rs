@@ -2,12 +2,12 @@
 //! application ships it or fetches it from a source it trusts. Nothing in it is secret, but whoever can change
 //! it can read inputs.
 
+mod read;
+
 use crate::{Error, Result, hex};
 use rustls::pki_types::ServerName;
-use seco_core::{
-    MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, SEALING_KEY_LEN, ServerSealingKey, WIRE_VERSION,
-};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey, WIRE_VERSION};
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,8 +15,7 @@ use std::path::Path;
 use subtle::ConstantTimeEq;
 
 /// A cluster and the model it serves, as a TOML file has them. Unknown keys are refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deployment {
     /// Wire version that the servers speak: [`WIRE_VERSION`].
     pub version: u8,
@@ -29,8 +28,7 @@ pub struct Deployment {
 }
 
 /// Where the gateway is and how to recognise it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gateway {
     /// IP address and port: UDP for QUIC, TCP where UDP is blocked.
     pub address: SocketAddr,
@@ -41,11 +39,10 @@ pub struct Gateway {
 }
 
 /// The model, as far as the device is concerned (`protocol.md`, section 1: it learns shapes only).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Model {
     /// 64 hexadecimal digits.
-    #[serde(serialize_with = "write_model_id", deserialize_with = "read_model_id")]
+    #[serde(serialize_with = "write_model_id")]
     pub id: ModelId,
     /// Extents of the input, for example `[1, 28, 28]`; their product is the number of values.
     pub input_shape: Vec<usize>,
@@ -60,22 +57,30 @@ pub struct Model {
 }
 
 /// One server of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Server {
     /// Who runs it, for people.
     pub name: String,
     /// X-Wing public key, 2432 hexadecimal digits.
-    #[serde(serialize_with = "write_sealing_key", deserialize_with = "read_sealing_key")]
+    #[serde(serialize_with = "write_sealing_key")]
     pub sealing_key: ServerSealingKey,
 }
 
 /// SHA-256 of a certificate in DER: 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct CertificatePin([u8; 32]);
 
 impl CertificatePin {
+    const FORMAT: &str = "the SHA-256 of a certificate, 64 hexadecimal digits";
+
+    /// Whether a device can check signatures of a certificate's key: it must be an Ed25519 key, which keeps the
+    /// code for all others out of the device.
+    #[must_use]
+    pub fn is_supported(certificate_der: &[u8]) -> bool {
+        crate::tls::is_ed25519(certificate_der)
+    }
+
     /// The pin of a certificate.
     #[must_use]
     pub fn of(certificate_der: &[u8]) -> Self {
@@ -97,9 +102,7 @@ impl TryFrom<String> for CertificatePin {
     type Error = &'static str;
 
     fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
-        hex::decode_array(&text)
-            .map(Self)
-            .ok_or("a pin is the SHA-256 of a certificate, 64 hexadecimal digits")
+        hex::decode_array(&text).map(Self).ok_or(Self::FORMAT)
     }
 }
 
@@ -121,16 +124,7 @@ impl Deployment {
     /// # Errors
     /// [`Error::Deployment`] with the line or field.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let deployment: Self = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .map(|before| before.matches('\n').count() + 1);
-            problem(
-                line.map_or("file".into(), |line| format!("line {line}")),
-                error.message().replace('\n', " "),
-            )
-        })?;
+        let deployment = read::deployment(text)?;
         deployment.validate()?;
         Ok(deployment)
     }
@@ -230,21 +224,6 @@ fn write_model_id<S: Serializer>(id: &ModelId, to: S) -> std::result::Result<S::
     to.serialize_str(&hex::encode(&id.0))
 }
 
-fn read_model_id<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<ModelId, D::Error> {
-    let id = hex::decode_array(&String::deserialize(from)?);
-    id.map(ModelId).ok_or_else(|| D::Error::custom("a model id is 64 hexadecimal digits"))
-}
-
 fn write_sealing_key<S: Serializer>(key: &ServerSealingKey, to: S) -> std::result::Result<S::Ok, S::Error> {
     to.serialize_str(&hex::encode(key.as_bytes()))
-}
-
-fn read_sealing_key<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<ServerSealingKey, D::Error> {
-    let bytes = hex::decode(&String::deserialize(from)?);
-    bytes.and_then(|bytes| ServerSealingKey::from_bytes(&bytes).ok()).ok_or_else(|| {
-        D::Error::custom(format_args!(
-            "a sealing key is an X-Wing public key, {} hexadecimal digits",
-            2 * SEALING_KEY_LEN
-        ))
-    })
 }

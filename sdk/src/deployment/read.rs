@@ -1,0 +1,140 @@
+//! Reading the deployment file key by key. Deserialization by `serde` reads the same, and takes 80 KB more of a phone.
+
+use super::{CertificatePin, Deployment, Gateway, Model, Server, problem};
+use crate::{Error, Result, hex};
+use seco_core::{ModelId, SEALING_KEY_LEN, ServerSealingKey};
+use std::str::FromStr;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+pub(super) fn deployment(text: &str) -> Result<Deployment> {
+    let document = DeTable::parse(text)
+        .map_err(|error| at(text, error.span().map(|span| span.start), error.message().replace('\n', " ")))?;
+    let mut file = Table { text, start: None, rest: document.into_inner() };
+    let version = file.number("version")?;
+    let mut table = file.table("gateway")?;
+    let gateway = Gateway {
+        address: table.string("address", |text| text.parse().ok(), "an IP address and a port")?,
+        server_name: table.string("server_name", |text| Some(text.to_owned()), "a name")?,
+        pins: table.list("pins", |pin| {
+            pin.string(|text| CertificatePin::try_from(text.to_owned()).ok(), CertificatePin::FORMAT)
+        })?,
+    };
+    table.end()?;
+    let mut table = file.table("model")?;
+    let model = Model {
+        id: table.string("id", |text| hex::decode_array(text).map(ModelId), "64 hexadecimal digits")?,
+        input_shape: table.list("input_shape", Value::number)?,
+        input_bits: table.number("input_bits")?,
+        classes: table.number("classes")?,
+        output_width: table.number("output_width")?,
+        fraction: table.number("fraction")?,
+    };
+    table.end()?;
+    let servers = file.list("servers", |value| {
+        let mut table = value.table()?;
+        let server = Server {
+            name: table.string("name", |text| Some(text.to_owned()), "a name")?,
+            sealing_key: table.string("sealing_key", sealing_key, SEALING_KEY_FORMAT)?,
+        };
+        table.end().map(|()| server)
+    })?;
+    file.end()?;
+    Ok(Deployment { version, gateway, model, servers })
+}
+
+const SEALING_KEY_FORMAT: &str = "an X-Wing public key, 2432 hexadecimal digits";
+const _: () = assert!(2 * SEALING_KEY_LEN == 2432);
+
+fn sealing_key(text: &str) -> Option<ServerSealingKey> {
+    ServerSealingKey::from_bytes(&hex::decode(text)?).ok()
+}
+
+/// A problem at a byte of the file.
+#[cold]
+#[inline(never)]
+fn at(text: &str, start: Option<usize>, what: String) -> Error {
+    let line = start.and_then(|start| text.get(..start)).map(|before| before.matches('\n').count() + 1);
+    problem(line.map_or("file".into(), |line| format!("line {line}")), what)
+}
+
+/// A table whose keys have not all been read.
+struct Table<'t> {
+    text: &'t str,
+    /// Its first byte; none for the file itself.
+    start: Option<usize>,
+    rest: DeTable<'t>,
+}
+
+impl<'t> Table<'t> {
+    fn take(&mut self, key: &'static str) -> Result<Value<'t>> {
+        match self.rest.remove(key) {
+            Some(value) => Ok(Value { text: self.text, key, value }),
+            None => Err(at(self.text, self.start, format!("`{key}` is missing"))),
+        }
+    }
+
+    fn string<T>(&mut self, key: &'static str, read: impl Fn(&str) -> Option<T>, form: &str) -> Result<T> {
+        self.take(key)?.string(read, form)
+    }
+
+    fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T> {
+        self.take(key)?.number()
+    }
+
+    fn table(&mut self, key: &'static str) -> Result<Self> {
+        self.take(key)?.table()
+    }
+
+    fn list<T>(&mut self, key: &'static str, read: impl Fn(Value<'t>) -> Result<T>) -> Result<Vec<T>> {
+        let list = self.take(key)?;
+        let start = list.value.span().start;
+        match list.value.into_inner() {
+            DeValue::Array(values) => {
+                values.into_iter().map(|value| read(Value { text: self.text, key, value })).collect()
+            }
+            _ => Err(at(self.text, Some(start), format!("`{key}` is not a list"))),
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        match self.rest.into_iter().next() {
+            Some((key, _)) => {
+                let name = key.get_ref().chars().take(40).collect::<String>();
+                Err(at(self.text, Some(key.span().start), format!("unknown key {name:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What belongs to `key`, or one element of it.
+struct Value<'t> {
+    text: &'t str,
+    key: &'static str,
+    value: Spanned<DeValue<'t>>,
+}
+
+impl<'t> Value<'t> {
+    #[cold]
+    fn wrong(&self, form: &str) -> Error {
+        at(self.text, Some(self.value.span().start), format!("`{}` is not {form}", self.key))
+    }
+
+    fn string<T>(self, read: impl Fn(&str) -> Option<T>, form: &str) -> Result<T> {
+        self.value.get_ref().as_str().and_then(read).ok_or_else(|| self.wrong(form))
+    }
+
+    fn number<T: FromStr>(self) -> Result<T> {
+        let number = self.value.get_ref().as_integer().filter(|number| number.radix() == 10);
+        number.and_then(|number| number.as_str().parse().ok()).ok_or_else(|| self.wrong("a number in range"))
+    }
+
+    fn table(self) -> Result<Table<'t>> {
+        let start = Some(self.value.span().start);
+        match self.value.into_inner() {
+            DeValue::Table(rest) => Ok(Table { text: self.text, start, rest }),
+            _ => Err(at(self.text, start, format!("`{}` is not a table", self.key))),
+        }
+    }
+}
