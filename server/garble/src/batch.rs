@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use seco_ot::Block;
+use seco_ot::{Block, Chunk, Engine, LANES};
 
 use crate::circuits::Circuit;
 use crate::program::{Mask, Source};
@@ -144,32 +144,53 @@ pub(crate) fn ranks(sources: &[Source], which: impl Fn(Source) -> bool) -> Vec<O
         .collect()
 }
 
-/// Working memory of one tile: a row of blocks for every slot.
+/// Vectors of a row.
+pub(crate) const CHUNKS: usize = TILE / LANES;
+
+/// One block for every lane of a tile. Lanes past its width hold anything.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Row(pub [Chunk; CHUNKS]);
+
+impl Row {
+    /// The lanes one by one.
+    pub fn lanes(&self) -> &[Block] {
+        self.0.as_flattened()
+    }
+
+    /// As [`Row::lanes`].
+    pub fn lanes_mut(&mut self) -> &mut [Block] {
+        self.0.as_flattened_mut()
+    }
+}
+
+/// Working memory of one tile: a row of blocks for every slot. What an earlier tile left is overwritten, for no slot is
+/// read before it is written.
 pub(crate) struct Slots {
-    pub blocks: Vec<Block>,
+    rows: Vec<Row>,
 }
 
 impl Slots {
     pub fn new(slots: usize) -> Slots {
-        Slots { blocks: vec![Block::ZERO; slots * TILE] }
+        Slots { rows: vec![Row([[Block::ZERO; LANES]; CHUNKS]); slots] }
     }
 
-    pub fn row(&self, slot: u32, width: usize) -> &[Block] {
-        let start = slot as usize * TILE;
-        &self.blocks[start..start + width]
+    #[inline(always)]
+    pub fn row(&self, slot: u32) -> &Row {
+        &self.rows[slot as usize]
     }
 
-    pub fn row_mut(&mut self, slot: u32, width: usize) -> &mut [Block] {
-        let start = slot as usize * TILE;
-        &mut self.blocks[start..start + width]
+    #[inline(always)]
+    pub fn row_mut(&mut self, slot: u32) -> &mut Row {
+        &mut self.rows[slot as usize]
     }
 
     /// `dst = a ^ b`; the compiler of programs never lets them share a slot.
-    pub fn xor(&mut self, dst: u32, a: u32, b: u32, width: usize) {
-        let range = |slot: u32| slot as usize * TILE..slot as usize * TILE + width;
-        if let Ok([dst, a, b]) = self.blocks.get_disjoint_mut([range(dst), range(a), range(b)]) {
-            for ((dst, a), b) in dst.iter_mut().zip(&*a).zip(&*b) {
-                *dst = *a ^ *b;
+    #[inline(always)]
+    pub fn xor<E: Engine>(&mut self, engine: &E, dst: u32, a: u32, b: u32) {
+        if let Ok([dst, a, b]) = self.rows.get_disjoint_mut([dst as usize, a as usize, b as usize]) {
+            for ((dst, a), b) in dst.0.iter_mut().zip(&a.0).zip(&b.0) {
+                engine.store(engine.xor(engine.load(a), engine.load(b)), dst);
             }
         }
     }
@@ -177,8 +198,28 @@ impl Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.blocks);
+        for row in &mut self.rows {
+            zeroize::Zeroize::zeroize(row.lanes_mut());
+        }
     }
+}
+
+/// How many tiles share their working memory, one after the other: all threads have work, and memory is not got and
+/// wiped for each tile.
+pub(crate) fn tiles_together(tiles: usize) -> usize {
+    (tiles / (2 * rayon::current_num_threads())).clamp(1, 16)
+}
+
+/// The byte of a plane that belongs to vector `chunk`.
+#[inline(always)]
+pub(crate) fn byte(plane: &[u64; TILE / 64], chunk: usize) -> u8 {
+    (plane[chunk / 8] >> (8 * (chunk % 8))) as u8
+}
+
+/// Sets that byte, which was zero.
+#[inline(always)]
+pub(crate) fn set_byte(plane: &mut [u64; TILE / 64], chunk: usize, bits: u8) {
+    plane[chunk / 8] |= u64::from(bits) << (8 * (chunk % 8));
 }
 
 /// Working memory of one tile: a plane of bits for every slot.
@@ -199,6 +240,7 @@ impl Planes {
         self.bits[slot as usize] = plane;
     }
 
+    #[inline(always)]
     pub fn xor(&mut self, dst: u32, a: u32, b: u32) {
         let (a, b) = (self.get(a), self.get(b));
         self.set(dst, std::array::from_fn(|i| a[i] ^ b[i]));
@@ -222,22 +264,6 @@ pub(crate) fn tile_plane(planes: &[u64], words: usize, row: usize, tile: Tile) -
     out
 }
 
-/// All-ones blocks where the plane has a one.
-pub(crate) fn expand(plane: &[u64; TILE / 64], masks: &mut [Block]) {
-    for (lane, mask) in masks.iter_mut().enumerate() {
-        *mask = Block(0u128.wrapping_sub(u128::from(plane[lane / 64] >> (lane % 64) & 1)));
-    }
-}
-
-/// Packs bytes 0 or 1 into a plane.
-pub(crate) fn pack(bytes: &[u8]) -> [u64; TILE / 64] {
-    let mut plane = [0; TILE / 64];
-    for (lane, &byte) in bytes.iter().enumerate() {
-        plane[lane / 64] |= u64::from(byte & 1) << (lane % 64);
-    }
-    plane
-}
-
 /// Low bits of blocks as a plane.
 pub(crate) fn low_bits(blocks: &[Block]) -> [u64; TILE / 64] {
     let mut plane = [0; TILE / 64];
@@ -248,10 +274,15 @@ pub(crate) fn low_bits(blocks: &[Block]) -> [u64; TILE / 64] {
 }
 
 /// Copies the row that `find` gives, or zeros where there is none.
-pub(crate) fn load<'a>(dst: &mut [Block], row: Option<usize>, find: impl FnOnce(usize) -> &'a [Block]) {
+pub(crate) fn load<'a>(
+    dst: &mut Row,
+    width: usize,
+    row: Option<usize>,
+    find: impl FnOnce(usize) -> &'a [Block],
+) {
     match row {
-        Some(row) => dst.copy_from_slice(find(row)),
-        None => dst.fill(Block::ZERO),
+        Some(row) => dst.lanes_mut()[..width].copy_from_slice(find(row)),
+        None => dst.lanes_mut().fill(Block::ZERO),
     }
 }
 

@@ -5,10 +5,10 @@
 //! [`Folding::prefix`] evaluates what needs no online value; [`OnlineEvaluator::evaluate`] the rest.
 
 use rayon::prelude::*;
-use seco_ot::{Bits, Block, Prg};
+use seco_ot::{Bits, Block, Engine, Kernel, LANES, Prg};
 use zeroize::Zeroizing;
 
-use crate::batch::{Batch, Planes, Slots, TILE, Tile, expand, low_bits, tile_plane};
+use crate::batch::{Batch, Planes, Slots, TILE, Tile, byte, set_byte, tile_plane, tiles_together};
 use crate::error::Error;
 use crate::hash::{Hash, Tweak};
 use crate::program::{Op, Operand, Source};
@@ -136,22 +136,31 @@ impl Folding {
         let stored = self.batch.rows_stored();
         let tiles: Vec<Tile> = self.batch.tiles().collect();
         let parts: Vec<Saved> = tiles
-            .par_iter()
-            .map(|&tile| {
-                let per_and = stored * tile.width;
-                let tables = &self.tables[tile.start * stored * program.ands..][..per_and * program.ands];
-                let mut run = Run::new(&self.batch, tile);
-                run.execute(0..program.prefix, tables, &self.permutation, hash, |input, run, dst| {
-                    self.load(input, run, dst)
-                });
-                let mut labels = Zeroizing::new(Vec::new());
-                for slots in &run.labels {
-                    for &slot in &program.live {
-                        labels.extend_from_slice(slots.row(slot, tile.width));
+            .par_chunks(tiles_together(tiles.len()))
+            .flat_map_iter(|tiles| {
+                let mut run = Run::new(&self.batch);
+                let evaluate = |&tile: &Tile| {
+                    let per_and = stored * tile.width;
+                    let tables = &self.tables[tile.start * stored * program.ands..][..per_and * program.ands];
+                    run.begin(tile, 0);
+                    hash.run(Execute {
+                        run: &mut run,
+                        ops: &program.ops[..program.prefix],
+                        tables,
+                        permutation: &self.permutation,
+                        load: |input: Input, run: &mut Run, dst: u32| self.load(input, run, dst),
+                    });
+                    let mut labels = Zeroizing::new(Vec::new());
+                    labels.reserve_exact(run.labels.len() * program.live.len() * tile.width);
+                    for slots in &run.labels {
+                        for &slot in &program.live {
+                            labels.extend_from_slice(&slots.row(slot).lanes()[..tile.width]);
+                        }
                     }
-                }
-                let bits = program.live.iter().map(|&slot| run.bits.get(slot)).collect();
-                Saved { labels, bits, tables: tables[program.prefix_ands * per_and..].to_vec() }
+                    let bits = program.live.iter().map(|&slot| run.bits.get(slot)).collect();
+                    Saved { labels, bits, tables: tables[program.prefix_ands * per_and..].to_vec() }
+                };
+                tiles.iter().map(evaluate).collect::<Vec<_>>()
             })
             .collect();
         let Folding { batch, choices, permutation, outputs, .. } = self;
@@ -165,14 +174,16 @@ impl Folding {
             Source::Ahead(_) => {
                 for (slots, labels) in run.labels.iter_mut().zip(&self.ahead) {
                     let start = input.rank * self.batch.lanes + tile.start;
-                    slots.row_mut(dst, tile.width).copy_from_slice(&labels[start..start + tile.width]);
+                    let row = &mut slots.row_mut(dst).lanes_mut()[..tile.width];
+                    row.copy_from_slice(&labels[start..start + tile.width]);
                 }
                 run.bits.set(dst, [0; TILE / 64]);
             }
             Source::Choice => {
                 for (slots, labels) in run.labels.iter_mut().zip(&self.labels) {
                     let start = input.rank * self.batch.stride() + tile.start;
-                    slots.row_mut(dst, tile.width).copy_from_slice(&labels[start..start + tile.width]);
+                    let row = &mut slots.row_mut(dst).lanes_mut()[..tile.width];
+                    row.copy_from_slice(&labels[start..start + tile.width]);
                 }
                 run.bits.set(dst, tile_plane(&self.choices, self.batch.words(), input.rank, tile));
             }
@@ -237,38 +248,46 @@ impl OnlineEvaluator {
         }
         let tiles: Vec<Tile> = batch.tiles().collect();
         let parts: Vec<Vec<[u64; TILE / 64]>> = tiles
-            .par_iter()
-            .zip(&self.tiles)
-            .map(|(&tile, saved)| {
-                let mut run = Run::new(batch, tile);
-                let per_garbler = program.live.len() * tile.width;
-                for (g, slots) in run.labels.iter_mut().enumerate() {
-                    let rows = &saved.labels[g * per_garbler..(g + 1) * per_garbler];
-                    for (&slot, row) in program.live.iter().zip(rows.chunks(tile.width)) {
-                        slots.row_mut(slot, tile.width).copy_from_slice(row);
-                    }
-                }
-                for (&slot, &bits) in program.live.iter().zip(&saved.bits) {
-                    run.bits.set(slot, bits);
-                }
-                run.gate = program.prefix_ands;
-                let rest = program.prefix..program.ops.len();
-                run.execute(rest, &saved.tables, &self.permutation, hash, |input, run, dst| {
-                    for (slots, labels) in run.labels.iter_mut().zip(labels) {
-                        let start = (input.rank * lanes + tile.start) * 16;
-                        let bytes = labels[start..start + tile.width * 16].chunks_exact(16);
-                        for (label, bytes) in slots.row_mut(dst, tile.width).iter_mut().zip(bytes) {
-                            *label = Block::from_bytes(std::array::from_fn(|i| bytes[i]));
+            .par_chunks(tiles_together(tiles.len()))
+            .zip(self.tiles.par_chunks(tiles_together(tiles.len())))
+            .flat_map_iter(|(tiles, saved)| {
+                let mut run = Run::new(batch);
+                let evaluate = |(&tile, saved): (&Tile, &Saved)| {
+                    run.begin(tile, program.prefix_ands);
+                    let per_garbler = program.live.len() * tile.width;
+                    for (g, slots) in run.labels.iter_mut().enumerate() {
+                        let rows = &saved.labels[g * per_garbler..(g + 1) * per_garbler];
+                        for (&slot, row) in program.live.iter().zip(rows.chunks(tile.width)) {
+                            slots.row_mut(slot).lanes_mut()[..tile.width].copy_from_slice(row);
                         }
                     }
-                    run.bits.set(dst, tile_plane(masked, words, input.rank, tile));
-                });
-                let value = |(row, o): (usize, &Operand)| {
-                    let mask = tile_plane(&self.outputs, words, row, tile);
-                    let masked = run.operand_bits(*o);
-                    std::array::from_fn(|w| masked[w] ^ mask[w])
+                    for (&slot, &bits) in program.live.iter().zip(&saved.bits) {
+                        run.bits.set(slot, bits);
+                    }
+                    hash.run(Execute {
+                        run: &mut run,
+                        ops: &program.ops[program.prefix..],
+                        tables: &saved.tables,
+                        permutation: &self.permutation,
+                        load: |input: Input, run: &mut Run, dst: u32| {
+                            for (slots, labels) in run.labels.iter_mut().zip(labels) {
+                                let start = (input.rank * lanes + tile.start) * 16;
+                                let (bytes, _) = labels[start..start + tile.width * 16].as_chunks();
+                                for (label, bytes) in slots.row_mut(dst).lanes_mut().iter_mut().zip(bytes) {
+                                    *label = Block::from_bytes(*bytes);
+                                }
+                            }
+                            run.bits.set(dst, tile_plane(masked, words, input.rank, tile));
+                        },
+                    });
+                    let value = |(row, o): (usize, &Operand)| {
+                        let mask = tile_plane(&self.outputs, words, row, tile);
+                        let masked = run.operand_bits(*o);
+                        std::array::from_fn(|w| masked[w] ^ mask[w])
+                    };
+                    program.outputs.iter().enumerate().map(value).collect::<Vec<_>>()
                 };
-                program.outputs.iter().enumerate().map(value).collect()
+                tiles.iter().zip(saved).map(evaluate).collect::<Vec<_>>()
             })
             .collect();
         let mut values = Vec::with_capacity(lanes);
@@ -282,12 +301,13 @@ impl OnlineEvaluator {
 }
 
 /// An input wire and its rank within its class (ahead, choice or online).
+#[derive(Clone, Copy)]
 struct Input {
     source: Source,
     rank: usize,
 }
 
-/// The evaluation of one tile.
+/// The evaluation of one tile after the other.
 struct Run<'a> {
     batch: &'a Batch,
     tile: Tile,
@@ -297,15 +317,15 @@ struct Run<'a> {
     bits: Planes,
     /// Number of the next AND.
     gate: usize,
-    /// Rank of every input wire within its class.
-    ranks: Vec<usize>,
+    /// Source of every input wire, and its rank within its class.
+    inputs: Vec<Input>,
 }
 
 impl<'a> Run<'a> {
-    fn new(batch: &'a Batch, tile: Tile) -> Self {
+    fn new(batch: &'a Batch) -> Self {
         let program = &batch.circuit.program;
         let mut next = [0usize; 3];
-        let ranks = program
+        let inputs = program
             .sources()
             .map(|source| {
                 let class = match source {
@@ -314,128 +334,126 @@ impl<'a> Run<'a> {
                     Source::Online(_) => 2,
                 };
                 next[class] += 1;
-                next[class] - 1
+                Input { source, rank: next[class] - 1 }
             })
             .collect();
         Run {
             batch,
-            tile,
+            tile: Tile { start: 0, width: 0 },
             labels: (0..batch.garblers()).map(|_| Slots::new(program.slots)).collect(),
             bits: Planes::new(program.slots),
             gate: 0,
-            ranks,
+            inputs,
         }
     }
 
+    /// The next tile, from AND `gate` on.
+    fn begin(&mut self, tile: Tile, gate: usize) {
+        (self.tile, self.gate) = (tile, gate);
+    }
+
+    #[inline(always)]
     fn operand_bits(&self, operand: Operand) -> [u64; TILE / 64] {
         let flip = if operand.negated { u64::MAX } else { 0 };
         self.bits.get(operand.slot).map(|w| w ^ flip)
     }
 
-    /// Runs `ops`; `tables` begins with the table of the current gate.
-    fn execute<H: Hash>(
-        &mut self,
-        ops: std::ops::Range<usize>,
-        tables: &[Block],
-        permutation: &[u64],
-        hash: &H,
-        load: impl Fn(Input, &mut Self, u32),
-    ) {
-        let program = &self.batch.circuit.program;
-        let sources: Vec<Source> = program.sources().collect();
-        let width = self.tile.width;
-        let mut tables = tables.chunks_exact(self.batch.rows_stored() * width);
-        let mut scratch = EvaluationScratch::new(self.batch.garblers());
-        for op in &program.ops[ops] {
-            match *op {
-                Op::Input { dst, input } => {
-                    let input = input as usize;
-                    load(Input { source: sources[input], rank: self.ranks[input] }, self, dst);
-                }
-                Op::Xor { dst, a, b } => {
-                    self.bits.xor(dst, a, b);
-                    self.labels.iter_mut().for_each(|s| s.xor(dst, a, b, width));
-                }
-                Op::And { dst, a, b } => {
-                    let Some(table) = tables.next() else { return };
-                    self.and(dst, a, b, table, permutation, hash, &mut scratch);
-                    self.gate += 1;
-                }
-            }
-        }
-    }
-
     /// `L^i_c = XOR_j [H(L^j_a) ^ H(L^j_b)] ^ G^i_2 ^ ẑ_a·G^i_0 ^ ẑ_b·(G^i_1 ^ L^i_a)` for every
     /// target `i` (`protocol.md` section 5, "Evaluation").
-    #[allow(clippy::too_many_arguments)]
-    fn and<H: Hash>(
+    #[inline(always)]
+    fn and<E: Engine>(
         &mut self,
+        engine: &E,
         dst: u32,
         a: Operand,
         b: Operand,
         table: &[Block],
         permutation: &[u64],
-        hash: &H,
-        s: &mut EvaluationScratch,
     ) {
-        let (width, garblers) = (self.tile.width, self.batch.garblers());
+        let (width, layer) = (self.tile.width, self.batch.layer);
         let first_lane = self.batch.first_lane + self.tile.start as u32;
-        expand(&self.operand_bits(a), &mut s.mask_a[..width]);
-        expand(&self.operand_bits(b), &mut s.mask_b[..width]);
-        for (j, slots) in self.labels.iter().enumerate() {
-            hash.permute(slots.row(a.slot, width), &mut s.pa[j][..width]);
-            hash.permute(slots.row(b.slot, width), &mut s.pb[j][..width]);
-        }
-        let rows = if garblers == 1 { 2 } else { 3 };
-        for (i, (slots, table)) in self.labels.iter_mut().zip(table.chunks_exact(rows * width)).enumerate() {
-            let side_a = Tweak::garble(self.batch.layer, self.gate, first_lane, 0, i);
-            let side_b = Tweak::garble(self.batch.layer, self.gate, first_lane, 1, i);
-            let out = &mut s.out[..width];
-            match table.get(2 * width..3 * width) {
-                Some(g2) => out.copy_from_slice(g2),
-                None => out.fill(Block::ZERO),
+        let (bits_a, bits_b) = (self.operand_bits(a), self.operand_bits(b));
+        let rows = if self.labels.len() == 1 { 2 } else { 3 };
+        let mut low = [0; TILE / 64];
+        for c in 0..width.div_ceil(LANES) {
+            let (bits_a, bits_b) = (byte(&bits_a, c), byte(&bits_b, c));
+            let mut p = [[engine.splat(Block::ZERO); 2]; MAX_GARBLERS];
+            for (p, slots) in p.iter_mut().zip(&self.labels) {
+                let (a, b) = (&slots.row(a.slot).0[c], &slots.row(b.slot).0[c]);
+                *p = engine.permute([engine.load(a), engine.load(b)]);
             }
-            for j in 0..garblers {
-                hash.hash_xor(&s.pa[j][..width], side_a, out);
-                hash.hash_xor(&s.pb[j][..width], side_b, out);
+            for (i, table) in table.chunks_exact(rows * width).enumerate() {
+                let side =
+                    |side| engine.tweaks(Tweak::garble(layer, self.gate, first_lane, side, i).vector(c));
+                let tweaks = [side(0), side(1)];
+                let mut out = match table.get(2 * width..) {
+                    Some(g2) if rows == 3 => lanes(engine, g2, c),
+                    _ => engine.splat(Block::ZERO),
+                };
+                for p in p.iter().take(self.labels.len()) {
+                    let [ha, hb] = engine.hash(*p, tweaks);
+                    out = engine.xor(out, engine.xor(ha, hb));
+                }
+                let (g0, g1) =
+                    (lanes(engine, &table[..width], c), lanes(engine, &table[width..2 * width], c));
+                let label = engine.load(&self.labels[i].row(a.slot).0[c]);
+                out = engine.xor(out, engine.select(bits_a, g0));
+                out = engine.xor(out, engine.select(bits_b, engine.xor(g1, label)));
+                engine.store(out, &mut self.labels[i].row_mut(dst).0[c]);
+                if i == 0 {
+                    set_byte(&mut low, c, engine.low_bits(out));
+                }
             }
-            let (g0, g1) = table.split_at(width);
-            let label = slots.row(a.slot, width);
-            let masks = s.mask_a.iter().zip(&s.mask_b);
-            for ((((out, g0), g1), label), (mask_a, mask_b)) in
-                out.iter_mut().zip(g0).zip(g1).zip(label).zip(masks)
-            {
-                *out ^= (*g0 & *mask_a) ^ ((*g1 ^ *label) & *mask_b);
-            }
-            slots.row_mut(dst, width).copy_from_slice(out);
         }
         let permuted = tile_plane(permutation, self.batch.words(), self.gate, self.tile);
-        let low = match self.labels.first() {
-            Some(first) => low_bits(first.row(dst, width)),
-            None => [0; TILE / 64],
-        };
         self.bits.set(dst, std::array::from_fn(|w| low[w] ^ permuted[w]));
+        self.gate += 1;
     }
 }
 
-/// Rows of one gate. Labels of active wires only: nothing here is secret from the evaluator.
-struct EvaluationScratch {
-    mask_a: [Block; TILE],
-    mask_b: [Block; TILE],
-    out: [Block; TILE],
-    pa: Vec<[Block; TILE]>,
-    pb: Vec<[Block; TILE]>,
+/// Garblers of the largest cluster.
+const MAX_GARBLERS: usize = 7;
+
+/// Vector `c` of a row of a table; zeros past its end.
+#[inline(always)]
+fn lanes<E: Engine>(engine: &E, row: &[Block], c: usize) -> E::Lanes {
+    let rest = row.get(c * LANES..).unwrap_or_default();
+    if let Some(whole) = rest.first_chunk() {
+        return engine.load(whole);
+    }
+    let mut padded = [Block::ZERO; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    engine.load(&padded)
 }
 
-impl EvaluationScratch {
-    fn new(garblers: usize) -> Self {
-        let row = [Block::ZERO; TILE];
-        EvaluationScratch {
-            mask_a: row,
-            mask_b: row,
-            out: row,
-            pa: vec![row; garblers],
-            pb: vec![row; garblers],
+/// Runs `ops`; `tables` begins with the table of the current gate.
+struct Execute<'r, 'a, F> {
+    run: &'r mut Run<'a>,
+    ops: &'r [Op],
+    tables: &'r [Block],
+    permutation: &'r [u64],
+    load: F,
+}
+
+impl<'a, F: Fn(Input, &mut Run<'a>, u32)> Kernel for Execute<'_, 'a, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<E: Engine>(self, engine: &E) {
+        let Execute { run, ops, tables, permutation, load } = self;
+        let mut tables = tables.chunks_exact(run.batch.rows_stored() * run.tile.width);
+        for op in ops {
+            match *op {
+                Op::Input { dst, input } => load(run.inputs[input as usize], run, dst),
+                Op::Xor { dst, a, b } => {
+                    run.bits.xor(dst, a, b);
+                    run.labels.iter_mut().for_each(|slots| slots.xor(engine, dst, a, b));
+                }
+                Op::And { dst, a, b } => {
+                    let Some(table) = tables.next() else { return };
+                    run.and(engine, dst, a, b, table, permutation);
+                }
+            }
         }
     }
 }

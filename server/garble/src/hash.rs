@@ -4,7 +4,7 @@
 //! `π` is AES-128 with a public key that is fresh for every bundle and chunk (multi-instance
 //! attacks, eprint 2019/1168). `π(x)` is computed once per label and serves all targets.
 
-use seco_ot::{Block, FixedKey};
+use seco_ot::{FixedKey, Kernel, LANES};
 
 /// A tweak's first lane; lane `i` of a slice has the tweak plus `i`. The fields do not overlap and
 /// every (layer, gate, side or pair, lane) occurs in one place of the program, so no tweak of a
@@ -39,38 +39,22 @@ impl Tweak {
         Self::new(Self::CROSS, layer, gate, lane, 0, ((sender << 8) | receiver) as u128)
     }
 
-    /// The 128-bit value for the first lane.
-    pub fn value(self) -> u128 {
-        self.0
+    /// The 128-bit value for the first lane of vector `chunk`. Its low 32 bits are the lane, so those of the other
+    /// lanes do not carry.
+    #[inline(always)]
+    pub(crate) fn vector(self, chunk: usize) -> u128 {
+        self.0 + (chunk * LANES) as u128
     }
 }
 
-/// `H` over slices of lanes. A trait so that a test can record every use.
+/// `H` over vectors of lanes. A trait so that a test can record every use.
 pub trait Hash: Sync {
-    /// `dst[i] = π(src[i])`.
-    fn permute(&self, src: &[Block], dst: &mut [Block]);
-    /// `dst[i] = π(src[i] ^ offset)`.
-    fn permute_xor(&self, src: &[Block], offset: Block, dst: &mut [Block]);
-    /// `acc[i] ^= H(x[i], tweak + i)` where `p[i] = π(x[i])`.
-    fn hash_xor(&self, p: &[Block], tweak: Tweak, acc: &mut [Block]);
-    /// `out[i]` = low bit of `H(x[i], tweak + i)` where `p[i] = π(x[i])`.
-    fn hash_lsb(&self, p: &[Block], tweak: Tweak, out: &mut [u8]);
+    /// Runs a computation that hashes.
+    fn run<K: Kernel>(&self, kernel: K) -> K::Output;
 }
 
 impl Hash for FixedKey {
-    fn permute(&self, src: &[Block], dst: &mut [Block]) {
-        FixedKey::permute(self, src, dst);
-    }
-
-    fn permute_xor(&self, src: &[Block], offset: Block, dst: &mut [Block]) {
-        FixedKey::permute_xor(self, src, offset, dst);
-    }
-
-    fn hash_xor(&self, p: &[Block], tweak: Tweak, acc: &mut [Block]) {
-        FixedKey::hash_xor(self, p, tweak.value(), acc);
-    }
-
-    fn hash_lsb(&self, p: &[Block], tweak: Tweak, out: &mut [u8]) {
-        FixedKey::hash_lsb(self, p, tweak.value(), out);
+    fn run<K: Kernel>(&self, kernel: K) -> K::Output {
+        FixedKey::run(self, kernel)
     }
 }

@@ -26,7 +26,7 @@ mod matrix;
 mod matrix_x86;
 mod tree;
 
-pub use aes::{FixedKey, Prg};
+pub use aes::{Chunk, Engine, FixedKey, Kernel, LANES, Prg};
 pub use base::{BaseSender, base_receive};
 pub use bits::Bits;
 pub use block::{Block, Delta};

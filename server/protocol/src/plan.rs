@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::BundleId;
 
-/// Lanes garbled as one message; bounds a message to a few tens of megabytes.
-const BATCH_LANES: usize = 4096;
+/// Lanes garbled as one message: few enough that tables are still in the cache when they are sent and folded, and that a
+/// message stays below 16 MB.
+const BATCH_LANES: usize = 1024;
 
 /// AND gates whose correlations are in memory at a time. A wave costs a constant number of rounds,
 /// so small models are done in one, and large ones do not grow a server's memory.

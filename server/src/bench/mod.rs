@@ -4,7 +4,9 @@
 //! as a table or, with `--json`, as one object with the fields that scripts rely on. `process` has
 //! what they share.
 
+mod calibration;
 pub mod device;
+pub mod garble;
 mod process;
 
 use crate::Error;
@@ -14,6 +16,8 @@ use crate::Error;
 pub enum Bench {
     /// The cost to a device that is itself one of two parties, as in DELPHI.
     Device(device::Options),
+    /// Garbling and evaluating: AND gates per CPU-second.
+    Garble(garble::Options),
     /// One party of `seco bench device`, which starts it.
     #[command(hide = true)]
     DeviceParty,
@@ -23,6 +27,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<(), Error> {
     match bench {
         Bench::Device(options) => device::run(options),
+        Bench::Garble(options) => garble::run(options),
         Bench::DeviceParty => device::run_party(),
     }
 }

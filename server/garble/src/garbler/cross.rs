@@ -1,11 +1,11 @@
 //! The pass over a circuit that turns correlated OTs into shares of `λ_a λ_b`.
 
-use seco_ot::{Block, Delta};
+use seco_ot::{Delta, Engine, Kernel, LANES};
 use zeroize::Zeroize;
 
 use super::State;
-use crate::batch::{Planes, Slots, TILE, Tile, load, pack, tile_plane};
-use crate::hash::{Hash, Tweak};
+use crate::batch::{Planes, Slots, TILE, Tile, load, set_byte, tile_plane};
+use crate::hash::Tweak;
 use crate::program::Op;
 
 /// What the pass over cross terms leaves behind for one tile.
@@ -29,88 +29,109 @@ impl Drop for CrossTile {
     }
 }
 
+/// Working memory of [`Cross`], by other garbler.
+pub(super) struct CrossSlots {
+    lambda: Planes,
+    keys: Vec<Slots>,
+    macs: Vec<Slots>,
+}
+
+impl CrossSlots {
+    pub(super) fn new(state: &State) -> Self {
+        let slots = state.batch.circuit.program.slots;
+        let rows = || state.others().map(|_| Slots::new(slots)).collect();
+        CrossSlots { lambda: Planes::new(slots), keys: rows(), macs: rows() }
+    }
+}
+
 /// One pass over a tile: spreads masks and correlations through the circuit and, for every AND,
 /// turns the correlation of `λ_a` into shares of `λ_a^j λ_b^i` (`protocol.md` section 5, "AND gate").
-pub(super) fn cross_tile(
-    state: &State,
-    rows: &[Vec<Option<usize>>],
-    tile: Tile,
-    delta: &Delta,
-    hash: &impl Hash,
-) -> CrossTile {
-    let program = &state.batch.circuit.program;
-    let (me, width, words) = (state.position, tile.width, state.batch.words());
-    let others: Vec<usize> = state.others().collect();
-    let first_lane = state.batch.first_lane + tile.start as u32;
-    let mut lambda = Planes::new(program.slots);
-    let mut keys: Vec<Slots> = others.iter().map(|_| Slots::new(program.slots)).collect();
-    let mut macs: Vec<Slots> = others.iter().map(|_| Slots::new(program.slots)).collect();
-    let mut p = [Block::ZERO; TILE];
-    let (mut low0, mut low1) = ([0u8; TILE], [0u8; TILE]);
-    let mut out = CrossTile {
-        tile,
-        share: Vec::with_capacity(program.ands),
-        left: Vec::with_capacity(program.ands),
-        send: others.iter().map(|_| Vec::with_capacity(program.ands)).collect(),
-        outputs: Vec::new(),
-    };
-    let mut gate = 0;
-    for op in &program.ops {
-        match *op {
-            Op::Input { dst, input } => {
-                let input = input as usize;
-                lambda.set(dst, tile_plane(&state.inputs, words, input, tile));
-                for (n, &i) in others.iter().enumerate() {
-                    load(keys[n].row_mut(dst, width), rows[i][input], |r| {
-                        state.correlation(&state.keys[i], r, tile)
-                    });
-                    load(macs[n].row_mut(dst, width), rows[me][input], |r| {
-                        state.correlation(&state.received[i], r, tile)
-                    });
-                }
-            }
-            Op::Xor { dst, a, b } => {
-                lambda.xor(dst, a, b);
-                for slots in keys.iter_mut().chain(&mut macs) {
-                    slots.xor(dst, a, b, width);
-                }
-            }
-            Op::And { dst, a, b } => {
-                let (left, right) = (lambda.get(a.slot), lambda.get(b.slot));
-                let mut share: [u64; TILE / 64] = std::array::from_fn(|w| left[w] & right[w]);
-                for (n, &i) in others.iter().enumerate() {
-                    // As sender: garbler i's bit of `a` times this garbler's bit of `b`.
-                    let tweak = Tweak::cross(state.batch.layer, gate, first_lane, me, i);
-                    hash.permute(keys[n].row(a.slot, width), &mut p[..width]);
-                    hash.hash_lsb(&p[..width], tweak, &mut low0[..width]);
-                    hash.permute_xor(keys[n].row(a.slot, width), delta.block(), &mut p[..width]);
-                    hash.hash_lsb(&p[..width], tweak, &mut low1[..width]);
-                    let (zero, one) = (pack(&low0[..width]), pack(&low1[..width]));
-                    out.send[n].push(std::array::from_fn(|w| zero[w] ^ one[w] ^ right[w]));
-                    // As receiver: this garbler's bit of `a` times garbler i's bit of `b`.
-                    let tweak = Tweak::cross(state.batch.layer, gate, first_lane, i, me);
-                    hash.permute(macs[n].row(a.slot, width), &mut p[..width]);
-                    hash.hash_lsb(&p[..width], tweak, &mut low0[..width]);
-                    let mac = pack(&low0[..width]);
-                    for w in 0..TILE / 64 {
-                        share[w] ^= zero[w] ^ mac[w];
+pub(super) struct Cross<'a> {
+    pub(super) state: &'a State,
+    /// Rows of the correlated OTs of input wires.
+    pub(super) rows: &'a [Vec<Option<usize>>],
+    pub(super) tile: Tile,
+    pub(super) delta: &'a Delta,
+    pub(super) slots: &'a mut CrossSlots,
+}
+
+impl Kernel for Cross<'_> {
+    type Output = CrossTile;
+
+    #[inline(always)]
+    fn run<E: Engine>(self, engine: &E) -> CrossTile {
+        let Cross { state, rows, tile, delta, slots: CrossSlots { lambda, keys, macs } } = self;
+        let program = &state.batch.circuit.program;
+        let (me, width, words) = (state.position, tile.width, state.batch.words());
+        let others: Vec<usize> = state.others().collect();
+        let owned: Vec<usize> = (0..state.batch.garblers()).map(|i| state.owned(i)).collect();
+        let first_lane = state.batch.first_lane + tile.start as u32;
+        let delta = engine.splat(delta.block());
+        let mut out = CrossTile {
+            tile,
+            share: Vec::with_capacity(program.ands),
+            left: Vec::with_capacity(program.ands),
+            send: others.iter().map(|_| Vec::with_capacity(program.ands)).collect(),
+            outputs: Vec::new(),
+        };
+        let mut gate = 0;
+        for op in &program.ops {
+            match *op {
+                Op::Input { dst, input } => {
+                    let input = input as usize;
+                    lambda.set(dst, tile_plane(&state.inputs, words, input, tile));
+                    for (n, &i) in others.iter().enumerate() {
+                        load(keys[n].row_mut(dst), width, rows[i][input], |r| {
+                            state.correlation(&state.keys[i], r, tile)
+                        });
+                        load(macs[n].row_mut(dst), width, rows[me][input], |r| {
+                            state.correlation(&state.received[i], r, tile)
+                        });
                     }
-                    let row = state.owned(i) + gate;
-                    let key = state.correlation(&state.keys[i], row, tile);
-                    keys[n].row_mut(dst, width).copy_from_slice(key);
-                    let mac = state.correlation(&state.received[i], state.owned(me) + gate, tile);
-                    macs[n].row_mut(dst, width).copy_from_slice(mac);
                 }
-                lambda.set(dst, tile_plane(&state.lambda, words, gate, tile));
-                out.share.push(share);
-                out.left.push(left);
-                gate += 1;
+                Op::Xor { dst, a, b } => {
+                    lambda.xor(dst, a, b);
+                    for slots in keys.iter_mut().chain(macs.iter_mut()) {
+                        slots.xor(engine, dst, a, b);
+                    }
+                }
+                Op::And { dst, a, b } => {
+                    let (left, right) = (lambda.get(a.slot), lambda.get(b.slot));
+                    let mut share: [u64; TILE / 64] = std::array::from_fn(|w| left[w] & right[w]);
+                    for (n, &i) in others.iter().enumerate() {
+                        // As sender: garbler i's bit of `a` times this garbler's bit of `b`.
+                        let sending = Tweak::cross(state.batch.layer, gate, first_lane, me, i);
+                        // As receiver: this garbler's bit of `a` times garbler i's bit of `b`.
+                        let receiving = Tweak::cross(state.batch.layer, gate, first_lane, i, me);
+                        let (mut zero, mut one, mut mine) = ([0; TILE / 64], [0; TILE / 64], [0; TILE / 64]);
+                        let rows = keys[n].row(a.slot).0.iter().zip(&macs[n].row(a.slot).0);
+                        for (c, (key, mac)) in rows.take(width.div_ceil(LANES)).enumerate() {
+                            let key = engine.load(key);
+                            let p = engine.permute([key, engine.xor(key, delta), engine.load(mac)]);
+                            let tweak = engine.tweaks(sending.vector(c));
+                            let tweaks = [tweak, tweak, engine.tweaks(receiving.vector(c))];
+                            let [h0, h1, h] = engine.hash(p, tweaks);
+                            set_byte(&mut zero, c, engine.low_bits(h0));
+                            set_byte(&mut one, c, engine.low_bits(h1));
+                            set_byte(&mut mine, c, engine.low_bits(h));
+                        }
+                        out.send[n].push(std::array::from_fn(|w| zero[w] ^ one[w] ^ right[w]));
+                        for w in 0..TILE / 64 {
+                            share[w] ^= zero[w] ^ mine[w];
+                        }
+                        let key = state.correlation(&state.keys[i], owned[i] + gate, tile);
+                        keys[n].row_mut(dst).lanes_mut()[..width].copy_from_slice(key);
+                        let mac = state.correlation(&state.received[i], owned[me] + gate, tile);
+                        macs[n].row_mut(dst).lanes_mut()[..width].copy_from_slice(mac);
+                    }
+                    lambda.set(dst, tile_plane(&state.lambda, words, gate, tile));
+                    out.share.push(share);
+                    out.left.push(left);
+                    gate += 1;
+                }
             }
         }
+        out.outputs = program.outputs.iter().map(|o| lambda.get(o.slot)).collect();
+        out
     }
-    out.outputs = program.outputs.iter().map(|o| lambda.get(o.slot)).collect();
-    p.zeroize();
-    low0.zeroize();
-    low1.zeroize();
-    out
 }

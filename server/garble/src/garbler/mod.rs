@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use seco_ot::{Bits, Block, Delta, Prg};
 use zeroize::Zeroizing;
 
-use self::cross::{CrossTile, cross_tile};
-use self::tables::{Pass, TileEnds, ZeroLabels};
-use crate::batch::{Batch, TILE, Tile, owns, ranks, scatter};
+use self::cross::{Cross, CrossSlots, CrossTile};
+use self::tables::{Pass, TableSlots, Tables, TileEnds, ZeroLabels};
+use crate::batch::{Batch, TILE, Tile, owns, ranks, scatter, tiles_together};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::online::OnlineGarbler;
@@ -180,8 +180,14 @@ impl Correlated {
         let state = &crossed.state;
         let rows = state.correlation_rows();
         let tiles: Vec<Tile> = state.batch.tiles().collect();
-        let done: Vec<CrossTile> =
-            tiles.into_par_iter().map(|tile| cross_tile(state, &rows, tile, delta, hash)).collect();
+        let done: Vec<CrossTile> = tiles
+            .par_chunks(tiles_together(tiles.len()))
+            .flat_map_iter(|tiles| {
+                let mut slots = CrossSlots::new(state);
+                let pass = |&tile| hash.run(Cross { state, rows: &rows, tile, delta, slots: &mut slots });
+                tiles.iter().map(pass).collect::<Vec<_>>()
+            })
+            .collect();
         let mut share = Zeroizing::new(vec![0u64; ands * words]);
         let mut left = Zeroizing::new(vec![0u64; ands * words]);
         let mut outputs = Zeroizing::new(vec![0u64; state.batch.circuit.program.outputs.len() * words]);
@@ -194,6 +200,8 @@ impl Correlated {
                 scatter(bits, part.tile, words, &mut messages[i]);
             }
         }
+        // Past the last lane the passes leave whatever lay in their memory.
+        messages.iter_mut().for_each(|planes| clear_tail(planes, state.batch.lanes));
         let messages = messages
             .iter()
             .enumerate()
@@ -270,20 +278,34 @@ impl Corrected {
         let mut online = Zeroizing::new(vec![Block::ZERO; batch.online_inputs() * lanes]);
         Prg::new(Block::random(rng)).fill(&mut online);
 
-        let pass = Pass { state: &state, rho: &rho, delta, hash, rows: state.correlation_rows() };
+        let pass = Pass::new(&state, &rho, delta);
         let zero_labels = ZeroLabels::new(&state, &ahead, &online);
-        let per_tile = batch.rows_sent() * program.ands * TILE;
-        let mut tables = vec![Block::ZERO; batch.rows_sent() * program.ands * lanes];
+        let table_bytes = batch.rows_sent() * program.ands * lanes * 16;
+        let mut message = vec![0; batch.table_bytes(state.position)];
+        let (head, rest) = message.split_at_mut(16);
+        head.copy_from_slice(&seed.to_bytes());
+        let (tables, tail) = rest.split_at_mut(table_bytes);
+        let (tables, _) = tables.as_chunks_mut();
         let tiles: Vec<Tile> = batch.tiles().collect();
-        let ends: Vec<TileEnds> = if per_tile == 0 {
-            tiles.iter().map(|&tile| pass.tile(tile, &zero_labels, &mut [])).collect()
-        } else {
-            tables
-                .par_chunks_mut(per_tile)
-                .zip(&tiles)
-                .map(|(tables, &tile)| pass.tile(tile, &zero_labels, tables))
-                .collect()
-        };
+        let (together, per_tile) = (tiles_together(tiles.len()), batch.rows_sent() * program.ands * TILE);
+        // Even a circuit without ANDs, which has no tables, has outputs.
+        let mut parts = tables.chunks_mut((together * per_tile).max(1)).collect::<Vec<_>>();
+        parts.resize_with(tiles.len().div_ceil(together), Default::default);
+        let ends: Vec<TileEnds> = parts
+            .into_par_iter()
+            .zip(tiles.par_chunks(together))
+            .flat_map_iter(|(mut tables, tiles)| {
+                let mut slots = TableSlots::new(&state);
+                let (pass, zero_labels) = (&pass, &zero_labels);
+                let garble = |&tile: &Tile| {
+                    let part = batch.rows_sent() * program.ands * tile.width;
+                    let (part, rest) = std::mem::take(&mut tables).split_at_mut(part);
+                    tables = rest;
+                    hash.run(Tables { pass, tile, zero_labels, slots: &mut slots, tables: part })
+                };
+                tiles.iter().map(garble).collect::<Vec<_>>()
+            })
+            .collect();
         let mut permutation = vec![0u64; program.ands * words];
         if garblers == 1 {
             *outputs = vec![0u64; program.outputs.len() * words];
@@ -294,14 +316,13 @@ impl Corrected {
                 scatter(&end.outputs, tile, words, &mut outputs);
             }
         }
-        let mut message = Vec::with_capacity(batch.table_bytes(state.position));
-        message.extend_from_slice(&seed.to_bytes());
-        message.extend_from_slice(bytemuck::cast_slice(&tables));
-        if batch.sends_permutation(state.position) {
-            message.extend_from_slice(&to_bytes(&permutation));
-        }
         clear_tail(&mut outputs, lanes);
-        message.extend_from_slice(&to_bytes(&outputs));
+        clear_tail(&mut permutation, lanes);
+        let permutation = if batch.sends_permutation(state.position) { permutation } else { Vec::new() };
+        let words = permutation.iter().chain(outputs.iter());
+        for (bytes, word) in tail.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
         let inputs = state.inputs.clone();
         let online = OnlineGarbler::new(state.batch.clone(), state.position, online, inputs);
         Ok((online, message))

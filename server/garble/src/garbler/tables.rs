@@ -1,12 +1,11 @@
 //! The garbling pass: tables from labels, shares of masks and hashes.
 
-use seco_ot::{Block, Delta};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use seco_ot::{Block, Chunk, Delta, Engine, Kernel, LANES};
 
 use super::State;
-use crate::batch::{Slots, TILE, Tile, expand, load, low_bits, tile_plane};
-use crate::hash::{Hash, Tweak};
-use crate::program::{Op, Source};
+use crate::batch::{Slots, TILE, Tile, byte, load, low_bits, set_byte, tile_plane};
+use crate::hash::Tweak;
+use crate::program::{Op, Operand, Source};
 
 /// Zero labels of input wires, by class.
 pub(super) struct ZeroLabels<'a> {
@@ -41,13 +40,36 @@ impl<'a> ZeroLabels<'a> {
     }
 }
 
-/// The garbling pass.
-pub(super) struct Pass<'a, H> {
+/// What all tiles of the garbling pass share.
+pub(super) struct Pass<'a> {
     pub(super) state: &'a State,
     pub(super) rho: &'a [u64],
     pub(super) delta: &'a Delta,
-    pub(super) hash: &'a H,
     pub(super) rows: Vec<Vec<Option<usize>>>,
+    /// [`State::owned`] of every garbler.
+    owned: Vec<usize>,
+    others: Vec<usize>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(state: &'a State, rho: &'a [u64], delta: &'a Delta) -> Self {
+        let owned = (0..state.batch.garblers()).map(|i| state.owned(i)).collect();
+        Pass { state, rho, delta, rows: state.correlation_rows(), owned, others: state.others().collect() }
+    }
+}
+
+/// Working memory: labels, and by garbler `i` this garbler's share of `λ_w Δ_i`.
+pub(super) struct TableSlots {
+    labels: Slots,
+    shares: Vec<Slots>,
+}
+
+impl TableSlots {
+    pub(super) fn new(state: &State) -> Self {
+        let slots = state.batch.circuit.program.slots;
+        let shares = (0..state.batch.garblers()).map(|_| Slots::new(slots)).collect();
+        TableSlots { labels: Slots::new(slots), shares }
+    }
 }
 
 /// What a tile leaves besides its tables.
@@ -56,193 +78,189 @@ pub(super) struct TileEnds {
     pub(super) outputs: Vec<[u64; TILE / 64]>,
 }
 
-impl<H: Hash> Pass<'_, H> {
-    /// Garbles one tile: per AND, first this garbler's own `G_0`, `G_1`, then `G_0`, `G_1`, `G_2`
-    /// for every other target.
-    pub(super) fn tile(&self, tile: Tile, zero_labels: &ZeroLabels, mut tables: &mut [Block]) -> TileEnds {
-        let state = self.state;
+/// Garbles one tile: per AND, first this garbler's own `G_0`, `G_1`, then `G_0`, `G_1`, `G_2` for every other target,
+/// straight into the message.
+pub(super) struct Tables<'a> {
+    pub(super) pass: &'a Pass<'a>,
+    pub(super) tile: Tile,
+    pub(super) zero_labels: &'a ZeroLabels<'a>,
+    pub(super) slots: &'a mut TableSlots,
+    pub(super) tables: &'a mut [[u8; 16]],
+}
+
+impl Kernel for Tables<'_> {
+    type Output = TileEnds;
+
+    #[inline(always)]
+    fn run<E: Engine>(self, engine: &E) -> TileEnds {
+        let Tables { pass, tile, zero_labels, slots, mut tables } = self;
+        let state = pass.state;
         let program = &state.batch.circuit.program;
-        let (me, width, words) = (state.position, tile.width, state.batch.words());
-        let single = state.batch.garblers() == 1;
-        let delta = self.delta.block();
-        let first_lane = state.batch.first_lane + tile.start as u32;
-        let mut labels = Slots::new(program.slots);
-        // shares[i]: this garbler's share of λ_w Δ_i.
-        let mut shares: Vec<Slots> = (0..state.batch.garblers()).map(|_| Slots::new(program.slots)).collect();
-        let mut scratch = Scratch::default();
+        let per_and = state.batch.rows_sent() * tile.width;
         let mut ends = TileEnds { permutation: Vec::new(), outputs: Vec::new() };
         let mut gate = 0;
         for op in &program.ops {
             match *op {
-                Op::Input { dst, input } => {
-                    let input = input as usize;
-                    labels.row_mut(dst, width).copy_from_slice(zero_labels.tile(input, tile));
-                    let own = tile_plane(&state.inputs, words, input, tile);
-                    self.own_share(&own, |i| self.rows[i][input], tile, shares[me].row_mut(dst, width));
-                    for i in state.others() {
-                        load(shares[i].row_mut(dst, width), self.rows[me][input], |r| {
-                            state.correlation(&state.received[i], r, tile)
-                        });
-                    }
-                }
+                Op::Input { dst, input } => pass.input(engine, dst, input as usize, tile, zero_labels, slots),
                 Op::Xor { dst, a, b } => {
-                    labels.xor(dst, a, b, width);
-                    shares.iter_mut().for_each(|s| s.xor(dst, a, b, width));
+                    slots.labels.xor(engine, dst, a, b);
+                    slots.shares.iter_mut().for_each(|share| share.xor(engine, dst, a, b));
                 }
                 Op::And { dst, a, b } => {
-                    let s = &mut scratch;
-                    offset(&mut s.a, labels.row(a.slot, width), delta.select(a.negated));
-                    offset(&mut s.b, labels.row(b.slot, width), delta.select(b.negated));
-                    self.hash.permute(&s.a[..width], &mut s.pa0[..width]);
-                    self.hash.permute_xor(&s.a[..width], delta, &mut s.pa1[..width]);
-                    self.hash.permute(&s.b[..width], &mut s.pb0[..width]);
-                    self.hash.permute_xor(&s.b[..width], delta, &mut s.pb1[..width]);
-
-                    self.halves(s, gate, first_lane, me, width);
-                    let (g0, rest) = std::mem::take(&mut tables).split_at_mut(width);
-                    let (g1, rest) = rest.split_at_mut(width);
+                    let (table, rest) = std::mem::take(&mut tables).split_at_mut(per_and);
                     tables = rest;
-                    xor3(g0, &s.ha, shares[me].row(b.slot, width));
-                    xor3(g1, &s.hb, shares[me].row(a.slot, width));
-                    for (g1, a) in g1.iter_mut().zip(&s.a) {
-                        *g1 ^= *a;
-                    }
-                    // h2 = H(a0) ^ H(b0); the output's zero label makes this garbler's own G_2 zero.
-                    let output = if single {
-                        self.single_output(s, &shares[me], a.slot, b.slot, width)
-                    } else {
-                        let rho = tile_plane(self.rho, words, gate, tile);
-                        let second = |i| Some(state.owned(i) + program.ands + gate);
-                        self.own_share(&rho, second, tile, &mut s.c[..width]);
-                        tile_plane(&state.lambda, words, gate, tile)
-                    };
-                    for (c, h2) in s.c[..width].iter_mut().zip(&s.h2) {
-                        *c ^= *h2;
-                    }
-                    labels.row_mut(dst, width).copy_from_slice(&s.c[..width]);
-                    if state.batch.sends_permutation(me) {
-                        ends.permutation.push(low_bits(&s.c[..width]));
-                    }
-                    for i in state.others() {
-                        self.halves(s, gate, first_lane, i, width);
-                        let (g0, rest) = std::mem::take(&mut tables).split_at_mut(width);
-                        let (g1, rest) = rest.split_at_mut(width);
-                        let (g2, rest) = rest.split_at_mut(width);
-                        tables = rest;
-                        xor3(g0, &s.ha, shares[i].row(b.slot, width));
-                        xor3(g1, &s.hb, shares[i].row(a.slot, width));
-                        let row = state.owned(me) + program.ands + gate;
-                        xor3(g2, &s.h2, state.correlation(&state.received[i], row, tile));
-                    }
-                    let own = |i| Some(state.owned(i) + gate);
-                    self.own_share(&output, own, tile, shares[me].row_mut(dst, width));
-                    for i in state.others() {
-                        let mac = state.correlation(&state.received[i], state.owned(me) + gate, tile);
-                        shares[i].row_mut(dst, width).copy_from_slice(mac);
+                    let permutation = pass.and(engine, gate, dst, a, b, tile, table, slots);
+                    if state.batch.sends_permutation(state.position) {
+                        ends.permutation.push(permutation);
                     }
                     gate += 1;
                 }
             }
         }
-        if single {
+        if state.batch.garblers() == 1 {
             // λ Δ has λ as its low bit.
-            let output = |o: &crate::program::Operand| low_bits(shares[me].row(o.slot, width));
+            let share = &slots.shares[state.position];
+            let output = |o: &Operand| low_bits(&share.row(o.slot).lanes()[..tile.width]);
             ends.outputs = program.outputs.iter().map(output).collect();
         }
         ends
     }
+}
 
-    /// `λ^me Δ_me ^ XOR_i K_i`: this garbler's share of `λ Δ_me`. `row(i)` finds the keys.
-    fn own_share(
+impl Pass<'_> {
+    /// Loads an input wire: its zero label, and the shares of its mask's products.
+    #[inline(always)]
+    fn input<E: Engine>(
         &self,
-        lambda: &[u64; TILE / 64],
-        row: impl Fn(usize) -> Option<usize>,
+        engine: &E,
+        dst: u32,
+        input: usize,
         tile: Tile,
-        out: &mut [Block],
+        zero_labels: &ZeroLabels,
+        slots: &mut TableSlots,
     ) {
-        expand(lambda, out);
-        for block in out.iter_mut() {
-            *block = *block & self.delta.block();
-        }
-        for i in self.state.others() {
-            if let Some(row) = row(i) {
-                let keys = self.state.correlation(&self.state.keys[i], row, tile);
-                for (out, key) in out.iter_mut().zip(keys) {
-                    *out ^= *key;
+        let (state, me, width) = (self.state, self.state.position, tile.width);
+        slots.labels.row_mut(dst).lanes_mut()[..width].copy_from_slice(zero_labels.tile(input, tile));
+        let lambda = tile_plane(&state.inputs, state.batch.words(), input, tile);
+        let delta = engine.splat(self.delta.block());
+        for c in 0..width.div_ceil(LANES) {
+            let mut own = engine.select(byte(&lambda, c), delta);
+            for &i in &self.others {
+                if let Some(row) = self.rows[i][input] {
+                    own = engine.xor(own, engine.load(self.chunk(&state.keys[i], row, tile, c)));
                 }
             }
+            engine.store(own, &mut slots.shares[me].row_mut(dst).0[c]);
+        }
+        for &i in &self.others {
+            load(slots.shares[i].row_mut(dst), width, self.rows[me][input], |row| {
+                state.correlation(&state.received[i], row, tile)
+            });
         }
     }
 
-    /// The hashes of one gate for one target: `ha = H(a0) ^ H(a1)`, `hb` likewise,
-    /// `h2 = H(a0) ^ H(b0)`.
-    fn halves(&self, s: &mut Scratch, gate: usize, first_lane: u32, target: usize, width: usize) {
-        let layer = self.state.batch.layer;
-        let side_a = Tweak::garble(layer, gate, first_lane, 0, target);
-        let side_b = Tweak::garble(layer, gate, first_lane, 1, target);
-        s.ha[..width].fill(Block::ZERO);
-        s.hb[..width].fill(Block::ZERO);
-        self.hash.hash_xor(&s.pa0[..width], side_a, &mut s.ha[..width]);
-        self.hash.hash_xor(&s.pb0[..width], side_b, &mut s.hb[..width]);
-        for ((h2, ha), hb) in s.h2[..width].iter_mut().zip(&s.ha).zip(&s.hb) {
-            *h2 = *ha ^ *hb;
-        }
-        self.hash.hash_xor(&s.pa1[..width], side_a, &mut s.ha[..width]);
-        self.hash.hash_xor(&s.pb1[..width], side_b, &mut s.hb[..width]);
-    }
-
-    /// With a single garbler, `ρ` is the low bit of `h2`: then every zero label of an AND's output
-    /// has low bit 0, and `ẑ` is the low bit of the active label (Zahur, Rosulek, Evans 2015).
-    /// Writes `ρ Δ` to `c` and gives `λ_c = ρ ^ λ_a λ_b`.
-    fn single_output(
+    /// One AND for all lanes of a tile. Gives the low bits of the result's zero labels.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn and<E: Engine>(
         &self,
-        s: &mut Scratch,
-        share: &Slots,
-        a: u32,
-        b: u32,
-        width: usize,
+        engine: &E,
+        gate: usize,
+        dst: u32,
+        a: Operand,
+        b: Operand,
+        tile: Tile,
+        table: &mut [[u8; 16]],
+        slots: &mut TableSlots,
     ) -> [u64; TILE / 64] {
-        let rho = low_bits(&s.h2[..width]);
-        expand(&rho, &mut s.c[..width]);
-        for block in &mut s.c[..width] {
-            *block = *block & self.delta.block();
+        let state = self.state;
+        let (me, width, words) = (state.position, tile.width, state.batch.words());
+        let single = self.others.is_empty();
+        let ands = state.batch.circuit.program.ands;
+        let first_lane = state.batch.first_lane + tile.start as u32;
+        let tweaks = |target| {
+            let side = |side| Tweak::garble(state.batch.layer, gate, first_lane, side, target);
+            (side(0), side(1))
+        };
+        let block = self.delta.block();
+        let delta = engine.splat(block);
+        let (flip_a, flip_b) = (engine.splat(block.select(a.negated)), engine.splat(block.select(b.negated)));
+        let (rho, lambda) = if single {
+            Default::default()
+        } else {
+            (tile_plane(self.rho, words, gate, tile), tile_plane(&state.lambda, words, gate, tile))
+        };
+        let mut permutation = [0; TILE / 64];
+        let (own, for_others) = table.split_at_mut(2 * width);
+        let (g0, g1) = own.split_at_mut(width);
+        for c in 0..width.div_ceil(LANES) {
+            let a0 = engine.xor(engine.load(&slots.labels.row(a.slot).0[c]), flip_a);
+            let b0 = engine.xor(engine.load(&slots.labels.row(b.slot).0[c]), flip_b);
+            let p = engine.permute([a0, engine.xor(a0, delta), b0, engine.xor(b0, delta)]);
+            let (ta, tb) = tweaks(me);
+            let (ta, tb) = (engine.tweaks(ta.vector(c)), engine.tweaks(tb.vector(c)));
+            let [ha0, ha1, hb0, hb1] = engine.hash(p, [ta, ta, tb, tb]);
+            let share_a = engine.load(&slots.shares[me].row(a.slot).0[c]);
+            let share_b = engine.load(&slots.shares[me].row(b.slot).0[c]);
+            put(engine, engine.xor(engine.xor(ha0, ha1), share_b), g0, c);
+            put(engine, engine.xor(engine.xor(hb0, hb1), engine.xor(share_a, a0)), g1, c);
+            // The output's zero label makes this garbler's own G_2 zero.
+            let h2 = engine.xor(ha0, hb0);
+            let (rho, lambda) = if single {
+                // `ρ` is the low bit of `h2`: then every zero label of an AND's output has low bit 0, and `ẑ` is the
+                // low bit of the active label (Zahur, Rosulek, Evans 2015).
+                let rho = engine.low_bits(h2);
+                (rho, rho ^ (engine.low_bits(share_a) & engine.low_bits(share_b)))
+            } else {
+                (byte(&rho, c), byte(&lambda, c))
+            };
+            let mut label = engine.xor(engine.select(rho, delta), h2);
+            let mut share = engine.select(lambda, delta);
+            for &i in &self.others {
+                let row = self.owned[i] + gate;
+                let second = engine.load(self.chunk(&state.keys[i], row + ands, tile, c));
+                label = engine.xor(label, second);
+                share = engine.xor(share, engine.load(self.chunk(&state.keys[i], row, tile, c)));
+            }
+            set_byte(&mut permutation, c, engine.low_bits(label));
+            engine.store(label, &mut slots.labels.row_mut(dst).0[c]);
+            engine.store(share, &mut slots.shares[me].row_mut(dst).0[c]);
+            for (&i, table) in self.others.iter().zip(for_others.chunks_exact_mut(3 * width)) {
+                let (ta, tb) = tweaks(i);
+                let (ta, tb) = (engine.tweaks(ta.vector(c)), engine.tweaks(tb.vector(c)));
+                let [ha0, ha1, hb0, hb1] = engine.hash(p, [ta, ta, tb, tb]);
+                let share_a = engine.load(&slots.shares[i].row(a.slot).0[c]);
+                let share_b = engine.load(&slots.shares[i].row(b.slot).0[c]);
+                let row = self.owned[me] + gate;
+                let second = engine.load(self.chunk(&state.received[i], row + ands, tile, c));
+                let (g0, rest) = table.split_at_mut(width);
+                let (g1, g2) = rest.split_at_mut(width);
+                put(engine, engine.xor(engine.xor(ha0, ha1), share_b), g0, c);
+                put(engine, engine.xor(engine.xor(hb0, hb1), share_a), g1, c);
+                put(engine, engine.xor(engine.xor(ha0, hb0), second), g2, c);
+                slots.shares[i].row_mut(dst).0[c] = *self.chunk(&state.received[i], row, tile, c);
+            }
         }
-        let (left, right) = (low_bits(share.row(a, width)), low_bits(share.row(b, width)));
-        std::array::from_fn(|w| rho[w] ^ (left[w] & right[w]))
+        permutation
+    }
+
+    /// Vector `c` of a tile in a row of correlated OTs, which are padded to whole vectors.
+    #[inline(always)]
+    fn chunk<'b>(&self, blocks: &'b [Block], row: usize, tile: Tile, c: usize) -> &'b Chunk {
+        let start = row * self.state.batch.stride() + tile.start;
+        &blocks.as_chunks().0[start / LANES + c]
     }
 }
 
-/// Rows of one gate.
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Scratch {
-    a: [Block; TILE],
-    b: [Block; TILE],
-    c: [Block; TILE],
-    pa0: [Block; TILE],
-    pa1: [Block; TILE],
-    pb0: [Block; TILE],
-    pb1: [Block; TILE],
-    ha: [Block; TILE],
-    hb: [Block; TILE],
-    h2: [Block; TILE],
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        let row = [Block::ZERO; TILE];
-        Scratch { a: row, b: row, c: row, pa0: row, pa1: row, pb0: row, pb1: row, ha: row, hb: row, h2: row }
-    }
-}
-
-/// `out = row ^ by`.
-fn offset(out: &mut [Block], row: &[Block], by: Block) {
-    for (out, block) in out.iter_mut().zip(row) {
-        *out = *block ^ by;
-    }
-}
-
-fn xor3(out: &mut [Block], a: &[Block], b: &[Block]) {
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out = *a ^ *b;
+/// Writes vector `c` of a row of a table; of the last one, the lanes that there are.
+#[inline(always)]
+fn put<E: Engine>(engine: &E, x: E::Lanes, row: &mut [[u8; 16]], c: usize) {
+    let rest = row.get_mut(c * LANES..).unwrap_or_default().as_flattened_mut();
+    if let Some(whole) = rest.first_chunk_mut() {
+        engine.store_bytes(x, whole);
+    } else {
+        let mut bytes = [0; 16 * LANES];
+        engine.store_bytes(x, &mut bytes);
+        rest.copy_from_slice(&bytes[..rest.len()]);
     }
 }

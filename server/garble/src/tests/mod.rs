@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use seco_ot::{Bits, Block, Delta, FixedKey};
+use seco_ot::{Bits, Block, Chunk, Delta, Engine, FixedKey, Kernel};
 use zeroize::Zeroizing;
 
 use crate::circuits::{Circuit, Spec};
@@ -14,7 +14,7 @@ use crate::program::{Mask, Source};
 use crate::slices::plane_words;
 mod collusion;
 
-use crate::{Batch, Evaluator, Garbler, Hash, OnlineEvaluator, OnlineGarbler, Tweak};
+use crate::{Batch, Evaluator, Garbler, Hash, OnlineEvaluator, OnlineGarbler};
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
 fn deal(
@@ -268,10 +268,10 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn record(&self, p: &[Block], tweak: Tweak) {
+    fn record(&self, p: &Chunk, tweaks: &Chunk) {
         let mut seen = self.seen.lock().unwrap();
-        for (i, p) in p.iter().enumerate() {
-            let inputs = seen.entry(tweak.value() + i as u128).or_default();
+        for (p, tweak) in p.iter().zip(tweaks) {
+            let inputs = seen.entry(tweak.0).or_default();
             if !inputs.contains(&p.0) {
                 inputs.push(p.0);
             }
@@ -280,22 +280,58 @@ impl Recorder {
 }
 
 impl Hash for Recorder {
-    fn permute(&self, src: &[Block], dst: &mut [Block]) {
-        Hash::permute(&self.inner, src, dst);
+    fn run<K: Kernel>(&self, kernel: K) -> K::Output {
+        self.inner.run(Recorded { kernel, recorder: self })
+    }
+}
+
+/// A kernel that runs on an engine which records.
+struct Recorded<'a, K> {
+    kernel: K,
+    recorder: &'a Recorder,
+}
+
+impl<K: Kernel> Kernel for Recorded<'_, K> {
+    type Output = K::Output;
+
+    fn run<E: Engine>(self, engine: &E) -> K::Output {
+        self.kernel.run(&Recording { engine, recorder: self.recorder })
+    }
+}
+
+struct Recording<'a, E> {
+    engine: &'a E,
+    recorder: &'a Recorder,
+}
+
+impl<E: Engine> Engine for Recording<'_, E> {
+    type Lanes = E::Lanes;
+
+    fn splat(&self, block: Block) -> E::Lanes {
+        self.engine.splat(block)
     }
 
-    fn permute_xor(&self, src: &[Block], offset: Block, dst: &mut [Block]) {
-        Hash::permute_xor(&self.inner, src, offset, dst);
+    fn xor(&self, a: E::Lanes, b: E::Lanes) -> E::Lanes {
+        self.engine.xor(a, b)
     }
 
-    fn hash_xor(&self, p: &[Block], tweak: Tweak, acc: &mut [Block]) {
-        self.record(p, tweak);
-        Hash::hash_xor(&self.inner, p, tweak, acc);
+    fn select(&self, bits: u8, x: E::Lanes) -> E::Lanes {
+        self.engine.select(bits, x)
     }
 
-    fn hash_lsb(&self, p: &[Block], tweak: Tweak, out: &mut [u8]) {
-        self.record(p, tweak);
-        Hash::hash_lsb(&self.inner, p, tweak, out);
+    fn low_bits(&self, x: E::Lanes) -> u8 {
+        self.engine.low_bits(x)
+    }
+
+    fn permute<const N: usize>(&self, x: [E::Lanes; N]) -> [E::Lanes; N] {
+        self.engine.permute(x)
+    }
+
+    fn hash<const N: usize>(&self, p: [E::Lanes; N], tweaks: [E::Lanes; N]) -> [E::Lanes; N] {
+        for (p, tweaks) in p.iter().zip(&tweaks) {
+            self.recorder.record(&bytemuck::cast(*p), &bytemuck::cast(*tweaks));
+        }
+        self.engine.hash(p, tweaks)
     }
 }
 
@@ -307,11 +343,12 @@ impl Hash for Recorder {
 fn no_tweak_repeats() {
     let recorder = Recorder { inner: FixedKey::new([3; 16]), seen: Mutex::new(HashMap::new()) };
     let spec = Spec::Relu { width: 9, shift: 3, mask_width: 9, holders: vec![0, 2] };
-    let (servers, lanes, evaluator) = (4, 66, 1);
+    // Whole vectors: what lanes beyond the last one are hashed with is not looked at and never leaves.
+    let (servers, lanes, evaluator) = (4, 72, 1);
     let circuit = Arc::new(Circuit::compile(&spec, servers, evaluator));
     let ands = circuit.program.ands;
     // Two batches of one layer and one of the next, as in a bundle. (There each also has its own key.)
-    let batches = [(3, 0), (3, 66), (4, 0)];
+    let batches = [(3, 0), (3, 72), (4, 0)];
     for (layer, first_lane) in batches {
         let batch = Batch { circuit: circuit.clone(), lanes, layer, first_lane };
         let run = prepare_batch(batch, 8 + u64::from(layer + first_lane), &recorder, |_, _, _| ());

@@ -2,14 +2,14 @@
 #![allow(unsafe_code)] // A vector kernel may only be called where its instructions were detected.
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi64, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_cvtsi128_si32, _mm_set_epi64x,
-    _mm_set1_epi32, _mm_shuffle_epi8, _mm_slli_si128, _mm_xor_si128,
+    __m128i, _mm_add_epi64, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128, _mm_cmpeq_epi32,
+    _mm_cvtsi128_si32, _mm_set_epi64x, _mm_set1_epi32, _mm_shuffle_epi8, _mm_slli_si128, _mm_xor_si128,
 };
 use core::ops::Range;
 
 use bytemuck::{cast, cast_ref};
 
-use super::{Chunk, LANES, RCON, RoundKeys, chunks_each};
+use super::{Chunk, Engine, Kernel, LANES, RCON, RoundKeys, chunks_each};
 use crate::Block;
 
 /// Whether this processor has the instructions of this module.
@@ -63,53 +63,71 @@ fn count(start: __m128i) -> [__m128i; LANES] {
     lanes
 }
 
-#[target_feature(enable = "aes")]
-pub(super) fn permute_xor(keys: &RoundKeys, src: &[Chunk], offset: Block, dst: &mut [Chunk]) {
-    let mut keys: [__m128i; 11] = cast(keys.0);
-    keys[0] = _mm_xor_si128(keys[0], cast(offset));
-    for (src, dst) in src.iter().zip(dst) {
-        *dst = cast(encrypt(&keys, cast(*src)));
-    }
-}
+/// Round keys for vectors of one block.
+struct Narrow([__m128i; 11]);
 
-/// `π(p ^ tweaks) ^ p` for one chunk.
-#[inline]
-#[target_feature(enable = "aes")]
-fn hash(keys: &[__m128i; 11], p: &[__m128i; LANES], tweak: __m128i) -> [__m128i; LANES] {
-    let mut state = count(tweak);
-    for (x, p) in state.iter_mut().zip(p) {
-        *x = _mm_xor_si128(*x, *p);
-    }
-    let mut state = encrypt(keys, state);
-    for (x, p) in state.iter_mut().zip(p) {
-        *x = _mm_xor_si128(*x, *p);
-    }
-    state
-}
+// SAFETY of every call below: `run` alone makes a `Narrow`, and it may be called only where these
+// instructions were detected.
+impl Engine for Narrow {
+    type Lanes = [__m128i; LANES];
 
-#[target_feature(enable = "aes")]
-pub(super) fn hash_xor(keys: &RoundKeys, p: &[Chunk], tweak: u128, acc: &mut [Chunk]) {
-    let mut tweak: __m128i = cast(Block(tweak));
-    for (p, acc) in p.iter().zip(acc) {
-        let mut state = hash(cast_ref(&keys.0), cast_ref(p), tweak);
-        for (x, acc) in state.iter_mut().zip(acc.iter()) {
-            *x = _mm_xor_si128(*x, cast(*acc));
+    #[inline(always)]
+    fn splat(&self, block: Block) -> Self::Lanes {
+        [cast(block); LANES]
+    }
+
+    #[inline(always)]
+    fn xor(&self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        for (a, b) in a.iter_mut().zip(b) {
+            // SAFETY: see above.
+            *a = unsafe { _mm_xor_si128(*a, b) };
         }
-        *acc = cast(state);
-        tweak = _mm_add_epi64(tweak, _mm_set_epi64x(0, LANES as i64));
+        a
+    }
+
+    #[inline(always)]
+    fn select(&self, bits: u8, mut x: Self::Lanes) -> Self::Lanes {
+        for (lane, x) in x.iter_mut().enumerate() {
+            // SAFETY: see above.
+            unsafe {
+                let bit = _mm_set1_epi32(1 << lane);
+                let set = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(i32::from(bits)), bit), bit);
+                *x = _mm_and_si128(*x, set);
+            }
+        }
+        x
+    }
+
+    #[inline(always)]
+    fn low_bits(&self, x: Self::Lanes) -> u8 {
+        let mut bits = 0;
+        for (lane, x) in x.iter().enumerate() {
+            // SAFETY: see above.
+            bits |= (unsafe { _mm_cvtsi128_si32(*x) } as u8 & 1) << lane;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn tweaks(&self, first: u128) -> Self::Lanes {
+        // SAFETY: see above.
+        unsafe { count(cast(Block(first))) }
+    }
+
+    #[inline(always)]
+    fn permute<const N: usize>(&self, mut x: [Self::Lanes; N]) -> [Self::Lanes; N] {
+        // Eight blocks keep the unit busy; more would not fit the registers.
+        for x in &mut x {
+            // SAFETY: see above.
+            *x = unsafe { encrypt(&self.0, *x) };
+        }
+        x
     }
 }
 
 #[target_feature(enable = "aes")]
-pub(super) fn hash_lsb(keys: &RoundKeys, p: &[Chunk], tweak: u128, out: &mut [[u8; LANES]]) {
-    let mut tweak: __m128i = cast(Block(tweak));
-    for (p, out) in p.iter().zip(out) {
-        let state = hash(cast_ref(&keys.0), cast_ref(p), tweak);
-        for (x, out) in state.iter().zip(out) {
-            *out = _mm_cvtsi128_si32(*x) as u8 & 1;
-        }
-        tweak = _mm_add_epi64(tweak, _mm_set_epi64x(0, LANES as i64));
-    }
+pub(super) fn run<K: Kernel>(keys: &RoundKeys, kernel: K) -> K::Output {
+    kernel.run(&Narrow(cast(keys.0)))
 }
 
 #[target_feature(enable = "aes")]

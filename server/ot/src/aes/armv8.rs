@@ -2,14 +2,14 @@
 #![allow(unsafe_code)] // A vector kernel may only be called where its instructions were detected.
 
 use core::arch::aarch64::{
-    uint8x16_t, uint64x2_t, vaddq_u64, vaeseq_u8, vaesmcq_u8, vdupq_n_u8, veorq_u8, vgetq_lane_u8,
-    vreinterpretq_u8_u64,
+    uint8x16_t, uint64x2_t, vaddq_u64, vaeseq_u8, vaesmcq_u8, vandq_u8, vdupq_n_u8, veorq_u8, vgetq_lane_u8,
+    vreinterpretq_u8_u64, vtstq_u8,
 };
 use core::ops::Range;
 
 use bytemuck::cast;
 
-use super::{Chunk, LANES, RCON, RoundKeys, chunks_each};
+use super::{Chunk, Engine, Kernel, LANES, RCON, RoundKeys, chunks_each};
 use crate::Block;
 
 /// Whether this processor has the instructions of this module.
@@ -61,55 +61,66 @@ fn count(start: uint64x2_t) -> [uint8x16_t; LANES] {
     lanes
 }
 
-#[target_feature(enable = "neon,aes")]
-pub(super) fn permute_xor(keys: &RoundKeys, src: &[Chunk], offset: Block, dst: &mut [Chunk]) {
-    let mut keys: [uint8x16_t; 11] = cast(keys.0);
-    keys[0] = veorq_u8(keys[0], cast(offset));
-    for (src, dst) in src.iter().zip(dst) {
-        *dst = cast(encrypt(&keys, cast(*src)));
-    }
-}
+/// Round keys for vectors of one block.
+struct Narrow([uint8x16_t; 11]);
 
-/// `π(p ^ tweaks) ^ p` for one chunk.
-#[inline]
-#[target_feature(enable = "neon,aes")]
-fn hash(keys: &[uint8x16_t; 11], p: &[uint8x16_t; LANES], tweak: uint64x2_t) -> [uint8x16_t; LANES] {
-    let mut state = count(tweak);
-    for (x, p) in state.iter_mut().zip(p) {
-        *x = veorq_u8(*x, *p);
-    }
-    let mut state = encrypt(keys, state);
-    for (x, p) in state.iter_mut().zip(p) {
-        *x = veorq_u8(*x, *p);
-    }
-    state
-}
+// SAFETY of every call below: `run` alone makes a `Narrow`, and it may be called only where these
+// instructions were detected.
+impl Engine for Narrow {
+    type Lanes = [uint8x16_t; LANES];
 
-#[target_feature(enable = "neon,aes")]
-pub(super) fn hash_xor(keys: &RoundKeys, p: &[Chunk], tweak: u128, acc: &mut [Chunk]) {
-    let keys: [uint8x16_t; 11] = cast(keys.0);
-    let mut tweak: uint64x2_t = cast(Block(tweak));
-    for (p, acc) in p.iter().zip(acc) {
-        let mut state = hash(&keys, &cast(*p), tweak);
-        for (x, acc) in state.iter_mut().zip(acc.iter()) {
-            *x = veorq_u8(*x, cast(*acc));
+    #[inline(always)]
+    fn splat(&self, block: Block) -> Self::Lanes {
+        [cast(block); LANES]
+    }
+
+    #[inline(always)]
+    fn xor(&self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        for (a, b) in a.iter_mut().zip(b) {
+            // SAFETY: see above.
+            *a = unsafe { veorq_u8(*a, b) };
         }
-        *acc = cast(state);
-        tweak = vaddq_u64(tweak, cast([LANES as u64, 0]));
+        a
+    }
+
+    #[inline(always)]
+    fn select(&self, bits: u8, mut x: Self::Lanes) -> Self::Lanes {
+        for (lane, x) in x.iter_mut().enumerate() {
+            // SAFETY: see above.
+            *x = unsafe { vandq_u8(*x, vtstq_u8(vdupq_n_u8(bits), vdupq_n_u8(1 << lane))) };
+        }
+        x
+    }
+
+    #[inline(always)]
+    fn low_bits(&self, x: Self::Lanes) -> u8 {
+        let mut bits = 0;
+        for (lane, x) in x.iter().enumerate() {
+            // SAFETY: see above.
+            bits |= (unsafe { vgetq_lane_u8::<0>(*x) } & 1) << lane;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn tweaks(&self, first: u128) -> Self::Lanes {
+        // SAFETY: see above.
+        unsafe { count(cast(Block(first))) }
+    }
+
+    #[inline(always)]
+    fn permute<const N: usize>(&self, mut x: [Self::Lanes; N]) -> [Self::Lanes; N] {
+        for x in &mut x {
+            // SAFETY: see above.
+            *x = unsafe { encrypt(&self.0, *x) };
+        }
+        x
     }
 }
 
 #[target_feature(enable = "neon,aes")]
-pub(super) fn hash_lsb(keys: &RoundKeys, p: &[Chunk], tweak: u128, out: &mut [[u8; LANES]]) {
-    let keys: [uint8x16_t; 11] = cast(keys.0);
-    let mut tweak: uint64x2_t = cast(Block(tweak));
-    for (p, out) in p.iter().zip(out) {
-        let state = hash(&keys, &cast(*p), tweak);
-        for (x, out) in state.iter().zip(out) {
-            *out = vgetq_lane_u8::<0>(*x) & 1;
-        }
-        tweak = vaddq_u64(tweak, cast([LANES as u64, 0]));
-    }
+pub(super) fn run<K: Kernel>(keys: &RoundKeys, kernel: K) -> K::Output {
+    kernel.run(&Narrow(cast(keys.0)))
 }
 
 #[target_feature(enable = "neon,aes")]

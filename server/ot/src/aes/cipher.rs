@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::sync::OnceLock;
 
 use super::portable::{self, Portable};
-use super::{Chunk, LANES};
+use super::{Chunk, Kernel};
 #[cfg(target_arch = "x86_64")]
 use super::{RoundKeys, aesni, vaes};
 #[cfg(target_arch = "aarch64")]
@@ -52,14 +52,11 @@ impl Backend {
 }
 
 /// The permutation of AES-128 under one key.
-///
-/// Works on chunks of [`LANES`] blocks. Tweaks must not carry from the low into the high 64 bits within a
-/// call (lanes that the caller throws away excepted): the vector kernels count in 64 bits. So do those of
-/// [`Keystreams`].
 #[derive(Clone)]
 pub(crate) struct Cipher(One);
 
-/// AES-128 in counter mode under any number of keys.
+/// AES-128 in counter mode under any number of keys. The vector kernels count in 64 bits: within a call no
+/// counter may carry from the low into the high half.
 pub(crate) struct Keystreams(Many);
 
 // SAFETY of every call below: a variant other than `Portable` is built in the constructors alone, from a
@@ -119,19 +116,9 @@ impl Cipher {
         })
     }
 
-    /// `dst[i] = π(src[i] ^ offset)`.
-    pub(crate) fn permute_xor(&self, src: &[Chunk], offset: Block, dst: &mut [Chunk]) {
-        dispatch!(One, &self.0, permute_xor(src, offset, dst));
-    }
-
-    /// `acc[i] ^= π(p[i] ^ (tweak + i)) ^ p[i]`.
-    pub(crate) fn hash_xor(&self, p: &[Chunk], tweak: u128, acc: &mut [Chunk]) {
-        dispatch!(One, &self.0, hash_xor(p, tweak, acc));
-    }
-
-    /// `out[i] =` lowest bit of `π(p[i] ^ (tweak + i)) ^ p[i]`.
-    pub(crate) fn hash_lsb(&self, p: &[Chunk], tweak: u128, out: &mut [[u8; LANES]]) {
-        dispatch!(One, &self.0, hash_lsb(p, tweak, out));
+    /// Runs `kernel` with the vectors of the backend.
+    pub(crate) fn run<K: Kernel>(&self, kernel: K) -> K::Output {
+        dispatch!(One, &self.0, run(kernel))
     }
 }
 

@@ -9,6 +9,7 @@ mod aesni;
 #[cfg(target_arch = "aarch64")]
 mod armv8;
 mod cipher;
+mod engine;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,14 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::Block;
 pub(crate) use cipher::{Backend, Cipher, Keystreams};
+pub use engine::{Engine, Kernel};
+use engine::{HashXor, PermuteXor};
 
-/// Blocks that a kernel has in flight.
-pub(crate) const LANES: usize = 8;
+/// Blocks in a vector of an [`Engine`].
+pub const LANES: usize = 8;
 
-/// What a kernel works on: [`LANES`] blocks.
-pub(crate) type Chunk = [Block; LANES];
+/// A vector of an [`Engine`] in memory: [`LANES`] blocks.
+pub type Chunk = [Block; LANES];
 
 /// Round constants of the AES-128 key schedule (FIPS 197, section 5.2).
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -60,6 +63,11 @@ impl FixedKey {
         Self(Cipher::new(Block::from_bytes(key), Backend::Portable))
     }
 
+    /// Runs `kernel` with the vectors of this processor.
+    pub fn run<K: Kernel>(&self, kernel: K) -> K::Output {
+        self.0.run(kernel)
+    }
+
     /// `dst[i] = π(src[i])`.
     pub fn permute(&self, src: &[Block], dst: &mut [Block]) {
         self.permute_xor(src, Block::ZERO, dst);
@@ -70,52 +78,26 @@ impl FixedKey {
         let n = src.len().min(dst.len());
         let (src, rest) = src[..n].as_chunks();
         let (dst, rest_out) = dst[..n].as_chunks_mut();
-        self.0.permute_xor(src, offset, dst);
+        self.run(PermuteXor { src, offset, dst });
         if !rest.is_empty() {
             let mut out = [[Block::ZERO; LANES]];
-            self.0.permute_xor(&[padded(rest)], offset, &mut out);
+            self.run(PermuteXor { src: &[padded(rest)], offset, dst: &mut out });
             rest_out.copy_from_slice(&out[0][..rest.len()]);
         }
     }
 
     /// Second half of the hash, given `p[i] = π(x[i])`: `acc[i] ^= H(x[i], tweak + i)`.
-    pub fn hash_xor(&self, mut p: &[Block], mut tweak: u128, mut acc: &mut [Block]) {
-        while !p.is_empty() && !acc.is_empty() {
-            let n = carry_free(tweak, p.len().min(acc.len()));
-            let (head, rest) = p[..n].as_chunks();
-            let (out, rest_out) = acc[..n].as_chunks_mut();
-            self.0.hash_xor(head, tweak, out);
-            if !rest.is_empty() {
-                let mut out = [padded(rest_out)];
-                self.0.hash_xor(&[padded(rest)], tweak.wrapping_add((n - rest.len()) as u128), &mut out);
-                rest_out.copy_from_slice(&out[0][..rest.len()]);
-            }
-            (p, acc, tweak) = (&p[n..], &mut acc[n..], tweak.wrapping_add(n as u128));
+    pub fn hash_xor(&self, p: &[Block], tweak: u128, acc: &mut [Block]) {
+        let n = p.len().min(acc.len());
+        let (p, rest) = p[..n].as_chunks();
+        let (acc, rest_acc) = acc[..n].as_chunks_mut();
+        self.run(HashXor { p, tweak, acc });
+        if !rest.is_empty() {
+            let mut out = [padded(rest_acc)];
+            let tweak = tweak.wrapping_add((n - rest.len()) as u128);
+            self.run(HashXor { p: &[padded(rest)], tweak, acc: &mut out });
+            rest_acc.copy_from_slice(&out[0][..rest.len()]);
         }
-    }
-
-    /// As [`FixedKey::hash_xor`], but `out[i]` becomes the lowest bit of `H(x[i], tweak + i)`, 0 or 1.
-    pub fn hash_lsb(&self, mut p: &[Block], mut tweak: u128, mut out: &mut [u8]) {
-        while !p.is_empty() && !out.is_empty() {
-            let n = carry_free(tweak, p.len().min(out.len()));
-            let (head, rest) = p[..n].as_chunks();
-            let (bits, rest_bits) = out[..n].as_chunks_mut();
-            self.0.hash_lsb(head, tweak, bits);
-            if !rest.is_empty() {
-                let mut bits = [[0; LANES]];
-                self.0.hash_lsb(&[padded(rest)], tweak.wrapping_add((n - rest.len()) as u128), &mut bits);
-                rest_bits.copy_from_slice(&bits[0][..rest.len()]);
-            }
-            (p, out, tweak) = (&p[n..], &mut out[n..], tweak.wrapping_add(n as u128));
-        }
-    }
-}
-
-/// How many of the next `n` counter values share their high 64 bits: the kernels do not carry.
-fn carry_free(counter: u128, n: usize) -> usize {
-    match (counter as u64).wrapping_neg() {
-        0 => n, // the low half is zero: 2^64 values are left
-        left => n.min(usize::try_from(left).unwrap_or(usize::MAX)),
     }
 }
 
@@ -135,7 +117,7 @@ fn padded(rest: &[Block]) -> Chunk {
 /// `AES_seed(i)`, `i` as 16 bytes little-endian. Zeroized on drop.
 pub struct Prg {
     stream: Keystreams,
-    counter: u128,
+    counter: u64,
 }
 
 impl Prg {
@@ -147,14 +129,19 @@ impl Prg {
     /// The next `dst.len()` blocks.
     pub fn fill(&mut self, dst: &mut [Block]) {
         // The counter starts at 0 and never reaches 2^64, so the kernels need no carry.
+        self.fill_at(self.counter, dst);
+        self.counter += dst.len() as u64;
+    }
+
+    /// Blocks `first`, `first + 1`, … of the stream, wherever the generator stands; it stays there.
+    pub fn fill_at(&self, first: u64, dst: &mut [Block]) {
         let (chunks, rest) = dst.as_chunks_mut();
-        self.stream.fill(0..1, self.counter, chunks);
-        self.counter += (chunks.len() * LANES) as u128;
+        self.stream.fill(0..1, u128::from(first), chunks);
         if !rest.is_empty() {
             let mut chunk = Zeroizing::new([[Block::ZERO; LANES]]);
-            self.stream.fill(0..1, self.counter, chunk.as_mut());
+            let first = u128::from(first) + (chunks.len() * LANES) as u128;
+            self.stream.fill(0..1, first, chunk.as_mut());
             rest.copy_from_slice(&chunk[0][..rest.len()]);
-            self.counter += rest.len() as u128;
         }
     }
 

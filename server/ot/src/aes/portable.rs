@@ -6,7 +6,7 @@ use core::ops::Range;
 use ::aes::Aes128;
 use ::aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
-use super::{Chunk, LANES, chunks_each};
+use super::{Chunk, Engine, Kernel, LANES, chunks_each};
 use crate::Block;
 
 /// Expanded key; the crate zeroizes it on drop.
@@ -30,32 +30,46 @@ fn count(start: u128) -> Chunk {
     core::array::from_fn(|lane| Block(start.wrapping_add(lane as u128)))
 }
 
-fn xor(a: Chunk, b: &Chunk) -> Chunk {
-    core::array::from_fn(|lane| a[lane] ^ b[lane])
-}
+impl Engine for Portable {
+    type Lanes = Chunk;
 
-pub(super) fn permute_xor(key: &Portable, src: &[Chunk], offset: Block, dst: &mut [Chunk]) {
-    for (src, dst) in src.iter().zip(dst) {
-        *dst = key.encrypt(src.map(|x| x ^ offset));
+    #[inline(always)]
+    fn splat(&self, block: Block) -> Chunk {
+        [block; LANES]
+    }
+
+    #[inline(always)]
+    fn xor(&self, mut a: Chunk, b: Chunk) -> Chunk {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a ^= b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn select(&self, bits: u8, mut x: Chunk) -> Chunk {
+        for (lane, x) in x.iter_mut().enumerate() {
+            *x = x.select(bits >> lane & 1 == 1);
+        }
+        x
+    }
+
+    #[inline(always)]
+    fn low_bits(&self, x: Chunk) -> u8 {
+        x.iter().enumerate().fold(0, |bits, (lane, x)| bits | u8::from(x.lsb()) << lane)
+    }
+
+    #[inline(always)]
+    fn permute<const N: usize>(&self, mut x: [Chunk; N]) -> [Chunk; N] {
+        for x in &mut x {
+            *x = self.encrypt(*x);
+        }
+        x
     }
 }
 
-/// `π(p ^ tweaks) ^ p`, chunk by chunk.
-fn hash<'a>(key: &'a Portable, p: &'a [Chunk], tweak: u128) -> impl Iterator<Item = Chunk> + 'a {
-    let tweaks = (0..).map(move |i: u128| count(tweak.wrapping_add(i * LANES as u128)));
-    p.iter().zip(tweaks).map(|(p, tweaks)| xor(key.encrypt(xor(tweaks, p)), p))
-}
-
-pub(super) fn hash_xor(key: &Portable, p: &[Chunk], tweak: u128, acc: &mut [Chunk]) {
-    for (acc, hash) in acc.iter_mut().zip(hash(key, p, tweak)) {
-        *acc = xor(*acc, &hash);
-    }
-}
-
-pub(super) fn hash_lsb(key: &Portable, p: &[Chunk], tweak: u128, out: &mut [[u8; LANES]]) {
-    for (out, hash) in out.iter_mut().zip(hash(key, p, tweak)) {
-        *out = hash.map(|h| u8::from(h.lsb()));
-    }
+pub(super) fn run<K: Kernel>(key: &Portable, kernel: K) -> K::Output {
+    kernel.run(key)
 }
 
 pub(super) fn keystreams(keys: &[Portable], range: Range<usize>, counter: u128, dst: &mut [Chunk]) {

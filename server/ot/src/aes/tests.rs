@@ -71,15 +71,58 @@ fn backends_agree() {
                 portable.hash_xor(&src, tweak, &mut a);
                 aes.hash_xor(&src, tweak, &mut b);
                 assert!(same(&a, &b), "hash_xor {backend:?} {n} {tweak:x}");
-
-                let (mut x, mut y) = (vec![2; n], vec![3; n]);
-                portable.hash_lsb(&src, tweak, &mut x);
-                aes.hash_lsb(&src, tweak, &mut y);
-                assert_eq!(x, y, "hash_lsb {backend:?} {n} {tweak:x}");
-                assert!(
-                    acc.iter().zip(&a).zip(&x).all(|((old, new), bit)| u8::from((*old ^ *new).lsb()) == *bit)
-                );
             }
+        }
+    }
+}
+
+/// All functions of an engine on five vectors.
+struct Everything<'a> {
+    x: &'a [Chunk; 5],
+    bits: u8,
+    out: Vec<[u8; 16 * LANES]>,
+}
+
+impl Kernel for Everything<'_> {
+    type Output = Vec<[u8; 16 * LANES]>;
+
+    fn run<E: Engine>(mut self, engine: &E) -> Self::Output {
+        let x = self.x.map(|x| engine.load(&x));
+        let mut keep = |x: E::Lanes| {
+            let (mut bytes, mut chunk) = ([0; 16 * LANES], [Block::ZERO; LANES]);
+            engine.store_bytes(engine.load_bytes(&bytemuck::cast(x)), &mut bytes);
+            engine.store(x, &mut chunk);
+            assert_eq!(bytemuck::bytes_of(&chunk), bytes);
+            self.out.push(bytes);
+        };
+        keep(engine.splat(self.x[0][3]));
+        keep(engine.xor(x[0], x[1]));
+        keep(engine.select(self.bits, x[2]));
+        keep(engine.splat(Block(engine.low_bits(x[3]).into())));
+        keep(engine.count(self.x[4][0].0));
+        keep(engine.tweaks(self.x[4][0].0 & !(1 << 63)));
+        engine.permute(x).into_iter().for_each(&mut keep);
+        engine.permute([x[1]]).into_iter().for_each(&mut keep);
+        let p = engine.permute([x[4], x[3], x[2], x[1], x[0]]);
+        engine.hash(x, p).into_iter().for_each(keep);
+        self.out
+    }
+}
+
+#[test]
+fn engines_agree() {
+    let mut rng = ChaCha20Rng::from_seed([9; 32]);
+    let key = Block::random(&mut rng).to_bytes();
+    for bits in 0..=255 {
+        let x = core::array::from_fn(|_| core::array::from_fn(|_| Block::random(&mut rng)));
+        let outputs = |aes: &FixedKey| aes.run(Everything { x: &x, bits, out: Vec::new() });
+        let want = outputs(&FixedKey::portable(key));
+        let selected = bytemuck::cast::<_, Chunk>(want[2]);
+        assert!((0..LANES).all(|i| selected[i].0 == if bits >> i & 1 == 1 { x[2][i].0 } else { 0 }));
+        let low = bytemuck::cast::<_, Chunk>(want[3])[0];
+        assert!((0..LANES).all(|i| low.0 >> i & 1 == x[3][i].0 & 1));
+        for (backend, aes) in engines(key) {
+            assert!(outputs(&aes) == want, "{backend:?} {bits}");
         }
     }
 }
@@ -112,7 +155,6 @@ fn shorter_slice_bounds() {
     let (src, mut dst) = ([Block(1); 20], [Block::ZERO; 11]);
     aes.permute(&src, &mut dst);
     aes.hash_xor(&dst, 0, &mut [Block::ZERO; 3]);
-    aes.hash_lsb(&dst[..2], 0, &mut [0; 9]);
     let mut long = [Block(9); 20];
     aes.permute(&src[..10], &mut long);
     assert!(long[10..].iter().all(|b| b.0 == 9));
@@ -142,6 +184,11 @@ fn prg_is_counter_mode_and_frozen() {
     let (mut prg, mut bytes) = (Prg::new(seed), vec![0; 1003]);
     prg.fill_bytes(&mut bytes);
     assert_eq!(bytes, bytemuck::cast_slice::<_, u8>(&whole)[..1003]);
+    for (first, n) in [(0, 5), (3, 40), (990, 10)] {
+        let mut part = vec![Block::ZERO; n];
+        prg.fill_at(first, &mut part);
+        assert!(same(&part, &whole[first as usize..][..n]));
+    }
     // 1003 bytes took 63 blocks.
     let mut next = [Block::ZERO];
     prg.fill(&mut next);
@@ -179,7 +226,7 @@ fn rates() {
     let rounds = if cfg!(debug_assertions) { 10 } else { 20_000 };
     for (backend, aes) in engines([7; 16]) {
         for n in [64, 512] {
-            let (src, mut dst, mut bits) = (blocks(n, &mut rng), vec![Block::ZERO; n], vec![0; n]);
+            let (src, mut dst) = (blocks(n, &mut rng), vec![Block::ZERO; n]);
             let report = |kernel, run: &mut dyn FnMut(u128)| {
                 let start = std::time::Instant::now();
                 (0..rounds).for_each(&mut *run);
@@ -188,7 +235,6 @@ fn rates() {
             };
             report("permute", &mut |i| aes.permute_xor(&src, Block(i), &mut dst));
             report("hash_xor", &mut |i| aes.hash_xor(&src, i << 64, &mut dst));
-            report("hash_lsb", &mut |i| aes.hash_lsb(&src, i << 64, &mut bits));
         }
     }
 }

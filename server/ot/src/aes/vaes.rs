@@ -2,15 +2,15 @@
 #![allow(unsafe_code)] // A vector kernel may only be called where its instructions were detected.
 
 use core::arch::x86_64::{
-    __m512i, _mm_cvtsi128_si64, _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128,
-    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cvtepi64_epi8, _mm512_permutex2var_epi64,
-    _mm512_set_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_xor_si512,
+    __m512i, _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4,
+    _mm512_maskz_mov_epi64, _mm512_permutex2var_epi64, _mm512_set_epi64, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_test_epi64_mask, _mm512_xor_si512,
 };
 use core::ops::Range;
 
 use bytemuck::cast;
 
-use super::{Chunk, LANES, RoundKeys, aesni, chunks_each};
+use super::{Chunk, Engine, Kernel, RoundKeys, aesni, chunks_each};
 use crate::Block;
 
 /// A chunk in two vectors.
@@ -43,12 +43,6 @@ fn encrypt(keys: &[__m512i; 11], [mut x, mut y]: Pair) -> Pair {
     [_mm512_aesenclast_epi128(x, keys[10]), _mm512_aesenclast_epi128(y, keys[10])]
 }
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn xor(a: Pair, b: Pair) -> Pair {
-    [_mm512_xor_si512(a[0], b[0]), _mm512_xor_si512(a[1], b[1])]
-}
-
 /// `start + 0 … start + 7`, without carry into the high halves: see [`super::Cipher`].
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -68,41 +62,77 @@ fn advance([x, y]: Pair) -> Pair {
     [_mm512_add_epi64(x, step), _mm512_add_epi64(y, step)]
 }
 
-#[target_feature(enable = "avx512f,vaes")]
-pub(super) fn permute_xor(keys: &RoundKeys, src: &[Chunk], offset: Block, dst: &mut [Chunk]) {
-    let mut keys = broadcast(keys);
-    keys[0] = _mm512_xor_si512(keys[0], _mm512_broadcast_i32x4(cast(offset)));
-    for (src, dst) in src.iter().zip(dst) {
-        *dst = cast(encrypt(&keys, cast(*src)));
+/// Round keys in every 128-bit part.
+struct Wide([__m512i; 11]);
+
+// SAFETY of every call below: `run` alone makes a `Wide`, and it may be called only where these instructions
+// were detected.
+impl Engine for Wide {
+    type Lanes = Pair;
+
+    #[inline(always)]
+    fn splat(&self, block: Block) -> Pair {
+        // SAFETY: see above.
+        [unsafe { _mm512_broadcast_i32x4(cast(block)) }; 2]
+    }
+
+    #[inline(always)]
+    fn xor(&self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: see above.
+        unsafe { [_mm512_xor_si512(a[0], b[0]), _mm512_xor_si512(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn select(&self, bits: u8, x: Pair) -> Pair {
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm512_set1_epi64(i64::from(bits));
+            let lower = _mm512_test_epi64_mask(bits, _mm512_set_epi64(8, 8, 4, 4, 2, 2, 1, 1));
+            let upper = _mm512_test_epi64_mask(bits, _mm512_set_epi64(128, 128, 64, 64, 32, 32, 16, 16));
+            [_mm512_maskz_mov_epi64(lower, x[0]), _mm512_maskz_mov_epi64(upper, x[1])]
+        }
+    }
+
+    #[inline(always)]
+    fn low_bits(&self, x: Pair) -> u8 {
+        // SAFETY: see above.
+        unsafe {
+            // The low half of every block, of both vectors.
+            let low_halves = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+            let halves = _mm512_permutex2var_epi64(x[0], low_halves, x[1]);
+            _mm512_test_epi64_mask(halves, _mm512_set1_epi64(1))
+        }
+    }
+
+    #[inline(always)]
+    fn tweaks(&self, first: u128) -> Pair {
+        // SAFETY: see above.
+        unsafe { count(first) }
+    }
+
+    #[inline(always)]
+    fn permute<const N: usize>(&self, mut x: [Pair; N]) -> [Pair; N] {
+        // SAFETY: see above.
+        unsafe {
+            for x in x.as_flattened_mut() {
+                *x = _mm512_xor_si512(*x, self.0[0]);
+            }
+            for key in &self.0[1..10] {
+                for x in x.as_flattened_mut() {
+                    *x = _mm512_aesenc_epi128(*x, *key);
+                }
+            }
+            for x in x.as_flattened_mut() {
+                *x = _mm512_aesenclast_epi128(*x, self.0[10]);
+            }
+        }
+        x
     }
 }
 
 #[target_feature(enable = "avx512f,vaes")]
-pub(super) fn hash_xor(keys: &RoundKeys, p: &[Chunk], tweak: u128, acc: &mut [Chunk]) {
-    let keys = broadcast(keys);
-    let mut tweaks = count(tweak);
-    for (p, acc) in p.iter().zip(acc) {
-        let p: Pair = cast(*p);
-        let hash = xor(encrypt(&keys, xor(p, tweaks)), p);
-        *acc = cast(xor(hash, cast(*acc)));
-        tweaks = advance(tweaks);
-    }
-}
-
-#[target_feature(enable = "avx512f,vaes")]
-pub(super) fn hash_lsb(keys: &RoundKeys, p: &[Chunk], tweak: u128, out: &mut [[u8; LANES]]) {
-    let keys = broadcast(keys);
-    let mut tweaks = count(tweak);
-    // The low half of every block, of both vectors.
-    let low_halves = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
-    for (p, out) in p.iter().zip(out) {
-        let p: Pair = cast(*p);
-        let [x, y] = xor(encrypt(&keys, xor(p, tweaks)), p);
-        let halves = _mm512_permutex2var_epi64(x, low_halves, y);
-        let bits = _mm512_cvtepi64_epi8(_mm512_and_si512(halves, _mm512_set1_epi64(1)));
-        *out = _mm_cvtsi128_si64(bits).to_le_bytes();
-        tweaks = advance(tweaks);
-    }
+pub(super) fn run<K: Kernel>(keys: &RoundKeys, kernel: K) -> K::Output {
+    kernel.run(&Wide(broadcast(keys)))
 }
 
 #[target_feature(enable = "avx512f,vaes")]

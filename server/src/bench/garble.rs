@@ -1,0 +1,203 @@
+//! `seco bench garble`: how many AND gates a garbler garbles and the evaluator evaluates per second of CPU time,
+//! the correlations between garblers given, in memory, without network.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chacha20::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use seco_garble::circuits::{Circuit, Spec};
+use seco_garble::program::Source;
+use seco_garble::{Batch, Evaluator, Garbler};
+use seco_ot::{Bits, Block, Delta, FixedKey};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::calibration::Calibration;
+use super::process::cpu_time;
+use crate::{Error, keys, terminal};
+
+/// What `seco bench garble` is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Number of servers: one evaluates, the others garble.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub servers: u8,
+    /// Number of ReLUs garbled at a time.
+    #[arg(long, value_name = "M", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// Bits of a ReLU's words.
+    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u8).range(9..=32))]
+    pub width: u8,
+    /// Prints the results as one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Repeats until this much CPU time has gone into garbling.
+const LONG_ENOUGH: Duration = Duration::from_secs(2);
+
+/// CPU time of the parts, all repetitions and, of a garbler's, all garblers.
+#[derive(Default)]
+struct Times {
+    cross: Duration,
+    tables: Duration,
+    fold: Duration,
+    evaluate: Duration,
+    runs: u32,
+}
+
+/// Measures and prints.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let calibration = Calibration::measure()?;
+    let servers = usize::from(options.servers);
+    let width = usize::from(options.width);
+    let spec = Spec::Relu { width, shift: 8, mask_width: width, holders: vec![0] };
+    let circuit = Arc::new(Circuit::compile(&spec, servers, servers - 1));
+    let batch = Batch { circuit, lanes: options.count as usize, layer: 0, first_lane: 0 };
+    let mut times = Times::default();
+    let mut bytes = 0;
+    // One run is not counted: it pages memory in.
+    once(&batch, &mut Times::default()).map_err(failed)?;
+    while times.tables + times.cross < LONG_ENOUGH {
+        bytes = once(&batch, &mut times).map_err(failed)?;
+    }
+    let ands = batch.circuit.program.ands * batch.lanes;
+    let rate = |time: Duration, garblers: usize| {
+        (ands * garblers) as f64 * f64::from(times.runs) / time.as_secs_f64().max(1e-9)
+    };
+    let garblers = batch.garblers();
+    let (tables, evaluate) = (rate(times.tables, garblers), rate(times.evaluate, 1));
+    let all = rate(times.tables + times.cross, garblers);
+    let folds = rate(times.fold, 1);
+    let per_and = bytes as f64 / ands as f64;
+    let text = if options.json {
+        json!({
+            "servers": servers,
+            "width": width,
+            "count": options.count,
+            "and_gates": ands,
+            "garble_and_per_cpu_s": tables,
+            "garble_with_cross_and_per_cpu_s": all,
+            "fold_and_per_cpu_s": folds,
+            "eval_and_per_cpu_s": evaluate,
+            "bytes_per_and": per_and,
+            "calibration": calibration.json(),
+        })
+        .to_string()
+            + "\n"
+    } else {
+        let mut text = format!(
+            "{servers} servers, {} ReLUs of {width} bits: {ands} AND gates, correlations given\n\n",
+            options.count
+        );
+        for (what, rate) in [
+            ("garbling", tables),
+            ("garbling with cross terms", all),
+            ("folding all tables", folds),
+            ("evaluating", evaluate),
+        ] {
+            let _ = writeln!(text, "{what:<28}{:>8.2} M AND per CPU-second", rate / 1e6);
+        }
+        let _ = writeln!(text, "{:<28}{per_and:>8.1} bytes per AND, all garblers\n", "tables");
+        text + &calibration.table()
+    };
+    terminal::print(&text);
+    Ok(())
+}
+
+fn failed(error: seco_garble::Error) -> Error {
+    Error::Demo(format!("garbling failed: {error}"))
+}
+
+/// Correlated OTs as the extension would leave them.
+fn correlations(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> [Zeroizing<Vec<Block>>; 2] {
+    let mut keys = vec![Block::ZERO; choices.len()];
+    seco_ot::Prg::new(Block::random(rng)).fill(&mut keys);
+    let other = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.get(i)));
+    [Zeroizing::new(other.collect()), Zeroizing::new(keys)]
+}
+
+/// A batch from the masks to the answer; gives the bytes of all tables.
+fn once(batch: &Batch, times: &mut Times) -> Result<usize, seco_garble::Error> {
+    let mut seed = [0; 32];
+    let _ = keys::random(&mut seed);
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    let program = &batch.circuit.program;
+    let garblers = batch.garblers();
+    let mut key = [0; 16];
+    rng.fill_bytes(&mut key);
+    let hash = FixedKey::new(key);
+    let mut random = |source: Source| -> Vec<Vec<u32>> {
+        let widths = program.words.iter().filter(|word| word.source == source).map(|word| word.width);
+        widths.map(|width| (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect()).collect()
+    };
+    let ahead: Vec<Vec<Vec<u32>>> = (0..garblers).map(|g| random(Source::Ahead(g))).collect();
+    let choice = random(Source::Choice);
+    let deltas: Vec<Delta> = (0..garblers).map(|_| Delta::random(&mut rng)).collect();
+
+    let receiving = Evaluator::new(batch.clone(), &slices(&choice))?;
+    let mut started = Vec::new();
+    for (g, words) in ahead.iter().enumerate() {
+        started.push(Garbler::new(batch.clone(), g, &slices(words), &mut rng)?);
+    }
+    let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
+    let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
+    for (j, garbler) in started.iter().enumerate() {
+        for i in (0..garblers).filter(|&i| i != j) {
+            [received[j][i], keys[i][j]] = correlations(&garbler.choices(), &deltas[i], &mut rng);
+        }
+    }
+    let (mut labels, mut crossed, mut bits) = (Vec::new(), Vec::new(), Vec::new());
+    for (((garbler, received), keys), delta) in started.into_iter().zip(received).zip(keys).zip(&deltas) {
+        let [active, zero] = correlations(&receiving.choices(), delta, &mut rng);
+        labels.push(active);
+        let correlated = garbler.correlate(received, keys, zero)?;
+        let (state, message) = timed(&mut times.cross, || correlated.cross(delta, &hash));
+        crossed.push(state);
+        bits.push(message);
+    }
+    let (mut corrected, mut corrections) = (Vec::new(), Vec::new());
+    for (g, state) in crossed.into_iter().enumerate() {
+        let incoming: Vec<Vec<u8>> =
+            bits.iter().map(|from| from.get(g).cloned().unwrap_or_default()).collect();
+        let (state, message) = timed(&mut times.cross, || state.correct(&incoming))?;
+        corrected.push(state);
+        corrections.push(message);
+    }
+    let mut folding = receiving.receive(labels)?;
+    let (mut online, mut bytes) = (Vec::new(), 0);
+    for (g, state) in corrected.into_iter().enumerate() {
+        let (garbler, tables) =
+            timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, &mut rng))?;
+        bytes += tables.len();
+        timed(&mut times.fold, || folding.tables(g, &tables))?;
+        online.push(garbler);
+    }
+    let evaluator = timed(&mut times.evaluate, || folding.prefix(&hash))?;
+    let mut masked = Vec::new();
+    for word in program.words.iter().filter(|word| matches!(word.source, Source::Online(_))) {
+        // Server 0's word is the one that is known online, and it garbles.
+        let values: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - word.width)).collect();
+        masked.extend(online[0].mask(&values)?);
+    }
+    let mut messages = Vec::new();
+    for (garbler, delta) in online.into_iter().zip(&deltas) {
+        messages.push(garbler.labels(delta, &masked)?);
+    }
+    timed(&mut times.evaluate, || evaluator.evaluate(&masked, &messages, &hash))?;
+    times.runs += 1;
+    Ok(bytes)
+}
+
+fn slices(words: &[Vec<u32>]) -> Vec<&[u32]> {
+    words.iter().map(Vec::as_slice).collect()
+}
+
+fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = cpu_time().unwrap_or_default();
+    let result = work();
+    *total += cpu_time().unwrap_or_default().saturating_sub(start);
+    result
+}
