@@ -45,6 +45,22 @@ fn a_two_party_device_computes_the_same_and_its_cost_is_told() {
 }
 
 #[test]
+fn garbling_is_exact_and_its_rates_are_told() {
+    for (servers, least) in [("2", 32.0), ("3", 160.0)] {
+        // Not a multiple of a vector's lanes.
+        let output = seco(&["bench", "garble", "--servers", servers, "--count", "203", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["exact"], true, "{report}");
+        for field in ["garble_and_per_cpu_s", "eval_and_per_cpu_s", "garble_with_cross_and_per_cpu_s"] {
+            assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+        }
+        assert!(report["bytes_per_and"].as_f64().unwrap() >= least, "{report}");
+        assert!(report["calibration"]["aes_blocks_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[test]
 fn the_table_is_for_people_and_mistakes_are_one_line() {
     let output = seco(&["bench", "device", "--model", "mlp", "--count", "1"]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -46,22 +46,30 @@ struct Times {
     fold: Duration,
     evaluate: Duration,
     runs: u32,
+    /// A result differed from the clear one.
+    wrong: bool,
 }
+
+/// Server whose word is known online.
+const HOLDER: usize = 0;
+
+/// Bits dropped before the ReLU.
+const SHIFT: usize = 8;
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
     let calibration = Calibration::measure()?;
     let servers = usize::from(options.servers);
     let width = usize::from(options.width);
-    let spec = Spec::Relu { width, shift: 8, mask_width: width, holders: vec![0] };
+    let spec = Spec::Relu { width, shift: SHIFT, mask_width: width, holders: vec![HOLDER] };
     let circuit = Arc::new(Circuit::compile(&spec, servers, servers - 1));
     let batch = Batch { circuit, lanes: options.count as usize, layer: 0, first_lane: 0 };
     let mut times = Times::default();
     let mut bytes = 0;
     // One run is not counted: it pages memory in.
-    once(&batch, &mut Times::default()).map_err(failed)?;
+    once(&batch, width, &mut Times::default()).map_err(failed)?;
     while times.tables + times.cross < LONG_ENOUGH {
-        bytes = once(&batch, &mut times).map_err(failed)?;
+        bytes = once(&batch, width, &mut times).map_err(failed)?;
     }
     let ands = batch.circuit.program.ands * batch.lanes;
     let rate = |time: Duration, garblers: usize| {
@@ -83,6 +91,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             "fold_and_per_cpu_s": folds,
             "eval_and_per_cpu_s": evaluate,
             "bytes_per_and": per_and,
+            "exact": !times.wrong,
             "calibration": calibration.json(),
         })
         .to_string()
@@ -104,6 +113,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
         text + &calibration.table()
     };
     terminal::print(&text);
+    if times.wrong {
+        return Err(Error::Demo(
+            "results differ from the plaintext computation: please report this".to_owned(),
+        ));
+    }
     Ok(())
 }
 
@@ -120,7 +134,7 @@ fn correlations(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> [Zeroiz
 }
 
 /// A batch from the masks to the answer; gives the bytes of all tables.
-fn once(batch: &Batch, times: &mut Times) -> Result<usize, seco_garble::Error> {
+fn once(batch: &Batch, width: usize, times: &mut Times) -> Result<usize, seco_garble::Error> {
     let mut seed = [0; 32];
     let _ = keys::random(&mut seed);
     let mut rng = ChaCha20Rng::from_seed(seed);
@@ -176,18 +190,29 @@ fn once(batch: &Batch, times: &mut Times) -> Result<usize, seco_garble::Error> {
         online.push(garbler);
     }
     let evaluator = timed(&mut times.evaluate, || folding.prefix(&hash))?;
-    let mut masked = Vec::new();
-    for word in program.words.iter().filter(|word| matches!(word.source, Source::Online(_))) {
-        // Server 0's word is the one that is known online, and it garbles.
-        let values: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - word.width)).collect();
-        masked.extend(online[0].mask(&values)?);
-    }
+    // Server 0's word is the one that is known online, and it garbles.
+    let values: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect();
+    let masked = online[HOLDER].mask(&values)?;
     let mut messages = Vec::new();
     for (garbler, delta) in online.into_iter().zip(&deltas) {
         messages.push(garbler.labels(delta, &masked)?);
     }
-    timed(&mut times.evaluate, || evaluator.evaluate(&masked, &messages, &hash))?;
+    let got = timed(&mut times.evaluate, || evaluator.evaluate(&masked, &messages, &hash))?;
     times.runs += 1;
+
+    // Every server has a word, and a garbler a mask; the holder's word is `values`.
+    let words = ahead.iter().filter_map(|words| words.first().filter(|_| words.len() == 2));
+    let words: Vec<&Vec<u32>> = words.chain(&choice).chain([&values]).collect();
+    let masks: Vec<&Vec<u32>> = ahead.iter().filter_map(|words| words.last()).collect();
+    let sum = |words: &[&Vec<u32>], lane: usize| {
+        words.iter().filter_map(|word| word.get(lane)).fold(0u32, |sum, word| sum.wrapping_add(*word))
+    };
+    let unused = 32 - width;
+    let exact = got.iter().enumerate().all(|(lane, got)| {
+        let value = ((sum(&words, lane) << unused).cast_signed() >> unused >> SHIFT).max(0);
+        *got == (value.cast_unsigned().wrapping_sub(sum(&masks, lane)) << unused) >> unused
+    });
+    times.wrong |= !exact || got.len() != batch.lanes;
     Ok(bytes)
 }
 
