@@ -61,6 +61,22 @@ fn garbling_is_exact_and_its_rates_are_told() {
 }
 
 #[test]
+fn transfers_are_exact_and_as_short_as_their_parameter_says() {
+    let output = seco(&["bench", "ot", "--parameter", "4", "--count", "4096", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["exact"], &report["parameter"]), (&true.into(), &4.into()), "{report}");
+    assert_eq!(report["bytes_per_ot"].as_f64(), Some(4.0), "{report}");
+    for figures in report["all"].as_array().unwrap() {
+        assert!(figures["ot_per_cpu_s"].as_f64().unwrap() > 0.0, "{report}");
+        let parameter = figures["parameter"].as_f64().unwrap();
+        assert_eq!(figures["bytes_per_ot"].as_f64(), Some(16.0 / parameter), "{report}");
+    }
+    let output = seco(&["bench", "ot", "--parameter", "3"]);
+    assert!(!output.status.success() && output.stdout.is_empty());
+}
+
+#[test]
 fn the_table_is_for_people_and_mistakes_are_one_line() {
     let output = seco(&["bench", "device", "--model", "mlp", "--count", "1"]);
     let text = String::from_utf8(output.stdout).unwrap();

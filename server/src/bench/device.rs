@@ -63,7 +63,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use self::party::{Job, Outcome, Word};
 use self::report::Report;
 use self::wire::Token;
-use crate::demo::{self, samples::Samples};
+use crate::demo::samples::{Network, Samples};
 use crate::split::{self, SplitOptions};
 use crate::{Error, interrupt, keys, terminal};
 
@@ -76,16 +76,9 @@ const DEVICE: usize = 1;
 /// What `seco bench device` is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The network: minionn or mlp, which come with it, or an ONNX file.
-    #[arg(long, value_name = "minionn|mlp|FILE.onnx", default_value = "minionn")]
-    pub model: PathBuf,
-    /// Inputs instead of the bundled ones: uint8, first axis the samples. They also calibrate the
-    /// widths of the network's numbers.
-    #[arg(long, value_name = "FILE.npy")]
-    pub input: Option<PathBuf>,
-    /// The network sees each byte divided by this [default: 255, for mlp 16].
-    #[arg(long, value_name = "D")]
-    pub scale: Option<f64>,
+    /// The network and its inputs.
+    #[command(flatten)]
+    pub network: Network,
     /// Number of inferences, of which the figures are the mean.
     #[arg(long, value_name = "M", default_value_t = 5)]
     pub count: usize,
@@ -144,22 +137,7 @@ struct Prepared {
 }
 
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
-    let samples = Samples::load(
-        &demo::Options {
-            model: options.model.clone(),
-            input: options.input.clone(),
-            scale: options.scale,
-            labels: None,
-            servers: 2,
-            count: Some(options.count),
-            net: None,
-            keep: false,
-            listen: None,
-            deployment: None,
-            json: options.json,
-        },
-        folder,
-    )?;
+    let samples = Samples::load(&options.network, None, Some(options.count), folder)?;
     let mut task = SplitOptions {
         model: samples.network.clone(),
         calibrate: samples.input.clone(),

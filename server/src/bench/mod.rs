@@ -7,6 +7,7 @@
 mod calibration;
 pub mod device;
 pub mod garble;
+pub mod ot;
 mod process;
 
 use crate::Error;
@@ -18,6 +19,8 @@ pub enum Bench {
     Device(device::Options),
     /// Garbling and evaluating: AND gates per CPU-second.
     Garble(garble::Options),
+    /// Correlated oblivious transfers per CPU-second, and bytes for each.
+    Ot(ot::Options),
     /// One party of `seco bench device`, which starts it.
     #[command(hide = true)]
     DeviceParty,
@@ -28,6 +31,7 @@ pub fn run(bench: &Bench) -> Result<(), Error> {
     match bench {
         Bench::Device(options) => device::run(options),
         Bench::Garble(options) => garble::run(options),
+        Bench::Ot(options) => ot::run(options),
         Bench::DeviceParty => device::run_party(),
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::cluster::Cluster;
 use self::device::Device;
 use self::report::{Report, ServersBytes, Spread};
-use self::samples::Samples;
+use self::samples::{Network, Samples};
 use crate::config::Limits;
 use crate::split::{self, Split};
 use crate::terminal::{self, Ink};
@@ -38,16 +38,9 @@ const REPORT_LIMIT: Duration = Duration::from_secs(30);
 /// What `seco demo` is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The network: minionn or mlp, which come with it, or an ONNX file.
-    #[arg(long, value_name = "minionn|mlp|FILE.onnx", default_value = "minionn")]
-    pub model: PathBuf,
-    /// Inputs instead of the bundled ones: uint8, first axis the samples. They also calibrate the
-    /// widths of the network's numbers.
-    #[arg(long, value_name = "FILE.npy")]
-    pub input: Option<PathBuf>,
-    /// The network sees each byte divided by this [default: 255, for mlp 16].
-    #[arg(long, value_name = "D")]
-    pub scale: Option<f64>,
+    /// The network and its inputs.
+    #[command(flatten)]
+    pub network: Network,
     /// Labels of the inputs: uint8, one axis.
     #[arg(long, value_name = "FILE.npy")]
     pub labels: Option<PathBuf>,
@@ -171,7 +164,7 @@ struct Prepared {
 
 /// Reads the network, splits it, and computes what the answers must be.
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
-    let samples = Samples::load(options, folder)?;
+    let samples = Samples::load(&options.network, options.labels.as_deref(), options.count, folder)?;
     let task = split::SplitOptions {
         model: samples.network.clone(),
         calibrate: samples.input.clone(),

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use seco_model::npy;
 
-use super::Options;
 use crate::Error;
 
 /// Networks that come with the binary, with 20 digits each.
@@ -39,6 +38,21 @@ static BUNDLED: [Bundled; 2] = [
 /// Inferences when `--count` does not say: all bundled samples.
 const DEFAULT_COUNT: usize = 20;
 
+/// Which network, and what it is asked about.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Network {
+    /// The network: minionn or mlp, which come with it, or an ONNX file.
+    #[arg(long, value_name = "minionn|mlp|FILE.onnx", default_value = "minionn")]
+    pub model: PathBuf,
+    /// Inputs instead of the bundled ones: uint8, first axis the samples. They also calibrate the
+    /// widths of the network's numbers.
+    #[arg(long, value_name = "FILE.npy")]
+    pub input: Option<PathBuf>,
+    /// The network sees each byte divided by this [default: 255, for mlp 16].
+    #[arg(long, value_name = "D")]
+    pub scale: Option<f64>,
+}
+
 /// What the demo predicts from.
 pub struct Samples {
     /// Name of the network.
@@ -60,8 +74,14 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Reads what the options name; bundled files go to `folder`, for they are used as files.
-    pub fn load(options: &Options, folder: &Path) -> Result<Samples, Error> {
+    /// Reads what the options name; bundled files go to `folder`, for they are used as files. `labels` are of the
+    /// user's inputs; without a `count`, all samples up to 20 are taken.
+    pub fn load(
+        options: &Network,
+        labels: Option<&Path>,
+        count: Option<usize>,
+        folder: &Path,
+    ) -> Result<Samples, Error> {
         let bundled = BUNDLED.iter().find(|b| Path::new(b.name) == options.model);
         let (name, network, scale) = match bundled {
             Some(b) => (b.name.to_owned(), store(folder, "network.onnx", b.network)?, b.scale),
@@ -77,8 +97,8 @@ impl Samples {
             }
         };
         let (input, labels) = match (&options.input, bundled) {
-            (Some(input), _) => (input.clone(), options.labels.clone()),
-            (None, Some(_)) if options.labels.is_some() => {
+            (Some(input), _) => (input.clone(), labels.map(Path::to_owned)),
+            (None, Some(_)) if labels.is_some() => {
                 return Err(Error::Usage("--labels needs the --input that they belong to".to_owned()));
             }
             (None, Some(b)) => {
@@ -94,7 +114,7 @@ impl Samples {
 
         let (values, shape) = inputs(&input)?;
         let available = values.len() / shape.iter().product::<usize>().max(1);
-        let count = options.count.unwrap_or(DEFAULT_COUNT.min(available));
+        let count = count.unwrap_or(DEFAULT_COUNT.min(available));
         if count == 0 || count > available {
             let what = format!("has {available} samples; --count {count} is not from 1 to {available}");
             return Err(Error::Model { path: input, what });

@@ -15,7 +15,9 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
 
 fn load(arguments: &[&str]) -> Result<Samples, String> {
     let folder = tempfile::tempdir().unwrap();
-    Samples::load(&parse(arguments)?, folder.path()).map_err(|e| e.to_string())
+    let options = parse(arguments)?;
+    Samples::load(&options.network, options.labels.as_deref(), options.count, folder.path())
+        .map_err(|e| e.to_string())
 }
 
 /// An uint8 array in NumPy's format.
@@ -34,7 +36,7 @@ fn npy(path: &Path, shape: &[usize]) {
 #[test]
 fn options_have_the_promised_defaults() {
     let options = parse(&[]).unwrap();
-    assert_eq!((options.model.as_path(), options.servers), (Path::new("minionn"), 3));
+    assert_eq!((options.network.model.as_path(), options.servers), (Path::new("minionn"), 3));
     assert!(options.net.is_none() && !options.keep && !options.json);
     assert_eq!(parse(&["--net", "wan"]).unwrap().net.unwrap().delay, Duration::from_millis(20));
     assert_eq!(parse(&["--net", "wan:75"]).unwrap().net.unwrap().delay, Duration::from_millis(75));

@@ -1,0 +1,137 @@
+//! `seco bench ot`: correlated oblivious transfers per second of CPU time, both sides together, and bytes for each.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use chacha20::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, base_receive};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::calibration::Calibration;
+use super::process::cpu_time;
+use crate::{Error, keys, terminal};
+
+/// What `seco bench ot` is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Parameter whose figures stand first in the JSON object; all are measured.
+    #[arg(long, value_name = "1|2|4|8", default_value_t = 2)]
+    pub parameter: usize,
+    /// Number of transfers in one message.
+    #[arg(long, value_name = "M", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub count: u32,
+    /// Prints the results as one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const PARAMETERS: [usize; 4] = [1, 2, 4, 8];
+
+/// Repeats until this much CPU time has gone into a parameter.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
+
+/// Figures of one parameter.
+struct Figures {
+    parameter: usize,
+    per_cpu_s: f64,
+    receiver_per_s: f64,
+    sender_per_s: f64,
+    bytes: f64,
+    exact: bool,
+}
+
+/// Measures and prints.
+pub fn run(options: &Options) -> Result<(), Error> {
+    if !PARAMETERS.contains(&options.parameter) {
+        return Err(Error::Usage(format!("--parameter {}: give 1, 2, 4 or 8", options.parameter)));
+    }
+    let calibration = Calibration::measure()?;
+    let measured: Result<Vec<Figures>, Error> =
+        PARAMETERS.iter().map(|&parameter| measure(parameter, options.count as usize)).collect();
+    let all = measured?;
+    let exact = all.iter().all(|figures| figures.exact);
+    let text = if options.json {
+        let mut report =
+            all.iter().find(|f| f.parameter == options.parameter).map_or(Value::Null, Figures::json);
+        report["count"] = options.count.into();
+        report["all"] = all.iter().map(Figures::json).collect();
+        report["exact"] = exact.into();
+        report["calibration"] = calibration.json();
+        format!("{report}\n")
+    } else {
+        let mut text = format!(
+            "{:>9}{:>34}{:>12}{:>12}{:>12}\n",
+            "parameter", "M per CPU-second, both sides", "receiver", "sender", "bytes each"
+        );
+        for f in &all {
+            let _ = writeln!(
+                text,
+                "{:>9}{:>34.1}{:>12.1}{:>12.1}{:>12.2}",
+                f.parameter,
+                f.per_cpu_s / 1e6,
+                f.receiver_per_s / 1e6,
+                f.sender_per_s / 1e6,
+                f.bytes
+            );
+        }
+        text + "\n" + &calibration.table()
+    };
+    terminal::print(&text);
+    if exact {
+        Ok(())
+    } else {
+        Err(Error::Demo("a transfer gave the wrong block: please report this".to_owned()))
+    }
+}
+
+impl Figures {
+    fn json(&self) -> Value {
+        json!({
+            "parameter": self.parameter,
+            "ot_per_cpu_s": self.per_cpu_s,
+            "receiver_ot_per_cpu_s": self.receiver_per_s,
+            "sender_ot_per_cpu_s": self.sender_per_s,
+            "bytes_per_ot": self.bytes,
+        })
+    }
+}
+
+fn measure(parameter: usize, count: usize) -> Result<Figures, Error> {
+    let failed = |error: seco_ot::Error| Error::Demo(format!("oblivious transfer failed: {error}"));
+    let mut seed = Zeroizing::new([0; 32]);
+    keys::random(seed.as_mut_slice())?;
+    let mut rng = ChaCha20Rng::from_seed(*seed);
+    let delta = Delta::random(&mut rng);
+    let (base, offer) = BaseSender::new(&mut rng);
+    let (seeds, reply) = base_receive(&delta.choices(), &offer, &mut rng).map_err(failed)?;
+    let pairs = base.finish(&reply, delta.choices().len()).map_err(failed)?;
+    let (mut receiver, setup) = CotReceiver::new(pairs, parameter).map_err(failed)?;
+    let mut sender = CotSender::new(&delta, seeds, parameter, &setup).map_err(failed)?;
+
+    let choices = Bits::random(count, &mut rng);
+    let (mut chosen, mut keys) = (vec![Block::ZERO; count], vec![Block::ZERO; count]);
+    let [mut receiving, mut sending] = [Duration::ZERO; 2];
+    let (mut transfers, mut bytes, mut exact) = (0, 0, true);
+    while receiving + sending < LONG_ENOUGH {
+        let start = cpu_time()?;
+        let message = receiver.extend(&choices, &mut chosen).map_err(failed)?;
+        let between = cpu_time()?;
+        sender.extend(&message, &mut keys).map_err(failed)?;
+        receiving += between.saturating_sub(start);
+        sending += cpu_time()?.saturating_sub(between);
+        (transfers, bytes) = (transfers + count, bytes + message.len());
+        let wanted = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.get(i)));
+        exact &= chosen.iter().zip(wanted).all(|(chosen, wanted)| chosen.0 == wanted.0);
+    }
+    let rate = |time: Duration| transfers as f64 / time.as_secs_f64().max(1e-9);
+    Ok(Figures {
+        parameter,
+        per_cpu_s: rate(receiving + sending),
+        receiver_per_s: rate(receiving),
+        sender_per_s: rate(sending),
+        bytes: bytes as f64 / transfers as f64,
+        exact,
+    })
+}
