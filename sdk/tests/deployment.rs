@@ -121,3 +121,36 @@ fn encodings_are_checked() {
     let (at, problem) = refused(&text.replace(key, "sealing_key = \"00\""));
     assert!(at.starts_with("line ") && problem.contains("2432"), "{at}: {problem}");
 }
+
+#[test]
+fn values_of_other_types_are_refused_at_their_line() {
+    let text = example().to_toml().unwrap();
+    for (from, to) in [
+        ("version = 1", "version = \"1\""),
+        ("version = 1", "version = 1.0"),
+        ("version = 1", "version = 256"),
+        ("[1, 28, 28]", "[1, 28, \"28\"]"),
+        ("[1, 28, 28]", "[1, 28, -28]"),
+        ("[1, 28, 28]", "784"),
+        ("classes = 10", "classes = true"),
+        ("classes = 10", "classes = [10]"),
+        ("\"gateway.test\"", "7"),
+        ("\"gateway.test\"", "{ name = \"gateway.test\" }"),
+        ("\"server 2\"", "1979-05-27T07:32:00Z"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let (at, problem) = refused(&changed);
+        let line = text[..text.find(from).unwrap()].matches('\n').count() + 1;
+        assert_eq!(at, format!("line {line}"), "{to}: {problem}");
+    }
+    for (table, other) in [("[gateway]", "[[gateway]]"), ("[[servers]]", "[servers]")] {
+        refused(&text.replace(table, other));
+    }
+    let (at, problem) = refused(&format!("{text}\n[servers]\n"));
+    assert!(at.starts_with("line "), "{at}: {problem}");
+    // Cut anywhere, it is an error or lacks something; never a panic.
+    for end in (0..text.len()).step_by(7) {
+        let _ = Deployment::from_toml(&text[..end]);
+    }
+}
