@@ -64,7 +64,7 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
 }
 
 /// Ed25519 is the one kind of certificate that devices have code for.
-fn self_signed() -> Result<(rcgen::Certificate, rcgen::KeyPair), rcgen::Error> {
+pub(crate) fn self_signed() -> Result<(rcgen::Certificate, rcgen::KeyPair), rcgen::Error> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     Ok((rcgen::CertificateParams::new(vec![TLS_NAME.to_owned()])?.self_signed(&key)?, key))
 }

@@ -109,15 +109,18 @@ struct Deployment {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("SECO_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("error,seco=info,seco_server=info"));
+    let Cli { command } = Cli::parse();
+    // A measurement has servers of its own, whose coming and going is no news.
+    let usual =
+        if matches!(command, Command::Bench(_)) { "error" } else { "error,seco=info,seco_server=info" };
+    let filter = EnvFilter::try_from_env("SECO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match run(Cli::parse().command) {
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("seco: {error}");

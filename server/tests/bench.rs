@@ -77,6 +77,17 @@ fn transfers_are_exact_and_as_short_as_their_parameter_says() {
 }
 
 #[test]
+fn both_transports_between_servers_are_measured() {
+    let output = seco(&["bench", "net", "--megabytes", "40", "--transport", "tcp", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["transport"], "tcp", "{report}");
+    for figures in report["all"].as_array().unwrap().iter().chain([&report]) {
+        assert!(figures["cpu_s_per_gb"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[test]
 fn the_table_is_for_people_and_mistakes_are_one_line() {
     let output = seco(&["bench", "device", "--model", "mlp", "--count", "1"]);
     let text = String::from_utf8(output.stdout).unwrap();

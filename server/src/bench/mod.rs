@@ -7,6 +7,7 @@
 mod calibration;
 pub mod device;
 pub mod garble;
+pub mod net;
 pub mod ot;
 mod process;
 
@@ -21,6 +22,8 @@ pub enum Bench {
     Garble(garble::Options),
     /// Correlated oblivious transfers per CPU-second, and bytes for each.
     Ot(ot::Options),
+    /// CPU time of a gigabyte between two servers, over QUIC and over TCP.
+    Net(net::Options),
     /// One party of `seco bench device`, which starts it.
     #[command(hide = true)]
     DeviceParty,
@@ -32,6 +35,7 @@ pub fn run(bench: &Bench) -> Result<(), Error> {
         Bench::Device(options) => device::run(options),
         Bench::Garble(options) => garble::run(options),
         Bench::Ot(options) => ot::run(options),
+        Bench::Net(options) => net::run(options),
         Bench::DeviceParty => device::run_party(),
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod frame;
 mod hello;
 mod link;
 mod registry;
-mod tls;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

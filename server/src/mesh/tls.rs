@@ -185,6 +185,18 @@ pub(super) fn server(
     key: &PrivateKeyDer<'static>,
     pinned: Vec<CertificateDer<'static>>,
 ) -> Result<ServerConfig, Error> {
+    let tls = server_tls(own, key, pinned)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(unusable)?));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+/// The same without QUIC.
+pub(crate) fn server_tls(
+    own: &CertificateDer<'static>,
+    key: &PrivateKeyDer<'static>,
+    pinned: Vec<CertificateDer<'static>>,
+) -> Result<rustls::ServerConfig, Error> {
     let provider = provider();
     let verifier = Pinned { certificates: pinned, provider: provider.clone() };
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -196,9 +208,7 @@ pub(super) fn server(
     tls.alpn_protocols = vec![ALPN.to_vec()];
     // Connections live for weeks; every one of them shows its certificate.
     tls.send_tls13_tickets = 0;
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(unusable)?));
-    config.transport_config(transport());
-    Ok(config)
+    Ok(tls)
 }
 
 /// For the side that dials the server with the certificate `pinned`.
@@ -207,6 +217,18 @@ pub(super) fn client(
     key: &PrivateKeyDer<'static>,
     pinned: &CertificateDer<'static>,
 ) -> Result<ClientConfig, Error> {
+    let tls = client_tls(own, key, pinned)?;
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(unusable)?));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+/// The same without QUIC.
+pub(crate) fn client_tls(
+    own: &CertificateDer<'static>,
+    key: &PrivateKeyDer<'static>,
+    pinned: &CertificateDer<'static>,
+) -> Result<rustls::ClientConfig, Error> {
     let provider = provider();
     let verifier = Pinned { certificates: vec![pinned.clone()], provider: provider.clone() };
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -218,7 +240,5 @@ pub(super) fn client(
         .map_err(unusable)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = Resumption::disabled();
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(unusable)?));
-    config.transport_config(transport());
-    Ok(config)
+    Ok(tls)
 }
