@@ -91,13 +91,18 @@ pub struct Pool {
     pub size: usize,
     /// Refilling starts when this many or fewer are ready, and goes on to `size`.
     pub low: usize,
+    /// Mebibytes of bundles kept in memory; what is beyond goes to files in `state`.
+    pub memory_mib: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: 4, low: 3 }
+        Self { size: 4, low: 3, memory_mib: 256 }
     }
 }
+
+/// An exbibyte, so that bytes can be counted.
+const MAX_MEMORY_MIB: usize = usize::MAX >> 24;
 
 /// Limits of time and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,7 +237,10 @@ impl Config {
             (false, true) => return Err("[listen] device is for server 0, the gateway, only".to_owned()),
             _ => {}
         }
-        let Pool { size, low } = self.pool;
+        let Pool { size, low, memory_mib } = self.pool;
+        if memory_mib > MAX_MEMORY_MIB {
+            return Err(format!("[pool] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
+        }
         if size == 0 || low >= size {
             return Err(format!("[pool] low = {low} must be less than size = {size}, and size at least 1"));
         }

@@ -25,6 +25,7 @@ mod remote;
 pub mod serve;
 mod sessions;
 pub mod split;
+mod spool;
 mod terminal;
 
 pub use config::Config;

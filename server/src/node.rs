@@ -17,6 +17,7 @@ use crate::keys;
 use crate::ledger::FileLedger;
 use crate::mesh::{Mesh, QuicChannel};
 use crate::sessions::Sessions;
+use crate::spool::Spools;
 
 /// Streams of inferences go before those of bundles: a device waits for the former.
 const ONLINE: i32 = 1;
@@ -36,6 +37,7 @@ pub(crate) struct Node {
     pub info: ModelInfo,
     pub jobs: Arc<Jobs>,
     pub ledger: Arc<FileLedger>,
+    pub spools: Spools,
     pub sessions: Mutex<Sessions>,
     pub opening_key: ServerOpeningKey,
     pub limits: Limits,
@@ -68,8 +70,9 @@ impl Node {
     pub async fn preprocess(&self, job: u64, epoch: Arc<Epoch>, bundle: BundleId) -> Result<Bundle, Broken> {
         let job = self.jobs.start(job, self.limits.preprocess())?;
         let seed = seed()?;
+        let spool = Box::new(self.spools.spool());
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
-            epoch.party.preprocess(bundle, linear, nonlinear, *seed)
+            epoch.party.preprocess(bundle, linear, nonlinear, *seed, spool)
         };
         // A bundle counts as made when all servers have all of it.
         job.run(&self.mesh, OFFLINE, true, work).await

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn pool(size: usize, low: usize, queue: usize) -> Pool<u32> {
-        Pool::new(config::Pool { size, low }, queue)
+        Pool::new(config::Pool { size, low, ..Default::default() }, queue)
     }
 
     #[test]

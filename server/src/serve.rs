@@ -21,6 +21,7 @@ use crate::node::Node;
 use crate::remote::Remote;
 use crate::sessions::Sessions;
 use crate::split::{model_info, read_part};
+use crate::spool::Spools;
 
 /// What `seco serve` is asked for.
 #[derive(Clone, Debug)]
@@ -60,6 +61,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         info,
         jobs: Arc::new(Jobs::default()),
         ledger,
+        spools: Spools::new(config.state.clone(), config.pool.memory_mib << 20),
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
         opening_key,
         limits: config.limits,

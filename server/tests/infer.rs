@@ -94,7 +94,7 @@ fn mistakes_are_told_in_one_line_and_in_time() {
 fn a_remote_killed_in_mid_inference_is_told() {
     for victim in [1, 2] {
         let mut site = Site::new(3);
-        site.pool = Pool { size: 16, low: 0 };
+        site.pool = Pool { size: 16, low: 0, ..Pool::default() };
         let (mut servers, address) = site.start_all();
         servers[0].wait("a full pool", |e| matches!(e, Event::Bundle { pool: 16, .. }).then_some(()));
         let good = deploy(&site, address, "good.toml");

@@ -147,7 +147,7 @@ async fn a_lost_remote_is_told_to_devices_and_the_cluster_recovers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_wait_for_bundles_and_too_many_are_sent_away() {
     let mut site = Site::new(2);
-    site.pool = Pool { size: 1, low: 0 };
+    site.pool = Pool { size: 1, low: 0, ..Pool::default() };
     site.limits.queue = 2;
     site.limits.parallel = 1;
     let (mut servers, address) = site.start_all();

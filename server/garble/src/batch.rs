@@ -122,7 +122,7 @@ impl Batch {
 }
 
 /// Whether the garbler at `position` has a share of this wire's mask.
-pub(crate) fn owns(source: Source, position: usize) -> bool {
+pub fn owns(source: Source, position: usize) -> bool {
     match source {
         Source::Ahead(owner) | Source::Online(Mask::One(owner)) => owner == position,
         Source::Online(Mask::All) => true,

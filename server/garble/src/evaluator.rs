@@ -1,14 +1,15 @@
 //! The evaluator of one batch.
 //!
 //! [`Evaluator::choices`] are its choice bits of correlated OTs (its random bits), whose results
-//! are the labels; [`Folding::tables`] folds every garbler's contributions into one table;
-//! [`Folding::prefix`] evaluates what needs no online value; [`OnlineEvaluator::evaluate`] the rest.
+//! are the labels; [`Folding::tables`] takes every garbler's contributions; [`Folding::prefix`] adds
+//! them up to one table and evaluates what needs no online value; [`OnlineEvaluator::evaluate`] the
+//! rest, from the [`Material`] that the caller kept meanwhile.
 
 use rayon::prelude::*;
 use seco_ot::{Bits, Block, Engine, Kernel, LANES, Prg};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::batch::{Batch, Planes, Slots, TILE, Tile, byte, set_byte, tile_plane, tiles_together};
+use crate::batch::{Batch, Planes, Slots, TILE, Tile, byte, scatter, set_byte, tile_plane, tiles_together};
 use crate::error::Error;
 use crate::hash::{Hash, Tweak};
 use crate::program::{Op, Operand, Source};
@@ -48,13 +49,8 @@ impl Evaluator {
         if labels.len() != batch.garblers() || labels.iter().any(|l| l.len() != expected) {
             return Err(Error::Shape("evaluator labels"));
         }
-        let program = &batch.circuit.program;
-        let rows = batch.rows_stored();
-        let tables = vec![Block::ZERO; rows * program.ands * batch.lanes];
-        let ahead = (0..batch.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
-        let permutation = vec![0; program.ands * batch.words()];
-        let outputs = vec![0; program.outputs.len() * batch.words()];
-        Ok(Folding { batch, choices: self.choices, labels, ahead, tables, permutation, outputs })
+        let messages = vec![None; batch.garblers()];
+        Ok(Folding { batch, choices: self.choices, labels, messages })
     }
 }
 
@@ -64,6 +60,21 @@ impl Batch {
     pub(crate) fn rows_stored(&self) -> usize {
         if self.garblers() == 1 { 2 } else { 3 * self.garblers() }
     }
+
+    /// Labels that the evaluator keeps per lane between the prefix and the rest.
+    fn labels_kept(&self) -> usize {
+        self.garblers() * self.circuit.program.live.len()
+    }
+
+    /// Blocks of tables that the evaluator keeps per lane.
+    fn tables_kept(&self) -> usize {
+        self.rows_stored() * (self.circuit.program.ands - self.circuit.program.prefix_ands)
+    }
+
+    /// Size of an evaluator's [`Material`].
+    pub fn material_size(&self) -> MaterialSize {
+        MaterialSize { labels: self.labels_kept() * self.lanes, tables: self.tables_kept() * self.lanes }
+    }
 }
 
 /// Labels are there; tables come in.
@@ -71,146 +82,224 @@ pub struct Folding {
     batch: Batch,
     choices: Zeroizing<Vec<u64>>,
     labels: Vec<Zeroizing<Vec<Block>>>,
-    /// Active labels of wires known ahead, by garbler; empty until its tables came.
-    ahead: Vec<Zeroizing<Vec<Block>>>,
-    /// Tile by tile, AND by AND: `G_0`, `G_1`, `G_2` for every target.
-    tables: Vec<Block>,
-    permutation: Vec<u64>,
-    outputs: Vec<u64>,
+    /// Tables messages, by garbler.
+    messages: Vec<Option<Vec<u8>>>,
+}
+
+/// Labels and tables that the online phase needs, most of what a batch leaves. Separate from
+/// [`OnlineEvaluator`], so that the caller can keep it elsewhere than in memory.
+pub struct Material {
+    /// By tile: labels by garbler and live slot; then by tile: tables.
+    blocks: Vec<Block>,
+    labels: usize,
+}
+
+/// Size of a [`Material`], in blocks of 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaterialSize {
+    /// Labels.
+    pub labels: usize,
+    /// Tables.
+    pub tables: usize,
+}
+
+impl Material {
+    /// Memory to load a material into: zeros, to be overwritten through [`Material::bytes_mut`].
+    pub fn zeros(size: MaterialSize) -> Material {
+        Material { blocks: vec![Block::ZERO; size.labels + size.tables], labels: size.labels }
+    }
+
+    /// How much it is.
+    pub fn size(&self) -> MaterialSize {
+        MaterialSize { labels: self.labels, tables: self.blocks.len() - self.labels }
+    }
+
+    /// What to store.
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.blocks)
+    }
+
+    /// Where to load it.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.blocks)
+    }
+}
+
+impl Drop for Material {
+    fn drop(&mut self) {
+        self.blocks[..self.labels].zeroize();
+    }
 }
 
 impl Folding {
-    /// Folds in the message of the garbler at `position`; each exactly once.
-    pub fn tables(&mut self, position: usize, message: &[u8]) -> Result<(), Error> {
-        let batch = &self.batch;
-        let expected = batch.table_bytes(position);
-        if position >= batch.garblers() || message.len() != expected {
+    /// Takes the message of the garbler at `position`; each exactly once.
+    pub fn tables(&mut self, position: usize, message: Vec<u8>) -> Result<(), Error> {
+        let expected = self.batch.table_bytes(position);
+        if position >= self.batch.garblers() || message.len() != expected {
             return Err(Error::Length { what: "garbled tables", got: message.len(), expected });
         }
-        let program = &batch.circuit.program;
-        let ahead = program.count(|s| matches!(s, Source::Ahead(_))) * batch.lanes;
-        let (seed, rest) = message.split_at(16);
-        let slot = self.ahead.get_mut(position).filter(|a| a.is_empty());
-        let slot = slot.ok_or(Error::Shape("garbled tables: sent twice"))?;
-        *slot = Zeroizing::new(vec![Block::ZERO; ahead]);
-        Prg::new(Block::from_bytes(std::array::from_fn(|i| seed[i]))).fill(slot);
-
-        let (rows, stored) = (batch.rows_sent(), batch.rows_stored());
-        let (tables, rest) = rest.split_at(rows * program.ands * batch.lanes * 16);
-        for tile in batch.tiles() {
-            let per_and = tile.width * 16;
-            let from = tile.start * rows * program.ands * 16;
-            let to = tile.start * stored * program.ands;
-            for gate in 0..program.ands {
-                let mut incoming = tables[from + gate * rows * per_and..].chunks_exact(per_and);
-                let table = &mut self.tables[to + gate * stored * tile.width..][..stored * tile.width];
-                // Own rows first, then three for every other target in order.
-                for row in own_rows_first(position, batch.garblers()) {
-                    let Some(bytes) = incoming.next() else { break };
-                    let row = &mut table[row * tile.width..][..tile.width];
-                    for (block, bytes) in row.iter_mut().zip(bytes.chunks_exact(16)) {
-                        *block ^= Block::from_bytes(std::array::from_fn(|i| bytes[i]));
-                    }
-                }
-            }
-        }
-        let output_bytes = self.outputs.len() * 8;
-        let (permutation, outputs) = rest.split_at(rest.len() - output_bytes);
-        if batch.sends_permutation(position) {
-            self.permutation = from_bytes(permutation, permutation.len(), "permutation bits")?;
-        }
-        for (sum, bits) in self.outputs.iter_mut().zip(from_bytes(outputs, output_bytes, "output masks")?) {
-            *sum ^= bits;
-        }
+        let slot = self.messages.get_mut(position).filter(|m| m.is_none());
+        *slot.ok_or(Error::Shape("garbled tables: sent twice"))? = Some(message);
         Ok(())
     }
 
-    /// Evaluates what needs no online value, for all garblers' tables are there, and drops its part
-    /// of the tables.
-    pub fn prefix(self, hash: &impl Hash) -> Result<OnlineEvaluator, Error> {
-        let program = &self.batch.circuit.program;
-        let ahead = program.count(|s| matches!(s, Source::Ahead(_))) * self.batch.lanes;
-        if self.ahead.iter().any(|a| a.len() != ahead) || ahead == 0 {
-            return Err(Error::Shape("garbled tables: not all there"));
+    /// Adds up all garblers' tables, which are there, and evaluates what needs no online value.
+    pub fn prefix(self, hash: &impl Hash) -> Result<(OnlineEvaluator, Material), Error> {
+        let batch = &self.batch;
+        let program = &batch.circuit.program;
+        let (words, suffix) = (batch.words(), program.ands - program.prefix_ands);
+        let messages: Option<Vec<&[u8]>> = self.messages.iter().map(Option::as_deref).collect();
+        let messages = messages.ok_or(Error::Shape("garbled tables: not all there"))?;
+        let count = program.count(|s| matches!(s, Source::Ahead(_))) * batch.lanes;
+        let mut ahead = Vec::with_capacity(messages.len());
+        let mut tables = Vec::with_capacity(messages.len());
+        let mut permutation = Vec::new();
+        let mut outputs = vec![0; program.outputs.len() * words];
+        for (position, message) in messages.into_iter().enumerate() {
+            let (seed, rest) = message.split_at(16);
+            let mut labels = Zeroizing::new(vec![Block::ZERO; count]);
+            Prg::new(Block::from_bytes(std::array::from_fn(|i| seed[i]))).fill(&mut labels);
+            ahead.push(labels);
+            let (own, rest) = rest.split_at(batch.rows_sent() * program.ands * batch.lanes * 16);
+            tables.push(own.as_chunks().0);
+            let (bits, masks) = rest.split_at(rest.len() - outputs.len() * 8);
+            if batch.sends_permutation(position) {
+                permutation = from_bytes(bits, bits.len(), "permutation bits")?;
+            }
+            for (sum, bits) in outputs.iter_mut().zip(from_bytes(masks, masks.len(), "output masks")?) {
+                *sum ^= bits;
+            }
         }
-        let stored = self.batch.rows_stored();
-        let tiles: Vec<Tile> = self.batch.tiles().collect();
-        let parts: Vec<Saved> = tiles
-            .par_chunks(tiles_together(tiles.len()))
-            .flat_map_iter(|tiles| {
-                let mut run = Run::new(&self.batch);
+        permutation.resize(program.ands * words, 0);
+        let inputs = Prefix { folding: &self, ahead };
+        let contributions = Contributions { batch, tables };
+
+        let mut material = Material::zeros(batch.material_size());
+        let (labels, suffixes) = material.blocks.split_at_mut(batch.material_size().labels);
+        let tiles: Vec<Tile> = batch.tiles().collect();
+        let together = tiles_together(tiles.len());
+        let groups = tiles.len().div_ceil(together);
+        let kept: Vec<Vec<[u64; TILE / 64]>> = parts(labels, together * TILE * batch.labels_kept(), groups)
+            .into_par_iter()
+            .zip(parts(suffixes, together * TILE * batch.tables_kept(), groups))
+            .zip(tiles.par_chunks(together))
+            .flat_map_iter(|((mut labels, mut suffixes), tiles)| {
+                let mut run = Run::new(batch);
+                let mut scratch = vec![Block::ZERO; batch.rows_stored() * program.prefix_ands * TILE];
                 let evaluate = |&tile: &Tile| {
-                    let per_and = stored * tile.width;
-                    let tables = &self.tables[tile.start * stored * program.ands..][..per_and * program.ands];
+                    let per_and = batch.rows_stored() * tile.width;
+                    let scratch = &mut scratch[..per_and * program.prefix_ands];
+                    contributions.add(tile, 0, scratch);
+                    let (suffix, rest) = std::mem::take(&mut suffixes).split_at_mut(per_and * suffix);
+                    suffixes = rest;
+                    contributions.add(tile, program.prefix_ands, suffix);
                     run.begin(tile, 0);
                     hash.run(Execute {
                         run: &mut run,
                         ops: &program.ops[..program.prefix],
-                        tables,
-                        permutation: &self.permutation,
-                        load: |input: Input, run: &mut Run, dst: u32| self.load(input, run, dst),
+                        tables: scratch,
+                        permutation: &permutation,
+                        load: |input: Input, run: &mut Run, dst: u32| inputs.load(input, run, dst),
                     });
-                    let mut labels = Zeroizing::new(Vec::new());
-                    labels.reserve_exact(run.labels.len() * program.live.len() * tile.width);
                     for slots in &run.labels {
                         for &slot in &program.live {
-                            labels.extend_from_slice(&slots.row(slot).lanes()[..tile.width]);
+                            let (row, rest) = std::mem::take(&mut labels).split_at_mut(tile.width);
+                            labels = rest;
+                            row.copy_from_slice(&slots.row(slot).lanes()[..tile.width]);
                         }
                     }
-                    let bits = program.live.iter().map(|&slot| run.bits.get(slot)).collect();
-                    Saved { labels, bits, tables: tables[program.prefix_ands * per_and..].to_vec() }
+                    program.live.iter().map(|&slot| run.bits.get(slot)).collect()
                 };
                 tiles.iter().map(evaluate).collect::<Vec<_>>()
             })
             .collect();
-        let Folding { batch, choices, permutation, outputs, .. } = self;
-        Ok(OnlineEvaluator { batch, choices, tiles: parts, permutation, outputs })
+        let mut bits = vec![0; program.live.len() * words];
+        for (kept, &tile) in kept.iter().zip(&tiles) {
+            scatter(kept, tile, words, &mut bits);
+        }
+        permutation.drain(..program.prefix_ands * words);
+        let Folding { batch, choices, .. } = self;
+        Ok((OnlineEvaluator { batch, choices, bits, permutation, outputs }, material))
     }
+}
 
-    /// Loads an input wire that is known ahead.
-    fn load(&self, input: Input, run: &mut Run, dst: u32) {
-        let tile = run.tile;
-        match input.source {
-            Source::Ahead(_) => {
-                for (slots, labels) in run.labels.iter_mut().zip(&self.ahead) {
-                    let start = input.rank * self.batch.lanes + tile.start;
-                    let row = &mut slots.row_mut(dst).lanes_mut()[..tile.width];
-                    row.copy_from_slice(&labels[start..start + tile.width]);
+/// The first `groups` parts of `blocks`, each of `size` but for the last; empty ones where there are
+/// no blocks.
+fn parts(blocks: &mut [Block], size: usize, groups: usize) -> Vec<&mut [Block]> {
+    let mut parts: Vec<&mut [Block]> = blocks.chunks_mut(size.max(1)).collect();
+    parts.resize_with(groups, Default::default);
+    parts
+}
+
+/// What the garblers sent.
+struct Contributions<'a> {
+    batch: &'a Batch,
+    /// By garbler: tile by tile and AND by AND, its own rows, then three for every other target.
+    tables: Vec<&'a [[u8; 16]]>,
+}
+
+impl Contributions<'_> {
+    /// The tables of the ANDs from `first` on: `G_0`, `G_1`, `G_2` for every target, all garblers'
+    /// contributions added up.
+    fn add(&self, tile: Tile, first: usize, out: &mut [Block]) {
+        let (batch, garblers) = (self.batch, self.batch.garblers());
+        let (sent, stored) = (batch.rows_sent(), batch.rows_stored());
+        let start = (tile.start * batch.circuit.program.ands + first * tile.width) * sent;
+        for (gate, table) in out.chunks_exact_mut(stored * tile.width).enumerate() {
+            for (row, out) in table.chunks_exact_mut(tile.width).enumerate() {
+                let (target, row) = (row / 3, row % 3);
+                // A target's own G_2 is zero and not sent.
+                let mut rows = (0..garblers).filter(|&from| from != target || row < 2).map(|from| {
+                    let before =
+                        if from == target { 0 } else { 2 + 3 * (target - usize::from(target > from)) };
+                    let at = start + (gate * sent + before + row) * tile.width;
+                    &self.tables[from][at..at + tile.width]
+                });
+                if let Some(bytes) = rows.next() {
+                    out.iter_mut().zip(bytes).for_each(|(out, bytes)| *out = Block::from_bytes(*bytes));
                 }
-                run.bits.set(dst, [0; TILE / 64]);
-            }
-            Source::Choice => {
-                for (slots, labels) in run.labels.iter_mut().zip(&self.labels) {
-                    let start = input.rank * self.batch.stride() + tile.start;
-                    let row = &mut slots.row_mut(dst).lanes_mut()[..tile.width];
-                    row.copy_from_slice(&labels[start..start + tile.width]);
+                for bytes in rows {
+                    out.iter_mut().zip(bytes).for_each(|(out, bytes)| *out ^= Block::from_bytes(*bytes));
                 }
-                run.bits.set(dst, tile_plane(&self.choices, self.batch.words(), input.rank, tile));
             }
-            Source::Online(_) => {}
         }
     }
 }
 
-/// Rows of the stored table in the order in which the garbler at `position` sends its blocks.
-fn own_rows_first(position: usize, garblers: usize) -> impl Iterator<Item = usize> {
-    let others = (0..garblers).filter(move |&i| i != position);
-    [3 * position, 3 * position + 1].into_iter().chain(others.flat_map(|i| 3 * i..3 * i + 3))
+/// Input wires that are known ahead.
+struct Prefix<'a> {
+    folding: &'a Folding,
+    /// Their active labels, by garbler.
+    ahead: Vec<Zeroizing<Vec<Block>>>,
 }
 
-/// A tile between prefix and the rest.
-struct Saved {
-    /// By garbler, by live slot.
-    labels: Zeroizing<Vec<Block>>,
-    bits: Vec<[u64; TILE / 64]>,
-    tables: Vec<Block>,
+impl Prefix<'_> {
+    fn load(&self, input: Input, run: &mut Run, dst: u32) {
+        let (tile, batch) = (run.tile, &self.folding.batch);
+        let (labels, stride, bits) = match input.source {
+            Source::Ahead(_) => (&self.ahead, batch.lanes, [0; TILE / 64]),
+            Source::Choice => {
+                let bits = tile_plane(&self.folding.choices, batch.words(), input.rank, tile);
+                (&self.folding.labels, batch.stride(), bits)
+            }
+            Source::Online(_) => return,
+        };
+        for (slots, labels) in run.labels.iter_mut().zip(labels) {
+            let start = input.rank * stride + tile.start;
+            let row = &mut slots.row_mut(dst).lanes_mut()[..tile.width];
+            row.copy_from_slice(&labels[start..start + tile.width]);
+        }
+        run.bits.set(dst, bits);
+    }
 }
 
-/// What the evaluator keeps of a batch for the online phase; used once.
+/// What the evaluator keeps of a batch for the online phase besides its [`Material`]; used once.
 pub struct OnlineEvaluator {
     batch: Batch,
     choices: Zeroizing<Vec<u64>>,
-    tiles: Vec<Saved>,
+    /// Planes of `ẑ` of the live slots.
+    bits: Vec<u64>,
+    /// Permutation bits of the ANDs past the prefix.
     permutation: Vec<u64>,
     outputs: Vec<u64>,
 }
@@ -233,9 +322,15 @@ impl OnlineEvaluator {
     }
 
     /// Evaluates. `masked` are the masked values of all online inputs as planes in the order of the
-    /// circuit's input words, `labels` the garblers' messages by position. Gives one output word per
-    /// lane.
-    pub fn evaluate(self, masked: &[u64], labels: &[Vec<u8>], hash: &impl Hash) -> Result<Vec<u32>, Error> {
+    /// circuit's input words, `labels` the garblers' messages by position, `material` what
+    /// [`Folding::prefix`] gave with this. Gives one output word per lane.
+    pub fn evaluate(
+        self,
+        material: &Material,
+        masked: &[u64],
+        labels: &[Vec<u8>],
+        hash: &impl Hash,
+    ) -> Result<Vec<u32>, Error> {
         let batch = &self.batch;
         let program = &batch.circuit.program;
         let (words, lanes) = (batch.words(), batch.lanes);
@@ -246,28 +341,30 @@ impl OnlineEvaluator {
         if let Some(bad) = labels.iter().find(|l| l.len() != expected) {
             return Err(Error::Length { what: "input labels", got: bad.len(), expected });
         }
+        if material.size() != batch.material_size() {
+            return Err(Error::Shape("material of another batch"));
+        }
+        let (kept, tables) = material.blocks.split_at(material.labels);
         let tiles: Vec<Tile> = batch.tiles().collect();
         let parts: Vec<Vec<[u64; TILE / 64]>> = tiles
             .par_chunks(tiles_together(tiles.len()))
-            .zip(self.tiles.par_chunks(tiles_together(tiles.len())))
-            .flat_map_iter(|(tiles, saved)| {
+            .flat_map_iter(|tiles| {
                 let mut run = Run::new(batch);
-                let evaluate = |(&tile, saved): (&Tile, &Saved)| {
+                let evaluate = |&tile: &Tile| {
                     run.begin(tile, program.prefix_ands);
-                    let per_garbler = program.live.len() * tile.width;
-                    for (g, slots) in run.labels.iter_mut().enumerate() {
-                        let rows = &saved.labels[g * per_garbler..(g + 1) * per_garbler];
-                        for (&slot, row) in program.live.iter().zip(rows.chunks(tile.width)) {
+                    let mut rows = kept[tile.start * batch.labels_kept()..].chunks_exact(tile.width);
+                    for slots in &mut run.labels {
+                        for (&slot, row) in program.live.iter().zip(&mut rows) {
                             slots.row_mut(slot).lanes_mut()[..tile.width].copy_from_slice(row);
                         }
                     }
-                    for (&slot, &bits) in program.live.iter().zip(&saved.bits) {
-                        run.bits.set(slot, bits);
+                    for (row, &slot) in program.live.iter().enumerate() {
+                        run.bits.set(slot, tile_plane(&self.bits, words, row, tile));
                     }
                     hash.run(Execute {
                         run: &mut run,
                         ops: &program.ops[program.prefix..],
-                        tables: &saved.tables,
+                        tables: &tables[tile.start * batch.tables_kept()..],
                         permutation: &self.permutation,
                         load: |input: Input, run: &mut Run, dst: u32| {
                             for (slots, labels) in run.labels.iter_mut().zip(labels) {
@@ -287,7 +384,7 @@ impl OnlineEvaluator {
                     };
                     program.outputs.iter().enumerate().map(value).collect::<Vec<_>>()
                 };
-                tiles.iter().zip(saved).map(evaluate).collect::<Vec<_>>()
+                tiles.iter().map(evaluate).collect::<Vec<_>>()
             })
             .collect();
         let mut values = Vec::with_capacity(lanes);
@@ -315,8 +412,9 @@ struct Run<'a> {
     labels: Vec<Slots>,
     /// Masked values `ẑ`.
     bits: Planes,
-    /// Number of the next AND.
+    /// Number of the next AND, and of the first of this run.
     gate: usize,
+    first: usize,
     /// Source of every input wire, and its rank within its class.
     inputs: Vec<Input>,
 }
@@ -343,13 +441,14 @@ impl<'a> Run<'a> {
             labels: (0..batch.garblers()).map(|_| Slots::new(program.slots)).collect(),
             bits: Planes::new(program.slots),
             gate: 0,
+            first: 0,
             inputs,
         }
     }
 
     /// The next tile, from AND `gate` on.
     fn begin(&mut self, tile: Tile, gate: usize) {
-        (self.tile, self.gate) = (tile, gate);
+        (self.tile, self.gate, self.first) = (tile, gate, gate);
     }
 
     #[inline(always)]
@@ -405,7 +504,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let permuted = tile_plane(permutation, self.batch.words(), self.gate, self.tile);
+        let permuted = tile_plane(permutation, self.batch.words(), self.gate - self.first, self.tile);
         self.bits.set(dst, std::array::from_fn(|w| low[w] ^ permuted[w]));
         self.gate += 1;
     }
@@ -426,7 +525,7 @@ fn lanes<E: Engine>(engine: &E, row: &[Block], c: usize) -> E::Lanes {
     engine.load(&padded)
 }
 
-/// Runs `ops`; `tables` begins with the table of the current gate.
+/// Runs `ops`; `tables` and `permutation` begin with those of the current gate.
 struct Execute<'r, 'a, F> {
     run: &'r mut Run<'a>,
     ops: &'r [Op],

@@ -48,9 +48,9 @@ mod online;
 pub mod program;
 pub mod slices;
 
-pub use batch::{Batch, TILE};
+pub use batch::{Batch, TILE, owns};
 pub use error::Error;
-pub use evaluator::{Evaluator, Folding, OnlineEvaluator};
+pub use evaluator::{Evaluator, Folding, Material, MaterialSize, OnlineEvaluator};
 pub use garbler::{Corrected, Correlated, Crossed, Garbler};
 pub use hash::{Hash, Tweak};
 pub use online::OnlineGarbler;

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::draws::Draws;
 use crate::error::Error;
 use crate::nonlinear::Role;
+use crate::spool::Spool;
 use crate::{BundleId, Ledger};
 
 /// Material for one inference, the same id on every server.
@@ -23,6 +24,8 @@ pub struct Bundle {
     pub(crate) delta: Delta,
     /// By step, by batch.
     pub(crate) roles: Vec<Vec<Role>>,
+    /// Material of the batches that this server evaluates, in that order.
+    pub(crate) spool: Box<dyn Spool>,
 }
 
 impl Bundle {
@@ -33,8 +36,9 @@ impl Bundle {
         delta: Delta,
         words: Vec<Zeroizing<Vec<u32>>>,
         roles: Vec<Vec<Role>>,
+        spool: Box<dyn Spool>,
     ) -> Bundle {
-        Bundle { id, setup, masks: draws.masks, words, delta, roles }
+        Bundle { id, setup, masks: draws.masks, words, delta, roles, spool }
     }
 
     /// The bundle's name.

@@ -40,6 +40,11 @@ pub trait Channel: Send {
     fn parties(&self) -> usize;
     /// Queues a message for another server.
     fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError>;
+    /// Waits until at most `bytes` of what was queued for another server are not sent yet. Only for
+    /// where that server will read all of it whatever this one does meanwhile.
+    fn wait_sent(&mut self, _to: usize, _bytes: usize) -> Result<(), ChannelError> {
+        Ok(())
+    }
     /// Waits for the next message of another server, of at most `max` bytes. Implementations check
     /// the length before they allocate.
     fn recv(&mut self, from: usize, max: usize) -> Result<Vec<u8>, ChannelError>;

@@ -1,6 +1,6 @@
 //! What can go wrong in one server's part of the protocol.
 
-use crate::{ChannelError, LedgerError};
+use crate::{ChannelError, LedgerError, SpoolError};
 
 /// Who did what wrong. Peers are named by their index in the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum Error {
     /// The bundle or the inference number was used before, or the ledger cannot be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// A bundle's tables could not be kept.
+    #[error("keeping a bundle: {0}")]
+    Spool(#[from] SpoolError),
     /// A peer's message does not fit the protocol.
     #[error("server {peer} sent an invalid message ({phase})")]
     Peer {

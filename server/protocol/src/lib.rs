@@ -13,7 +13,7 @@
 //! | [`SpentBundle::infer`], last layer | masked logits to the gateway |
 //!
 //! Rounds of preprocessing do not depend on the model's depth: all layers share each message's round
-//! (in groups, where a model is too large for memory).
+//! (in waves that follow each other, where a model is too large for memory).
 //!
 //! Two choices that the specification leaves open: step `i` is evaluated by server `i mod n`, so the
 //! gateway, which receives the masked input, evaluates the input circuit; and the bias of a shared
@@ -30,7 +30,9 @@ mod nonlinear;
 mod online;
 mod party;
 mod plan;
+mod relu;
 mod seeds;
+mod spool;
 
 pub use bundle::{Bundle, SpentBundle};
 pub use channel::{Channel, ChannelError, memory};
@@ -38,3 +40,6 @@ pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError};
 pub use party::Party;
 pub use plan::Counts;
+pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};
+pub use seco_garble::{Material, MaterialSize};
+pub use spool::{MemorySpool, Spool, SpoolError};

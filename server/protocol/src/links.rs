@@ -6,6 +6,7 @@
 //! towards every other server; those seed the bundle's own extension, whose sender's delta is `Δ`.
 
 use rand_core::CryptoRng;
+use rayon::prelude::*;
 use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, base_receive, message_len, setup_len};
 use zeroize::Zeroizing;
 
@@ -13,7 +14,7 @@ use crate::channel::Channel;
 use crate::error::{Error, from_peer};
 
 /// SoftSpokenOT's parameter: 8 bytes per correlated OT, the choice for a LAN.
-const PARAMETER: usize = 2;
+pub const PARAMETER: usize = 2;
 /// Base OTs of an extension.
 const BASE: usize = 128;
 /// Bytes of the first base OT message.
@@ -108,41 +109,80 @@ impl Links {
 
     fn receiver(&mut self, peer: usize) -> Result<&mut CotReceiver, Error> {
         let link = self.receivers.get_mut(peer).and_then(Option::as_mut);
-        link.ok_or(Error::Misuse("no correlated OT with that server"))
+        link.ok_or(NO_LINK)
     }
 
     fn sender(&mut self, peer: usize) -> Result<&mut CotSender, Error> {
         let link = self.senders.get_mut(peer).and_then(Option::as_mut);
-        link.ok_or(Error::Misuse("no correlated OT with that server"))
+        link.ok_or(NO_LINK)
     }
 
-    /// Sends the choices to `peer` and keeps `M`, one for every choice.
+    /// Runs the receiver's side for many jobs: the choices of each go to its list of servers. Gives `M`
+    /// by job and by server of its list, one for every choice. Links work side by side.
     pub fn choose(
         &mut self,
         channel: &mut dyn Channel,
-        peer: usize,
-        choices: &Bits,
-    ) -> Result<Zeroizing<Vec<Block>>, Error> {
-        let mut macs = Zeroizing::new(vec![Block::ZERO; choices.len()]);
-        if !choices.is_empty() {
-            let message = self.receiver(peer)?.extend(choices, &mut macs)?;
-            channel.send(peer, message)?;
+        jobs: &[(Bits, Vec<usize>)],
+    ) -> Result<Vec<Vec<Zeroizing<Vec<Block>>>>, Error> {
+        let extend = |(peer, link): (usize, &mut Option<CotReceiver>)| {
+            let towards = jobs.iter().filter(|(choices, to)| to.contains(&peer) && !choices.is_empty());
+            let extended = towards.map(|(choices, _)| {
+                let link = link.as_mut().ok_or(NO_LINK)?;
+                let mut macs = Zeroizing::new(vec![Block::ZERO; choices.len()]);
+                let message = link.extend(choices, &mut macs)?;
+                Ok((macs, message))
+            });
+            extended.collect::<Result<Vec<_>, Error>>().map(Vec::into_iter)
+        };
+        let mut by_peer: Vec<_> =
+            self.receivers.par_iter_mut().enumerate().map(extend).collect::<Result<_, _>>()?;
+        let mut all = Vec::with_capacity(jobs.len());
+        for (choices, to) in jobs {
+            let mut ends = Vec::with_capacity(to.len());
+            for &peer in to {
+                let extended = by_peer.get_mut(peer).filter(|_| !choices.is_empty()).and_then(Iterator::next);
+                ends.push(match extended {
+                    Some((macs, message)) => {
+                        channel.send(peer, message)?;
+                        macs
+                    }
+                    None => Zeroizing::default(),
+                });
+            }
+            all.push(ends);
         }
-        Ok(macs)
+        Ok(all)
     }
 
-    /// Takes the message of `peer`'s `count` choices and gives `K`.
+    /// Runs the sender's side for many jobs: takes the messages of `count` choices from each `(server,
+    /// count)` of a job's list. Gives `K` by job and by server of its list.
     pub fn keys(
         &mut self,
         channel: &mut dyn Channel,
-        peer: usize,
-        count: usize,
-    ) -> Result<Zeroizing<Vec<Block>>, Error> {
-        let mut keys = Zeroizing::new(vec![Block::ZERO; count]);
-        if count > 0 {
+        jobs: &[Vec<(usize, usize)>],
+    ) -> Result<Vec<Vec<Zeroizing<Vec<Block>>>>, Error> {
+        let mut messages: Vec<Vec<(usize, Vec<u8>)>> = vec![Vec::new(); self.senders.len()];
+        for &(peer, count) in jobs.iter().flatten().filter(|(_, count)| *count > 0) {
             let message = channel.recv(peer, message_len(count, PARAMETER))?;
-            from_peer(self.sender(peer)?.extend(&message, &mut keys), peer, "correlated OT")?;
+            messages.get_mut(peer).ok_or(NO_LINK)?.push((count, message));
         }
-        Ok(keys)
+        let extend = |((peer, link), messages): ((usize, &mut Option<CotSender>), Vec<(usize, Vec<u8>)>)| {
+            let extended = messages.into_iter().map(|(count, message)| {
+                let link = link.as_mut().ok_or(NO_LINK)?;
+                let mut keys = Zeroizing::new(vec![Block::ZERO; count]);
+                from_peer(link.extend(&message, &mut keys), peer, "correlated OT")?;
+                Ok(keys)
+            });
+            extended.collect::<Result<Vec<_>, Error>>().map(Vec::into_iter)
+        };
+        let mut by_peer: Vec<_> =
+            self.senders.par_iter_mut().enumerate().zip(messages).map(extend).collect::<Result<_, _>>()?;
+        let mut keys = |&(peer, count): &(usize, usize)| match by_peer.get_mut(peer) {
+            Some(keys) if count > 0 => keys.next().unwrap_or_default(),
+            _ => Zeroizing::default(),
+        };
+        Ok(jobs.iter().map(|wanted| wanted.iter().map(&mut keys).collect()).collect())
     }
 }
+
+const NO_LINK: Error = Error::Misuse("no correlated OT with that server");

@@ -4,13 +4,23 @@
 //! Per wave of batches: correlated OTs, one exchange of cross bits, one of corrections, tables to
 //! the evaluator, whose prefix is evaluated at once. All batches of a wave go through a phase
 //! together, so the number of rounds does not depend on the model's depth.
+//!
+//! # Streaming and back-pressure
+//!
+//! Waves follow each other through the phases as through a pipeline: while one is garbled, the
+//! correlated OTs of the third after it are on their way. All servers go through phases, waves and
+//! batches in the same order, and what a phase sends is received in a later one, so nobody waits
+//! for somebody who waits for him.
+//!
+//! Nobody can run ahead either: for every batch each garbler needs a message from every other server
+//! (the evaluator's choices, the other garblers' choices and bits), and nobody sends those of a wave
+//! before it is done with the fifth before it. So at most [`PHASES`] waves wait in any queue, whoever
+//! is slow, and a server's memory does not depend on the model.
 
 use rand_core::CryptoRng;
 use seco_garble::program::Source;
-use seco_garble::{
-    Batch, Corrected, Correlated, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler,
-};
-use seco_ot::{Delta, FixedKey};
+use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
+use seco_ot::{Bits, Block, Delta, FixedKey};
 use zeroize::Zeroizing;
 
 use crate::BundleId;
@@ -19,79 +29,136 @@ use crate::draws::Draws;
 use crate::error::{Error, from_peer};
 use crate::links::Links;
 use crate::plan::{Plan, garbling_key};
+use crate::spool::Spool;
+
+/// Phases of a wave: choose, cross, correct, garble, finish. As many waves are under way at a time.
+const PHASES: usize = 5;
 
 /// One server's part of a batch, ready for the online phase.
 pub enum Role {
     /// It garbled the batch.
     Garbler(OnlineGarbler),
-    /// It evaluates the batch.
+    /// It evaluates the batch, whose material is in the spool.
     Evaluator(OnlineEvaluator),
 }
 
-/// Garbles and receives all batches, by step.
-pub fn preprocess(
-    plan: &Plan,
-    bundle: &BundleId,
-    draws: &Draws,
-    delta: &Delta,
-    links: &mut Links,
-    channel: &mut dyn Channel,
-    rng: &mut impl CryptoRng,
-) -> Result<Vec<Vec<Role>>, Error> {
-    let mut steps: Vec<Vec<Role>> = plan.steps.iter().map(|_| Vec::new()).collect();
-    for wave in &plan.waves {
-        let mut jobs = Vec::with_capacity(wave.len());
-        for &(step, index) in wave {
-            let Some(batch) = plan.steps.get(step).and_then(|s| s.batches.get(index)) else { continue };
-            let job = Job { batch, key: garbling_key(bundle, batch), me: channel.me() };
-            let state = job.start(draws, links, channel, rng)?;
-            jobs.push((step, job, state));
-        }
-        let jobs = advance(jobs, |job, state| job.correlate(state, links, channel, delta))?;
-        let jobs = advance(jobs, |job, state| job.correct(state, channel))?;
-        let jobs = advance(jobs, |job, state| job.garble(state, channel, delta, rng))?;
-        for (step, job, state) in jobs {
-            let role = job.finish(state, channel)?;
-            if let Some(roles) = steps.get_mut(step) {
-                roles.push(role);
+/// What a server brings to a bundle's circuits.
+pub struct Work<'a> {
+    /// The model's circuits.
+    pub plan: &'a Plan,
+    /// The bundle.
+    pub bundle: &'a BundleId,
+    /// This server's random words.
+    pub draws: &'a Draws,
+    /// This server's offset.
+    pub delta: &'a Delta,
+    /// Correlated OTs with that offset.
+    pub links: Links,
+}
+
+impl<'a> Work<'a> {
+    /// Garbles and receives all batches, by step.
+    pub fn preprocess(
+        mut self,
+        channel: &mut dyn Channel,
+        spool: &mut dyn Spool,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<Vec<Role>>, Error> {
+        let mut roles: Vec<Vec<Role>> = self.plan.steps.iter().map(|_| Vec::new()).collect();
+        let (mut chosen, mut crossed, mut corrected, mut garbled) = (None, None, None, None);
+        let mut waves = self.plan.waves.iter();
+        for _ in 1..self.plan.waves.len() + PHASES {
+            // The youngest first: what it sends has the whole turn for its way.
+            let next = waves.next().map(|wave| self.choose(wave, channel, rng)).transpose()?;
+            let wave = std::mem::replace(&mut chosen, next);
+            let next = wave.map(|wave| self.cross(wave, channel)).transpose()?;
+            let wave = std::mem::replace(&mut crossed, next);
+            let next =
+                wave.map(|wave| advance(wave, |job, state| job.correct(state, channel))).transpose()?;
+            let wave = std::mem::replace(&mut corrected, next);
+            let garble = |job: &Job, state| job.garble(state, channel, self.delta, rng);
+            let next = wave.map(|wave| advance(wave, garble)).transpose()?;
+            for (job, state) in std::mem::replace(&mut garbled, next).into_iter().flatten() {
+                let role = job.finish(state, channel, spool)?;
+                if let Some(roles) = roles.get_mut(job.step) {
+                    roles.push(role);
+                }
             }
         }
+        Ok(roles)
     }
-    Ok(steps)
+
+    /// First phase: masks are drawn and the choices of all correlated OTs sent.
+    fn choose(
+        &mut self,
+        wave: &[(usize, usize)],
+        channel: &mut dyn Channel,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Wave<'a, Chosen>, Error> {
+        let me = channel.me();
+        let mut jobs = Vec::with_capacity(wave.len());
+        let mut choices = Vec::with_capacity(wave.len());
+        for &(step, index) in wave {
+            let Some(batch) = self.plan.steps.get(step).and_then(|s| s.batches.get(index)) else { continue };
+            let job = Job { step, batch, key: garbling_key(self.bundle, batch), me };
+            let (own, bits) = job.start(self.draws, rng)?;
+            choices.push((bits, job.others().map(|(_, server)| server).collect()));
+            jobs.push((job, own));
+        }
+        let received = self.links.choose(channel, &choices)?;
+        Ok(jobs.into_iter().zip(received).map(|((job, own), received)| (job, (own, received))).collect())
+    }
+
+    /// Second phase: the others' choices give the keys; the garblers' cross terms follow.
+    fn cross(
+        &mut self,
+        wave: Wave<'a, Chosen>,
+        channel: &mut dyn Channel,
+    ) -> Result<Wave<'a, State<Crossed>>, Error> {
+        let counts: Vec<Vec<(usize, usize)>> = wave.iter().map(|(job, _)| job.keys_wanted()).collect();
+        let mut keys = self.links.keys(channel, &counts)?.into_iter();
+        advance(wave, |job, chosen| {
+            job.correlate(chosen, keys.next().unwrap_or_default(), channel, self.delta)
+        })
+    }
 }
 
 /// A batch within a wave.
 struct Job<'a> {
+    step: usize,
     batch: &'a Batch,
     key: FixedKey,
     me: usize,
 }
 
+/// The jobs of a wave in one phase.
+type Wave<'a, S> = Vec<(Job<'a>, S)>;
+
 /// Takes all jobs of a wave through one phase.
 fn advance<'a, A, B>(
-    jobs: Vec<(usize, Job<'a>, A)>,
+    wave: Wave<'a, A>,
     mut phase: impl FnMut(&Job<'a>, A) -> Result<B, Error>,
-) -> Result<Vec<(usize, Job<'a>, B)>, Error> {
-    jobs.into_iter()
-        .map(|(step, job, state)| {
+) -> Result<Wave<'a, B>, Error> {
+    wave.into_iter()
+        .map(|(job, state)| {
             let next = phase(&job, state)?;
-            Ok((step, job, next))
+            Ok((job, next))
         })
         .collect()
 }
 
-/// A server's state in a batch: garbler states one after the other, or the evaluator's, which waits
-/// for tables from the first phase on.
-enum State<G> {
+/// A server's state in a batch: garbler states one after the other, or the evaluator's.
+enum State<G, E = Folding> {
     Garbler(G),
-    Evaluator(Folding),
+    Evaluator(E),
 }
 
-/// Choices are sent; `M` towards every other garbler, by position.
-struct Chosen {
-    garbler: Garbler,
-    received: Vec<Zeroizing<Vec<seco_ot::Block>>>,
-}
+/// What choices were drawn for, and `M` towards every other server of the batch.
+type Chosen = (State<Garbler, Evaluator>, Correlations);
+
+/// Ends of correlated OTs, by other server in the order of [`Job::others`] and, for keys, the
+/// evaluator last.
+type Correlations = Vec<Zeroizing<Vec<Block>>>;
 
 impl Job<'_> {
     /// The other garblers as (position, server).
@@ -103,56 +170,59 @@ impl Job<'_> {
     fn start(
         &self,
         draws: &Draws,
-        links: &mut Links,
-        channel: &mut dyn Channel,
         rng: &mut impl CryptoRng,
-    ) -> Result<State<Chosen>, Error> {
+    ) -> Result<(State<Garbler, Evaluator>, Bits), Error> {
         let circuit = &self.batch.circuit;
-        let Some(position) = circuit.position(self.me) else {
-            let program = &circuit.program;
-            let share = draws.ahead_words(self.batch);
-            // Where the evaluator's word is only known online, its random word is drawn here.
-            let drawn: Vec<Zeroizing<Vec<u32>>> = if share.is_empty() {
-                let widths = program.words.iter().filter(|w| w.source == Source::Choice).map(|w| w.width);
-                widths.map(|width| crate::draws::uniform(self.batch.lanes, width, rng)).collect()
-            } else {
-                Vec::new()
-            };
-            let words: Vec<&[u32]> =
-                if share.is_empty() { drawn.iter().map(|w| w.as_slice()).collect() } else { share };
-            let evaluator = Evaluator::new(self.batch.clone(), &words)?;
-            let choices = evaluator.choices();
-            let labels: Result<Vec<_>, Error> =
-                (0..circuit.garblers()).map(|i| links.choose(channel, circuit.server(i), &choices)).collect();
-            return Ok(State::Evaluator(evaluator.receive(labels?)?));
-        };
-        let garbler = Garbler::new(self.batch.clone(), position, &draws.ahead_words(self.batch), rng)?;
-        let choices = garbler.choices();
-        let mut received: Vec<_> = (0..circuit.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
-        for (i, server) in self.others() {
-            received[i] = links.choose(channel, server, &choices)?;
+        let share = draws.ahead_words(self.batch);
+        if let Some(position) = circuit.position(self.me) {
+            let garbler = Garbler::new(self.batch.clone(), position, &share, rng)?;
+            let choices = garbler.choices();
+            return Ok((State::Garbler(garbler), choices));
         }
-        Ok(State::Garbler(Chosen { garbler, received }))
+        // Where the evaluator's word is only known online, its random word is drawn here.
+        let drawn: Vec<Zeroizing<Vec<u32>>> = if share.is_empty() {
+            let words = circuit.program.words.iter().filter(|w| w.source == Source::Choice);
+            words.map(|word| crate::draws::uniform(self.batch.lanes, word.width, rng)).collect()
+        } else {
+            Vec::new()
+        };
+        let words: Vec<&[u32]> =
+            if share.is_empty() { drawn.iter().map(|w| w.as_slice()).collect() } else { share };
+        let evaluator = Evaluator::new(self.batch.clone(), &words)?;
+        let choices = evaluator.choices();
+        Ok((State::Evaluator(evaluator), choices))
+    }
+
+    /// Servers whose choices this one needs, each with their number.
+    fn keys_wanted(&self) -> Vec<(usize, usize)> {
+        if self.batch.circuit.position(self.me).is_none() {
+            return Vec::new();
+        }
+        let garblers = self.others().map(|(i, server)| (server, self.batch.garbler_correlations(i)));
+        let evaluator = (self.batch.circuit.evaluator, self.batch.evaluator_correlations());
+        garblers.chain([evaluator]).collect()
     }
 
     fn correlate(
         &self,
-        state: State<Chosen>,
-        links: &mut Links,
+        (state, received): Chosen,
+        mut keys: Correlations,
         channel: &mut dyn Channel,
         delta: &Delta,
     ) -> Result<State<Crossed>, Error> {
-        let chosen = match state {
-            State::Garbler(state) => state,
-            State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
+        let garbler = match state {
+            State::Garbler(garbler) => garbler,
+            State::Evaluator(evaluator) => return Ok(State::Evaluator(evaluator.receive(received)?)),
         };
-        let batch = self.batch;
-        let mut keys: Vec<_> = (0..batch.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
-        for (i, server) in self.others() {
-            keys[i] = links.keys(channel, server, batch.garbler_correlations(i))?;
-        }
-        let labels = links.keys(channel, batch.circuit.evaluator, batch.evaluator_correlations())?;
-        let correlated: Correlated = chosen.garbler.correlate(chosen.received, keys, labels)?;
+        let labels = keys.pop().unwrap_or_default();
+        let by_position = |ends: Correlations| {
+            let mut all = vec![Zeroizing::new(Vec::new()); self.batch.garblers()];
+            for ((i, _), end) in self.others().zip(ends) {
+                all[i] = end;
+            }
+            all
+        };
+        let correlated = garbler.correlate(by_position(received), by_position(keys), labels)?;
         let (crossed, mut messages) = correlated.cross(delta, &self.key);
         for (i, server) in self.others() {
             channel.send(server, std::mem::take(&mut messages[i]))?;
@@ -172,6 +242,7 @@ impl Job<'_> {
         Ok(messages)
     }
 
+    /// Third phase: the cross bits give the corrections.
     fn correct(&self, state: State<Crossed>, channel: &mut dyn Channel) -> Result<State<Corrected>, Error> {
         let crossed = match state {
             State::Garbler(state) => state,
@@ -185,6 +256,7 @@ impl Job<'_> {
         Ok(State::Garbler(corrected))
     }
 
+    /// Fourth phase: tables.
     fn garble(
         &self,
         state: State<Corrected>,
@@ -202,18 +274,23 @@ impl Job<'_> {
         Ok(State::Garbler(online))
     }
 
-    fn finish(&self, state: State<OnlineGarbler>, channel: &mut dyn Channel) -> Result<Role, Error> {
-        match state {
-            State::Garbler(state) => Ok(Role::Garbler(state)),
-            State::Evaluator(mut folding) => {
-                let circuit = &self.batch.circuit;
-                for position in 0..circuit.garblers() {
-                    let server = circuit.server(position);
-                    let tables = channel.recv(server, self.batch.table_bytes(position))?;
-                    from_peer(folding.tables(position, &tables), server, "garbled tables")?;
-                }
-                Ok(Role::Evaluator(folding.prefix(&self.key)?))
-            }
+    /// Last phase: the evaluator has all tables.
+    fn finish(
+        &self,
+        state: State<OnlineGarbler>,
+        channel: &mut dyn Channel,
+        spool: &mut dyn Spool,
+    ) -> Result<Role, Error> {
+        let mut folding = match state {
+            State::Garbler(state) => return Ok(Role::Garbler(state)),
+            State::Evaluator(folding) => folding,
+        };
+        for (position, server) in self.others() {
+            let tables = channel.recv(server, self.batch.table_bytes(position))?;
+            from_peer(folding.tables(position, tables), server, "garbled tables")?;
         }
+        let (evaluator, material) = folding.prefix(&self.key)?;
+        spool.put(material)?;
+        Ok(Role::Evaluator(evaluator))
     }
 }

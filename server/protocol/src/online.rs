@@ -2,8 +2,11 @@
 
 use seco_core::SessionKey;
 use seco_garble::slices::{from_lanes, plane_words, to_lanes};
+use seco_model::Architecture;
+use seco_ot::Delta;
 use zeroize::Zeroizing;
 
+use crate::BundleId;
 use crate::bundle::{Bundle, SpentBundle};
 use crate::channel::Channel;
 use crate::error::{Error, from_peer};
@@ -11,9 +14,12 @@ use crate::links::peers;
 use crate::nonlinear::Role;
 use crate::party::Party;
 use crate::plan::{Step, garbling_key};
+use crate::spool::Spool;
 
 /// Index of the gateway.
 const GATEWAY: usize = 0;
+/// Bytes of labels that a garbler queues before it waits for the evaluator to keep up.
+const LABELS_AHEAD: usize = 4 << 20;
 
 impl SpentBundle {
     /// Runs one inference together with all other servers. Blocking.
@@ -45,8 +51,8 @@ impl SpentBundle {
         let input = Zeroizing::new(input.iter().map(|&b| u32::from(b)).collect::<Vec<_>>());
         let everyone: Vec<usize> = (0..channel.parties()).collect();
 
-        let Bundle { id, masks, words, delta, roles, .. } = bundle;
-        let mut run = Run { party, channel, id, delta, masks };
+        let Bundle { id, masks, words, delta, roles, spool, .. } = bundle;
+        let mut run = Run { architecture, channel, id, delta, masks, spool };
         let mut roles = roles.into_iter();
         let mut steps = party.plan().steps.iter().enumerate();
         let first = steps.next().zip(roles.next()).ok_or(Error::Misuse("the bundle is empty"))?;
@@ -84,19 +90,20 @@ impl SpentBundle {
 }
 
 /// What the steps of one inference share.
-struct Run<'a> {
-    party: &'a Party,
-    channel: &'a mut dyn Channel,
-    id: crate::BundleId,
-    delta: seco_ot::Delta,
-    masks: Vec<Zeroizing<Vec<u32>>>,
+pub(crate) struct Run<'a> {
+    pub architecture: &'a Architecture,
+    pub channel: &'a mut dyn Channel,
+    pub id: BundleId,
+    pub delta: Delta,
+    pub masks: Vec<Zeroizing<Vec<u32>>>,
+    pub spool: Box<dyn Spool>,
 }
 
 impl Run<'_> {
     /// A non-linear step. `word` is this server's online word, which the `publishers` have (all of
     /// them in the input circuit, the holders of the layer in a ReLU). Gives the masked activation
     /// `x - r` to the holders of the next layer.
-    fn step(
+    pub fn step(
         &mut self,
         index: usize,
         step: &Step,
@@ -126,6 +133,8 @@ impl Run<'_> {
                 Role::Garbler(garbler) => {
                     let labels = garbler.labels(&self.delta, &masked)?;
                     self.channel.send(evaluator, labels)?;
+                    // The evaluator does nothing but read labels until it has all of them.
+                    self.channel.wait_sent(evaluator, LABELS_AHEAD)?;
                 }
                 Role::Evaluator(online) => {
                     let mut labels = Vec::with_capacity(batch.garblers());
@@ -137,7 +146,9 @@ impl Run<'_> {
                         }
                         labels.push(message);
                     }
-                    output.extend(online.evaluate(&masked, &labels, &garbling_key(&self.id, batch))?);
+                    let material = self.spool.take()?;
+                    let key = garbling_key(&self.id, batch);
+                    output.extend(online.evaluate(&material, &masked, &labels, &key)?);
                 }
             }
         }
@@ -198,7 +209,7 @@ impl Run<'_> {
         evaluator: usize,
         output: Zeroizing<Vec<u32>>,
     ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
-        let architecture = self.party.architecture();
+        let architecture = self.architecture;
         let layer = architecture.layers.get(index).ok_or(Error::Misuse("a circuit without a layer"))?;
         let (me, holders) = (self.channel.me(), layer.placement.holders());
         let width = architecture.mask_width(index);

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::links::{Links, peers};
 use crate::plan::Plan;
 use crate::seeds::Seeds;
+use crate::spool::Spool;
 use crate::{BundleId, linear, nonlinear};
 
 /// Bytes of a set-up nonce.
@@ -117,7 +118,7 @@ impl Party {
     }
 
     /// Makes one bundle together with all other servers. Blocking; linear and non-linear layers run
-    /// side by side, each over its own channel.
+    /// side by side, each over its own channel. `spool` is empty, for this bundle alone.
     ///
     /// One bundle at a time: the long-lived OT extension must stay in step on all servers. After a
     /// failure it may not be, so the cluster has to be set up again.
@@ -127,6 +128,7 @@ impl Party {
         linear_channel: &mut dyn Channel,
         nonlinear_channel: &mut dyn Channel,
         seed: [u8; 32],
+        mut spool: Box<dyn Spool>,
     ) -> Result<Bundle, Error> {
         let mut seeds = Seeds::new(seed);
         let draws = Draws::new(self.architecture(), self.index, &mut seeds.rng());
@@ -137,24 +139,25 @@ impl Party {
             let linear = scope.spawn(|| {
                 linear::preprocess(&self.he, &self.layers, &draws, linear_channel, &mut linear_seeds)
             });
-            let roles = self.garble(&id, &draws, &delta, nonlinear_channel, &mut rng);
+            let roles = self.garble(&id, &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
             (linear.join().unwrap_or(Err(Error::Thread)), roles)
         });
         // The non-linear error first: where one side fails the other often only sees a closed channel.
         let (roles, words) = (roles?, words?);
-        Ok(Bundle::new(id, self.setup, draws, delta, words, roles))
+        Ok(Bundle::new(id, self.setup, draws, delta, words, roles, spool))
     }
 
     fn garble(
         &self,
-        id: &BundleId,
+        bundle: &BundleId,
         draws: &Draws,
         delta: &Delta,
         channel: &mut dyn Channel,
+        spool: &mut dyn Spool,
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<Vec<Vec<nonlinear::Role>>, Error> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner).bundle(channel, delta)?;
-        nonlinear::preprocess(&self.plan, id, draws, delta, &mut links, channel, rng)
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).bundle(channel, delta)?;
+        nonlinear::Work { plan: &self.plan, bundle, draws, delta, links }.preprocess(channel, spool, rng)
     }
 }
 

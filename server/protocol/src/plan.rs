@@ -14,9 +14,9 @@ use crate::BundleId;
 /// message stays below 16 MB.
 const BATCH_LANES: usize = 1024;
 
-/// AND gates whose correlations are in memory at a time. A wave costs a constant number of rounds,
-/// so small models are done in one, and large ones do not grow a server's memory.
-const WAVE_ANDS: usize = 4 << 20;
+/// Bytes of tables that one garbler makes in a wave. A wave costs a constant number of rounds, so small
+/// models are done in one, and large ones do not grow a server's memory.
+const WAVE_BYTES: usize = 32 << 20;
 
 /// What one inference costs, from the public architecture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,31 +82,43 @@ impl Plan {
     pub fn new(architecture: &Architecture) -> Plan {
         let servers = architecture.servers;
         let mut waves = vec![Vec::new()];
-        let mut ands = 0;
+        let mut bytes = 0;
         let mut steps_out = Vec::new();
         for (index, (spec, lanes)) in steps(architecture).into_iter().enumerate() {
             let circuit = Arc::new(Circuit::compile(&spec, servers, index % servers));
             let mut batches = Vec::new();
             for first in (0..lanes).step_by(BATCH_LANES) {
                 let count = BATCH_LANES.min(lanes - first);
-                ands += count * circuit.program.ands;
-                if ands > WAVE_ANDS {
-                    ands = count * circuit.program.ands;
+                let batch = Batch {
+                    circuit: circuit.clone(),
+                    lanes: count,
+                    layer: index as u32,
+                    first_lane: first as u32,
+                };
+                bytes += batch.table_bytes(0);
+                if bytes > WAVE_BYTES {
+                    bytes = batch.table_bytes(0);
                     waves.push(Vec::new());
                 }
                 if let Some(wave) = waves.last_mut() {
                     wave.push((index, batches.len()));
                 }
-                batches.push(Batch {
-                    circuit: circuit.clone(),
-                    lanes: count,
-                    layer: index as u32,
-                    first_lane: first as u32,
-                });
+                batches.push(batch);
             }
             steps_out.push(Step { circuit, batches });
         }
         Plan { steps: steps_out, waves }
+    }
+
+    /// This plan without any batch of other steps.
+    pub fn only(mut self, step: usize) -> Plan {
+        for (index, other) in self.steps.iter_mut().enumerate() {
+            if index != step {
+                other.batches.clear();
+            }
+        }
+        self.waves.iter_mut().for_each(|wave| wave.retain(|(index, _)| *index == step));
+        self
     }
 }
 

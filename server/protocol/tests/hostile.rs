@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session};
 use seco_model::{FixedModel, Placement, paper_placements};
-use seco_protocol::{Channel, Error, InsecureMemoryLedger, Ledger, Party, memory};
+use seco_protocol::{Channel, Error, InsecureMemoryLedger, Ledger, MemorySpool, Party, memory};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -112,7 +112,15 @@ fn preprocessing() {
                 let results = all(parties.iter().zip(lanes).collect(), |i, (party, (a, b))| {
                     let pick = |this: bool| if i == 2 && this { number } else { usize::MAX - 1 };
                     let (mut a, mut b) = (faulty(a, pick(linear), fault), faulty(b, pick(!linear), fault));
-                    party.preprocess(bundle_id(1), &mut a, &mut b, seed(1, i)).map(|_| ())
+                    party
+                        .preprocess(
+                            bundle_id(1),
+                            &mut a,
+                            &mut b,
+                            seed(1, i),
+                            Box::new(MemorySpool::default()),
+                        )
+                        .map(|_| ())
                 });
                 assert!(started.elapsed() < Duration::from_secs(20));
                 for error in results.into_iter().filter_map(Result::err) {
@@ -159,7 +167,15 @@ fn used_twice_or_wrongly() {
     let make = |number: u64| {
         let lanes: Vec<_> = memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
         all(parties.iter().zip(lanes).collect(), |i, (party, (mut a, mut b))| {
-            party.preprocess(bundle_id(number), &mut a, &mut b, seed(number, i)).unwrap()
+            party
+                .preprocess(
+                    bundle_id(number),
+                    &mut a,
+                    &mut b,
+                    seed(number, i),
+                    Box::new(MemorySpool::default()),
+                )
+                .unwrap()
         })
         .remove(0)
     };

@@ -50,19 +50,16 @@ mod report;
 mod shape;
 mod wire;
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use seco_model::{Architecture, Executor};
 use seco_protocol::{BundleId, Counts};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 
 use self::party::{Job, Outcome, Word};
 use self::report::Report;
 use self::wire::Token;
+use super::child::{Process, failed};
 use crate::demo::samples::{Network, Samples};
 use crate::split::{self, SplitOptions};
 use crate::{Error, interrupt, keys, terminal};
@@ -176,13 +173,14 @@ async fn measure(prepared: Prepared, folder: &Path) -> Result<Report, Error> {
         inputs,
     };
 
-    let mut server = Process::start("the server", &job(SERVER, None, Vec::new())).await?;
+    let start = async |name: &str, job| Process::start(name.to_owned(), "device-party", &job).await;
+    let mut server = start("the server", job(SERVER, None, Vec::new())).await?;
     let Word::Listening(address) = server.word().await? else {
-        return Err(failed("the server", "it is done before it began"));
+        return Err(server.confused());
     };
-    let mut device = Process::start("the device", &job(DEVICE, Some(address), inputs)).await?;
+    let mut device = start("the device", job(DEVICE, Some(address), inputs)).await?;
     // One that fails takes the other with it: the first to fail has said why.
-    let (device, server) = tokio::try_join!(device.outcome(), server.outcome())?;
+    let (device, server) = tokio::try_join!(outcome(&mut device), outcome(&mut server))?;
     for (a, b) in [
         (&device.setup, &server.setup),
         (&device.preprocessing, &server.preprocessing),
@@ -196,53 +194,10 @@ async fn measure(prepared: Prepared, folder: &Path) -> Result<Report, Error> {
     Report::new(name, &architecture, Counts::of(&architecture), equal, &device, &server)
 }
 
-/// A party's process; killed when dropped.
-struct Process {
-    name: &'static str,
-    child: Child,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    async fn start(name: &'static str, job: &Job) -> Result<Process, Error> {
-        let io = |e: std::io::Error| failed(name, e);
-        let mut command = Command::new(std::env::current_exe().map_err(io)?);
-        command.args(["bench", "device-party"]);
-        // Its mistakes are told on standard error, which is this process's.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        // Ctrl-C in the terminal is for the process that was started, which then ends both.
-        #[cfg(unix)]
-        command.process_group(0);
-        let mut child = command.spawn().map_err(io)?;
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(failed(name, "no standard input or output"));
-        };
-        let job = postcard::to_stdvec(job).map_err(|e| failed(name, e))?;
-        input.write_all(&job).await.map_err(io)?;
-        // Dropped, it ends.
-        drop(input);
-        Ok(Process { name, child, output: BufReader::new(output).lines() })
-    }
-
-    async fn word(&mut self) -> Result<Word, Error> {
-        let line = self.output.next_line().await.map_err(|e| failed(self.name, e))?;
-        match line {
-            Some(line) => serde_json::from_str(&line).map_err(|e| failed(self.name, e)),
-            // Unless it was killed, it has said why.
-            None => Err(failed(self.name, self.child.wait().await.map_err(|e| failed(self.name, e))?)),
-        }
-    }
-
-    async fn outcome(&mut self) -> Result<Outcome, Error> {
-        let Word::Done(outcome) = self.word().await? else {
-            return Err(failed(self.name, "it begins again"));
-        };
-        let status = self.child.wait().await.map_err(|e| failed(self.name, e))?;
-        if status.success() { Ok(outcome) } else { Err(failed(self.name, status)) }
-    }
-}
-
-/// What did not work, and why.
-fn failed(what: &str, why: impl Display) -> Error {
-    Error::Demo(format!("{what} failed: {why}"))
+/// What a party says when all is done.
+async fn outcome(party: &mut Process<Word>) -> Result<Outcome, Error> {
+    let Word::Done(outcome) = party.word().await? else {
+        return Err(party.confused());
+    };
+    party.end().await.map(|()| outcome)
 }

@@ -43,7 +43,6 @@ const LONG_ENOUGH: Duration = Duration::from_secs(2);
 struct Times {
     cross: Duration,
     tables: Duration,
-    fold: Duration,
     evaluate: Duration,
     runs: u32,
     /// A result differed from the clear one.
@@ -78,7 +77,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let garblers = batch.garblers();
     let (tables, evaluate) = (rate(times.tables, garblers), rate(times.evaluate, 1));
     let all = rate(times.tables + times.cross, garblers);
-    let folds = rate(times.fold, 1);
     let per_and = bytes as f64 / ands as f64;
     let text = if options.json {
         json!({
@@ -88,7 +86,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
             "and_gates": ands,
             "garble_and_per_cpu_s": tables,
             "garble_with_cross_and_per_cpu_s": all,
-            "fold_and_per_cpu_s": folds,
             "eval_and_per_cpu_s": evaluate,
             "bytes_per_and": per_and,
             "exact": !times.wrong,
@@ -101,12 +98,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
             "{servers} servers, {} ReLUs of {width} bits: {ands} AND gates, correlations given\n\n",
             options.count
         );
-        for (what, rate) in [
-            ("garbling", tables),
-            ("garbling with cross terms", all),
-            ("folding all tables", folds),
-            ("evaluating", evaluate),
-        ] {
+        for (what, rate) in
+            [("garbling", tables), ("garbling with cross terms", all), ("adding up and evaluating", evaluate)]
+        {
             let _ = writeln!(text, "{what:<28}{:>8.2} M AND per CPU-second", rate / 1e6);
         }
         let _ = writeln!(text, "{:<28}{per_and:>8.1} bytes per AND, all garblers\n", "tables");
@@ -186,10 +180,10 @@ fn once(batch: &Batch, width: usize, times: &mut Times) -> Result<usize, seco_ga
         let (garbler, tables) =
             timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, &mut rng))?;
         bytes += tables.len();
-        timed(&mut times.fold, || folding.tables(g, &tables))?;
+        folding.tables(g, tables)?;
         online.push(garbler);
     }
-    let evaluator = timed(&mut times.evaluate, || folding.prefix(&hash))?;
+    let (evaluator, material) = timed(&mut times.evaluate, || folding.prefix(&hash))?;
     // Server 0's word is the one that is known online, and it garbles.
     let values: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect();
     let masked = online[HOLDER].mask(&values)?;
@@ -197,7 +191,7 @@ fn once(batch: &Batch, width: usize, times: &mut Times) -> Result<usize, seco_ga
     for (garbler, delta) in online.into_iter().zip(&deltas) {
         messages.push(garbler.labels(delta, &masked)?);
     }
-    let got = timed(&mut times.evaluate, || evaluator.evaluate(&masked, &messages, &hash))?;
+    let got = timed(&mut times.evaluate, || evaluator.evaluate(&material, &masked, &messages, &hash))?;
     times.runs += 1;
 
     // Every server has a word, and a garbler a mask; the holder's word is `values`.

@@ -5,11 +5,13 @@
 //! what they share.
 
 mod calibration;
+mod child;
 pub mod device;
 pub mod garble;
 pub mod net;
 pub mod ot;
 mod process;
+pub mod relu;
 
 use crate::Error;
 
@@ -24,6 +26,11 @@ pub enum Bench {
     Ot(ot::Options),
     /// CPU time of a gigabyte between two servers, over QUIC and over TCP.
     Net(net::Options),
+    /// A whole ReLU layer, preprocessing and evaluation, between servers that are processes.
+    Relu(relu::Options),
+    /// One server of `seco bench relu`, which starts it.
+    #[command(hide = true)]
+    ReluParty,
     /// One party of `seco bench device`, which starts it.
     #[command(hide = true)]
     DeviceParty,
@@ -36,6 +43,8 @@ pub fn run(bench: &Bench) -> Result<(), Error> {
         Bench::Garble(options) => garble::run(options),
         Bench::Ot(options) => ot::run(options),
         Bench::Net(options) => net::run(options),
+        Bench::Relu(options) => relu::run(options),
+        Bench::ReluParty => relu::run_party(),
         Bench::DeviceParty => device::run_party(),
     }
 }

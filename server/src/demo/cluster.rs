@@ -189,7 +189,7 @@ impl Cluster {
             listen: Listen { mesh: any, device: (index == 0).then_some(self.device), device_tcp: true },
             peers,
             // The whole pool is made in one go, and nothing beside it.
-            pool: Pool { size: self.pool, low: 0 },
+            pool: Pool { size: self.pool, low: 0, ..Pool::default() },
             limits: Limits::default(),
         })
     }

@@ -3,13 +3,15 @@
 //!
 //! Sending hands the message to a task of its own for each stream and returns; so a thread that
 //! sends while its peer also sends never waits for it, and two servers cannot block each other.
-//! What is queued is the protocol's own messages of this job, hence bounded by the protocol.
+//! What is queued is the protocol's own messages of this job, hence bounded by the protocol, which in
+//! preprocessing never runs far ahead of the slowest server, and online waits by
+//! [`Channel::wait_sent`].
 //! Receiving waits until the job's time limit, or until somebody cancels the job.
 
 use quinn::{RecvStream, SendStream};
 use seco_protocol::{Channel, ChannelError};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::frame::{self, FrameError};
@@ -17,6 +19,9 @@ use super::registry::{ABANDONED, Pair};
 use crate::jobs::Clock;
 
 struct End {
+    /// Bytes handed to the writer so far, and those it has written.
+    queued: usize,
+    written: watch::Receiver<usize>,
     /// Ends when the peer has everything, or the stream is broken.
     writer: JoinHandle<()>,
     outbox: mpsc::UnboundedSender<Vec<u8>>,
@@ -44,8 +49,9 @@ impl QuicChannel {
                 pair.map(|(send, receive)| {
                     let (outbox, messages) = mpsc::unbounded_channel();
                     let (done, fate) = oneshot::channel();
-                    let writer = tokio::spawn(write(send, messages, fate));
-                    End { writer, outbox, done, receive }
+                    let (progress, written) = watch::channel(0);
+                    let writer = tokio::spawn(write(send, messages, progress, fate));
+                    End { queued: 0, written, writer, outbox, done, receive }
                 })
             })
             .collect();
@@ -71,13 +77,16 @@ impl QuicChannel {
 async fn write(
     mut stream: SendStream,
     mut messages: mpsc::UnboundedReceiver<Vec<u8>>,
+    written: watch::Sender<usize>,
     fate: oneshot::Receiver<()>,
 ) {
     let say = async {
         while let Some(message) = messages.recv().await {
+            let length = message.len();
             if frame::write(&mut stream, message).await.is_err() {
                 return;
             }
+            written.send_modify(|sum| *sum += length);
         }
     };
     let abandoned = async {
@@ -109,8 +118,18 @@ impl Channel for QuicChannel {
 
     fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError> {
         let closed = || ChannelError::Closed { peer: to };
-        let end = self.ends.get(to).and_then(Option::as_ref).ok_or_else(closed)?;
+        let end = self.ends.get_mut(to).and_then(Option::as_mut).ok_or_else(closed)?;
+        end.queued += message.len();
         end.outbox.send(message).map_err(|_| closed())
+    }
+
+    fn wait_sent(&mut self, to: usize, bytes: usize) -> Result<(), ChannelError> {
+        let closed = || ChannelError::Closed { peer: to };
+        let end = self.ends.get_mut(to).and_then(Option::as_mut).ok_or_else(closed)?;
+        let queued = end.queued;
+        let wait = end.written.wait_for(|written| queued - written <= bytes);
+        // Fails when the writer has given up.
+        self.runtime.block_on(self.clock.limit(to, wait))?.map(|_| ()).map_err(|_| closed())
     }
 
     fn recv(&mut self, from: usize, max: usize) -> Result<Vec<u8>, ChannelError> {

@@ -149,7 +149,7 @@ impl Site {
             keys,
             parts: split.files,
             model_id: split.model_id,
-            pool: Pool { size: 2, low: 1 },
+            pool: Pool { size: 2, low: 1, ..Pool::default() },
             limits: Limits { infer_s: 30, ..Limits::default() },
             tcp: true,
             mesh: vec![None; servers],

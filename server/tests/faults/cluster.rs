@@ -46,7 +46,7 @@ impl Cluster {
     /// A gateway and two remotes, with a full pool.
     pub async fn start() -> Self {
         let mut site = Site::new(3);
-        site.pool = Pool { size: 8, low: 4 };
+        site.pool = Pool { size: 8, low: 4, ..Pool::default() };
         let (mut servers, address) = site.start_all();
         servers[0].wait_bundle();
         let network = Network::start(address, address).await;

@@ -275,8 +275,8 @@ impl Corrected {
         let mut ahead =
             Zeroizing::new(vec![Block::ZERO; program.count(|s| matches!(s, Source::Ahead(_))) * lanes]);
         Prg::new(seed).fill(&mut ahead);
-        let mut online = Zeroizing::new(vec![Block::ZERO; batch.online_inputs() * lanes]);
-        Prg::new(Block::random(rng)).fill(&mut online);
+        let online_seed = Block::random(rng);
+        let online = OnlineGarbler::zero_labels(batch, online_seed);
 
         let pass = Pass::new(&state, &rho, delta);
         let zero_labels = ZeroLabels::new(&state, &ahead, &online);
@@ -323,8 +323,7 @@ impl Corrected {
         for (bytes, word) in tail.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let inputs = state.inputs.clone();
-        let online = OnlineGarbler::new(state.batch.clone(), state.position, online, inputs);
+        let online = OnlineGarbler::new(state.batch.clone(), state.position, online_seed, &state.inputs);
         Ok((online, message))
     }
 

@@ -14,7 +14,7 @@ use crate::program::{Mask, Source};
 use crate::slices::plane_words;
 mod collusion;
 
-use crate::{Batch, Evaluator, Garbler, Hash, OnlineEvaluator, OnlineGarbler};
+use crate::{Batch, Evaluator, Garbler, Hash, Material, OnlineEvaluator, OnlineGarbler};
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
 fn deal(
@@ -41,6 +41,7 @@ struct Run {
     choice: Vec<Vec<u32>>,
     garblers: Vec<OnlineGarbler>,
     evaluator: OnlineEvaluator,
+    material: Material,
 }
 
 fn prepare(spec: &Spec, servers: usize, evaluator: usize, lanes: usize, seed: u64, hash: &impl Hash) -> Run {
@@ -114,19 +115,22 @@ fn prepare_batch(
         let (garbler, mut tables) = state.garble(&deltas[g], &corrections, hash, &mut rng).unwrap();
         assert_eq!(tables.len(), batch.table_bytes(g));
         tamper(&batch, g, &mut tables);
-        assert!(folding.tables(g, &tables[1..]).is_err(), "truncated tables");
-        folding.tables(g, &tables).unwrap();
-        assert!(folding.tables(g, &tables).is_err(), "tables sent twice");
+        assert!(folding.tables(g, tables[1..].to_vec()).is_err(), "truncated tables");
+        folding.tables(g, tables.clone()).unwrap();
+        assert!(folding.tables(g, tables).is_err(), "tables sent twice");
         online.push(garbler);
     }
-    let evaluator = folding.prefix(hash).unwrap();
-    Run { batch, deltas, ahead, choice, garblers: online, evaluator }
+    let (evaluator, stored) = folding.prefix(hash).unwrap();
+    // As if it had been on disk meanwhile.
+    let mut material = Material::zeros(batch.material_size());
+    material.bytes_mut().copy_from_slice(stored.bytes());
+    Run { batch, deltas, ahead, choice, garblers: online, evaluator, material }
 }
 
 /// Runs the online phase. `online` are the clear words of the online inputs: for an `Input` the
 /// bits' XOR parts (folded, one per garbler, then the evaluator's), for a `Relu` the holders' words.
 fn finish(run: Run, online: &[Vec<u32>], hash: &impl Hash) -> Vec<u32> {
-    let Run { batch, deltas, garblers, evaluator, .. } = run;
+    let Run { batch, deltas, garblers, evaluator, material, .. } = run;
     let mut masked = Vec::new();
     let mut next = online.iter();
     for word in &batch.circuit.program.words {
@@ -148,7 +152,7 @@ fn finish(run: Run, online: &[Vec<u32>], hash: &impl Hash) -> Vec<u32> {
     }
     let labels: Vec<Vec<u8>> =
         garblers.into_iter().zip(&deltas).map(|(g, d)| g.labels(d, &masked).unwrap()).collect();
-    evaluator.evaluate(&masked, &labels, hash).unwrap()
+    evaluator.evaluate(&material, &masked, &labels, hash).unwrap()
 }
 
 fn low(width: usize) -> u32 {
@@ -385,10 +389,14 @@ fn hostile_messages_are_refused() {
     let good = run.batch.label_bytes();
     for (i, length) in [0, 1, good - 1, good + 1].into_iter().enumerate() {
         let run = prepare(&spec, 3, 1, 64, i as u64, &hash);
-        assert!(run.evaluator.evaluate(&masked, &[vec![0; good], vec![0; length]], &hash).is_err());
+        let labels = [vec![0; good], vec![0; length]];
+        assert!(run.evaluator.evaluate(&run.material, &masked, &labels, &hash).is_err());
     }
+    let other = prepare(&spec, 2, 1, 64, 9, &hash);
+    let labels = [vec![1; good], vec![2; good]];
+    assert!(other.evaluator.evaluate(&run.material, &masked, &labels, &hash).is_err(), "another batch's");
     let mut garblers = run.garblers.into_iter();
     assert!(garblers.next().unwrap().labels(&run.deltas[0], &masked[1..]).is_err());
     // Wrong labels give a wrong answer, not a panic.
-    assert_eq!(run.evaluator.evaluate(&masked, &[vec![1; good], vec![2; good]], &hash).unwrap().len(), 64);
+    assert_eq!(run.evaluator.evaluate(&run.material, &masked, &labels, &hash).unwrap().len(), 64);
 }

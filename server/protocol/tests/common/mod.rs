@@ -13,7 +13,8 @@ use seco_model::{
     split,
 };
 use seco_protocol::{
-    BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, Party, SpentBundle, memory,
+    BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, Party, SpentBundle,
+    memory,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -175,8 +176,15 @@ pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Mess
         memory::network(servers, LIMIT).into_iter().zip(memory::network(servers, LIMIT)).collect();
     let made = all(parties.iter().zip(lanes).collect(), |i, (party, (linear, nonlinear))| {
         let ((mut linear, a), (mut nonlinear, b)) = (Tap::new(linear), Tap::new(nonlinear));
-        let bundle =
-            party.preprocess(bundle_id(number), &mut linear, &mut nonlinear, seed(number, i)).unwrap();
+        let bundle = party
+            .preprocess(
+                bundle_id(number),
+                &mut linear,
+                &mut nonlinear,
+                seed(number, i),
+                Box::new(MemorySpool::default()),
+            )
+            .unwrap();
         let ledger = InsecureMemoryLedger::default();
         let spent = bundle.spend(&ledger, &[9; 16], number).unwrap();
         let mut sent = std::mem::take(&mut *a.lock().unwrap());

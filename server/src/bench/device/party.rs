@@ -1,18 +1,18 @@
 //! One of the two parties, as a process of its own: so its CPU time and memory are its own.
 
-use std::io::{Read as _, Write as _, stdin, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seco_core::{SessionKey, pack};
-use seco_protocol::{BundleId, Channel as _, Party, SpentBundle};
+use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::wire::{self, LANES, Lane, Token};
-use super::{DEVICE, SERVER, failed};
+use super::{DEVICE, SERVER};
+use crate::bench::child::{self, failed};
 use crate::bench::process;
 use crate::ledger::FileLedger;
 use crate::{Error, keys, split};
@@ -84,23 +84,13 @@ impl std::ops::AddAssign for Spent {
 
 /// Reads the job, does it, and says so on standard output.
 pub fn run() -> Result<(), Error> {
-    let mut job = Vec::new();
-    stdin().read_to_end(&mut job).map_err(|e| failed("a party's job", e))?;
-    let job: Job = postcard::from_bytes(&job).map_err(|e| failed("a party's job", e))?;
+    let job: Job = child::job()?;
     let lanes = match job.server {
         Some(server) => wire::connect(&job.token, server, job.me)?,
-        None => wire::accept(&job.token, |address| say(&Word::Listening(address)))?,
+        None => wire::accept(&job.token, |address| child::say(&Word::Listening(address)))?,
     };
-    say(&Word::Done(Work::new(&job, lanes)?.all(&job)?));
+    child::say(&Word::Done(Work::new(&job, lanes)?.all(&job)?));
     Ok(())
-}
-
-/// One word on a line of standard output. Nobody listens any more when it cannot be written.
-fn say(word: &Word) {
-    if let Ok(text) = serde_json::to_string(word) {
-        let mut output = stdout().lock();
-        let _ = writeln!(output, "{text}").and_then(|()| output.flush());
-    }
 }
 
 /// A party after set-up.
@@ -143,7 +133,8 @@ impl Work {
         for (counter, &id) in (0..).zip(&job.bundles) {
             let clock = Clock::start(&mut self.lanes)?;
             let [linear, nonlinear] = &mut self.lanes;
-            let bundle = self.party.preprocess(id, linear, nonlinear, *secret()?);
+            let bundle =
+                self.party.preprocess(id, linear, nonlinear, *secret()?, Box::new(MemorySpool::default()));
             let bundle = bundle.map_err(|e| failed("preprocessing", e))?;
             preprocessing += clock.stop(&mut self.lanes)?;
 

@@ -14,8 +14,9 @@ use seco_protocol::{Channel, ChannelError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{PARTIES, SERVER, failed};
+use super::{PARTIES, SERVER};
 use crate::Error;
+use crate::bench::child::failed;
 
 /// A party that is silent for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(600);

@@ -1,0 +1,229 @@
+//! `seco bench relu`: one ReLU layer from the first correlated OT to the answer, between servers that are
+//! processes of their own and talk over the mesh's QUIC, on loopback.
+//!
+//! # Method
+//!
+//! The layer's values are shared between all servers, one of which learns its share only online, as a holder
+//! of weights does. Set-up (keys, base OTs) is not counted. *CPU* is that of all threads of a process, kernel
+//! included, between two points where all servers meet. Bytes are the protocol's messages, of all servers;
+//! QUIC, UDP and IP come on top, which `udp_bytes_per_and` tells. Bytes for input wires (their correlated
+//! OTs, their labels online) follow from the circuit and are told apart; what is left belongs to the gates.
+//! *Peak memory* is that of a process from start to end, with code and libraries; what exceeds
+//! `--memory` of the evaluator's tables lies on disk. *Exact*: afterwards all shares are opened and every
+//! value is compared with the clear computation.
+
+mod party;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use seco_protocol::Layer;
+use serde_json::json;
+
+use self::party::{Identity, Job, Outcome, Word};
+use super::calibration::Calibration;
+use super::child::Process;
+use crate::{Error, interrupt, keys, terminal};
+
+/// What `seco bench relu` is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Number of servers: one evaluates, the others garble.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub servers: u8,
+    /// Number of ReLUs.
+    #[arg(long, value_name = "M", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub count: u32,
+    /// Bits of a ReLU's words.
+    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u8).range(9..=32))]
+    pub width: u8,
+    /// Mebibytes of tables that the evaluator keeps in memory; the rest goes to a temporary file.
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub memory: u32,
+    /// Prints the results as one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Bits dropped before the ReLU.
+const SHIFT: u32 = 8;
+
+/// Measures and prints.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let calibration = Calibration::measure()?;
+    let layer = Layer {
+        count: options.count as usize,
+        width: options.width.into(),
+        shift: SHIFT,
+        servers: options.servers.into(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options))?;
+    let figures = Figures::new(&layer, &outcomes);
+    let exact = outcomes.iter().find_map(|o| o.exact).unwrap_or(false);
+    terminal::print(&if options.json {
+        figures.json(&layer, &outcomes, exact, &calibration)
+    } else {
+        figures.table(&layer, &outcomes) + "\n" + &calibration.table()
+    });
+    if exact {
+        return Ok(());
+    }
+    Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned()))
+}
+
+/// Runs one server, which [`run`] started.
+pub fn run_party() -> Result<(), Error> {
+    party::run()
+}
+
+/// From the temporary folder to the end of all servers, whatever happens in between.
+async fn attend(layer: &Layer, options: &Options) -> Result<Vec<Outcome>, Error> {
+    let mut interrupted = interrupt::listen()?;
+    let folder = tempfile::Builder::new().prefix("seco-bench-").tempdir();
+    let folder = folder.map_err(|e| Error::write(&std::env::temp_dir(), e))?;
+    let limit = (options.memory as usize).saturating_mul(1 << 20);
+    tokio::select! {
+        result = measure(layer, folder.path().to_owned(), limit) => result,
+        () = interrupted.wait() => Err(Error::Interrupted),
+    }
+}
+
+async fn measure(layer: &Layer, directory: PathBuf, memory: usize) -> Result<Vec<Outcome>, Error> {
+    let mut identities = Vec::with_capacity(layer.servers);
+    for _ in 0..layer.servers {
+        let (certificate, key) =
+            keys::self_signed().map_err(|e| Error::Demo(format!("making a certificate failed: {e}")))?;
+        identities.push(Identity { certificate: certificate.der().to_vec(), key: key.serialize_der() });
+    }
+    let mut bundle = [0; 16];
+    keys::random(&mut bundle)?;
+    // The last first: each dials those with a higher number.
+    let mut addresses = vec![None; layer.servers];
+    let mut servers = Vec::with_capacity(layer.servers);
+    for me in (0..layer.servers).rev() {
+        let job = Job {
+            me,
+            certificates: identities.iter().map(|identity| identity.certificate.clone()).collect(),
+            key: identities.get_mut(me).map(|identity| std::mem::take(&mut identity.key)).unwrap_or_default(),
+            addresses: addresses.clone(),
+            layer: (layer.count, layer.width, layer.shift),
+            bundle,
+            directory: directory.clone(),
+            memory,
+        };
+        let mut server = Process::start(format!("server {me}"), "relu-party", &job).await?;
+        let Word::Listening(address) = server.word().await? else { return Err(server.confused()) };
+        addresses[me] = Some(address);
+        servers.push(server);
+    }
+    servers.reverse();
+    let mut outcomes = Vec::with_capacity(layer.servers);
+    for server in &mut servers {
+        let Word::Done(outcome) = server.word().await? else { return Err(server.confused()) };
+        outcomes.push(outcome);
+    }
+    for server in &mut servers {
+        server.end().await?;
+    }
+    Ok(outcomes)
+}
+
+/// What follows from the servers' counts.
+struct Figures {
+    ands: f64,
+    ands_online: f64,
+    and_per_cpu_s: f64,
+    and_per_s: f64,
+    eval_and_per_cpu_s: f64,
+    bytes_per_and: f64,
+    udp_bytes_per_and: f64,
+    /// In preprocessing, and online.
+    input_bytes: [f64; 2],
+}
+
+impl Figures {
+    fn new(layer: &Layer, outcomes: &[Outcome]) -> Self {
+        let [ands, ands_online] = layer.and_gates().map(|ands| ands as f64);
+        let input_bytes = layer.input_bytes();
+        let sum = |of: &dyn Fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>();
+        let seconds = |of: &dyn Fn(&Outcome) -> Duration| sum(&|o| of(o).as_secs_f64());
+        let longest = outcomes.iter().map(|o| o.preprocessing.wall).max().unwrap_or_default();
+        let evaluator = outcomes.get(layer.evaluator()).map_or(0.0, |o| o.online.cpu.as_secs_f64());
+        let count = layer.count as f64;
+        let bytes = sum(&|o| o.preprocessing.sent as f64) - count * input_bytes[0];
+        let udp = sum(&|o| o.preprocessing.udp as f64);
+        Self {
+            ands,
+            ands_online,
+            and_per_cpu_s: ands / seconds(&|o| o.preprocessing.cpu).max(1e-9),
+            and_per_s: ands / longest.as_secs_f64().max(1e-9),
+            eval_and_per_cpu_s: ands_online / evaluator.max(1e-9),
+            bytes_per_and: bytes / ands,
+            udp_bytes_per_and: udp / ands,
+            input_bytes,
+        }
+    }
+
+    fn json(&self, layer: &Layer, outcomes: &[Outcome], exact: bool, calibration: &Calibration) -> String {
+        let seconds = |of: &dyn Fn(&Outcome) -> Duration| -> Vec<f64> {
+            outcomes.iter().map(|o| of(o).as_secs_f64()).collect()
+        };
+        let peak: Vec<u64> = outcomes.iter().map(|o| o.peak_memory).collect();
+        json!({
+            "servers": layer.servers,
+            "count": layer.count,
+            "width": layer.width,
+            "and_gates": self.ands,
+            "and_gates_online": self.ands_online,
+            "and_per_cpu_s": self.and_per_cpu_s,
+            "and_per_s": self.and_per_s,
+            "eval_and_per_cpu_s": self.eval_and_per_cpu_s,
+            "bytes_per_and": self.bytes_per_and,
+            "udp_bytes_per_and": self.udp_bytes_per_and,
+            "input_bytes_per_relu": self.input_bytes.iter().sum::<f64>(),
+            "input_bytes_per_relu_online": self.input_bytes[1],
+            "peak_memory_bytes": peak,
+            "preprocessing_cpu_s": seconds(&|o| o.preprocessing.cpu),
+            "preprocessing_s": seconds(&|o| o.preprocessing.wall),
+            "online_cpu_s": seconds(&|o| o.online.cpu),
+            "online_s": seconds(&|o| o.online.wall),
+            "exact": exact,
+            "calibration": calibration.json(),
+        })
+        .to_string()
+            + "\n"
+    }
+
+    fn table(&self, layer: &Layer, outcomes: &[Outcome]) -> String {
+        let mut text = format!(
+            "{} servers, {} ReLUs of {} bits: {} AND gates, {} of them online\n\n",
+            layer.servers, layer.count, layer.width, self.ands, self.ands_online
+        );
+        for (what, value, unit) in [
+            ("preprocessing", self.and_per_cpu_s / 1e6, "M AND per CPU-second of all servers"),
+            ("", self.and_per_s / 1e6, "M AND per second"),
+            ("online", self.eval_and_per_cpu_s / 1e6, "M AND per CPU-second of the evaluator"),
+            ("traffic, all servers", self.bytes_per_and, "bytes per AND: tables, OT, corrections"),
+            ("", self.input_bytes[0], "bytes per ReLU: OT for inputs"),
+            ("", self.input_bytes[1], "bytes per ReLU online: labels of inputs"),
+        ] {
+            let _ = writeln!(text, "{what:<24}{value:>10.2} {unit}");
+        }
+        text += "\nserver    preprocessing CPU-s    wall s    online CPU-s    wall s    peak memory MB\n";
+        for (i, o) in outcomes.iter().enumerate() {
+            let _ = writeln!(
+                text,
+                "{:<10}{:>19.2}{:>10.2}{:>16.2}{:>10.2}{:>18.0}",
+                if i == layer.evaluator() { format!("{i} (eval)") } else { i.to_string() },
+                o.preprocessing.cpu.as_secs_f64(),
+                o.preprocessing.wall.as_secs_f64(),
+                o.online.cpu.as_secs_f64(),
+                o.online.wall.as_secs_f64(),
+                o.peak_memory as f64 / 1e6
+            );
+        }
+        text
+    }
+}
