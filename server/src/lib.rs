@@ -17,6 +17,7 @@ mod interrupt;
 pub mod jobs;
 pub mod keys;
 mod ledger;
+pub mod memory;
 pub mod mesh;
 mod node;
 mod pool;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use seco_server::bench::Bench;
 use seco_server::serve::{ServeOptions, serve};
 use seco_server::split::{DeploymentOptions, SplitOptions, deployment, split};
-use seco_server::{Error, bench, demo, infer, keys};
+use seco_server::{Error, bench, demo, infer, keys, memory};
 use tracing_subscriber::EnvFilter;
 
 /// Private neural-network inference over several servers that do not trust each other.
@@ -109,6 +109,7 @@ struct Deployment {
 }
 
 fn main() -> ExitCode {
+    memory::keep();
     let Cli { command } = Cli::parse();
     // A measurement has servers of its own, whose coming and going is no news.
     let usual =

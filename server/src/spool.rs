@@ -71,6 +71,7 @@ impl Spools {
             directory: self.directory.clone(),
             memory: self.memory.clone(),
             items: VecDeque::new(),
+            blank: Material::default(),
             file: None,
             reader: None,
         }
@@ -82,6 +83,8 @@ pub struct FileSpool {
     directory: PathBuf,
     memory: Arc<Memory>,
     items: VecDeque<Item>,
+    /// What was written last: memory for the next.
+    blank: Material,
     file: Option<Sealed>,
     /// Once something was taken.
     reader: Option<mpsc::Receiver<Result<Material, SpoolError>>>,
@@ -101,6 +104,10 @@ struct Sealed {
 }
 
 impl Spool for FileSpool {
+    fn blank(&mut self) -> Material {
+        std::mem::take(&mut self.blank)
+    }
+
     fn put(&mut self, mut material: Material) -> Result<(), SpoolError> {
         if self.memory.take(material.bytes().len()) {
             self.items.push_back(Item::Memory(material));
@@ -113,11 +120,13 @@ impl Spool for FileSpool {
         let size = material.size();
         file.write(material.bytes_mut())?;
         self.items.push_back(Item::File(size));
+        self.blank = material;
         Ok(())
     }
 
     fn take(&mut self) -> Result<Material, SpoolError> {
         if let Some(file) = self.file.take() {
+            self.blank = Material::default();
             let sizes = self.items.iter().filter_map(|item| match item {
                 Item::File(size) => Some(*size),
                 Item::Memory(_) => None,

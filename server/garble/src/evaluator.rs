@@ -88,6 +88,7 @@ pub struct Folding {
 
 /// Labels and tables that the online phase needs, most of what a batch leaves. Separate from
 /// [`OnlineEvaluator`], so that the caller can keep it elsewhere than in memory.
+#[derive(Default)]
 pub struct Material {
     /// By tile: labels by garbler and live slot; then by tile: tables.
     blocks: Vec<Block>,
@@ -109,6 +110,13 @@ impl Material {
         Material { blocks: vec![Block::ZERO; size.labels + size.tables], labels: size.labels }
     }
 
+    /// Memory of this size, reused where it suffices; its content means nothing.
+    fn resized(mut self, size: MaterialSize) -> Material {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        blocks.resize(size.labels + size.tables, Block::ZERO);
+        Material { blocks, labels: size.labels }
+    }
+
     /// How much it is.
     pub fn size(&self) -> MaterialSize {
         MaterialSize { labels: self.labels, tables: self.blocks.len() - self.labels }
@@ -127,7 +135,7 @@ impl Material {
 
 impl Drop for Material {
     fn drop(&mut self) {
-        self.blocks[..self.labels].zeroize();
+        self.blocks.iter_mut().take(self.labels).for_each(Zeroize::zeroize);
     }
 }
 
@@ -143,8 +151,9 @@ impl Folding {
         Ok(())
     }
 
-    /// Adds up all garblers' tables, which are there, and evaluates what needs no online value.
-    pub fn prefix(self, hash: &impl Hash) -> Result<(OnlineEvaluator, Material), Error> {
+    /// Adds up all garblers' tables, which are there, and evaluates what needs no online value. `blank`
+    /// is memory for the material, of any size: all of it is overwritten.
+    pub fn prefix(self, hash: &impl Hash, blank: Material) -> Result<(OnlineEvaluator, Material), Error> {
         let batch = &self.batch;
         let program = &batch.circuit.program;
         let (words, suffix) = (batch.words(), program.ands - program.prefix_ands);
@@ -174,7 +183,7 @@ impl Folding {
         let inputs = Prefix { folding: &self, ahead };
         let contributions = Contributions { batch, tables };
 
-        let mut material = Material::zeros(batch.material_size());
+        let mut material = blank.resized(batch.material_size());
         let (labels, suffixes) = material.blocks.split_at_mut(batch.material_size().labels);
         let tiles: Vec<Tile> = batch.tiles().collect();
         let together = tiles_together(tiles.len());

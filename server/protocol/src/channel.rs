@@ -38,6 +38,10 @@ pub trait Channel: Send {
     fn me(&self) -> usize;
     /// Number of servers.
     fn parties(&self) -> usize;
+    /// Memory of a message that was sent, to be used again; with any content or none.
+    fn blank(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
     /// Queues a message for another server.
     fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError>;
     /// Waits until at most `bytes` of what was queued for another server are not sent yet. Only for

@@ -161,12 +161,14 @@ impl Links {
         channel: &mut dyn Channel,
         jobs: &[Vec<(usize, usize)>],
     ) -> Result<Vec<Vec<Zeroizing<Vec<Block>>>>, Error> {
-        let mut messages: Vec<Vec<(usize, Vec<u8>)>> = vec![Vec::new(); self.senders.len()];
+        /// Messages of one peer, each with its number of choices.
+        type Messages = Vec<(usize, Vec<u8>)>;
+        let mut messages: Vec<Messages> = vec![Vec::new(); self.senders.len()];
         for &(peer, count) in jobs.iter().flatten().filter(|(_, count)| *count > 0) {
             let message = channel.recv(peer, message_len(count, PARAMETER))?;
             messages.get_mut(peer).ok_or(NO_LINK)?.push((count, message));
         }
-        let extend = |((peer, link), messages): ((usize, &mut Option<CotSender>), Vec<(usize, Vec<u8>)>)| {
+        let extend = |((peer, link), messages): ((usize, &mut Option<CotSender>), Messages)| {
             let extended = messages.into_iter().map(|(count, message)| {
                 let link = link.as_mut().ok_or(NO_LINK)?;
                 let mut keys = Zeroizing::new(vec![Block::ZERO; count]);

@@ -269,7 +269,7 @@ impl Job<'_> {
             State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
         };
         let incoming = self.gather(channel, self.batch.bit_bytes())?;
-        let (online, tables) = corrected.garble(delta, &incoming, &self.key, rng)?;
+        let (online, tables) = corrected.garble(delta, &incoming, &self.key, rng, channel.blank())?;
         channel.send(self.batch.circuit.evaluator, tables)?;
         Ok(State::Garbler(online))
     }
@@ -289,7 +289,7 @@ impl Job<'_> {
             let tables = channel.recv(server, self.batch.table_bytes(position))?;
             from_peer(folding.tables(position, tables), server, "garbled tables")?;
         }
-        let (evaluator, material) = folding.prefix(&self.key)?;
+        let (evaluator, material) = folding.prefix(&self.key, spool.blank())?;
         spool.put(material)?;
         Ok(Role::Evaluator(evaluator))
     }

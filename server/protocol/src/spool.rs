@@ -15,6 +15,10 @@ pub struct SpoolError(pub String);
 ///
 /// Dropped, all of it is gone.
 pub trait Spool: Send {
+    /// Memory that is not needed any more, to be used again; with any content or none.
+    fn blank(&mut self) -> Material {
+        Material::default()
+    }
     /// Appends a batch's material.
     fn put(&mut self, material: Material) -> Result<(), SpoolError>;
     /// The next material in the order in which they were put. After the first `take` nothing is put.

@@ -9,7 +9,7 @@ use chacha20::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use seco_garble::circuits::{Circuit, Spec};
 use seco_garble::program::Source;
-use seco_garble::{Batch, Evaluator, Garbler};
+use seco_garble::{Batch, Evaluator, Garbler, Material};
 use seco_ot::{Bits, Block, Delta, FixedKey};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -66,9 +66,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let mut times = Times::default();
     let mut bytes = 0;
     // One run is not counted: it pages memory in.
-    once(&batch, width, &mut Times::default()).map_err(failed)?;
+    let mut blanks = Blanks::default();
+    once(&batch, width, &mut Times::default(), &mut blanks).map_err(failed)?;
     while times.tables + times.cross < LONG_ENOUGH {
-        bytes = once(&batch, width, &mut times).map_err(failed)?;
+        bytes = once(&batch, width, &mut times, &mut blanks).map_err(failed)?;
     }
     let ands = batch.circuit.program.ands * batch.lanes;
     let rate = |time: Duration, garblers: usize| {
@@ -127,8 +128,20 @@ fn correlations(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> [Zeroiz
     [Zeroizing::new(other.collect()), Zeroizing::new(keys)]
 }
 
+/// Memory that runs hand on, as a server's bundles do.
+#[derive(Default)]
+struct Blanks {
+    messages: Vec<Vec<u8>>,
+    material: Material,
+}
+
 /// A batch from the masks to the answer; gives the bytes of all tables.
-fn once(batch: &Batch, width: usize, times: &mut Times) -> Result<usize, seco_garble::Error> {
+fn once(
+    batch: &Batch,
+    width: usize,
+    times: &mut Times,
+    blanks: &mut Blanks,
+) -> Result<usize, seco_garble::Error> {
     let mut seed = [0; 32];
     let _ = keys::random(&mut seed);
     let mut rng = ChaCha20Rng::from_seed(seed);
@@ -175,15 +188,19 @@ fn once(batch: &Batch, width: usize, times: &mut Times) -> Result<usize, seco_ga
         corrections.push(message);
     }
     let mut folding = receiving.receive(labels)?;
-    let (mut online, mut bytes) = (Vec::new(), 0);
+    let (mut online, mut sent, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (g, state) in corrected.into_iter().enumerate() {
+        let buffer = blanks.messages.pop().unwrap_or_default();
         let (garbler, tables) =
-            timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, &mut rng))?;
+            timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, &mut rng, buffer))?;
         bytes += tables.len();
-        folding.tables(g, tables)?;
+        folding.tables(g, tables.clone())?;
+        sent.push(tables);
         online.push(garbler);
     }
-    let (evaluator, material) = timed(&mut times.evaluate, || folding.prefix(&hash))?;
+    blanks.messages = sent;
+    let blank = std::mem::take(&mut blanks.material);
+    let (evaluator, material) = timed(&mut times.evaluate, || folding.prefix(&hash, blank))?;
     // Server 0's word is the one that is known online, and it garbles.
     let values: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect();
     let masked = online[HOLDER].mask(&values)?;
@@ -193,6 +210,7 @@ fn once(batch: &Batch, width: usize, times: &mut Times) -> Result<usize, seco_ga
     }
     let got = timed(&mut times.evaluate, || evaluator.evaluate(&material, &masked, &messages, &hash))?;
     times.runs += 1;
+    blanks.material = material;
 
     // Every server has a word, and a garbler a mask; the holder's word is `values`.
     let words = ahead.iter().filter_map(|words| words.first().filter(|_| words.len() == 2));

@@ -8,6 +8,9 @@
 //! [`Channel::wait_sent`].
 //! Receiving waits until the job's time limit, or until somebody cancels the job.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use seco_protocol::{Channel, ChannelError};
 use tokio::runtime::Handle;
@@ -30,12 +33,41 @@ struct End {
     receive: RecvStream,
 }
 
+/// Memory of messages that have arrived, kept for those to come.
+type Blanks = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Messages whose memory is kept, and their least size: small ones are not worth it.
+const MAX_BLANKS: usize = 8;
+const BLANK: usize = 1 << 20;
+
+/// A message on its way. When the peer has it, its memory goes back.
+struct Outgoing {
+    message: Vec<u8>,
+    blanks: Blanks,
+}
+
+impl AsRef<[u8]> for Outgoing {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let mut blanks = self.blanks.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.message.len() >= BLANK && blanks.len() < MAX_BLANKS {
+            blanks.push(std::mem::take(&mut self.message));
+        }
+    }
+}
+
 /// Streams to all other servers for one lane of one job. Must be used on a thread that may block.
 /// Dropped without [`QuicChannel::finish`], its streams are reset and the peers' next receive
 /// fails at once.
 pub struct QuicChannel {
     me: usize,
     ends: Vec<Option<End>>,
+    blanks: Blanks,
     clock: Clock,
     runtime: Handle,
 }
@@ -43,6 +75,7 @@ pub struct QuicChannel {
 impl QuicChannel {
     /// `pairs[i]` is the stream to server `i`. Call it inside the runtime.
     pub(super) fn new(me: usize, pairs: Vec<Option<Pair>>, clock: Clock) -> Self {
+        let blanks = Blanks::default();
         let ends = pairs
             .into_iter()
             .map(|pair| {
@@ -50,12 +83,12 @@ impl QuicChannel {
                     let (outbox, messages) = mpsc::unbounded_channel();
                     let (done, fate) = oneshot::channel();
                     let (progress, written) = watch::channel(0);
-                    let writer = tokio::spawn(write(send, messages, progress, fate));
+                    let writer = tokio::spawn(write(send, messages, blanks.clone(), progress, fate));
                     End { queued: 0, written, writer, outbox, done, receive }
                 })
             })
             .collect();
-        Self { me, ends, clock, runtime: Handle::current() }
+        Self { me, ends, blanks, clock, runtime: Handle::current() }
     }
 
     /// Ends the lane properly: what was sent still arrives. Gives what to wait for, by peer, should it
@@ -77,12 +110,14 @@ impl QuicChannel {
 async fn write(
     mut stream: SendStream,
     mut messages: mpsc::UnboundedReceiver<Vec<u8>>,
+    blanks: Blanks,
     written: watch::Sender<usize>,
     fate: oneshot::Receiver<()>,
 ) {
     let say = async {
         while let Some(message) = messages.recv().await {
             let length = message.len();
+            let message = Bytes::from_owner(Outgoing { message, blanks: blanks.clone() });
             if frame::write(&mut stream, message).await.is_err() {
                 return;
             }
@@ -114,6 +149,10 @@ impl Channel for QuicChannel {
 
     fn parties(&self) -> usize {
         self.ends.len()
+    }
+
+    fn blank(&mut self) -> Vec<u8> {
+        self.blanks.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
     fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError> {

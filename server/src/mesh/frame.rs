@@ -1,6 +1,7 @@
 //! Frames on a stream: a length (four bytes, little-endian), then that many bytes. A receiver says
 //! how long a frame may be and checks before it allocates.
 
+use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,10 +34,11 @@ pub(crate) async fn read(stream: &mut RecvStream, max: usize) -> Result<Vec<u8>,
 }
 
 /// Writes one frame. Fails when the stream or its connection ended.
-pub(crate) async fn write(stream: &mut SendStream, bytes: Vec<u8>) -> Result<(), FrameError> {
+pub(crate) async fn write(stream: &mut SendStream, bytes: impl Into<Bytes>) -> Result<(), FrameError> {
+    let bytes = bytes.into();
     let length = u32::try_from(bytes.len()).map_err(|_| FrameError::TooLarge(bytes.len()))?;
     stream.write_all(&length.to_le_bytes()).await.map_err(|_| FrameError::Closed)?;
-    stream.write_chunk(bytes.into()).await.map_err(|_| FrameError::Closed)
+    stream.write_chunk(bytes).await.map_err(|_| FrameError::Closed)
 }
 
 /// Reads a postcard value from a frame of at most `max` bytes. What cannot be decoded counts as a

@@ -258,13 +258,15 @@ pub struct Corrected {
 
 impl Corrected {
     /// Garbles. `incoming` are the other garblers' corrections by position. Gives what stays for the
-    /// online phase and the message for the evaluator, of [`Batch::table_bytes`].
+    /// online phase and the message for the evaluator, of [`Batch::table_bytes`]. `buffer` is memory
+    /// for the message: all of it is overwritten.
     pub fn garble(
         mut self,
         delta: &Delta,
         incoming: &[Vec<u8>],
         hash: &impl Hash,
         rng: &mut impl CryptoRng,
+        buffer: Vec<u8>,
     ) -> Result<(OnlineGarbler, Vec<u8>), Error> {
         self.apply_corrections(delta, incoming)?;
         let Corrected { state, rho, mut outputs } = self;
@@ -281,7 +283,8 @@ impl Corrected {
         let pass = Pass::new(&state, &rho, delta);
         let zero_labels = ZeroLabels::new(&state, &ahead, &online);
         let table_bytes = batch.rows_sent() * program.ands * lanes * 16;
-        let mut message = vec![0; batch.table_bytes(state.position)];
+        let mut message = buffer;
+        message.resize(batch.table_bytes(state.position), 0);
         let (head, rest) = message.split_at_mut(16);
         head.copy_from_slice(&seed.to_bytes());
         let (tables, tail) = rest.split_at_mut(table_bytes);

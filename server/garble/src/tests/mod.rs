@@ -14,7 +14,7 @@ use crate::program::{Mask, Source};
 use crate::slices::plane_words;
 mod collusion;
 
-use crate::{Batch, Evaluator, Garbler, Hash, Material, OnlineEvaluator, OnlineGarbler};
+use crate::{Batch, Evaluator, Garbler, Hash, Material, MaterialSize, OnlineEvaluator, OnlineGarbler};
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
 fn deal(
@@ -112,7 +112,8 @@ fn prepare_batch(
     let mut folding = receiving.receive(labels).unwrap();
     let mut online = Vec::new();
     for (g, state) in corrected.into_iter().enumerate() {
-        let (garbler, mut tables) = state.garble(&deltas[g], &corrections, hash, &mut rng).unwrap();
+        let (garbler, mut tables) =
+            state.garble(&deltas[g], &corrections, hash, &mut rng, vec![7; g * 1000]).unwrap();
         assert_eq!(tables.len(), batch.table_bytes(g));
         tamper(&batch, g, &mut tables);
         assert!(folding.tables(g, tables[1..].to_vec()).is_err(), "truncated tables");
@@ -120,7 +121,9 @@ fn prepare_batch(
         assert!(folding.tables(g, tables).is_err(), "tables sent twice");
         online.push(garbler);
     }
-    let (evaluator, stored) = folding.prefix(hash).unwrap();
+    let mut used = Material::zeros(MaterialSize { labels: 3, tables: 5000 });
+    used.bytes_mut().fill(7);
+    let (evaluator, stored) = folding.prefix(hash, used).unwrap();
     // As if it had been on disk meanwhile.
     let mut material = Material::zeros(batch.material_size());
     material.bytes_mut().copy_from_slice(stored.bytes());

@@ -183,6 +183,10 @@ impl Channel for Counting {
         self.channel.parties()
     }
 
+    fn blank(&mut self) -> Vec<u8> {
+        self.channel.blank()
+    }
+
     fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError> {
         self.sent += message.len() as u64;
         self.channel.send(to, message)
