@@ -77,6 +77,34 @@ fn transfers_are_exact_and_as_short_as_their_parameter_says() {
 }
 
 #[test]
+fn a_relu_layer_between_processes_is_exact_with_and_without_files() {
+    for (servers, memory) in [("2", "0"), ("3", "1"), ("3", "256"), ("4", "0")] {
+        // More than two batches, the last of them short.
+        let arguments =
+            ["bench", "relu", "--count", "2100", "--json", "--servers", servers, "--memory", memory];
+        let output = seco(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["exact"], true, "{report}");
+        let gates = match servers {
+            "2" => 49.0,
+            "3" => 87.0,
+            _ => 125.0,
+        };
+        assert_eq!(report["and_gates"].as_f64(), Some(gates * 2100.0), "{report}");
+        assert_eq!(report["peak_memory_bytes"].as_array().unwrap().len().to_string(), servers);
+        for field in ["and_per_cpu_s", "eval_and_per_cpu_s", "input_bytes_per_relu"] {
+            assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+        }
+        // Tables, and for several garblers the correlated OTs of 8 bytes (protocol.md section 5).
+        let n = servers.parse::<f64>().unwrap();
+        let gate = 16.0 * (n - 1.0) * (3.0 * n - 4.0) + 8.0 * 2.0 * (n - 1.0) * (n - 2.0);
+        let measured = report["bytes_per_and"].as_f64().unwrap();
+        assert!((gate..gate * 1.05).contains(&measured), "{gate}: {report}");
+    }
+}
+
+#[test]
 fn both_transports_between_servers_are_measured() {
     let output = seco(&["bench", "net", "--megabytes", "40", "--transport", "tcp", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -159,8 +159,10 @@ impl Counting {
         self.meet()?;
         let (cpu, wall, sent, udp) = (now(), Instant::now(), self.sent, self.mesh.bytes_sent());
         let value = phase(self)?;
-        let (sent, udp) = (self.sent - sent, self.mesh.bytes_sent() - udp);
+        let sent = self.sent - sent;
         self.meet()?;
+        // Now all of it has arrived.
+        let udp = self.mesh.bytes_sent() - udp;
         Ok((value, Spent { cpu: now().saturating_sub(cpu), wall: wall.elapsed(), sent, udp }))
     }
 
