@@ -20,8 +20,9 @@ use crate::Error;
 /// Protocol between servers; a change of its messages changes the number.
 const ALPN: &[u8] = b"seco-mesh/1";
 
-/// A server that is gone is noticed after this long without a packet.
-const IDLE: Duration = Duration::from_secs(6);
+/// A server that is gone is noticed after this long without a packet. One that stands still for five
+/// seconds is not gone.
+const IDLE: Duration = Duration::from_secs(8);
 /// So a live one sends something more often.
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// Unread bytes a stream may hold. Streams are few (two for a bundle, one for an inference), and
