@@ -77,6 +77,19 @@ fn transfers_are_exact_and_as_short_as_their_parameter_says() {
 }
 
 #[test]
+fn homomorphic_steps_are_exact_and_told_by_ciphertext() {
+    let output = seco(&["bench", "he", "--servers", "2", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["exact"], true, "{report}");
+    for layer in report["layers"].as_array().unwrap() {
+        for field in ["weights_ms", "encrypt_ms", "multiply_ms", "answer_ms", "finish_ms", "bytes_answer"] {
+            assert!(layer[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+        }
+    }
+}
+
+#[test]
 fn a_relu_layer_between_processes_is_exact_with_and_without_files() {
     for (servers, memory) in [("2", "0"), ("3", "1"), ("3", "256"), ("4", "0")] {
         // More than two batches, the last of them short.

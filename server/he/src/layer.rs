@@ -104,35 +104,51 @@ impl LinearPlan {
     }
 }
 
-/// A holder's weights, or its share of them, in NTT form; wiped on drop. Made once when a model is loaded.
+/// A holder's weights, or its share of them; wiped on drop. Made once when a model is loaded.
 pub struct Weights {
     plan: LinearPlan,
-    /// One for each block of output channels and group of input channels.
-    polynomials: Vec<Zeroizing<Poly>>,
+    kept: Kept,
+}
+
+enum Kept {
+    /// In NTT form: one for each block of output channels and group of input channels.
+    Transformed(Vec<Zeroizing<Poly>>),
+    /// As they are, to be transformed for each product.
+    Words(Zeroizing<Vec<u32>>),
 }
 
 impl Weights {
-    /// Lifts and transforms `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`.
+    /// Bytes of a layer's weights in NTT form: 8 for each of `DEGREE` coefficients and each prime, for every block
+    /// of output channels and group of input channels.
+    pub fn transformed_len(plan: &LinearPlan) -> usize {
+        plan.packing().weight_polynomials() * DEGREE * plan.parameters().ring().moduli().len() * 8
+    }
+
+    /// Lifts and transforms `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`, if the result
+    /// fits `memory` bytes, which it is taken from. Otherwise they are kept as they are and transformed for each
+    /// product, which costs a transform for each polynomial and band of rows.
     ///
     /// They are lifted to `-2^(width-1) .. 2^(width-1)`: sums of shares then agree with the weight modulo
-    /// `2^width`, and noise is least. Memory: 8 bytes for each of `DEGREE` coefficients and each prime, for
-    /// `output ciphertexts x channel groups` polynomials.
+    /// `2^width`, and noise is least.
     ///
     /// # Errors
     /// [`Error::Count`] for a wrong number of weights, [`Error::Weight`] for one of `2^width` or more.
-    pub fn new(plan: &LinearPlan, weights: &[u32]) -> Result<Self, Error> {
+    pub fn new(plan: &LinearPlan, weights: &[u32], memory: &mut usize) -> Result<Self, Error> {
         Error::check_count("weights", weights.len(), plan.0.weights)?;
-        let spare = u32::BITS - plan.0.width;
         // Without an early exit, so that time does not tell where a weight stands out.
         let excess = weights.iter().fold(0, |excess, w| excess | (u64::from(*w) >> plan.0.width));
         if excess != 0 {
             return Err(Error::Weight(plan.0.width));
         }
-        let polynomials = (0..plan.packing().weight_polynomials()).into_par_iter().map(|index| {
-            let lift = |weight: u32| i64::from((weight << spare) as i32 >> spare);
-            plan.parameters().ring().small(&plan.packing().weights(index, weights, lift))
-        });
-        Ok(Self { plan: plan.clone(), polynomials: polynomials.collect::<Result<_, _>>()? })
+        let kept = if let Some(left) = memory.checked_sub(Self::transformed_len(plan)) {
+            *memory = left;
+            let indices = (0..plan.packing().weight_polynomials()).into_par_iter();
+            let polynomials = indices.map(|index| transformed(plan, weights, index));
+            Kept::Transformed(polynomials.collect::<Result<_, _>>()?)
+        } else {
+            Kept::Words(Zeroizing::new(weights.to_vec()))
+        };
+        Ok(Self { plan: plan.clone(), kept })
     }
 
     /// Step 2: `F·Enc(r) + Enc(0)`, from the encrypted masks of all servers, the holder's own included.
@@ -175,10 +191,26 @@ impl Weights {
         let (band, block) = self.plan.packing().band_and_block(index);
         let groups = self.plan.packing().groups();
         let inputs = &inputs[band * groups..][..groups];
-        let weights = &self.polynomials[block * groups..][..groups];
+        let indices = block * groups..(block + 1) * groups;
+        let made: Vec<Zeroizing<Poly>>;
+        let weights = match &self.kept {
+            Kept::Transformed(polynomials) => &polynomials[indices],
+            Kept::Words(words) => {
+                made =
+                    indices.map(|index| transformed(&self.plan, words, index)).collect::<Result<_, _>>()?;
+                &made
+            }
+        };
         let half = |k: usize| dot_product(inputs.iter().map(|c| &c[k]), weights.iter().map(|w| &**w));
         Ok([half(0)?, half(1)?])
     }
+}
+
+/// Weight polynomial number `index` in NTT form.
+fn transformed(plan: &LinearPlan, weights: &[u32], index: usize) -> Result<Zeroizing<Poly>, Error> {
+    let spare = u32::BITS - plan.0.width;
+    let lift = |weight: u32| i64::from((weight << spare) as i32 >> spare);
+    plan.parameters().ring().small(&plan.packing().weights(index, weights, lift))
 }
 
 /// `Σ_j Enc(r^j)`: the input ciphertexts, from every server's message.

@@ -1,7 +1,12 @@
 //! Preprocessing of linear layers: one server's part in `F_i r_i` (`protocol.md` section 4).
 //!
 //! All layers go through each of the three messages together, so the number of rounds does not
-//! depend on the model's depth.
+//! depend on the model's depth. Those of a large model go in waves that follow each other through
+//! the four steps as in a pipeline (module `nonlinear` tells why nobody waits in a circle and nobody
+//! runs ahead: here a holder needs every server's answers, and the others the holder's `c1`), so
+//! that at most four waves of ciphertexts are in memory.
+
+use std::ops::Range;
 
 use seco_he::Product;
 use zeroize::Zeroizing;
@@ -12,68 +17,162 @@ use crate::error::{Error, from_peer};
 use crate::party::{HeState, LayerState};
 use crate::seeds::Seeds;
 
-/// This server's share of every layer's product, mod `2^32`: `F^h r - Σ s^j` where it holds weights,
-/// plus its own `s` towards other holders.
-pub fn preprocess(
-    he: &HeState,
-    layers: &[LayerState],
-    draws: &Draws,
-    channel: &mut dyn Channel,
-    seeds: &mut Seeds,
-) -> Result<Vec<Zeroizing<Vec<u32>>>, Error> {
-    let (me, parties) = (channel.me(), channel.parties());
-    // 1. Every server's encrypted part of the mask, to the holders.
-    let mut own: Vec<Option<Vec<u8>>> = Vec::with_capacity(layers.len());
-    for (layer, mask) in layers.iter().zip(&draws.masks) {
-        let encrypted = he.public.encrypt(&layer.plan, mask, &seeds.next())?;
-        for &holder in layer.holders.iter().filter(|&&h| h != me) {
-            channel.send(holder, encrypted.clone())?;
-        }
-        own.push(layer.holders.contains(&me).then_some(encrypted));
-    }
-    // 2. The holders' products; c1 to every other server.
-    let mut products: Vec<Option<Product>> = Vec::with_capacity(layers.len());
-    for (layer, own) in layers.iter().zip(&mut own) {
-        let (Some(own), Some(weights)) = (own.take(), layer.weights.as_ref()) else {
-            products.push(None);
-            continue;
-        };
-        let mut encrypted = Vec::with_capacity(parties);
-        for server in 0..parties {
-            encrypted.push(if server == me {
-                own.clone()
-            } else {
-                channel.recv(server, layer.plan.encrypted_len())?
-            });
-        }
-        let (product, c1) = weights.multiply(&he.public, &encrypted, &seeds.next())?;
-        for server in (0..parties).filter(|&s| s != me) {
-            channel.send(server, c1.clone())?;
-        }
-        products.push(Some(product));
-    }
-    // 3. Decryption shares, with this server's s and its smudging noise, to each holder. Each c1 is
-    // answered once: it is read from the channel once.
-    for (layer, shares) in layers.iter().zip(&draws.shares) {
-        for (holder, s) in shares {
-            let c1 = channel.recv(*holder, layer.plan.c1_len())?;
-            let answer = he.secret.answer(&layer.plan, &c1, s, &seeds.next());
-            channel.send(*holder, from_peer(answer, *holder, "decryption share")?)?;
-        }
-    }
-    // 4. The holders decode.
-    let mut words = Vec::with_capacity(layers.len());
-    for ((layer, product), ahead) in layers.iter().zip(products).zip(&draws.words) {
-        let mut word = ahead.clone();
-        if let Some(product) = product {
-            let mut answers = Vec::with_capacity(parties - 1);
-            for server in (0..parties).filter(|&s| s != me) {
-                answers.push(channel.recv(server, layer.plan.answer_len())?);
+/// Steps of a wave.
+const STEPS: usize = 4;
+
+/// What a server brings to a bundle's linear layers.
+pub struct Work<'a> {
+    /// The cluster's keys as this server has them.
+    pub he: &'a HeState,
+    /// All layers.
+    pub layers: &'a [LayerState],
+    /// This server's random words.
+    pub draws: &'a Draws,
+    /// Size of a wave.
+    pub wave_bytes: usize,
+}
+
+impl Work<'_> {
+    /// This server's share of every layer's product, mod `2^32`: `F^h r - Σ s^j` where it holds
+    /// weights, plus its own `s` towards other holders.
+    pub fn preprocess(
+        &self,
+        channel: &mut dyn Channel,
+        seeds: &mut Seeds,
+    ) -> Result<Vec<Zeroizing<Vec<u32>>>, Error> {
+        let waves = self.waves(channel.parties());
+        let (mut encrypted, mut multiplied, mut answered) = (None, None, None);
+        let mut words = Vec::with_capacity(self.layers.len());
+        let mut next = waves.iter();
+        for _ in 1..waves.len() + STEPS {
+            // The youngest first: what it sends has the whole turn for its way.
+            let made = next.next().map(|wave| self.encrypt(wave, channel, seeds)).transpose()?;
+            let wave = std::mem::replace(&mut encrypted, made);
+            let made = wave.map(|wave| self.multiply(wave, channel, seeds)).transpose()?;
+            let wave = std::mem::replace(&mut multiplied, made);
+            let made = wave.map(|wave| self.answer(wave, channel, seeds)).transpose()?;
+            if let Some(wave) = std::mem::replace(&mut answered, made) {
+                self.finish(wave, channel, &mut words)?;
             }
-            let share = product.finish(&he.secret, &answers)?;
-            word.iter_mut().zip(share.iter()).for_each(|(w, s)| *w = w.wrapping_add(*s));
         }
-        words.push(word);
+        Ok(words)
     }
-    Ok(words)
+
+    /// Runs of layers whose ciphertexts are in memory together.
+    fn waves(&self, parties: usize) -> Vec<Range<usize>> {
+        let mut waves: Vec<Range<usize>> = Vec::new();
+        let mut bytes = 0;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let more = parties * (layer.plan.encrypted_len() + layer.plan.c1_len());
+            match waves.last_mut() {
+                Some(wave) if bytes + more <= self.wave_bytes => wave.end = index + 1,
+                _ => {
+                    bytes = 0;
+                    waves.push(index..index + 1);
+                }
+            }
+            bytes += more;
+        }
+        waves
+    }
+
+    /// Step 1: every server's encrypted part of the masks, to the holders. Gives those of the layers
+    /// that this server holds itself.
+    fn encrypt(
+        &self,
+        wave: &Range<usize>,
+        channel: &mut dyn Channel,
+        seeds: &mut Seeds,
+    ) -> Result<Vec<(usize, Option<Vec<u8>>)>, Error> {
+        let me = channel.me();
+        let layers = self.layers.iter().zip(&self.draws.masks).enumerate();
+        let mut own = Vec::with_capacity(wave.len());
+        for (index, (layer, mask)) in layers.skip(wave.start).take(wave.len()) {
+            let encrypted = self.he.public.encrypt(&layer.plan, mask, &seeds.next())?;
+            for &holder in layer.holders.iter().filter(|&&h| h != me) {
+                channel.send(holder, encrypted.clone())?;
+            }
+            own.push((index, layer.holders.contains(&me).then_some(encrypted)));
+        }
+        Ok(own)
+    }
+
+    /// Step 2: the holders' products; `c1` to every other server.
+    fn multiply(
+        &self,
+        wave: Vec<(usize, Option<Vec<u8>>)>,
+        channel: &mut dyn Channel,
+        seeds: &mut Seeds,
+    ) -> Result<Vec<(usize, Option<Product>)>, Error> {
+        let (me, parties) = (channel.me(), channel.parties());
+        let mut products = Vec::with_capacity(wave.len());
+        for (index, own) in wave {
+            let layer = self.layer(index)?;
+            let (Some(mut own), Some(weights)) = (own, layer.weights.as_ref()) else {
+                products.push((index, None));
+                continue;
+            };
+            let mut encrypted = Vec::with_capacity(parties);
+            for server in 0..parties {
+                encrypted.push(if server == me {
+                    std::mem::take(&mut own)
+                } else {
+                    channel.recv(server, layer.plan.encrypted_len())?
+                });
+            }
+            let (product, c1) = weights.multiply(&self.he.public, &encrypted, &seeds.next())?;
+            for server in (0..parties).filter(|&s| s != me) {
+                channel.send(server, c1.clone())?;
+            }
+            products.push((index, Some(product)));
+        }
+        Ok(products)
+    }
+
+    /// Step 3: decryption shares, with this server's `s` and its smudging noise, to each holder. Each
+    /// `c1` is answered once: it is read from the channel once.
+    fn answer(
+        &self,
+        wave: Vec<(usize, Option<Product>)>,
+        channel: &mut dyn Channel,
+        seeds: &mut Seeds,
+    ) -> Result<Vec<(usize, Option<Product>)>, Error> {
+        for &(index, _) in &wave {
+            let layer = self.layer(index)?;
+            for (holder, s) in self.draws.shares.get(index).into_iter().flatten() {
+                let c1 = channel.recv(*holder, layer.plan.c1_len())?;
+                let answer = self.he.secret.answer(&layer.plan, &c1, s, &seeds.next());
+                channel.send(*holder, from_peer(answer, *holder, "decryption share")?)?;
+            }
+        }
+        Ok(wave)
+    }
+
+    /// Step 4: the holders decode.
+    fn finish(
+        &self,
+        wave: Vec<(usize, Option<Product>)>,
+        channel: &mut dyn Channel,
+        words: &mut Vec<Zeroizing<Vec<u32>>>,
+    ) -> Result<(), Error> {
+        let (me, parties) = (channel.me(), channel.parties());
+        for (index, product) in wave {
+            let layer = self.layer(index)?;
+            let mut word = self.draws.words.get(index).cloned().unwrap_or_default();
+            if let Some(product) = product {
+                let mut answers = Vec::with_capacity(parties - 1);
+                for server in (0..parties).filter(|&s| s != me) {
+                    answers.push(channel.recv(server, layer.plan.answer_len())?);
+                }
+                let share = product.finish(&self.he.secret, &answers)?;
+                word.iter_mut().zip(share.iter()).for_each(|(w, s)| *w = w.wrapping_add(*s));
+            }
+            words.push(word);
+        }
+        Ok(())
+    }
+
+    fn layer(&self, index: usize) -> Result<&LayerState, Error> {
+        self.layers.get(index).ok_or(Error::Misuse("a layer is missing"))
+    }
 }

@@ -54,6 +54,8 @@ pub struct Work<'a> {
     pub delta: &'a Delta,
     /// Correlated OTs with that offset.
     pub links: Links,
+    /// Size of a wave.
+    pub wave_bytes: usize,
 }
 
 impl<'a> Work<'a> {
@@ -66,8 +68,9 @@ impl<'a> Work<'a> {
     ) -> Result<Vec<Vec<Role>>, Error> {
         let mut roles: Vec<Vec<Role>> = self.plan.steps.iter().map(|_| Vec::new()).collect();
         let (mut chosen, mut crossed, mut corrected, mut garbled) = (None, None, None, None);
-        let mut waves = self.plan.waves.iter();
-        for _ in 1..self.plan.waves.len() + PHASES {
+        let all = self.plan.waves(self.wave_bytes);
+        let mut waves = all.iter();
+        for _ in 1..all.len() + PHASES {
             // The youngest first: what it sends has the whole turn for its way.
             let next = waves.next().map(|wave| self.choose(wave, channel, rng)).transpose()?;
             let wave = std::mem::replace(&mut chosen, next);

@@ -12,11 +12,13 @@ use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::Error;
 use crate::links::{Links, peers};
-use crate::plan::Plan;
+use crate::plan::{Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
 use crate::spool::Spool;
 use crate::{BundleId, linear, nonlinear};
 
+/// Bytes of weights in NTT form that a holder keeps; those of later layers are transformed for every bundle.
+const WEIGHTS_MEMORY: usize = 1 << 30;
 /// Bytes of a set-up nonce.
 const NONCE: usize = 32;
 
@@ -28,6 +30,7 @@ pub struct Party {
     he: HeState,
     layers: Vec<LayerState>,
     plan: Plan,
+    wave_bytes: usize,
     links: Mutex<Links>,
 }
 
@@ -80,18 +83,27 @@ impl Party {
         let public = PublicKey::combine(&parameters, &setup, &shares)?;
         let links = Links::base(channel, &mut seeds.rng())?;
 
+        let mut memory = WEIGHTS_MEMORY;
         let mut layers = Vec::with_capacity(architecture.layers.len());
         for (i, (layer, shape)) in architecture.layers.iter().zip(&shapes).enumerate() {
             let plan = LinearPlan::new(&parameters, *shape)?;
             let weights = match model.layer(i) {
-                Some(held) => Some(Weights::new(&plan, &held.weights)?),
+                Some(held) => Some(Weights::new(&plan, &held.weights, &mut memory)?),
                 None => None,
             };
             layers.push(LayerState { plan, holders: layer.placement.holders().to_vec(), weights });
         }
         let plan = Plan::new(architecture);
         let he = HeState { secret, public };
-        Ok(Party { index, setup, he, layers, plan, links: Mutex::new(links), model })
+        let links = Mutex::new(links);
+        Ok(Party { index, setup, he, layers, plan, wave_bytes: WAVE_BYTES, links, model })
+    }
+
+    /// Other waves than those of a real cluster, whose servers must agree: for tests, whose models are small.
+    #[doc(hidden)]
+    pub fn with_waves(mut self, bytes: usize) -> Party {
+        self.wave_bytes = bytes;
+        self
     }
 
     /// This server's index in the cluster.
@@ -137,7 +149,13 @@ impl Party {
         let delta = Delta::random(&mut rng);
         let (words, roles) = std::thread::scope(|scope| {
             let linear = scope.spawn(|| {
-                linear::preprocess(&self.he, &self.layers, &draws, linear_channel, &mut linear_seeds)
+                let work = linear::Work {
+                    he: &self.he,
+                    layers: &self.layers,
+                    draws: &draws,
+                    wave_bytes: self.wave_bytes,
+                };
+                work.preprocess(linear_channel, &mut linear_seeds)
             });
             let roles = self.garble(&id, &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
             (linear.join().unwrap_or(Err(Error::Thread)), roles)
@@ -157,7 +175,9 @@ impl Party {
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<Vec<Vec<nonlinear::Role>>, Error> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).bundle(channel, delta)?;
-        nonlinear::Work { plan: &self.plan, bundle, draws, delta, links }.preprocess(channel, spool, rng)
+        let Party { plan, wave_bytes, .. } = self;
+        nonlinear::Work { plan, bundle, draws, delta, links, wave_bytes: *wave_bytes }
+            .preprocess(channel, spool, rng)
     }
 }
 

@@ -14,9 +14,9 @@ use crate::BundleId;
 /// message stays below 16 MB.
 const BATCH_LANES: usize = 1024;
 
-/// Bytes of tables that one garbler makes in a wave. A wave costs a constant number of rounds, so small
+/// Bytes of a wave: of the tables that one garbler makes, or of the ciphertexts that a holder sees. A wave costs a constant number of rounds, so small
 /// models are done in one, and large ones do not grow a server's memory.
-const WAVE_BYTES: usize = 32 << 20;
+pub const WAVE_BYTES: usize = 32 << 20;
 
 /// What one inference costs, from the public architecture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +72,6 @@ pub struct Step {
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
-    /// Batches, as (step, batch), in groups that are preprocessed together.
-    pub waves: Vec<Vec<(usize, usize)>>,
 }
 
 impl Plan {
@@ -81,8 +79,6 @@ impl Plan {
     /// the gateway evaluates the input circuit, whose masked input it already has.
     pub fn new(architecture: &Architecture) -> Plan {
         let servers = architecture.servers;
-        let mut waves = vec![Vec::new()];
-        let mut bytes = 0;
         let mut steps_out = Vec::new();
         for (index, (spec, lanes)) in steps(architecture).into_iter().enumerate() {
             let circuit = Arc::new(Circuit::compile(&spec, servers, index % servers));
@@ -95,19 +91,31 @@ impl Plan {
                     layer: index as u32,
                     first_lane: first as u32,
                 };
-                bytes += batch.table_bytes(0);
-                if bytes > WAVE_BYTES {
-                    bytes = batch.table_bytes(0);
-                    waves.push(Vec::new());
-                }
-                if let Some(wave) = waves.last_mut() {
-                    wave.push((index, batches.len()));
-                }
                 batches.push(batch);
             }
             steps_out.push(Step { circuit, batches });
         }
-        Plan { steps: steps_out, waves }
+        Plan { steps: steps_out }
+    }
+
+    /// Batches, as (step, batch), in groups that are preprocessed together: as many as have `bytes` of one
+    /// garbler's tables, at least one.
+    pub fn waves(&self, bytes: usize) -> Vec<Vec<(usize, usize)>> {
+        let mut waves: Vec<Vec<(usize, usize)>> = Vec::new();
+        let mut sum = 0;
+        for (step, Step { batches, .. }) in self.steps.iter().enumerate() {
+            for (index, batch) in batches.iter().enumerate() {
+                sum += batch.table_bytes(0);
+                match waves.last_mut() {
+                    Some(wave) if sum <= bytes => wave.push((step, index)),
+                    _ => {
+                        sum = batch.table_bytes(0);
+                        waves.push(vec![(step, index)]);
+                    }
+                }
+            }
+        }
+        waves
     }
 
     /// This plan without any batch of other steps.
@@ -117,7 +125,6 @@ impl Plan {
                 other.batches.clear();
             }
         }
-        self.waves.iter_mut().for_each(|wave| wave.retain(|(index, _)| *index == step));
         self
     }
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::links::{Links, peers};
 use crate::nonlinear::{Role, Work};
 use crate::online::Run;
-use crate::plan::Plan;
+use crate::plan::{Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
 use crate::spool::Spool;
 
@@ -153,7 +153,8 @@ impl ReluLayer {
         let draws = Draws::new(&self.architecture, channel.me(), &mut rng);
         let delta = Delta::random(&mut rng);
         let links = self.links.bundle(channel, &delta)?;
-        let work = Work { plan: &self.plan, bundle: &id, draws: &draws, delta: &delta, links };
+        let wave_bytes = WAVE_BYTES;
+        let work = Work { plan: &self.plan, bundle: &id, draws: &draws, delta: &delta, links, wave_bytes };
         let roles = work.preprocess(channel, &mut *spool, &mut rng)?;
         Ok(ReluBundle { id, draws, delta, roles, spool })
     }

@@ -44,6 +44,22 @@ fn every_placement() {
     }
 }
 
+/// As with models that do not fit in memory: every layer and every batch is a wave of its own, or two
+/// share one.
+#[test]
+fn waves_of_any_size() {
+    let model = model(2);
+    let x = input(&model, 8);
+    for servers in 2..=4 {
+        for bytes in [0, 1 << 20] {
+            let placements = paper_placements(model.layers.len(), servers, 1);
+            let parties = cluster(&model, servers, &placements, 6);
+            let parties: Vec<_> = parties.into_iter().map(|party| party.with_waves(bytes)).collect();
+            assert_eq!(run(&parties, 1, &x).0, plain(&model, &x), "n={servers}, {bytes} bytes");
+        }
+    }
+}
+
 /// Values that do not fit their ring wrap around in private as they do in clear.
 #[test]
 fn wraps_alike() {

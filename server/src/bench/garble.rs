@@ -15,7 +15,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::calibration::Calibration;
-use super::process::cpu_time;
+use super::process::timed;
 use crate::{Error, keys, terminal};
 
 /// What `seco bench garble` is asked for.
@@ -230,11 +230,4 @@ fn once(
 
 fn slices(words: &[Vec<u32>]) -> Vec<&[u32]> {
     words.iter().map(Vec::as_slice).collect()
-}
-
-fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let start = cpu_time().unwrap_or_default();
-    let result = work();
-    *total += cpu_time().unwrap_or_default().saturating_sub(start);
-    result
 }

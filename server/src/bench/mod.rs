@@ -8,6 +8,7 @@ mod calibration;
 mod child;
 pub mod device;
 pub mod garble;
+pub mod he;
 pub mod net;
 pub mod ot;
 mod process;
@@ -22,6 +23,8 @@ pub enum Bench {
     Device(device::Options),
     /// Garbling and evaluating: AND gates per CPU-second.
     Garble(garble::Options),
+    /// Homomorphic encryption: a linear layer's steps, by ciphertext.
+    He(he::Options),
     /// Correlated oblivious transfers per CPU-second, and bytes for each.
     Ot(ot::Options),
     /// CPU time of a gigabyte between two servers, over QUIC and over TCP.
@@ -41,6 +44,7 @@ pub fn run(bench: &Bench) -> Result<(), Error> {
     match bench {
         Bench::Device(options) => device::run(options),
         Bench::Garble(options) => garble::run(options),
+        Bench::He(options) => he::run(options),
         Bench::Ot(options) => ot::run(options),
         Bench::Net(options) => net::run(options),
         Bench::Relu(options) => relu::run(options),

@@ -20,6 +20,14 @@ pub fn cpu_time() -> Result<Duration, Error> {
     Err(unknown("CPU time"))
 }
 
+/// Adds the CPU time of `work` to `total`; no time where there is no such clock.
+pub fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = cpu_time().unwrap_or_default();
+    let result = work();
+    *total += cpu_time().unwrap_or_default().saturating_sub(start);
+    result
+}
+
 /// The most memory that was resident since the program was loaded, in bytes: `VmHWM` of Linux, code
 /// and libraries included.
 pub fn peak_memory() -> Result<u64, Error> {

@@ -19,7 +19,12 @@ fn check_in(cluster: &Cluster, geometry: &Geometry, width: u32, mask_bits: u32) 
     // -2^(k-1) and 2^(k-1) - 1 in turn.
     let extreme = (0..geometry.weights() as u32).map(|k| (1 << (width - 1)) - k % 2).collect();
     for weights in [random, extreme] {
-        let run = cluster.run(&plan, &Weights::new(&plan, &weights).unwrap(), mask_bits);
+        // One byte too little to keep them transformed.
+        let mut memory = Weights::transformed_len(&plan) - 1;
+        let slow = Weights::new(&plan, &weights, &mut memory).unwrap();
+        let slow = cluster.run(&plan, &slow, mask_bits);
+        let run = cluster.run(&plan, &prepared(&plan, &weights).unwrap(), mask_bits);
+        assert!(slow.c1s == run.c1s && slow.share == run.share, "transformed late: {geometry:?}");
         let expected = reference(geometry, width, &weights, &sum(&run.masks));
         assert_eq!(sum(run.s.iter().chain([&*run.share])), expected, "{geometry:?}, {width} bits");
     }
@@ -86,7 +91,7 @@ fn shared_weights() {
     let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 3);
     let plan = cluster.plan(&geometry, width);
     let shares = [12, 13].map(|k| uniform(&mut rng(k), geometry.weights(), width));
-    let runs = shares.each_ref().map(|w| cluster.run(&plan, &Weights::new(&plan, w).unwrap(), 32));
+    let runs = shares.each_ref().map(|w| cluster.run(&plan, &prepared(&plan, w).unwrap(), 32));
     let total = sum(runs.iter().flat_map(|run| run.s.iter().chain([&*run.share])));
     let whole: Vec<_> = sum(&shares).iter().map(|w| w & ((1 << width) - 1)).collect();
     let expected = reference(&geometry, width, &whole, &sum(&runs[0].masks));
@@ -98,7 +103,7 @@ fn same_seeds_same_bytes() {
     let geometry = dense(30, 20);
     let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width: 16 }], 2);
     let plan = cluster.plan(&geometry, 16);
-    let weights = Weights::new(&plan, &uniform(&mut rng(1), 600, 16)).unwrap();
+    let weights = prepared(&plan, &uniform(&mut rng(1), 600, 16)).unwrap();
     let runs = [cluster.run(&plan, &weights, 16), cluster.run(&plan, &weights, 16)];
     assert_eq!(runs[0].encrypted, runs[1].encrypted);
     assert_eq!(runs[0].c1s, runs[1].c1s);
@@ -144,7 +149,7 @@ fn cost_of_each_step() {
         let values = uniform(&mut rng(21), geometry.weights(), width);
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64() * 1e3;
-        let weights = Weights::new(&plan, &values).unwrap();
+        let weights = prepared(&plan, &values).unwrap();
         let prepare = lap();
         let masks: Vec<_> = (0..3).map(|k| uniform(&mut rng(k), plan.inputs(), 32)).collect();
         lap();

@@ -1,7 +1,6 @@
 //! Bytes from peers and misuse by callers end in errors.
 
 use super::*;
-use crate::Error;
 
 fn setting() -> (Cluster, Geometry) {
     let geometry = dense(200, 90);
@@ -28,7 +27,7 @@ fn refused<T>(result: Result<T, Error>, what: &'static str) {
 fn malformed_messages() {
     let (cluster, geometry) = setting();
     let plan = cluster.plan(&geometry, 20);
-    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), 20)).unwrap();
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), 20)).unwrap();
     let run = cluster.run(&plan, &weights, 32);
 
     let shares = cluster.shares.iter().map(|s| s.public_share(&COMMON, &[2; 32]).unwrap());
@@ -55,7 +54,7 @@ fn malformed_messages() {
 fn random_messages() {
     let (cluster, geometry) = setting();
     let plan = cluster.plan(&geometry, 20);
-    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), 20)).unwrap();
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), 20)).unwrap();
     let run = cluster.run(&plan, &weights, 32);
     let random = |bytes: &[u8]| {
         // All but the highest values of a residue are below its prime.
@@ -76,13 +75,13 @@ fn misuse() {
     let (cluster, geometry) = setting();
     let plan = cluster.plan(&geometry, 20);
     let values = uniform(&mut rng(1), geometry.weights(), 20);
-    let weights = Weights::new(&plan, &values).unwrap();
+    let weights = prepared(&plan, &values).unwrap();
     let run = cluster.run(&plan, &weights, 32);
 
-    assert!(matches!(Weights::new(&plan, &values[1..]), Err(Error::Count { what: "weights", .. })));
+    assert!(matches!(prepared(&plan, &values[1..]), Err(Error::Count { what: "weights", .. })));
     let mut large = values.clone();
     large[7] = 1 << 20;
-    assert!(matches!(Weights::new(&plan, &large), Err(Error::Weight(20))));
+    assert!(matches!(prepared(&plan, &large), Err(Error::Weight(20))));
     let short = cluster.key.encrypt(&plan, &run.masks[0][1..], &[3; 32]);
     assert!(matches!(short, Err(Error::Count { what: "mask values", .. })));
     let missing = weights.multiply(&cluster.key, &run.encrypted[1..], &[4; 32]);

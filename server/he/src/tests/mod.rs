@@ -9,7 +9,7 @@ use rand_chacha09::rand_core::{RngCore, SeedableRng};
 use seco_model::{Conv, Dense, Geometry};
 use zeroize::Zeroizing;
 
-use crate::{LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weights};
+use crate::{Error, LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weights};
 
 const COMMON: [u8; 32] = [0xc0; 32];
 
@@ -28,6 +28,14 @@ struct Run {
     s: Vec<Vec<u32>>,
     answers: Vec<Vec<u8>>,
     share: Zeroizing<Vec<u32>>,
+}
+
+/// Weights in NTT form.
+fn prepared(plan: &LinearPlan, weights: &[u32]) -> Result<Weights, Error> {
+    let (needed, mut memory) = (Weights::transformed_len(plan), usize::MAX);
+    let weights = Weights::new(plan, weights, &mut memory)?;
+    assert_eq!(memory, usize::MAX - needed);
+    Ok(weights)
 }
 
 /// A seed for one server's call.

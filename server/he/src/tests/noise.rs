@@ -44,7 +44,7 @@ fn ciphertext_noise_stays_below_its_bound() {
         let plan = cluster.plan(&geometry, width);
         // All weights at their extreme, so that only the noise itself is random.
         let values = vec![1 << (width - 1); geometry.weights()];
-        let weights = Weights::new(&plan, &values).unwrap();
+        let weights = prepared(&plan, &values).unwrap();
         let masks: Vec<_> = (0..servers).map(|k| uniform(&mut rng(k as u64), plan.inputs(), 32)).collect();
         let encrypted = cluster.encrypt(&plan, &masks);
         let (product, _) = weights.multiply(&cluster.key, &encrypted, &[4; 32]).unwrap();
@@ -118,7 +118,7 @@ fn answers_are_smudged() {
     let layer = LayerShape { geometry: &geometry, width: 32 };
     let cluster = Cluster::new(&[layer], 3);
     let plan = cluster.plan(&geometry, 32);
-    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), 32)).unwrap();
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), 32)).unwrap();
     let run = cluster.run(&plan, &weights, 32);
     let set = cluster.parameters.set();
     let scale: BigUint = set.primes.iter().skip(1).product();
@@ -142,7 +142,7 @@ fn c1_hides_the_weights() {
     let (geometry, width) = (dense(90, 60), 20);
     let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 2);
     let plan = cluster.plan(&geometry, width);
-    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), width)).unwrap();
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), width)).unwrap();
     let masks = [1, 2].map(|k| uniform(&mut rng(k), plan.inputs(), 32));
     let encrypted = cluster.encrypt(&plan, &masks);
     let ring = cluster.parameters.ring();
