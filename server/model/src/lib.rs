@@ -27,6 +27,7 @@ mod width;
 
 #[cfg(test)]
 mod tests;
+mod wide;
 
 pub use architecture::{
     Activation, Architecture, InputSpec, Layer, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,

@@ -6,23 +6,28 @@
 
 use ndarray::{Array3, ArrayView3, s};
 
-use crate::{Conv, Geometry};
+use crate::{Conv, Geometry, wide};
 
 /// Output positions computed together.
 const LANES: usize = 16;
 /// Kernel places gathered at a time: a panel of 32-bit words is then 32 KiB.
 const DEPTH: usize = 512;
+/// Output channels computed together: what is read from a panel serves them all.
+const ROWS: usize = 4;
 
 /// Integers that wrap around.
 pub(crate) trait Word: Copy {
     /// Zero.
     const ZERO: Self;
+    /// One.
+    const ONE: Self;
     /// `self + a·b`.
     fn add_product(self, a: Self, b: Self) -> Self;
 }
 
 impl Word for u32 {
     const ZERO: u32 = 0;
+    const ONE: u32 = 1;
     #[inline(always)]
     fn add_product(self, a: u32, b: u32) -> u32 {
         self.wrapping_add(a.wrapping_mul(b))
@@ -31,6 +36,7 @@ impl Word for u32 {
 
 impl Word for i64 {
     const ZERO: i64 = 0;
+    const ONE: i64 = 1;
     #[inline(always)]
     fn add_product(self, a: i64, b: i64) -> i64 {
         self.wrapping_add(a.wrapping_mul(b))
@@ -46,10 +52,11 @@ impl Word for i64 {
 /// # Panics
 /// If a size differs. Sizes come from the checked architecture and never from what a peer says.
 pub fn linear(geometry: &Geometry, weights: &[u32], x: &[u32], out: &mut [u32]) {
-    multiply(geometry, weights, x, out);
+    wide::multiply(geometry, weights, x, out);
 }
 
-/// [`linear`] for any word.
+/// [`linear`] for any word. Always inlined, so that it is compiled for every kind of processor (module `wide`).
+#[inline(always)]
 pub(crate) fn multiply<T: Word>(geometry: &Geometry, weights: &[T], x: &[T], out: &mut [T]) {
     let sizes = [weights.len(), x.len(), out.len()];
     assert_eq!(sizes, [geometry.weights(), geometry.inputs(), geometry.outputs()], "sizes of a linear layer");
@@ -57,12 +64,30 @@ pub(crate) fn multiply<T: Word>(geometry: &Geometry, weights: &[T], x: &[T], out
         Geometry::Conv(conv) => convolve(conv, weights, x, out),
         Geometry::Dense(dense) => {
             for (row, out) in weights.chunks_exact(dense.inputs).zip(out) {
-                *out = row.iter().zip(x).fold(T::ZERO, |sum, (&w, &x)| sum.add_product(w, x));
+                *out = dot(row, x);
             }
         }
     }
 }
 
+/// The scalar product of a row of weights with the input.
+#[inline(always)]
+fn dot<T: Word>(row: &[T], x: &[T]) -> T {
+    // More than a vector at a time, for a product takes longer than the next one's begin.
+    const WIDTH: usize = 4 * LANES;
+    let mut sums = [T::ZERO; WIDTH];
+    let (row, row_end) = row.as_chunks::<WIDTH>();
+    let (x, x_end) = x.as_chunks::<WIDTH>();
+    for (weights, words) in row.iter().zip(x) {
+        for ((sum, &weight), &word) in sums.iter_mut().zip(weights).zip(words) {
+            *sum = sum.add_product(weight, word);
+        }
+    }
+    let end = row_end.iter().zip(x_end).fold(T::ZERO, |sum, (&w, &x)| sum.add_product(w, x));
+    sums.iter().fold(end, |total, &sum| total.add_product(sum, T::ONE))
+}
+
+#[inline(always)]
 fn convolve<T: Word>(conv: &Conv, weights: &[T], x: &[T], out: &mut [T]) {
     out.fill(T::ZERO);
     let padded = pad(conv, x);
@@ -95,29 +120,53 @@ fn convolve<T: Word>(conv: &Conv, weights: &[T], x: &[T], out: &mut [T]) {
                     *word = padded[place + origin];
                 }
             }
-            for (row, out) in weights.chunks_exact(fan_in).zip(out.chunks_exact_mut(positions)) {
+            let mut rows = weights.chunks_exact(fan_in * ROWS);
+            let mut outs = out.chunks_exact_mut(positions * ROWS);
+            for (rows, outs) in rows.by_ref().zip(outs.by_ref()) {
+                let row = |k: usize| &rows[k * fan_in + first..][..depth];
+                let mut sums = [[T::ZERO; LANES]; ROWS];
+                for (sums, out) in sums.iter_mut().zip(outs.chunks_exact(positions)) {
+                    sums[..lanes].copy_from_slice(&out[start..start + lanes]);
+                }
+                let sums = add_products(sums, [row(0), row(1), row(2), row(3)], &panel);
+                for (sums, out) in sums.iter().zip(outs.chunks_exact_mut(positions)) {
+                    out[start..start + lanes].copy_from_slice(&sums[..lanes]);
+                }
+            }
+            let rest = rows.remainder().chunks_exact(fan_in);
+            for (row, out) in rest.zip(outs.into_remainder().chunks_exact_mut(positions)) {
                 let out = &mut out[start..start + lanes];
-                let mut sums = [T::ZERO; LANES];
-                sums[..lanes].copy_from_slice(out);
-                let sums = add_products(sums, &row[first..first + depth], &panel);
+                let mut sums = [[T::ZERO; LANES]];
+                sums[0][..lanes].copy_from_slice(out);
+                let [sums] = add_products(sums, [&row[first..first + depth]], &panel);
                 out.copy_from_slice(&sums[..lanes]);
             }
         }
     }
 }
 
-/// `sums` and the products of a row of weights with a panel.
-#[inline]
-fn add_products<T: Word>(mut sums: [T; LANES], row: &[T], panel: &[[T; LANES]]) -> [T; LANES] {
-    for (&weight, words) in row.iter().zip(panel) {
-        for (sum, &word) in sums.iter_mut().zip(words) {
-            *sum = sum.add_product(weight, word);
+/// `sums` and the products of rows of weights, as deep as the panel's used part, with a panel.
+#[inline(always)]
+fn add_products<T: Word, const N: usize>(
+    mut sums: [[T; LANES]; N],
+    rows: [&[T]; N],
+    panel: &[[T; LANES]],
+) -> [[T; LANES]; N] {
+    let depth = rows[0].len().min(panel.len());
+    let rows = rows.map(|row| &row[..depth]);
+    for (place, words) in panel[..depth].iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let weight = row[place];
+            for (sum, &word) in sums.iter_mut().zip(words) {
+                *sum = sum.add_product(weight, word);
+            }
         }
     }
     sums
 }
 
 /// The input with its zero padding, row-major.
+#[inline(always)]
 fn pad<T: Word>(conv: &Conv, x: &[T]) -> Vec<T> {
     let [channels, height, width] = conv.input;
     let [padded_height, padded_width] = conv.padded();

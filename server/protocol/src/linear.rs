@@ -17,6 +17,9 @@ use crate::error::{Error, from_peer};
 use crate::party::{HeState, LayerState};
 use crate::seeds::Seeds;
 
+/// Layers of a wave by index, each with what this server has of it as a holder.
+type Wave<T> = Vec<(usize, Option<T>)>;
+
 /// Steps of a wave.
 const STEPS: usize = 4;
 
@@ -83,7 +86,7 @@ impl Work<'_> {
         wave: &Range<usize>,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
-    ) -> Result<Vec<(usize, Option<Vec<u8>>)>, Error> {
+    ) -> Result<Wave<Vec<u8>>, Error> {
         let me = channel.me();
         let layers = self.layers.iter().zip(&self.draws.masks).enumerate();
         let mut own = Vec::with_capacity(wave.len());
@@ -100,10 +103,10 @@ impl Work<'_> {
     /// Step 2: the holders' products; `c1` to every other server.
     fn multiply(
         &self,
-        wave: Vec<(usize, Option<Vec<u8>>)>,
+        wave: Wave<Vec<u8>>,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
-    ) -> Result<Vec<(usize, Option<Product>)>, Error> {
+    ) -> Result<Wave<Product>, Error> {
         let (me, parties) = (channel.me(), channel.parties());
         let mut products = Vec::with_capacity(wave.len());
         for (index, own) in wave {
@@ -133,10 +136,10 @@ impl Work<'_> {
     /// `c1` is answered once: it is read from the channel once.
     fn answer(
         &self,
-        wave: Vec<(usize, Option<Product>)>,
+        wave: Wave<Product>,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
-    ) -> Result<Vec<(usize, Option<Product>)>, Error> {
+    ) -> Result<Wave<Product>, Error> {
         for &(index, _) in &wave {
             let layer = self.layer(index)?;
             for (holder, s) in self.draws.shares.get(index).into_iter().flatten() {
@@ -151,7 +154,7 @@ impl Work<'_> {
     /// Step 4: the holders decode.
     fn finish(
         &self,
-        wave: Vec<(usize, Option<Product>)>,
+        wave: Wave<Product>,
         channel: &mut dyn Channel,
         words: &mut Vec<Zeroizing<Vec<u32>>>,
     ) -> Result<(), Error> {
