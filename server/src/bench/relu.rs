@@ -24,6 +24,7 @@ use serde_json::json;
 use self::party::{Identity, Job, Outcome, Word};
 use super::calibration::Calibration;
 use super::child::Process;
+use crate::relay::Relay;
 use crate::{Error, interrupt, keys, terminal};
 
 /// What `seco bench relu` is asked for.
@@ -41,6 +42,10 @@ pub struct Options {
     /// Mebibytes of tables that the evaluator keeps in memory; the rest goes to a temporary file.
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub memory: u32,
+    /// Milliseconds by which packets between servers 0 and 1 are late, each way: one slow link. The relay's CPU
+    /// time is not counted.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=2000))]
+    pub slow_link: Option<u64>,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -83,14 +88,14 @@ async fn attend(layer: &Layer, options: &Options) -> Result<Vec<Outcome>, Error>
     let mut interrupted = interrupt::listen()?;
     let folder = tempfile::Builder::new().prefix("seco-bench-").tempdir();
     let folder = folder.map_err(|e| Error::write(&std::env::temp_dir(), e))?;
-    let limit = (options.memory as usize).saturating_mul(1 << 20);
     tokio::select! {
-        result = measure(layer, folder.path().to_owned(), limit) => result,
+        result = measure(layer, folder.path().to_owned(), options) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
     }
 }
 
-async fn measure(layer: &Layer, directory: PathBuf, memory: usize) -> Result<Vec<Outcome>, Error> {
+async fn measure(layer: &Layer, directory: PathBuf, options: &Options) -> Result<Vec<Outcome>, Error> {
+    let memory = (options.memory as usize).saturating_mul(1 << 20);
     let mut identities = Vec::with_capacity(layer.servers);
     for _ in 0..layer.servers {
         let (certificate, key) =
@@ -102,6 +107,7 @@ async fn measure(layer: &Layer, directory: PathBuf, memory: usize) -> Result<Vec
     // The last first: each dials those with a higher number.
     let mut addresses = vec![None; layer.servers];
     let mut servers = Vec::with_capacity(layer.servers);
+    let mut relay = None;
     for me in (0..layer.servers).rev() {
         let job = Job {
             me,
@@ -116,6 +122,11 @@ async fn measure(layer: &Layer, directory: PathBuf, memory: usize) -> Result<Vec
         let mut server = Process::start(format!("server {me}"), "relu-party", &job).await?;
         let Word::Listening(address) = server.word().await? else { return Err(server.confused()) };
         addresses[me] = Some(address);
+        if let (1, Some(delay)) = (me, options.slow_link) {
+            let slow = Relay::start(address, Duration::from_millis(delay)).await;
+            let slow = slow.map_err(|e| Error::bind(address, e))?;
+            addresses[me] = Some(relay.insert(slow).address());
+        }
         servers.push(server);
     }
     servers.reverse();
