@@ -194,11 +194,9 @@ impl Folding {
             .zip(tiles.par_chunks(together))
             .flat_map_iter(|((mut labels, mut suffixes), tiles)| {
                 let mut run = Run::new(batch);
-                let mut scratch = vec![Block::ZERO; batch.rows_stored() * program.prefix_ands * TILE];
+                let mut table = vec![Block::ZERO; batch.rows_stored() * TILE];
                 let evaluate = |&tile: &Tile| {
                     let per_and = batch.rows_stored() * tile.width;
-                    let scratch = &mut scratch[..per_and * program.prefix_ands];
-                    contributions.add(tile, 0, scratch);
                     let (suffix, rest) = std::mem::take(&mut suffixes).split_at_mut(per_and * suffix);
                     suffixes = rest;
                     contributions.add(tile, program.prefix_ands, suffix);
@@ -206,7 +204,7 @@ impl Folding {
                     hash.run(Execute {
                         run: &mut run,
                         ops: &program.ops[..program.prefix],
-                        tables: scratch,
+                        tables: Tables::Sent(&contributions, &mut table[..per_and]),
                         permutation: &permutation,
                         load: |input: Input, run: &mut Run, dst: u32| inputs.load(input, run, dst),
                     });
@@ -250,6 +248,7 @@ struct Contributions<'a> {
 impl Contributions<'_> {
     /// The tables of the ANDs from `first` on: `G_0`, `G_1`, `G_2` for every target, all garblers'
     /// contributions added up.
+    #[inline(always)]
     fn add(&self, tile: Tile, first: usize, out: &mut [Block]) {
         let (batch, garblers) = (self.batch, self.batch.garblers());
         let (sent, stored) = (batch.rows_sent(), batch.rows_stored());
@@ -373,7 +372,7 @@ impl OnlineEvaluator {
                     hash.run(Execute {
                         run: &mut run,
                         ops: &program.ops[program.prefix..],
-                        tables: &tables[tile.start * batch.tables_kept()..],
+                        tables: Tables::Kept(&tables[tile.start * batch.tables_kept()..]),
                         permutation: &self.permutation,
                         load: |input: Input, run: &mut Run, dst: u32| {
                             for (slots, labels) in run.labels.iter_mut().zip(labels) {
@@ -534,11 +533,19 @@ fn lanes<E: Engine>(engine: &E, row: &[Block], c: usize) -> E::Lanes {
     engine.load(&padded)
 }
 
+/// Tables of a tile from the first of its ANDs on.
+enum Tables<'r> {
+    /// As [`Material`] has them.
+    Kept(&'r [Block]),
+    /// As they came; added up one by one in the memory given, which stays in the nearest cache.
+    Sent(&'r Contributions<'r>, &'r mut [Block]),
+}
+
 /// Runs `ops`; `tables` and `permutation` begin with those of the current gate.
 struct Execute<'r, 'a, F> {
     run: &'r mut Run<'a>,
     ops: &'r [Op],
-    tables: &'r [Block],
+    tables: Tables<'r>,
     permutation: &'r [u64],
     load: F,
 }
@@ -548,8 +555,8 @@ impl<'a, F: Fn(Input, &mut Run<'a>, u32)> Kernel for Execute<'_, 'a, F> {
 
     #[inline(always)]
     fn run<E: Engine>(self, engine: &E) {
-        let Execute { run, ops, tables, permutation, load } = self;
-        let mut tables = tables.chunks_exact(run.batch.rows_stored() * run.tile.width);
+        let Execute { run, ops, mut tables, permutation, load } = self;
+        let per_and = run.batch.rows_stored() * run.tile.width;
         for op in ops {
             match *op {
                 Op::Input { dst, input } => load(run.inputs[input as usize], run, dst),
@@ -558,7 +565,17 @@ impl<'a, F: Fn(Input, &mut Run<'a>, u32)> Kernel for Execute<'_, 'a, F> {
                     run.labels.iter_mut().for_each(|slots| slots.xor(engine, dst, a, b));
                 }
                 Op::And { dst, a, b } => {
-                    let Some(table) = tables.next() else { return };
+                    let table = match &mut tables {
+                        Tables::Kept(kept) => {
+                            let (table, rest) = kept.split_at(per_and);
+                            *kept = rest;
+                            table
+                        }
+                        Tables::Sent(contributions, table) => {
+                            contributions.add(run.tile, run.gate, table);
+                            &**table
+                        }
+                    };
                     run.and(engine, dst, a, b, table, permutation);
                 }
             }
