@@ -112,8 +112,9 @@ fn prepare_batch(
     let mut folding = receiving.receive(labels).unwrap();
     let mut online = Vec::new();
     for (g, state) in corrected.into_iter().enumerate() {
-        let (garbler, mut tables) =
-            state.garble(&deltas[g], &corrections, hash, &mut rng, vec![7; g * 1000]).unwrap();
+        let (garbler, mut tables) = state
+            .garble(&deltas[g], &corrections, hash, &mut rng, vec![7; (2 - g % 2) * batch.table_bytes(g)])
+            .unwrap();
         assert_eq!(tables.len(), batch.table_bytes(g));
         tamper(&batch, g, &mut tables);
         assert!(folding.tables(g, tables[1..].to_vec()).is_err(), "truncated tables");

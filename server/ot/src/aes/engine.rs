@@ -49,12 +49,6 @@ pub trait Engine {
         cast(*chunk)
     }
 
-    /// Eight blocks that lie anywhere in a message.
-    #[inline(always)]
-    fn load_bytes(&self, bytes: &[u8; 16 * LANES]) -> Self::Lanes {
-        cast(*bytes)
-    }
-
     /// Writes the eight blocks to `chunk`.
     #[inline(always)]
     fn store(&self, x: Self::Lanes, chunk: &mut Chunk) {

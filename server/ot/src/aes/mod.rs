@@ -117,7 +117,7 @@ fn padded(rest: &[Block]) -> Chunk {
 /// `AES_seed(i)`, `i` as 16 bytes little-endian. Zeroized on drop.
 pub struct Prg {
     stream: Keystreams,
-    counter: u64,
+    counter: u128,
 }
 
 impl Prg {
@@ -129,19 +129,14 @@ impl Prg {
     /// The next `dst.len()` blocks.
     pub fn fill(&mut self, dst: &mut [Block]) {
         // The counter starts at 0 and never reaches 2^64, so the kernels need no carry.
-        self.fill_at(self.counter, dst);
-        self.counter += dst.len() as u64;
-    }
-
-    /// Blocks `first`, `first + 1`, … of the stream, wherever the generator stands; it stays there.
-    pub fn fill_at(&self, first: u64, dst: &mut [Block]) {
         let (chunks, rest) = dst.as_chunks_mut();
-        self.stream.fill(0..1, u128::from(first), chunks);
+        self.stream.fill(0..1, self.counter, chunks);
+        self.counter += (chunks.len() * LANES) as u128;
         if !rest.is_empty() {
             let mut chunk = Zeroizing::new([[Block::ZERO; LANES]]);
-            let first = u128::from(first) + (chunks.len() * LANES) as u128;
-            self.stream.fill(0..1, first, chunk.as_mut());
+            self.stream.fill(0..1, self.counter, chunk.as_mut());
             rest.copy_from_slice(&chunk[0][..rest.len()]);
+            self.counter += rest.len() as u128;
         }
     }
 
