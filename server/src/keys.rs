@@ -55,8 +55,7 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     write(&files.key, Zeroizing::new(tls_key.serialize_pem()).as_bytes(), 0o600)?;
     write(&files.certificate, certificate.pem().as_bytes(), 0o644)?;
 
-    let mut seed = Zeroizing::new([0u8; 32]);
-    random(seed.as_mut_slice())?;
+    let seed = secret()?;
     write(&files.opening_key, Zeroizing::new(to_hex(seed.as_slice())).as_bytes(), 0o600)?;
     let sealing = public_half(&ServerOpeningKey::from_seed(*seed), &files.opening_key)?;
     write(&files.sealing_key, to_hex(sealing.as_bytes()).as_bytes(), 0o644)?;
@@ -72,6 +71,13 @@ pub(crate) fn self_signed() -> Result<(rcgen::Certificate, rcgen::KeyPair), rcge
 /// Bytes from the operating system's generator.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(bytes).map_err(|_| Error::NoRandomness)
+}
+
+/// 32 bytes of it: a seed or a key.
+pub(crate) fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    random(bytes.as_mut_slice())?;
+    Ok(bytes)
 }
 
 /// Reads a PEM certificate, which must be for an Ed25519 key.

@@ -7,7 +7,6 @@ use std::time::Instant;
 use seco_core::{Binding, ModelInfo, ServerOpeningKey, SessionId};
 use seco_model::PartyModel;
 use seco_protocol::{Bundle, BundleId, Party};
-use zeroize::Zeroizing;
 
 use crate::commands::OpenSession;
 use crate::config::Limits;
@@ -54,7 +53,7 @@ impl Node {
     pub async fn set_up(&self, job: u64, epoch: u64) -> Result<Arc<Epoch>, Broken> {
         let start = Instant::now();
         let job = self.jobs.start(job, self.limits.setup())?;
-        let (model, seed) = (self.model.clone(), seed()?);
+        let (model, seed) = (self.model.clone(), keys::secret().map_err(|_| Failure::Internal)?);
         let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, *seed);
         let party = job.run(&self.mesh, OFFLINE, true, work).await?;
         self.ledger.forget_bundles();
@@ -69,7 +68,7 @@ impl Node {
     /// Makes a bundle.
     pub async fn preprocess(&self, job: u64, epoch: Arc<Epoch>, bundle: BundleId) -> Result<Bundle, Broken> {
         let job = self.jobs.start(job, self.limits.preprocess())?;
-        let seed = seed()?;
+        let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let spool = Box::new(self.spools.spool());
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
             epoch.party.preprocess(bundle, linear, nonlinear, *seed, spool)
@@ -139,11 +138,4 @@ impl Node {
         tracing::warn!("{what}");
         self.events.emit(&Event::Failed { server: self.me(), what });
     }
-}
-
-/// Randomness for one job.
-fn seed() -> Result<Zeroizing<[u8; 32]>, Failure> {
-    let mut seed = Zeroizing::new([0; 32]);
-    keys::random(seed.as_mut_slice()).map_err(|_| Failure::Internal)?;
-    Ok(seed)
 }

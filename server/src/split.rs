@@ -70,8 +70,7 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
         )));
     }
     let placements = seco_model::paper_placements(layers, *servers, *gateway_layers);
-    let mut seed = Zeroizing::new([0u8; 32]);
-    keys::random(seed.as_mut_slice())?;
+    let seed = keys::secret()?;
     let parts = seco_model::split(&model, *servers, &placements, &mut ChaCha20Rng::from_seed(*seed))
         .map_err(|e| bad(&options.model, &e))?;
 

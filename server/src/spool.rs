@@ -10,7 +10,8 @@
 //!
 //! The key is drawn for each bundle and stays in this server's memory, for a bundle does not outlive
 //! the process that made it: after a crash it counts as spent (`protocol.md` section 6). On Unix the
-//! file has no name, so that the system takes it back whatever happens to the process.
+//! file has no name, so that the system takes it back whatever happens to the process. (`ring` does not
+//! wipe its copy of the key; the copy that made it is wiped.)
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -23,7 +24,6 @@ use std::thread;
 use rayon::prelude::*;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use seco_protocol::{Material, MaterialSize, Spool, SpoolError};
-use zeroize::Zeroizing;
 
 use crate::keys;
 
@@ -169,8 +169,7 @@ impl Sealed {
         let failed = |e: std::io::Error| SpoolError(format!("{}: {e}", directory.display()));
         let mut file = tempfile::tempfile_in(directory).map_err(failed)?;
         file.write_all(HEADER).map_err(failed)?;
-        let mut key = Zeroizing::new([0; 32]);
-        keys::random(key.as_mut_slice()).map_err(|e| SpoolError(e.to_string()))?;
+        let key = keys::secret().map_err(|e| SpoolError(e.to_string()))?;
         let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|e| SpoolError(e.to_string()))?;
         Ok(Self { file, key: LessSafeKey::new(key), next: 0 })
     }

@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use crate::BundleId;
 
-/// Lanes garbled as one message: few enough that tables are still in the cache when they are sent and folded, and that a
-/// message stays below 16 MB.
+/// Lanes garbled as one message: few enough that tables are still in the cache when they are sent and added up.
+/// A message of a ReLU of 32 bits is 12 MB with three servers.
 const BATCH_LANES: usize = 1024;
 
-/// Bytes of a wave: of the tables that one garbler makes, or of the ciphertexts that a holder sees. A wave costs a constant number of rounds, so small
-/// models are done in one, and large ones do not grow a server's memory.
+/// Bytes of a wave: of the tables that one garbler makes, or of the ciphertexts that a holder sees. A wave costs
+/// a constant number of rounds, so small models are done in one, and large ones do not grow a server's memory.
 pub const WAVE_BYTES: usize = 32 << 20;
 
 /// What one inference costs, from the public architecture.

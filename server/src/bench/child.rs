@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use zeroize::Zeroizing;
 
 use crate::Error;
 
@@ -35,7 +36,8 @@ impl<W: DeserializeOwned> Process<W> {
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(&name, "no standard input or output"));
         };
-        let job = postcard::to_stdvec(job).map_err(|e| failed(&name, e))?;
+        // It may hold keys.
+        let job = Zeroizing::new(postcard::to_stdvec(job).map_err(|e| failed(&name, e))?);
         input.write_all(&job).await.map_err(io)?;
         // Dropped, it ends.
         drop(input);
@@ -66,7 +68,7 @@ impl<W: DeserializeOwned> Process<W> {
 
 /// The job of this process, from its standard input.
 pub fn job<J: DeserializeOwned>() -> Result<J, Error> {
-    let mut job = Vec::new();
+    let mut job = Zeroizing::new(Vec::new());
     stdin().read_to_end(&mut job).map_err(|e| failed("a party's job", e))?;
     postcard::from_bytes(&job).map_err(|e| failed("a party's job", e))
 }

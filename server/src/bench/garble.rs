@@ -14,6 +14,7 @@ use seco_ot::{Bits, Block, Delta, FixedKey};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::Setting;
 use super::calibration::Calibration;
 use super::process::timed;
 use crate::{Error, keys, terminal};
@@ -21,15 +22,12 @@ use crate::{Error, keys, terminal};
 /// What `seco bench garble` is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Number of servers: one evaluates, the others garble.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
-    pub servers: u8,
+    /// Servers, of which one evaluates and the others garble, and width.
+    #[command(flatten)]
+    pub setting: Setting,
     /// Number of ReLUs garbled at a time.
     #[arg(long, value_name = "M", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
-    /// Bits of a ReLU's words.
-    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u8).range(9..=32))]
-    pub width: u8,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -58,8 +56,8 @@ const SHIFT: usize = 8;
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
     let calibration = Calibration::measure()?;
-    let servers = usize::from(options.servers);
-    let width = usize::from(options.width);
+    let servers = usize::from(options.setting.servers);
+    let width = usize::from(options.setting.width);
     let spec = Spec::Relu { width, shift: SHIFT, mask_width: width, holders: vec![HOLDER] };
     let circuit = Arc::new(Circuit::compile(&spec, servers, servers - 1));
     let batch = Batch { circuit, lanes: options.count as usize, layer: 0, first_lane: 0 };
@@ -67,9 +65,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let mut bytes = 0;
     // One run is not counted: it pages memory in.
     let mut blanks = Blanks::default();
-    once(&batch, width, &mut Times::default(), &mut blanks).map_err(failed)?;
+    let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
+    once(&batch, width, &mut rng, &mut Times::default(), &mut blanks).map_err(failed)?;
     while times.tables + times.cross < LONG_ENOUGH {
-        bytes = once(&batch, width, &mut times, &mut blanks).map_err(failed)?;
+        bytes = once(&batch, width, &mut rng, &mut times, &mut blanks).map_err(failed)?;
     }
     let ands = batch.circuit.program.ands * batch.lanes;
     let rate = |time: Duration, garblers: usize| {
@@ -139,12 +138,10 @@ struct Blanks {
 fn once(
     batch: &Batch,
     width: usize,
+    rng: &mut ChaCha20Rng,
     times: &mut Times,
     blanks: &mut Blanks,
 ) -> Result<usize, seco_garble::Error> {
-    let mut seed = [0; 32];
-    let _ = keys::random(&mut seed);
-    let mut rng = ChaCha20Rng::from_seed(seed);
     let program = &batch.circuit.program;
     let garblers = batch.garblers();
     let mut key = [0; 16];
@@ -156,23 +153,23 @@ fn once(
     };
     let ahead: Vec<Vec<Vec<u32>>> = (0..garblers).map(|g| random(Source::Ahead(g))).collect();
     let choice = random(Source::Choice);
-    let deltas: Vec<Delta> = (0..garblers).map(|_| Delta::random(&mut rng)).collect();
+    let deltas: Vec<Delta> = (0..garblers).map(|_| Delta::random(rng)).collect();
 
     let receiving = Evaluator::new(batch.clone(), &slices(&choice))?;
     let mut started = Vec::new();
     for (g, words) in ahead.iter().enumerate() {
-        started.push(Garbler::new(batch.clone(), g, &slices(words), &mut rng)?);
+        started.push(Garbler::new(batch.clone(), g, &slices(words), rng)?);
     }
     let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
     let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
     for (j, garbler) in started.iter().enumerate() {
         for i in (0..garblers).filter(|&i| i != j) {
-            [received[j][i], keys[i][j]] = correlations(&garbler.choices(), &deltas[i], &mut rng);
+            [received[j][i], keys[i][j]] = correlations(&garbler.choices(), &deltas[i], rng);
         }
     }
     let (mut labels, mut crossed, mut bits) = (Vec::new(), Vec::new(), Vec::new());
     for (((garbler, received), keys), delta) in started.into_iter().zip(received).zip(keys).zip(&deltas) {
-        let [active, zero] = correlations(&receiving.choices(), delta, &mut rng);
+        let [active, zero] = correlations(&receiving.choices(), delta, rng);
         labels.push(active);
         let correlated = garbler.correlate(received, keys, zero)?;
         let (state, message) = timed(&mut times.cross, || correlated.cross(delta, &hash));
@@ -192,7 +189,7 @@ fn once(
     for (g, state) in corrected.into_iter().enumerate() {
         let buffer = blanks.messages.pop().unwrap_or_default();
         let (garbler, tables) =
-            timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, &mut rng, buffer))?;
+            timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, rng, buffer))?;
         bytes += tables.len();
         folding.tables(g, tables.clone())?;
         sent.push(tables);

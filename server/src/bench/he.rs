@@ -10,6 +10,7 @@ use seco_he::{LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weight
 use seco_model::{Conv, Dense, Geometry};
 use serde_json::{Value, json};
 
+use super::Setting;
 use super::calibration::Calibration;
 use super::process::timed;
 use crate::{Error, keys, terminal};
@@ -17,12 +18,9 @@ use crate::{Error, keys, terminal};
 /// What `seco bench he` is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Number of servers, of which one holds the weights.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
-    pub servers: u8,
-    /// Bits of the layers' words.
-    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u8).range(9..=32))]
-    pub width: u8,
+    /// Servers, of which one holds the weights, and width.
+    #[command(flatten)]
+    pub setting: Setting,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -67,13 +65,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
         ("dense 800 to 500", Geometry::Dense(Dense { inputs: 800, outputs: 500 })),
     ];
     let measured: Result<Vec<Figures>, Error> =
-        layers.iter().map(|(name, geometry)| measure(name, geometry, options)).collect();
+        layers.iter().map(|(name, geometry)| measure(name, geometry, options.setting)).collect();
     let all = measured?;
     let exact = all.iter().all(|figures| figures.exact);
     let text = if options.json {
         json!({
-            "servers": options.servers,
-            "width": options.width,
+            "servers": options.setting.servers,
+            "width": options.setting.width,
             "layers": all.iter().map(Figures::json).collect::<Vec<_>>(),
             "exact": exact,
             "calibration": calibration.json(),
@@ -81,8 +79,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .to_string()
             + "\n"
     } else {
-        let mut text =
-            format!("{} servers, words of {} bits, CPU milliseconds\n\n", options.servers, options.width);
+        let mut text = format!(
+            "{} servers, words of {} bits, CPU milliseconds\n\n",
+            options.setting.servers, options.setting.width
+        );
         for figures in &all {
             text += &figures.table();
         }
@@ -140,54 +140,23 @@ fn failed(error: seco_he::Error) -> Error {
     Error::Demo(format!("homomorphic encryption failed: {error}"))
 }
 
-fn measure(layer: &'static str, geometry: &Geometry, options: &Options) -> Result<Figures, Error> {
-    let mut seed = [0; 32];
-    keys::random(&mut seed)?;
-    let mut rng = ChaCha20Rng::from_seed(seed);
-    let shape = LayerShape { geometry, width: options.width.into() };
-    let servers = usize::from(options.servers);
-    let parameters = Parameters::select(&[shape], servers).map_err(failed)?;
-    let mut fresh = || {
-        let mut seed = [0; 32];
-        rng.fill_bytes(&mut seed);
-        seed
-    };
-    let common = fresh();
-    let shares: Result<Vec<SecretShare>, _> =
-        (0..servers).map(|_| SecretShare::random(&parameters, &fresh())).collect();
-    let shares = shares.map_err(failed)?;
-    let public: Result<Vec<Vec<u8>>, _> = shares.iter().map(|s| s.public_share(&common, &fresh())).collect();
-    let key = PublicKey::combine(&parameters, &common, &public.map_err(failed)?).map_err(failed)?;
-    let plan = LinearPlan::new(&parameters, shape).map_err(failed)?;
-    let mut words = |count: usize, bits: u32| -> Vec<u32> {
-        let mut rng = ChaCha20Rng::from_seed(fresh());
-        (0..count).map(|_| rng.next_u32() >> (32 - bits)).collect()
-    };
-    let weights = words(geometry.weights(), shape.width);
-
+fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<Figures, Error> {
+    let layer = Layer::new(geometry, setting, ChaCha20Rng::from_seed(*keys::secret()?)).map_err(failed)?;
+    let Layer { plan, parameters, shares, .. } = &layer;
     let (mut times, mut runs, mut exact) = (Times::default(), 0, true);
+    let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
     while times.multiply + times.answer + times.encrypt < LONG_ENOUGH {
-        let masks: Vec<Vec<u32>> = (0..servers).map(|_| words(plan.inputs(), shape.width)).collect();
-        // Server 0 holds the weights; the others draw a share of the result.
-        let drawn: Vec<Vec<u32>> = (1..servers).map(|_| words(plan.outputs(), 32)).collect();
-        let seeds: Vec<[u8; 32]> = (0..2 * servers)
-            .map(|_| {
-                let mut seed = [0; 32];
-                keys::random(&mut seed).map(|()| seed)
-            })
-            .collect::<Result<_, _>>()?;
-        exact &= once(&key, &shares, &plan, shape, &weights, &masks, &drawn, &seeds, &mut times)
-            .map_err(failed)?;
+        exact &= layer.once(&mut rng, &mut times).map_err(failed)?;
         runs += 1;
     }
-    let (inputs, outputs) = (plan.input_ciphertexts(), plan.output_ciphertexts());
+    let (inputs, outputs, servers) = (plan.input_ciphertexts(), plan.output_ciphertexts(), shares.len());
     let ms = |time: Duration, count: usize| 1e3 * time.as_secs_f64() / f64::from(runs) / count.max(1) as f64;
     Ok(Figures {
-        layer,
+        layer: name,
         modulus_bits: parameters.modulus_bits(),
         ciphertexts_in: inputs,
         ciphertexts_out: outputs,
-        weights_bytes: Weights::transformed_len(&plan),
+        weights_bytes: Weights::transformed_len(plan),
         ms: [
             ms(times.weights, 1),
             ms(times.encrypt, inputs * servers),
@@ -200,41 +169,73 @@ fn measure(layer: &'static str, geometry: &Geometry, options: &Options) -> Resul
     })
 }
 
-/// All four steps; whether the shares sum up to the product.
-#[allow(clippy::too_many_arguments)]
-fn once(
-    key: &PublicKey,
-    shares: &[SecretShare],
-    plan: &LinearPlan,
-    shape: LayerShape,
-    weights: &[u32],
-    masks: &[Vec<u32>],
-    drawn: &[Vec<u32>],
-    seeds: &[[u8; 32]],
-    times: &mut Times,
-) -> Result<bool, seco_he::Error> {
-    let (encrypting, answering) = seeds.split_at(shares.len());
-    let mut memory = usize::MAX;
-    let prepared = timed(&mut times.weights, || Weights::new(plan, weights, &mut memory))?;
-    let mut encrypted = Vec::new();
-    for (mask, seed) in masks.iter().zip(encrypting) {
-        encrypted.push(timed(&mut times.encrypt, || key.encrypt(plan, mask, seed))?);
-    }
-    let (holder, others) = (&shares[0], &shares[1..]);
-    let (product, c1s) = timed(&mut times.multiply, || prepared.multiply(key, &encrypted, &answering[0]))?;
-    let mut answers = Vec::new();
-    for ((share, s), seed) in others.iter().zip(drawn).zip(&answering[1..]) {
-        answers.push(timed(&mut times.answer, || share.answer(plan, &c1s, s, seed))?);
-    }
-    let result = timed(&mut times.finish, || product.finish(holder, &answers))?;
+/// A layer and all servers' keys.
+struct Layer<'a> {
+    shape: LayerShape<'a>,
+    parameters: Parameters,
+    shares: Vec<SecretShare>,
+    key: PublicKey,
+    plan: LinearPlan,
+    weights: Vec<u32>,
+}
 
-    let add = |sum: Vec<u32>, words: &Vec<u32>| -> Vec<u32> {
-        sum.iter().zip(words).map(|(a, b)| a.wrapping_add(*b)).collect()
-    };
-    let mask = masks.iter().fold(vec![0; plan.inputs()], add);
-    let sum = drawn.iter().fold(result.to_vec(), add);
-    let mut expected = vec![0; plan.outputs()];
-    seco_model::linear(shape.geometry, weights, &mask, &mut expected);
-    let unused = 32 - shape.width;
-    Ok(sum.iter().zip(&expected).all(|(a, b)| a << unused == b << unused))
+fn seed(rng: &mut ChaCha20Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+fn words(rng: &mut ChaCha20Rng, count: usize, bits: u32) -> Vec<u32> {
+    (0..count).map(|_| rng.next_u32() >> (32 - bits)).collect()
+}
+
+impl<'a> Layer<'a> {
+    fn new(geometry: &'a Geometry, setting: Setting, mut rng: ChaCha20Rng) -> Result<Self, seco_he::Error> {
+        let shape = LayerShape { geometry, width: setting.width.into() };
+        let parameters = Parameters::select(&[shape], setting.servers.into())?;
+        let common = seed(&mut rng);
+        let mut shares = Vec::new();
+        let mut public = Vec::new();
+        for _ in 0..setting.servers {
+            let share = SecretShare::random(&parameters, &seed(&mut rng))?;
+            public.push(share.public_share(&common, &seed(&mut rng))?);
+            shares.push(share);
+        }
+        let key = PublicKey::combine(&parameters, &common, &public)?;
+        let plan = LinearPlan::new(&parameters, shape)?;
+        let weights = words(&mut rng, geometry.weights(), shape.width);
+        Ok(Self { shape, parameters, shares, key, plan, weights })
+    }
+
+    /// All four steps; whether the shares sum up to the product. Server 0 holds the weights.
+    fn once(&self, rng: &mut ChaCha20Rng, times: &mut Times) -> Result<bool, seco_he::Error> {
+        let Self { shape, shares, key, plan, weights, .. } = self;
+        let mut memory = usize::MAX;
+        let prepared = timed(&mut times.weights, || Weights::new(plan, weights, &mut memory))?;
+        let (mut mask, mut encrypted) = (vec![0u32; plan.inputs()], Vec::new());
+        for _ in shares {
+            let (part, seed) = (words(rng, plan.inputs(), shape.width), seed(rng));
+            encrypted.push(timed(&mut times.encrypt, || key.encrypt(plan, &part, &seed))?);
+            add(&mut mask, &part);
+        }
+        let zero = seed(rng);
+        let (product, c1s) = timed(&mut times.multiply, || prepared.multiply(key, &encrypted, &zero))?;
+        let (mut sum, mut answers) = (vec![0u32; plan.outputs()], Vec::new());
+        for share in &shares[1..] {
+            // Its share of the result.
+            let (drawn, seed) = (words(rng, plan.outputs(), 32), seed(rng));
+            answers.push(timed(&mut times.answer, || share.answer(plan, &c1s, &drawn, &seed))?);
+            add(&mut sum, &drawn);
+        }
+        let own = timed(&mut times.finish, || product.finish(&shares[0], &answers))?;
+        add(&mut sum, &own);
+        let mut expected = vec![0; plan.outputs()];
+        seco_model::linear(shape.geometry, weights, &mask, &mut expected);
+        let unused = 32 - shape.width;
+        Ok(sum.iter().zip(&expected).all(|(a, b)| a << unused == b << unused))
+    }
+}
+
+fn add(sum: &mut [u32], words: &[u32]) {
+    sum.iter_mut().zip(words).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
 }

@@ -16,6 +16,17 @@ pub mod relu;
 
 use crate::Error;
 
+/// What most parts are measured for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Setting {
+    /// Number of servers.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub servers: u8,
+    /// Bits of the words.
+    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u8).range(9..=32))]
+    pub width: u8,
+}
+
 /// What to measure.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Bench {

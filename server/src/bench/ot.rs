@@ -7,7 +7,6 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, base_receive};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::calibration::Calibration;
 use super::process::cpu_time;
@@ -100,9 +99,7 @@ impl Figures {
 
 fn measure(parameter: usize, count: usize) -> Result<Figures, Error> {
     let failed = |error: seco_ot::Error| Error::Demo(format!("oblivious transfer failed: {error}"));
-    let mut seed = Zeroizing::new([0; 32]);
-    keys::random(seed.as_mut_slice())?;
-    let mut rng = ChaCha20Rng::from_seed(*seed);
+    let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
     let delta = Delta::random(&mut rng);
     let (base, offer) = BaseSender::new(&mut rng);
     let (seeds, reply) = base_receive(&delta.choices(), &offer, &mut rng).map_err(failed)?;

@@ -22,6 +22,7 @@ use seco_protocol::Layer;
 use serde_json::json;
 
 use self::party::{Identity, Job, Outcome, Word};
+use super::Setting;
 use super::calibration::Calibration;
 use super::child::Process;
 use crate::relay::Relay;
@@ -30,15 +31,12 @@ use crate::{Error, interrupt, keys, terminal};
 /// What `seco bench relu` is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Number of servers: one evaluates, the others garble.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
-    pub servers: u8,
+    /// Servers, of which one evaluates and the others garble, and width.
+    #[command(flatten)]
+    pub setting: Setting,
     /// Number of ReLUs.
     #[arg(long, value_name = "M", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub count: u32,
-    /// Bits of a ReLU's words.
-    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u8).range(9..=32))]
-    pub width: u8,
     /// Mebibytes of tables that the evaluator keeps in memory; the rest goes to a temporary file.
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub memory: u32,
@@ -59,9 +57,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let calibration = Calibration::measure()?;
     let layer = Layer {
         count: options.count as usize,
-        width: options.width.into(),
+        width: options.setting.width.into(),
         shift: SHIFT,
-        servers: options.servers.into(),
+        servers: options.setting.servers.into(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options))?;

@@ -113,7 +113,7 @@ impl Work {
         // The session: a device draws a key for every party. Here one party is the device itself, and
         // the server's key goes over the loopback interface as it is; `seco-sdk` would seal it.
         let keys = if job.me == DEVICE {
-            let keys = [secret()?, secret()?];
+            let keys = [keys::secret()?, keys::secret()?];
             lane.send(SERVER, keys[SERVER].to_vec()).map_err(|e| failed("the session", e))?;
             keys.map(|key| SessionKey::from_bytes(*key)).into()
         } else {
@@ -121,7 +121,7 @@ impl Work {
             let key = key.as_slice().try_into().map_err(|e| failed("the session", e))?;
             vec![SessionKey::from_bytes(key)]
         };
-        let party = Party::setup(part, lane, *secret()?).map_err(|e| failed("the set-up", e))?;
+        let party = Party::setup(part, lane, *keys::secret()?).map_err(|e| failed("the set-up", e))?;
         let setup = clock.stop(&mut lanes)?;
         Ok(Work { party, lanes, ledger, session: job.token.0, keys, setup })
     }
@@ -133,8 +133,13 @@ impl Work {
         for (counter, &id) in (0..).zip(&job.bundles) {
             let clock = Clock::start(&mut self.lanes)?;
             let [linear, nonlinear] = &mut self.lanes;
-            let bundle =
-                self.party.preprocess(id, linear, nonlinear, *secret()?, Box::new(MemorySpool::default()));
+            let bundle = self.party.preprocess(
+                id,
+                linear,
+                nonlinear,
+                *keys::secret()?,
+                Box::new(MemorySpool::default()),
+            );
             let bundle = bundle.map_err(|e| failed("preprocessing", e))?;
             preprocessing += clock.stop(&mut self.lanes)?;
 
@@ -232,11 +237,4 @@ fn meet(lanes: &mut [Lane; LANES]) -> Result<(), Error> {
 
 fn counts(lanes: &[Lane; LANES]) -> (u64, u64) {
     (lanes.iter().map(|l| l.sent).sum(), lanes.iter().map(|l| l.received).sum())
-}
-
-/// 32 random bytes of the operating system.
-fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    keys::random(bytes.as_mut_slice())?;
-    Ok(bytes)
 }

@@ -10,7 +10,6 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use seco_core::ServerOpeningKey;
 use seco_protocol::{BundleId, Channel, ChannelError, Layer, ReluLayer};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::bench::child::{self, failed};
 use crate::bench::process;
@@ -102,7 +101,9 @@ async fn work(job: Job) -> Result<(), Error> {
         key: PrivatePkcs8KeyDer::from(job.key.clone()).into(),
         listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
         model_id: [0; 32],
-        sealing_key: ServerOpeningKey::from_seed(*secret()?).sealing_key().map_err(|e| failed(what, e))?,
+        sealing_key: ServerOpeningKey::from_seed(*keys::secret()?)
+            .sealing_key()
+            .map_err(|e| failed(what, e))?,
     })?;
     child::say(&Word::Listening(mesh.address()?));
     mesh.start_up(&mut mistakes, LIMIT).await?;
@@ -120,7 +121,7 @@ async fn work(job: Job) -> Result<(), Error> {
 
 /// A layer's life on this server.
 fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_protocol::Error> {
-    let secret = || secret().map_err(|_| seco_protocol::Error::Misuse("no random numbers"));
+    let secret = || keys::secret().map_err(|_| seco_protocol::Error::Misuse("no random numbers"));
     let (count, width, shift) = job.layer;
     let layer = Layer { count, width, shift, servers: job.certificates.len() };
     let spools = Spools::new(job.directory.clone(), job.memory);
@@ -133,13 +134,6 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
     let peak_memory = process::peak_memory().unwrap_or_default();
     let exact = relus.check(outcome, &mut channel)?;
     Ok((Outcome { preprocessing, online, peak_memory, exact }, channel))
-}
-
-/// 32 random bytes of the operating system.
-fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    keys::random(bytes.as_mut_slice())?;
-    Ok(bytes)
 }
 
 /// A channel that counts what it sends.
