@@ -4,6 +4,9 @@
 /// otherwise gives back to the system each time, to be mapped and cleared anew page by page: that
 /// takes as long as garbling. What is kept is bounded by what was needed at once.
 ///
+/// One arena for all threads: with one for each, what one thread frees the others cannot use, and the last
+/// block of an arena goes back to the system whatever the settings.
+///
 /// Call it before there are threads.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(
@@ -19,6 +22,7 @@ pub fn keep() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
         libc::mallopt(libc::M_TRIM_THRESHOLD, NEVER);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

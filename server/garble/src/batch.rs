@@ -12,6 +12,9 @@ use crate::slices::plane_words;
 /// stay in the second-level cache (a multiple of 64).
 pub const TILE: usize = 128;
 
+/// Garblers of the largest cluster.
+pub(crate) const MAX_GARBLERS: usize = 7;
+
 /// One batch: `lanes` instances of a circuit.
 #[derive(Clone)]
 pub struct Batch {
@@ -36,6 +39,11 @@ impl Tile {
     /// Words of a plane of this tile.
     pub fn words(&self) -> usize {
         plane_words(self.width)
+    }
+
+    /// Lanes with padding to whole words.
+    pub fn padded(&self) -> usize {
+        self.words() * 64
     }
 
     /// Range of this tile's words within a plane of the whole batch.
@@ -69,11 +77,15 @@ impl Batch {
     /// Correlated OTs in which the garbler at `position` is the receiver, towards each other
     /// garbler: its input masks, then two for every AND. None with a single garbler.
     pub fn garbler_correlations(&self, position: usize) -> usize {
+        self.correlation_rows(position) * self.stride()
+    }
+
+    /// The same by lane.
+    pub(crate) fn correlation_rows(&self, position: usize) -> usize {
         if self.garblers() < 2 {
             return 0;
         }
-        let inputs = self.circuit.program.count(|s| owns(s, position));
-        (inputs + 2 * self.circuit.program.ands) * self.stride()
+        self.circuit.program.count(|s| owns(s, position)) + 2 * self.circuit.program.ands
     }
 
     /// Correlated OTs in which the evaluator is the receiver, towards each garbler: the labels of
@@ -161,6 +173,11 @@ impl Row {
     /// As [`Row::lanes`].
     pub fn lanes_mut(&mut self) -> &mut [Block] {
         self.0.as_flattened_mut()
+    }
+
+    /// Takes a tile's part of a row of correlated OTs.
+    pub fn set(&mut self, row: &[Chunk]) {
+        self.0[..row.len()].copy_from_slice(row);
     }
 }
 
@@ -274,14 +291,9 @@ pub(crate) fn low_bits(blocks: &[Block]) -> [u64; TILE / 64] {
 }
 
 /// Copies the row that `find` gives, or zeros where there is none.
-pub(crate) fn load<'a>(
-    dst: &mut Row,
-    width: usize,
-    row: Option<usize>,
-    find: impl FnOnce(usize) -> &'a [Block],
-) {
+pub(crate) fn load<'a>(dst: &mut Row, row: Option<usize>, find: impl FnOnce(usize) -> &'a [Chunk]) {
     match row {
-        Some(row) => dst.lanes_mut()[..width].copy_from_slice(find(row)),
+        Some(row) => dst.set(find(row)),
         None => dst.lanes_mut().fill(Block::ZERO),
     }
 }

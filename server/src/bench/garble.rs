@@ -1,5 +1,5 @@
 //! `seco bench garble`: how many AND gates a garbler garbles and the evaluator evaluates per second of CPU time,
-//! the correlations between garblers given, in memory, without network.
+//! the correlations between garblers given, in memory, without network, on one thread.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub struct Options {
     /// Servers, of which one evaluates and the others garble, and width.
     #[command(flatten)]
     pub setting: Setting,
-    /// Number of ReLUs garbled at a time.
-    #[arg(long, value_name = "M", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Number of ReLUs garbled at a time: few enough that what they need stays in the caches, or more.
+    #[arg(long, value_name = "M", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
@@ -55,6 +55,13 @@ const SHIFT: usize = 8;
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
+    // One thread: CPU time of several would hold what it takes to move data between their caches, which depends on
+    // who else is on the machine. `seco bench relu` uses them all.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.map_err(|e| Error::Demo(format!("no thread for the measurement: {e}")))?.install(|| measure(options))
+}
+
+fn measure(options: &Options) -> Result<(), Error> {
     let calibration = Calibration::measure()?;
     let servers = usize::from(options.setting.servers);
     let width = usize::from(options.setting.width);
@@ -95,7 +102,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             + "\n"
     } else {
         let mut text = format!(
-            "{servers} servers, {} ReLUs of {width} bits: {ands} AND gates, correlations given\n\n",
+            "{servers} servers, {} ReLUs of {width} bits: {ands} AND gates, correlations given, one thread\n\n",
             options.count
         );
         for (what, rate) in

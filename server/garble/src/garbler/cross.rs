@@ -81,12 +81,8 @@ impl Kernel for Cross<'_> {
                     let input = input as usize;
                     lambda.set(dst, tile_plane(&state.inputs, words, input, tile));
                     for (n, &i) in others.iter().enumerate() {
-                        load(keys[n].row_mut(dst), width, rows[i][input], |r| {
-                            state.correlation(&state.keys[i], r, tile)
-                        });
-                        load(macs[n].row_mut(dst), width, rows[me][input], |r| {
-                            state.correlation(&state.received[i], r, tile)
-                        });
+                        load(keys[n].row_mut(dst), rows[i][input], |row| state.keys(i, row, tile).row);
+                        load(macs[n].row_mut(dst), rows[me][input], |row| state.received(i, row, tile).row);
                     }
                 }
                 Op::Xor { dst, a, b } => {
@@ -119,10 +115,13 @@ impl Kernel for Cross<'_> {
                         for w in 0..TILE / 64 {
                             share[w] ^= zero[w] ^ mine[w];
                         }
-                        let key = state.correlation(&state.keys[i], owned[i] + gate, tile);
-                        keys[n].row_mut(dst).lanes_mut()[..width].copy_from_slice(key);
-                        let mac = state.correlation(&state.received[i], owned[me] + gate, tile);
-                        macs[n].row_mut(dst).lanes_mut()[..width].copy_from_slice(mac);
+                        let key = state.keys(i, owned[i] + gate, tile);
+                        let mac = state.received(i, owned[me] + gate, tile);
+                        let (keys, macs) = (keys[n].row_mut(dst), macs[n].row_mut(dst));
+                        for c in 0..width.div_ceil(LANES) {
+                            engine.store(key.load(engine, c), &mut keys.0[c]);
+                            engine.store(mac.load(engine, c), &mut macs.0[c]);
+                        }
                     }
                     lambda.set(dst, tile_plane(&state.lambda, words, gate, tile));
                     out.share.push(share);

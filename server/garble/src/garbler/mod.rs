@@ -11,7 +11,7 @@ mod tables;
 
 use rand_core::CryptoRng;
 use rayon::prelude::*;
-use seco_ot::{Bits, Block, Delta, Prg};
+use seco_ot::{Bits, Block, Chunk, Delta, Engine, LANES, Prg};
 use zeroize::Zeroizing;
 
 use self::cross::{Cross, CrossSlots, CrossTile};
@@ -32,15 +32,18 @@ pub struct Garbler {
 struct State {
     batch: Batch,
     position: usize,
+    /// Rows of every garbler's correlated OTs: its input wires, its ANDs' `λ_c`, and their second choice bits.
+    rows: Vec<usize>,
     /// Planes of `λ^j` for every input wire, zero where this garbler has no share.
     inputs: Zeroizing<Vec<u64>>,
     /// Planes of `λ_c^j` for every AND.
     lambda: Zeroizing<Vec<u64>>,
     /// Planes of the second choice bit of every AND, whose correlation becomes that of `ρ^j`.
     second: Zeroizing<Vec<u64>>,
-    /// `received[i]`: `M` towards garbler `i`; empty for this garbler.
+    /// `received[i]`: `M` towards garbler `i`; empty for this garbler. By tile, then by row, so that each
+    /// pass reads them from one end to the other.
     received: Vec<Zeroizing<Vec<Block>>>,
-    /// `keys[i]`: `K` for garbler `i`'s choice bits; empty for this garbler.
+    /// `keys[i]`: `K` for garbler `i`'s choice bits; empty for this garbler. In the same order.
     keys: Vec<Zeroizing<Vec<Block>>>,
     /// Zero labels of the evaluator's random bits.
     choice_labels: Zeroizing<Vec<Block>>,
@@ -67,11 +70,43 @@ impl State {
         self.batch.circuit.program.count(|s| owns(s, position))
     }
 
-    /// One row of correlated OTs, the tile's lanes.
-    fn correlation<'a>(&self, blocks: &'a [Block], row: usize, tile: Tile) -> &'a [Block] {
-        let start = row * self.batch.stride() + tile.start;
-        &blocks[start..start + tile.width]
+    /// A tile's `K` for row `row` of garbler `i`'s choice bits.
+    #[inline(always)]
+    fn keys(&self, i: usize, row: usize, tile: Tile) -> RowPair<'_> {
+        tile_row(&self.keys[i], self.rows[i], row, tile)
     }
+
+    /// A tile's `M` towards garbler `i` for row `row` of this garbler's choice bits.
+    #[inline(always)]
+    fn received(&self, i: usize, row: usize, tile: Tile) -> RowPair<'_> {
+        tile_row(&self.received[i], self.rows[self.position], row, tile)
+    }
+}
+
+/// A tile's part of a row of correlated OTs, padded to whole vectors, and the row that comes next.
+#[derive(Clone, Copy, Default)]
+struct RowPair<'a> {
+    row: &'a [Chunk],
+    next: &'a [Chunk],
+}
+
+impl<'a> RowPair<'a> {
+    /// Vector `c`; fetches that of the next row.
+    #[inline(always)]
+    fn load<E: Engine>(&self, engine: &E, c: usize) -> E::Lanes {
+        if let Some(next) = self.next.get(c) {
+            engine.prefetch(bytemuck::cast_ref::<Chunk, [[u8; 16]; LANES]>(next));
+        }
+        engine.load(&self.row[c])
+    }
+}
+
+/// Of correlated OTs of `rows` rows.
+#[inline(always)]
+fn tile_row(blocks: &[Block], rows: usize, row: usize, tile: Tile) -> RowPair<'_> {
+    let (start, vectors) = (rows * tile.start + row * tile.padded(), tile.padded() / LANES);
+    let (row, next) = blocks[start..].as_chunks().0.split_at(vectors);
+    RowPair { row, next: next.get(..vectors).unwrap_or_default() }
 }
 
 impl Garbler {
@@ -109,8 +144,9 @@ impl Garbler {
         let none = || (0..batch.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
         let (received, keys) = (none(), none());
         let choice_labels = Zeroizing::new(Vec::new());
+        let rows = (0..batch.garblers()).map(|i| batch.correlation_rows(i)).collect();
         Ok(Garbler {
-            state: State { batch, position, inputs, lambda, second, received, keys, choice_labels },
+            state: State { batch, position, rows, inputs, lambda, second, received, keys, choice_labels },
         })
     }
 
@@ -121,14 +157,14 @@ impl Garbler {
             return Bits::zeros(0);
         }
         let words = state.batch.words();
-        let mut out = Zeroizing::new(Vec::new());
-        for (source, plane) in state.batch.circuit.program.sources().zip(state.inputs.chunks(words)) {
-            if owns(source, state.position) {
-                out.extend_from_slice(plane);
-            }
+        let inputs = state.batch.circuit.program.sources().zip(state.inputs.chunks(words));
+        let inputs = inputs.filter(|&(source, _)| owns(source, state.position)).map(|(_, plane)| plane);
+        let planes: Vec<&[u64]> =
+            inputs.chain(state.lambda.chunks(words)).chain(state.second.chunks(words)).collect();
+        let mut out = Zeroizing::new(Vec::with_capacity(planes.len() * words));
+        for tile in state.batch.tiles() {
+            planes.iter().for_each(|plane| out.extend_from_slice(&plane[tile.word_range()]));
         }
-        out.extend_from_slice(&state.lambda);
-        out.extend_from_slice(&state.second);
         let bits = out.len() * 64;
         Bits::from_words(std::mem::take(&mut *out), bits)
     }
@@ -261,14 +297,13 @@ impl Corrected {
     /// online phase and the message for the evaluator, of [`Batch::table_bytes`]. `buffer` is memory
     /// for the message: all of it is overwritten.
     pub fn garble(
-        mut self,
+        self,
         delta: &Delta,
         incoming: &[Vec<u8>],
         hash: &impl Hash,
         rng: &mut impl CryptoRng,
         buffer: Vec<u8>,
     ) -> Result<(OnlineGarbler, Vec<u8>), Error> {
-        self.apply_corrections(delta, incoming)?;
         let Corrected { state, rho, mut outputs } = self;
         let batch = &state.batch;
         let program = &batch.circuit.program;
@@ -280,7 +315,7 @@ impl Corrected {
         let online_seed = Block::random(rng);
         let online = OnlineGarbler::zero_labels(batch, online_seed);
 
-        let pass = Pass::new(&state, &rho, delta);
+        let pass = Pass::new(&state, &rho, delta, incoming)?;
         let zero_labels = ZeroLabels::new(&state, &ahead, &online);
         let table_bytes = batch.rows_sent() * program.ands * lanes * 16;
         let mut message = buffer;
@@ -328,28 +363,6 @@ impl Corrected {
         }
         let online = OnlineGarbler::new(state.batch.clone(), state.position, online_seed, &state.inputs);
         Ok((online, message))
-    }
-
-    /// `K' = K ^ d Δ`: the second correlation of every AND becomes that of the sender's `ρ`.
-    fn apply_corrections(&mut self, delta: &Delta, incoming: &[Vec<u8>]) -> Result<(), Error> {
-        let state = &mut self.state;
-        if state.batch.garblers() < 2 {
-            return Ok(());
-        }
-        let (expected, ands) = (state.batch.bit_bytes(), state.ands());
-        let (words, stride) = (state.batch.words(), state.batch.stride());
-        for i in state.others() {
-            let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
-            let bits = from_bytes(bits, expected, "corrections")?;
-            let start = (state.owned(i) + ands) * stride;
-            let keys = &mut state.keys[i][start..];
-            for (plane, keys) in bits.chunks(words).zip(keys.chunks_mut(stride)) {
-                for (lane, key) in keys.iter_mut().enumerate() {
-                    *key ^= delta.block().select(plane[lane / 64] >> (lane % 64) & 1 == 1);
-                }
-            }
-        }
-        Ok(())
     }
 }
 

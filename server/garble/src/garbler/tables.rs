@@ -1,11 +1,13 @@
 //! The garbling pass: tables from labels, shares of masks and hashes.
 
-use seco_ot::{Block, Chunk, Delta, Engine, Kernel, LANES};
+use seco_ot::{Block, Delta, Engine, Kernel, LANES};
 
-use super::State;
-use crate::batch::{Slots, TILE, Tile, byte, load, low_bits, set_byte, tile_plane};
+use super::{RowPair, State};
+use crate::batch::{MAX_GARBLERS, Slots, TILE, Tile, byte, load, low_bits, set_byte, tile_plane};
+use crate::error::Error;
 use crate::hash::Tweak;
 use crate::program::{Op, Operand, Source};
+use crate::slices::from_bytes;
 
 /// Zero labels of input wires, by class.
 pub(super) struct ZeroLabels<'a> {
@@ -49,12 +51,27 @@ pub(super) struct Pass<'a> {
     /// [`State::owned`] of every garbler.
     owned: Vec<usize>,
     others: Vec<usize>,
+    /// Planes of `d`, by which garbler `i`'s second choice bit of every AND differs from its `ρ`; empty for this
+    /// garbler.
+    corrections: Vec<Vec<u64>>,
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(state: &'a State, rho: &'a [u64], delta: &'a Delta) -> Self {
+    /// `incoming` are the other garblers' corrections by position.
+    pub(super) fn new(
+        state: &'a State,
+        rho: &'a [u64],
+        delta: &'a Delta,
+        incoming: &[Vec<u8>],
+    ) -> Result<Self, Error> {
         let owned = (0..state.batch.garblers()).map(|i| state.owned(i)).collect();
-        Pass { state, rho, delta, rows: state.correlation_rows(), owned, others: state.others().collect() }
+        let others: Vec<usize> = state.others().collect();
+        let mut corrections = vec![Vec::new(); state.batch.garblers()];
+        for &i in &others {
+            let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
+            corrections[i] = from_bytes(bits, state.batch.bit_bytes(), "corrections")?;
+        }
+        Ok(Pass { state, rho, delta, rows: state.correlation_rows(), owned, others, corrections })
     }
 }
 
@@ -147,15 +164,14 @@ impl Pass<'_> {
             let mut own = engine.select(byte(&lambda, c), delta);
             for &i in &self.others {
                 if let Some(row) = self.rows[i][input] {
-                    own = engine.xor(own, engine.load(self.chunk(&state.keys[i], row, tile, c)));
+                    own = engine.xor(own, state.keys(i, row, tile).load(engine, c));
                 }
             }
             engine.store(own, &mut slots.shares[me].row_mut(dst).0[c]);
         }
         for &i in &self.others {
-            load(slots.shares[i].row_mut(dst), width, self.rows[me][input], |row| {
-                state.correlation(&state.received[i], row, tile)
-            });
+            let row = slots.shares[i].row_mut(dst);
+            load(row, self.rows[me][input], |row| state.received(i, row, tile).row);
         }
     }
 
@@ -190,6 +206,15 @@ impl Pass<'_> {
         } else {
             (tile_plane(self.rho, words, gate, tile), tile_plane(&state.lambda, words, gate, tile))
         };
+        let mut sources = [Correlations::default(); MAX_GARBLERS];
+        for (source, &i) in sources.iter_mut().zip(&self.others) {
+            let (theirs, mine) = (self.owned[i] + gate, self.owned[me] + gate);
+            *source = Correlations {
+                keys: [state.keys(i, theirs, tile), state.keys(i, theirs + ands, tile)],
+                received: [state.received(i, mine, tile), state.received(i, mine + ands, tile)],
+                correction: tile_plane(&self.corrections[i], words, gate, tile),
+            };
+        }
         let mut permutation = [0; TILE / 64];
         let (own, for_others) = table.split_at_mut(2 * width);
         let (g0, g1) = own.split_at_mut(width);
@@ -216,40 +241,42 @@ impl Pass<'_> {
             };
             let mut label = engine.xor(engine.select(rho, delta), h2);
             let mut share = engine.select(lambda, delta);
-            for &i in &self.others {
-                let row = self.owned[i] + gate;
-                let second = engine.load(self.chunk(&state.keys[i], row + ands, tile, c));
-                label = engine.xor(label, second);
-                share = engine.xor(share, engine.load(self.chunk(&state.keys[i], row, tile, c)));
+            for source in sources.iter().take(self.others.len()) {
+                // `K' = K ^ d Δ`: the second correlation becomes that of the other's `ρ`.
+                let second = source.keys[1].load(engine, c);
+                let correction = engine.select(byte(&source.correction, c), delta);
+                label = engine.xor(label, engine.xor(second, correction));
+                share = engine.xor(share, source.keys[0].load(engine, c));
             }
             set_byte(&mut permutation, c, engine.low_bits(label));
             engine.store(label, &mut slots.labels.row_mut(dst).0[c]);
             engine.store(share, &mut slots.shares[me].row_mut(dst).0[c]);
-            for (&i, table) in self.others.iter().zip(for_others.chunks_exact_mut(3 * width)) {
+            let tables = for_others.chunks_exact_mut(3 * width);
+            for ((&i, source), table) in self.others.iter().zip(&sources).zip(tables) {
                 let (ta, tb) = tweaks(i);
                 let (ta, tb) = (engine.tweaks(ta.vector(c)), engine.tweaks(tb.vector(c)));
                 let [ha0, ha1, hb0, hb1] = engine.hash(p, [ta, ta, tb, tb]);
                 let share_a = engine.load(&slots.shares[i].row(a.slot).0[c]);
                 let share_b = engine.load(&slots.shares[i].row(b.slot).0[c]);
-                let row = self.owned[me] + gate;
-                let second = engine.load(self.chunk(&state.received[i], row + ands, tile, c));
+                let second = source.received[1].load(engine, c);
                 let (g0, rest) = table.split_at_mut(width);
                 let (g1, g2) = rest.split_at_mut(width);
                 put(engine, engine.xor(engine.xor(ha0, ha1), share_b), g0, c);
                 put(engine, engine.xor(engine.xor(hb0, hb1), share_a), g1, c);
                 put(engine, engine.xor(engine.xor(ha0, hb0), second), g2, c);
-                slots.shares[i].row_mut(dst).0[c] = *self.chunk(&state.received[i], row, tile, c);
+                engine.store(source.received[0].load(engine, c), &mut slots.shares[i].row_mut(dst).0[c]);
             }
         }
         permutation
     }
+}
 
-    /// Vector `c` of a tile in a row of correlated OTs, which are padded to whole vectors.
-    #[inline(always)]
-    fn chunk<'b>(&self, blocks: &'b [Block], row: usize, tile: Tile, c: usize) -> &'b Chunk {
-        let start = row * self.state.batch.stride() + tile.start;
-        &blocks.as_chunks().0[start / LANES + c]
-    }
+/// What a tile has of an AND's correlated OTs with one other garbler: those of `λ_c`, and the second ones.
+#[derive(Clone, Copy, Default)]
+struct Correlations<'a> {
+    keys: [RowPair<'a>; 2],
+    received: [RowPair<'a>; 2],
+    correction: [u64; TILE / 64],
 }
 
 /// Writes vector `c` of a row of a table; of the last one, the lanes that there are.
@@ -257,7 +284,7 @@ impl Pass<'_> {
 fn put<E: Engine>(engine: &E, x: E::Lanes, row: &mut [[u8; 16]], c: usize) {
     let rest = row.get_mut(c * LANES..).unwrap_or_default().as_flattened_mut();
     if let Some(whole) = rest.first_chunk_mut() {
-        engine.store_bytes(x, whole);
+        engine.stream_bytes(x, whole);
     } else {
         let mut bytes = [0; 16 * LANES];
         engine.store_bytes(x, &mut bytes);

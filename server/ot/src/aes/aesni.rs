@@ -2,8 +2,9 @@
 #![allow(unsafe_code)] // A vector kernel may only be called where its instructions were detected.
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi64, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128, _mm_cmpeq_epi32,
-    _mm_cvtsi128_si32, _mm_set_epi64x, _mm_set1_epi32, _mm_shuffle_epi8, _mm_slli_si128, _mm_xor_si128,
+    __m128i, _MM_HINT_T1, _mm_add_epi64, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128,
+    _mm_cmpeq_epi32, _mm_cvtsi128_si32, _mm_prefetch, _mm_set_epi64x, _mm_set1_epi32, _mm_sfence,
+    _mm_shuffle_epi8, _mm_slli_si128, _mm_stream_si128, _mm_xor_si128,
 };
 use core::ops::Range;
 
@@ -63,6 +64,40 @@ fn count(start: __m128i) -> [__m128i; LANES] {
     lanes
 }
 
+/// The first line of every four blocks, of eight at most, to the second-level cache.
+#[inline(always)]
+pub(super) fn prefetch(blocks: &[[u8; 16]]) {
+    for line in blocks.iter().take(LANES).step_by(4) {
+        // SAFETY: a hint, which reads nothing; part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+/// Writes past the caches, where the address allows it. Whoever calls this holds a [`Fence`].
+#[inline(always)]
+pub(super) fn stream(blocks: [__m128i; LANES], bytes: &mut [u8; 16 * LANES]) {
+    let target = bytes.as_mut_ptr().cast::<__m128i>();
+    if !target.is_aligned() {
+        *bytes = cast(blocks);
+        return;
+    }
+    for (i, block) in blocks.into_iter().enumerate() {
+        // SAFETY: aligned, and within `bytes`, of which there are 16 for each block. SSE2 is part of x86-64.
+        unsafe { _mm_stream_si128(target.add(i), block) };
+    }
+}
+
+/// Makes what was [`stream`]ed visible to other threads before anything that follows: such stores are not
+/// ordered otherwise.
+pub(super) struct Fence;
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        // SAFETY: part of x86-64.
+        unsafe { _mm_sfence() };
+    }
+}
+
 /// Round keys for vectors of one block.
 struct Narrow([__m128i; 11]);
 
@@ -115,6 +150,16 @@ impl Engine for Narrow {
     }
 
     #[inline(always)]
+    fn prefetch(&self, blocks: &[[u8; 16]]) {
+        prefetch(blocks);
+    }
+
+    #[inline(always)]
+    fn stream_bytes(&self, x: Self::Lanes, bytes: &mut [u8; 16 * LANES]) {
+        stream(x, bytes);
+    }
+
+    #[inline(always)]
     fn permute<const N: usize>(&self, mut x: [Self::Lanes; N]) -> [Self::Lanes; N] {
         // Eight blocks keep the unit busy; more would not fit the registers.
         for x in &mut x {
@@ -127,6 +172,7 @@ impl Engine for Narrow {
 
 #[target_feature(enable = "aes")]
 pub(super) fn run<K: Kernel>(keys: &RoundKeys, kernel: K) -> K::Output {
+    let _fence = Fence;
     kernel.run(&Narrow(cast(keys.0)))
 }
 

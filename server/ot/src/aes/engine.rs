@@ -55,10 +55,28 @@ pub trait Engine {
         *chunk = cast(x);
     }
 
+    /// Eight blocks that lie anywhere in a message.
+    #[inline(always)]
+    fn load_bytes(&self, bytes: &[u8; 16 * LANES]) -> Self::Lanes {
+        cast(*bytes)
+    }
+
+    /// Tells the processor that these blocks, a vector of them or what there is, will be read soon. Streams of a
+    /// few kilobytes end before it notices them by itself.
+    #[inline(always)]
+    fn prefetch(&self, _blocks: &[[u8; 16]]) {}
+
     /// Writes the eight blocks anywhere into a message.
     #[inline(always)]
     fn store_bytes(&self, x: Self::Lanes, bytes: &mut [u8; 16 * LANES]) {
         *bytes = cast(x);
+    }
+
+    /// As [`Engine::store_bytes`], past the caches where the processor can: for what is larger than they are
+    /// and is read much later. An ordinary store reads the memory that it overwrites, which takes as long again.
+    #[inline(always)]
+    fn stream_bytes(&self, x: Self::Lanes, bytes: &mut [u8; 16 * LANES]) {
+        self.store_bytes(x, bytes);
     }
 
     /// `first`, `first + 1`, … in the lanes, for a `first` whose low 64 bits do not carry on the way.

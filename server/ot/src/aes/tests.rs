@@ -90,7 +90,13 @@ impl Kernel for Everything<'_> {
         let x = self.x.map(|x| engine.load(&x));
         let mut keep = |x: E::Lanes| {
             let (mut bytes, mut chunk) = ([0; 16 * LANES], [Block::ZERO; LANES]);
-            engine.store_bytes(x, &mut bytes);
+            engine.store_bytes(engine.load_bytes(&bytemuck::cast(x)), &mut bytes);
+            // At every alignment.
+            for at in [0, 1, 8, 16] {
+                let mut message = [0; 16 * LANES + 16];
+                engine.stream_bytes(x, (&mut message[at..at + 16 * LANES]).try_into().unwrap());
+                assert_eq!(message[at..at + 16 * LANES], bytes);
+            }
             engine.store(x, &mut chunk);
             assert_eq!(bytemuck::bytes_of(&chunk), bytes);
             self.out.push(bytes);

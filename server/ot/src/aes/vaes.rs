@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use bytemuck::cast;
 
-use super::{Chunk, Engine, Kernel, RoundKeys, aesni, chunks_each};
+use super::{Chunk, Engine, Kernel, LANES, RoundKeys, aesni, chunks_each};
 use crate::Block;
 
 /// A chunk in two vectors.
@@ -111,6 +111,16 @@ impl Engine for Wide {
     }
 
     #[inline(always)]
+    fn prefetch(&self, blocks: &[[u8; 16]]) {
+        aesni::prefetch(blocks);
+    }
+
+    #[inline(always)]
+    fn stream_bytes(&self, x: Pair, bytes: &mut [u8; 16 * LANES]) {
+        aesni::stream(cast(x), bytes);
+    }
+
+    #[inline(always)]
     fn permute<const N: usize>(&self, mut x: [Pair; N]) -> [Pair; N] {
         // SAFETY: see above.
         unsafe {
@@ -132,6 +142,7 @@ impl Engine for Wide {
 
 #[target_feature(enable = "avx512f,vaes")]
 pub(super) fn run<K: Kernel>(keys: &RoundKeys, kernel: K) -> K::Output {
+    let _fence = aesni::Fence;
     kernel.run(&Wide(broadcast(keys)))
 }
 

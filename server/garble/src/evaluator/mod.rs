@@ -5,14 +5,19 @@
 //! them up to one table and evaluates what needs no online value; [`OnlineEvaluator::evaluate`] the
 //! rest, from the [`Material`] that the caller kept meanwhile.
 
+mod contributions;
+mod run;
+
 use rayon::prelude::*;
-use seco_ot::{Bits, Block, Engine, Kernel, LANES, Prg};
+use seco_ot::{Bits, Block, Prg};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::batch::{Batch, Planes, Slots, TILE, Tile, byte, scatter, set_byte, tile_plane, tiles_together};
+use self::contributions::{AddUp, Contributions};
+use self::run::{Execute, Input, Run, Tables};
+use crate::batch::{Batch, TILE, Tile, scatter, tile_plane, tiles_together};
 use crate::error::Error;
-use crate::hash::{Hash, Tweak};
-use crate::program::{Op, Operand, Source};
+use crate::hash::Hash;
+use crate::program::{Operand, Source};
 use crate::slices::{from_bytes, from_lanes, to_lanes};
 
 /// Random bits are chosen; waiting for their labels.
@@ -199,7 +204,7 @@ impl Folding {
                     let per_and = batch.rows_stored() * tile.width;
                     let (suffix, rest) = std::mem::take(&mut suffixes).split_at_mut(per_and * suffix);
                     suffixes = rest;
-                    contributions.add(tile, program.prefix_ands, suffix);
+                    hash.run(AddUp { contributions: &contributions, tile, out: suffix });
                     run.begin(tile, 0);
                     hash.run(Execute {
                         run: &mut run,
@@ -236,42 +241,6 @@ fn parts(blocks: &mut [Block], size: usize, groups: usize) -> Vec<&mut [Block]> 
     let mut parts: Vec<&mut [Block]> = blocks.chunks_mut(size.max(1)).collect();
     parts.resize_with(groups, Default::default);
     parts
-}
-
-/// What the garblers sent.
-struct Contributions<'a> {
-    batch: &'a Batch,
-    /// By garbler: tile by tile and AND by AND, its own rows, then three for every other target.
-    tables: Vec<&'a [[u8; 16]]>,
-}
-
-impl Contributions<'_> {
-    /// The tables of the ANDs from `first` on: `G_0`, `G_1`, `G_2` for every target, all garblers'
-    /// contributions added up.
-    #[inline(always)]
-    fn add(&self, tile: Tile, first: usize, out: &mut [Block]) {
-        let (batch, garblers) = (self.batch, self.batch.garblers());
-        let (sent, stored) = (batch.rows_sent(), batch.rows_stored());
-        let start = (tile.start * batch.circuit.program.ands + first * tile.width) * sent;
-        for (gate, table) in out.chunks_exact_mut(stored * tile.width).enumerate() {
-            for (row, out) in table.chunks_exact_mut(tile.width).enumerate() {
-                let (target, row) = (row / 3, row % 3);
-                // A target's own G_2 is zero and not sent.
-                let mut rows = (0..garblers).filter(|&from| from != target || row < 2).map(|from| {
-                    let before =
-                        if from == target { 0 } else { 2 + 3 * (target - usize::from(target > from)) };
-                    let at = start + (gate * sent + before + row) * tile.width;
-                    &self.tables[from][at..at + tile.width]
-                });
-                if let Some(bytes) = rows.next() {
-                    out.iter_mut().zip(bytes).for_each(|(out, bytes)| *out = Block::from_bytes(*bytes));
-                }
-                for bytes in rows {
-                    out.iter_mut().zip(bytes).for_each(|(out, bytes)| *out ^= Block::from_bytes(*bytes));
-                }
-            }
-        }
-    }
 }
 
 /// Input wires that are known ahead.
@@ -402,183 +371,5 @@ impl OnlineEvaluator {
             values.extend(to_lanes(&planes, tile.width));
         }
         Ok(values)
-    }
-}
-
-/// An input wire and its rank within its class (ahead, choice or online).
-#[derive(Clone, Copy)]
-struct Input {
-    source: Source,
-    rank: usize,
-}
-
-/// The evaluation of one tile after the other.
-struct Run<'a> {
-    batch: &'a Batch,
-    tile: Tile,
-    /// Active labels, by garbler.
-    labels: Vec<Slots>,
-    /// Masked values `ẑ`.
-    bits: Planes,
-    /// Number of the next AND, and of the first of this run.
-    gate: usize,
-    first: usize,
-    /// Source of every input wire, and its rank within its class.
-    inputs: Vec<Input>,
-}
-
-impl<'a> Run<'a> {
-    fn new(batch: &'a Batch) -> Self {
-        let program = &batch.circuit.program;
-        let mut next = [0usize; 3];
-        let inputs = program
-            .sources()
-            .map(|source| {
-                let class = match source {
-                    Source::Ahead(_) => 0,
-                    Source::Choice => 1,
-                    Source::Online(_) => 2,
-                };
-                next[class] += 1;
-                Input { source, rank: next[class] - 1 }
-            })
-            .collect();
-        Run {
-            batch,
-            tile: Tile { start: 0, width: 0 },
-            labels: (0..batch.garblers()).map(|_| Slots::new(program.slots)).collect(),
-            bits: Planes::new(program.slots),
-            gate: 0,
-            first: 0,
-            inputs,
-        }
-    }
-
-    /// The next tile, from AND `gate` on.
-    fn begin(&mut self, tile: Tile, gate: usize) {
-        (self.tile, self.gate, self.first) = (tile, gate, gate);
-    }
-
-    #[inline(always)]
-    fn operand_bits(&self, operand: Operand) -> [u64; TILE / 64] {
-        let flip = if operand.negated { u64::MAX } else { 0 };
-        self.bits.get(operand.slot).map(|w| w ^ flip)
-    }
-
-    /// `L^i_c = XOR_j [H(L^j_a) ^ H(L^j_b)] ^ G^i_2 ^ ẑ_a·G^i_0 ^ ẑ_b·(G^i_1 ^ L^i_a)` for every
-    /// target `i` (`protocol.md` section 5, "Evaluation").
-    #[inline(always)]
-    fn and<E: Engine>(
-        &mut self,
-        engine: &E,
-        dst: u32,
-        a: Operand,
-        b: Operand,
-        table: &[Block],
-        permutation: &[u64],
-    ) {
-        let (width, layer) = (self.tile.width, self.batch.layer);
-        let first_lane = self.batch.first_lane + self.tile.start as u32;
-        let (bits_a, bits_b) = (self.operand_bits(a), self.operand_bits(b));
-        let rows = if self.labels.len() == 1 { 2 } else { 3 };
-        let mut low = [0; TILE / 64];
-        for c in 0..width.div_ceil(LANES) {
-            let (bits_a, bits_b) = (byte(&bits_a, c), byte(&bits_b, c));
-            let mut p = [[engine.splat(Block::ZERO); 2]; MAX_GARBLERS];
-            for (p, slots) in p.iter_mut().zip(&self.labels) {
-                let (a, b) = (&slots.row(a.slot).0[c], &slots.row(b.slot).0[c]);
-                *p = engine.permute([engine.load(a), engine.load(b)]);
-            }
-            for (i, table) in table.chunks_exact(rows * width).enumerate() {
-                let side =
-                    |side| engine.tweaks(Tweak::garble(layer, self.gate, first_lane, side, i).vector(c));
-                let tweaks = [side(0), side(1)];
-                let mut out = match table.get(2 * width..) {
-                    Some(g2) if rows == 3 => lanes(engine, g2, c),
-                    _ => engine.splat(Block::ZERO),
-                };
-                for p in p.iter().take(self.labels.len()) {
-                    let [ha, hb] = engine.hash(*p, tweaks);
-                    out = engine.xor(out, engine.xor(ha, hb));
-                }
-                let (g0, g1) =
-                    (lanes(engine, &table[..width], c), lanes(engine, &table[width..2 * width], c));
-                let label = engine.load(&self.labels[i].row(a.slot).0[c]);
-                out = engine.xor(out, engine.select(bits_a, g0));
-                out = engine.xor(out, engine.select(bits_b, engine.xor(g1, label)));
-                engine.store(out, &mut self.labels[i].row_mut(dst).0[c]);
-                if i == 0 {
-                    set_byte(&mut low, c, engine.low_bits(out));
-                }
-            }
-        }
-        let permuted = tile_plane(permutation, self.batch.words(), self.gate - self.first, self.tile);
-        self.bits.set(dst, std::array::from_fn(|w| low[w] ^ permuted[w]));
-        self.gate += 1;
-    }
-}
-
-/// Garblers of the largest cluster.
-const MAX_GARBLERS: usize = 7;
-
-/// Vector `c` of a row of a table; zeros past its end.
-#[inline(always)]
-fn lanes<E: Engine>(engine: &E, row: &[Block], c: usize) -> E::Lanes {
-    let rest = row.get(c * LANES..).unwrap_or_default();
-    if let Some(whole) = rest.first_chunk() {
-        return engine.load(whole);
-    }
-    let mut padded = [Block::ZERO; LANES];
-    padded[..rest.len()].copy_from_slice(rest);
-    engine.load(&padded)
-}
-
-/// Tables of a tile from the first of its ANDs on.
-enum Tables<'r> {
-    /// As [`Material`] has them.
-    Kept(&'r [Block]),
-    /// As they came; added up one by one in the memory given, which stays in the nearest cache.
-    Sent(&'r Contributions<'r>, &'r mut [Block]),
-}
-
-/// Runs `ops`; `tables` and `permutation` begin with those of the current gate.
-struct Execute<'r, 'a, F> {
-    run: &'r mut Run<'a>,
-    ops: &'r [Op],
-    tables: Tables<'r>,
-    permutation: &'r [u64],
-    load: F,
-}
-
-impl<'a, F: Fn(Input, &mut Run<'a>, u32)> Kernel for Execute<'_, 'a, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<E: Engine>(self, engine: &E) {
-        let Execute { run, ops, mut tables, permutation, load } = self;
-        let per_and = run.batch.rows_stored() * run.tile.width;
-        for op in ops {
-            match *op {
-                Op::Input { dst, input } => load(run.inputs[input as usize], run, dst),
-                Op::Xor { dst, a, b } => {
-                    run.bits.xor(dst, a, b);
-                    run.labels.iter_mut().for_each(|slots| slots.xor(engine, dst, a, b));
-                }
-                Op::And { dst, a, b } => {
-                    let table = match &mut tables {
-                        Tables::Kept(kept) => {
-                            let (table, rest) = kept.split_at(per_and);
-                            *kept = rest;
-                            table
-                        }
-                        Tables::Sent(contributions, table) => {
-                            contributions.add(run.tile, run.gate, table);
-                            &**table
-                        }
-                    };
-                    run.and(engine, dst, a, b, table, permutation);
-                }
-            }
-        }
     }
 }
