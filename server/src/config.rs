@@ -81,6 +81,13 @@ pub struct Peer {
     pub address: Option<String>,
     /// Its certificate, PEM. No other is accepted.
     pub certificate: PathBuf,
+    /// SoftSpokenOT's parameter on the link with it: 1, 2, 4 or 8; the same at its end.
+    #[serde(default = "ot_parameter")]
+    pub ot_parameter: usize,
+}
+
+fn ot_parameter() -> usize {
+    seco_protocol::OT_PARAMETER
 }
 
 /// When bundles are made.
@@ -190,6 +197,11 @@ impl Config {
         self.peers.iter().find(|p| p.index == index)
     }
 
+    /// SoftSpokenOT's parameter on the link with a server; the default at this server itself.
+    pub fn ot_parameter(&self, index: usize) -> usize {
+        self.peer(index).map_or(seco_protocol::OT_PARAMETER, |peer| peer.ot_parameter)
+    }
+
     fn parse(text: &str, base: &Path) -> Result<Config, String> {
         let mut config: Config = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);
@@ -231,6 +243,12 @@ impl Config {
         }
         if let Some(peer) = self.peers.iter().find(|p| p.index > self.index && p.address.is_none()) {
             return Err(format!("[[peers]] {}: address is missing (this server dials it)", peer.index));
+        }
+        if let Some(peer) = self.peers.iter().find(|p| !seco_ot::PARAMETERS.contains(&p.ot_parameter)) {
+            return Err(format!(
+                "[[peers]] {}: ot_parameter = {} is not 1, 2, 4 or 8",
+                peer.index, peer.ot_parameter
+            ));
         }
         match (self.is_gateway(), self.listen.device.is_some()) {
             (true, false) => return Err("[listen] device is missing: the gateway serves devices".to_owned()),
@@ -321,6 +339,7 @@ mod tests {
             (change("index = 2", "index = 1"), "server 1 twice"),
             (change("address = \"remote-2.example:7400\"", ""), "2: address is missing"),
             (change("device =", "# "), "device is missing"),
+            (change("ot_parameter = 2", "ot_parameter = 3"), "1: ot_parameter = 3 is not 1, 2, 4 or 8"),
             (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),
             (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
             (change("sessions = 10000", "sessions = 0"), "sessions = 0"),

@@ -159,6 +159,20 @@ pub enum Error {
         /// The start of ours.
         ours: String,
     },
+    /// A server whose settings have another parameter of oblivious transfer for the link with this one.
+    #[error(
+        "server {index} ({name}) has ot_parameter = {theirs} for the link with this server, which has {ours}: write the same into both files"
+    )]
+    DifferentOtParameter {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// What it says.
+        theirs: usize,
+        /// What this one's settings say.
+        ours: usize,
+    },
     /// The cluster could not be set up.
     #[error("the set-up failed: {0}")]
     SetUp(String),

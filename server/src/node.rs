@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub sessions: Mutex<Sessions>,
     pub opening_key: ServerOpeningKey,
     pub limits: Limits,
+    /// SoftSpokenOT's, by server.
+    pub ot_parameters: Vec<usize>,
     pub events: Events,
 }
 
@@ -54,7 +56,8 @@ impl Node {
         let start = Instant::now();
         let job = self.jobs.start(job, self.limits.setup())?;
         let (model, seed) = (self.model.clone(), keys::secret().map_err(|_| Failure::Internal)?);
-        let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, *seed);
+        let parameters = self.ot_parameters.clone();
+        let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, &parameters, *seed);
         let party = job.run(&self.mesh, OFFLINE, true, work).await?;
         self.ledger.forget_bundles();
         self.events.emit(&Event::Ready {

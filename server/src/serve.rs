@@ -65,6 +65,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
         opening_key,
         limits: config.limits,
+        ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
     });
     let gateway = match config.listen.device {
@@ -138,7 +139,9 @@ fn settings(config: &Config, model_id: [u8; 32], sealing_key: ServerSealingKey) 
             Some(peer) => (&peer.name, peer.address.clone(), &peer.certificate),
             None => (&config.name, None, &config.identity.certificate),
         };
-        servers.push(Server { name: name.clone(), address, certificate: keys::certificate(certificate)? });
+        let certificate = keys::certificate(certificate)?;
+        let ot_parameter = config.ot_parameter(index);
+        servers.push(Server { name: name.clone(), address, certificate, ot_parameter });
     }
     let key = keys::tls_key(&config.identity.key)?;
     Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_key })

@@ -91,11 +91,11 @@ fn homomorphic_steps_are_exact_and_told_by_ciphertext() {
 
 #[test]
 fn a_relu_layer_between_processes_is_exact_with_and_without_files() {
-    for (servers, memory) in [("2", "0"), ("3", "1"), ("3", "256"), ("4", "0")] {
+    for (servers, memory, parameter) in [("2", "0", "2"), ("3", "1", "2"), ("3", "256", "8"), ("4", "0", "1")]
+    {
         // More than two batches, the last of them short.
-        let arguments =
-            ["bench", "relu", "--count", "2100", "--json", "--servers", servers, "--memory", memory];
-        let output = seco(&arguments);
+        let arguments = ["bench", "relu", "--count", "2100", "--json", "--servers", servers];
+        let output = seco(&[&arguments[..], &["--memory", memory, "--ot-parameter", parameter]].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["exact"], true, "{report}");
@@ -109,9 +109,9 @@ fn a_relu_layer_between_processes_is_exact_with_and_without_files() {
         for field in ["and_per_cpu_s", "eval_and_per_cpu_s", "input_bytes_per_relu"] {
             assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
         }
-        // Tables, and for several garblers the correlated OTs of 8 bytes (protocol.md section 5).
-        let n = servers.parse::<f64>().unwrap();
-        let gate = 16.0 * (n - 1.0) * (3.0 * n - 4.0) + 8.0 * 2.0 * (n - 1.0) * (n - 2.0);
+        // Tables, and for several garblers the correlated OTs (protocol.md section 5).
+        let (n, per_ot) = (servers.parse::<f64>().unwrap(), 16.0 / parameter.parse::<f64>().unwrap());
+        let gate = 16.0 * (n - 1.0) * (3.0 * n - 4.0) + per_ot * 2.0 * (n - 1.0) * (n - 2.0);
         let measured = report["bytes_per_and"].as_f64().unwrap();
         assert!((gate..gate * 1.05).contains(&measured), "{gate}: {report}");
     }

@@ -44,6 +44,7 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
             name: format!("s{i}"),
             address: address.map(|a| a.to_string()),
             certificate: id.certificate.clone(),
+            ot_parameter: 2,
         })
         .collect();
     Mesh::start(Settings {
@@ -207,7 +208,12 @@ async fn a_lost_server_is_noticed_and_comes_back() {
         me: 1,
         servers: ids
             .iter()
-            .map(|id| Server { name: "s".into(), address: None, certificate: id.certificate.clone() })
+            .map(|id| Server {
+                name: "s".into(),
+                address: None,
+                certificate: id.certificate.clone(),
+                ot_parameter: 2,
+            })
             .collect(),
         key: ids[1].key.clone_key(),
         listen,
@@ -332,7 +338,12 @@ async fn a_port_in_use_is_named() {
     let first = start(1, &ids, &[None, None], 1);
     let servers = ids
         .iter()
-        .map(|id| Server { name: "s".into(), address: None, certificate: id.certificate.clone() })
+        .map(|id| Server {
+            name: "s".into(),
+            address: None,
+            certificate: id.certificate.clone(),
+            ot_parameter: 2,
+        })
         .collect();
     let listen = first.mesh.address().unwrap();
     let (key, sealing_key) = (ids[1].key.clone_key(), sealing_key(1));

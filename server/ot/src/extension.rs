@@ -112,8 +112,11 @@ impl Drop for Streams {
     }
 }
 
+/// Parameters that there are: those whose groups fill `Δ`.
+pub const PARAMETERS: [usize; 4] = [1, 2, 4, 8];
+
 fn check_parameter(parameter: usize) -> Result<()> {
-    if matches!(parameter, 1 | 2 | 4 | 8) { Ok(()) } else { Err(Error::Parameter(parameter)) }
+    if PARAMETERS.contains(&parameter) { Ok(()) } else { Err(Error::Parameter(parameter)) }
 }
 
 fn check_arguments(what: &'static str, expected: usize, got: usize) -> Result<()> {
@@ -162,6 +165,11 @@ impl CotReceiver {
             leaves.extend_from_slice(&tree::grow(pairs, &mut message));
         }
         Ok((Self(Streams::new(parameter, &leaves)), bytemuck::cast_slice(&message).to_vec()))
+    }
+
+    /// The parameter it was made with.
+    pub fn parameter(&self) -> usize {
+        self.0.parameter
     }
 
     /// One correlated OT for every choice bit: `out[i] = M_i`. The message is for [`CotSender::extend`].
@@ -223,6 +231,11 @@ impl CotSender {
             leaves.extend_from_slice(&tree::grow_punctured(seeds, alpha, message));
         }
         Ok(Self { streams: Streams::new(parameter, &leaves), delta: Zeroizing::new(delta.block()) })
+    }
+
+    /// The parameter it was made with.
+    pub fn parameter(&self) -> usize {
+        self.streams.parameter
     }
 
     /// One correlated OT for every element of `out`, from the receiver's message: `out[i] = K_i = M_i ^ c_i

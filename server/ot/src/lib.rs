@@ -31,7 +31,7 @@ pub use base::{BaseSender, base_receive};
 pub use bits::Bits;
 pub use block::{Block, Delta};
 pub use error::{Error, Result};
-pub use extension::{CotReceiver, CotSender, message_len, setup_len};
+pub use extension::{CotReceiver, CotSender, PARAMETERS, message_len, setup_len};
 
 /// Lower-case hex, for frozen answers.
 #[cfg(test)]

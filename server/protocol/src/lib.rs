@@ -38,6 +38,7 @@ pub use bundle::{Bundle, SpentBundle};
 pub use channel::{Channel, ChannelError, memory};
 pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError};
+pub use links::OT_PARAMETER;
 pub use party::Party;
 pub use plan::Counts;
 pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};

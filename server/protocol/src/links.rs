@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use crate::channel::Channel;
 use crate::error::{Error, from_peer};
 
-/// SoftSpokenOT's parameter: 8 bytes per correlated OT, the choice for a LAN.
-pub const PARAMETER: usize = 2;
+/// SoftSpokenOT's parameter where nothing else is said: 8 bytes per correlated OT, the choice for a LAN. A link with
+/// parameter `k` (1, 2, 4 or 8) sends `16 / k` bytes and computes more the larger `k` is.
+pub const OT_PARAMETER: usize = 2;
 /// Base OTs of an extension.
 const BASE: usize = 128;
 /// Bytes of the first base OT message.
@@ -37,9 +38,15 @@ pub struct Links {
 }
 
 impl Links {
-    /// Base OTs with every other server, both ways. Three rounds.
-    pub fn base(channel: &mut dyn Channel, rng: &mut impl CryptoRng) -> Result<Links, Error> {
+    /// Base OTs with every other server, both ways. Three rounds. `parameters` are the links', by server; both
+    /// ends of a link have the same.
+    pub fn base(
+        channel: &mut dyn Channel,
+        parameters: &[usize],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Links, Error> {
         const PHASE: &str = "base OT";
+        let parameter = |p: usize| parameters.get(p).copied().ok_or(NO_LINK);
         let all: Vec<usize> = peers(channel).collect();
         let mut offers: Vec<Option<BaseSender>> = (0..channel.parties()).map(|_| None).collect();
         for &p in &all {
@@ -61,14 +68,15 @@ impl Links {
             let reply = channel.recv(p, REPLY)?;
             let Some(sender) = offers[p].take() else { continue };
             let pairs = from_peer(sender.finish(&reply, BASE), p, PHASE)?;
-            let (receiver, setup) = CotReceiver::new(pairs, PARAMETER)?;
+            let (receiver, setup) = CotReceiver::new(pairs, parameter(p)?)?;
             links.receivers[p] = Some(receiver);
             channel.send(p, setup)?;
         }
         for &p in &all {
-            let setup = channel.recv(p, setup_len(PARAMETER))?;
+            let parameter = parameter(p)?;
+            let setup = channel.recv(p, setup_len(parameter))?;
             let Some((delta, seeds)) = choices[p].take() else { continue };
-            links.senders[p] = Some(from_peer(CotSender::new(&delta, seeds, PARAMETER, &setup), p, PHASE)?);
+            links.senders[p] = Some(from_peer(CotSender::new(&delta, seeds, parameter, &setup), p, PHASE)?);
         }
         Ok(links)
     }
@@ -86,16 +94,19 @@ impl Links {
             channel.send(p, message)?;
         }
         for &p in &all {
-            let message = channel.recv(p, message_len(BASE, PARAMETER))?;
-            let pairs = from_peer(self.sender(p)?.extend_random(&message, BASE), p, PHASE)?;
-            let (receiver, setup) = CotReceiver::new(pairs, PARAMETER)?;
+            let link = self.sender(p)?;
+            let parameter = link.parameter();
+            let message = channel.recv(p, message_len(BASE, parameter))?;
+            let pairs = from_peer(link.extend_random(&message, BASE), p, PHASE)?;
+            let (receiver, setup) = CotReceiver::new(pairs, parameter)?;
             links.receivers[p] = Some(receiver);
             channel.send(p, setup)?;
         }
         for &p in &all {
-            let setup = channel.recv(p, setup_len(PARAMETER))?;
+            let parameter = self.sender(p)?.parameter();
+            let setup = channel.recv(p, setup_len(parameter))?;
             let seeds = std::mem::take(&mut seeds[p]);
-            links.senders[p] = Some(from_peer(CotSender::new(delta, seeds, PARAMETER, &setup), p, PHASE)?);
+            links.senders[p] = Some(from_peer(CotSender::new(delta, seeds, parameter, &setup), p, PHASE)?);
         }
         Ok(links)
     }
@@ -165,7 +176,8 @@ impl Links {
         type Messages = Vec<(usize, Vec<u8>)>;
         let mut messages: Vec<Messages> = vec![Vec::new(); self.senders.len()];
         for &(peer, count) in jobs.iter().flatten().filter(|(_, count)| *count > 0) {
-            let message = channel.recv(peer, message_len(count, PARAMETER))?;
+            let parameter = self.sender(peer)?.parameter();
+            let message = channel.recv(peer, message_len(count, parameter))?;
             messages.get_mut(peer).ok_or(NO_LINK)?.push((count, message));
         }
         let extend = |((peer, link), messages): ((usize, &mut Option<CotSender>), Messages)| {

@@ -50,10 +50,17 @@ pub(crate) struct LayerState {
 
 impl Party {
     /// Runs the once-per-cluster set-up with all other servers: the common BFV key and the base OTs
-    /// (`protocol.md` sections 4 and 5). Blocking. `seed` comes from the operating system.
+    /// (`protocol.md` sections 4 and 5). Blocking. `ot_parameters` are SoftSpokenOT's, by the server at the other
+    /// end of a link ([`OT_PARAMETER`](crate::OT_PARAMETER)); both ends must have the same. `seed` comes from the
+    /// operating system.
     ///
     /// Refuses a model whose noise does not leave room for smudging.
-    pub fn setup(model: Arc<PartyModel>, channel: &mut dyn Channel, seed: [u8; 32]) -> Result<Party, Error> {
+    pub fn setup(
+        model: Arc<PartyModel>,
+        channel: &mut dyn Channel,
+        ot_parameters: &[usize],
+        seed: [u8; 32],
+    ) -> Result<Party, Error> {
         let architecture = model.architecture();
         architecture.check()?;
         let (index, servers) = (channel.me(), channel.parties());
@@ -81,7 +88,7 @@ impl Party {
         let length = share.len();
         let shares = exchange(channel, share, length)?;
         let public = PublicKey::combine(&parameters, &setup, &shares)?;
-        let links = Links::base(channel, &mut seeds.rng())?;
+        let links = Links::base(channel, ot_parameters, &mut seeds.rng())?;
 
         let mut memory = WEIGHTS_MEMORY;
         let mut layers = Vec::with_capacity(architecture.layers.len());

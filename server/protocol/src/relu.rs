@@ -36,6 +36,8 @@ pub struct Layer {
     pub shift: u32,
     /// Servers.
     pub servers: usize,
+    /// SoftSpokenOT's parameter on every link.
+    pub ot_parameter: usize,
 }
 
 impl Layer {
@@ -89,7 +91,7 @@ impl Layer {
         let Some(step) = plan.steps.get(STEP) else { return [0.0; 2] };
         let garblers = step.circuit.garblers();
         let program = &step.circuit.program;
-        let per_cot = seco_ot::message_len(128, crate::links::PARAMETER) as f64 / 128.0;
+        let per_cot = seco_ot::message_len(128, self.ot_parameter) as f64 / 128.0;
         let evaluator = program.count(|s| s == Source::Choice) * garblers;
         let between: usize = (0..garblers).map(|j| program.count(|s| seco_garble::owns(s, j))).sum();
         let between = between * (garblers - 1);
@@ -135,7 +137,8 @@ impl ReluLayer {
         {
             return Err(Error::Misuse("the layer does not fit the cluster"));
         }
-        let links = Links::base(channel, &mut Seeds::new(seed).rng())?;
+        let parameters = vec![layer.ot_parameter; layer.servers];
+        let links = Links::base(channel, &parameters, &mut Seeds::new(seed).rng())?;
         let architecture = layer.architecture();
         let plan = Plan::new(&architecture).only(STEP);
         Ok(ReluLayer { layer, architecture, plan, links })

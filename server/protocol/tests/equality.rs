@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{cluster, input, model, plain, run};
+use common::{cluster, cluster_with, input, model, plain, run};
 use seco_model::{Placement, paper_placements};
 
 #[test]
@@ -57,6 +57,19 @@ fn waves_of_any_size() {
             let parties: Vec<_> = parties.into_iter().map(|party| party.with_waves(bytes)).collect();
             assert_eq!(run(&parties, 1, &x).0, plain(&model, &x), "n={servers}, {bytes} bytes");
         }
+    }
+}
+
+/// Every parameter of oblivious transfer, the same on all links and another on each.
+#[test]
+fn every_parameter_of_oblivious_transfer() {
+    let model = model(2);
+    let x = input(&model, 9);
+    for mix in [[1; 3], [4; 3], [8; 3], [1, 8, 4]] {
+        // The links of three servers: 0-1, 0-2, 1-2.
+        let parameter = |a: usize, b: usize| mix[(a + b).saturating_sub(1).min(2)];
+        let parties = cluster_with(&model, 3, &paper_placements(model.layers.len(), 3, 1), 6, parameter);
+        assert_eq!(run(&parties, 1, &x).0, plain(&model, &x), "{mix:?}");
     }
 }
 

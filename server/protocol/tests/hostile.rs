@@ -89,7 +89,7 @@ fn set_up() {
             let channels = memory::network(3, SHORT);
             let results = all(parts.into_iter().zip(channels).collect(), |i, (part, channel)| {
                 let mut channel = faulty(channel, if i == 1 { number } else { usize::MAX - 1 }, fault);
-                Party::setup(part, &mut channel, seed(2, i)).map(|_| ())
+                Party::setup(part, &mut channel, &[2; 3], seed(2, i)).map(|_| ())
             });
             for error in results.into_iter().filter_map(Result::err) {
                 assert!(is_clear(&error), "{error}");
@@ -207,5 +207,8 @@ fn wrong_model_file() {
     // Server 0 with server 1's file.
     let mut channels = channels.into_iter();
     let mut channel = channels.next().unwrap();
-    assert!(matches!(Party::setup(parts[1].clone(), &mut channel, seed(1, 0)), Err(Error::Misuse(_))));
+    assert!(matches!(
+        Party::setup(parts[1].clone(), &mut channel, &[2; 3], seed(1, 0)),
+        Err(Error::Misuse(_))
+    ));
 }

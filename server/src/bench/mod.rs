@@ -50,6 +50,14 @@ pub enum Bench {
     DeviceParty,
 }
 
+/// Refuses what is no parameter of SoftSpokenOT.
+fn check_parameter(parameter: usize, option: &str) -> Result<(), Error> {
+    if seco_ot::PARAMETERS.contains(&parameter) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("{option} {parameter}: give 1, 2, 4 or 8")))
+}
+
 /// Runs a measurement.
 pub fn run(bench: &Bench) -> Result<(), Error> {
     match bench {

@@ -119,6 +119,7 @@ async fn quic(count: usize) -> Result<Figures, Error> {
             name: format!("server {i}"),
             address: address.filter(|_| i == 1).map(|address| address.to_string()),
             certificate: identity.certificate.clone(),
+            ot_parameter: seco_protocol::OT_PARAMETER,
         };
         Mesh::start(Settings {
             me,

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng as _;
-use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, base_receive};
+use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, PARAMETERS, base_receive};
 use serde_json::{Value, json};
 
 use super::calibration::Calibration;
+use super::check_parameter;
 use super::process::cpu_time;
 use crate::{Error, keys, terminal};
 
@@ -26,8 +27,6 @@ pub struct Options {
     pub json: bool,
 }
 
-const PARAMETERS: [usize; 4] = [1, 2, 4, 8];
-
 /// Repeats until this much CPU time has gone into a parameter.
 const LONG_ENOUGH: Duration = Duration::from_secs(1);
 
@@ -43,9 +42,7 @@ struct Figures {
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
-    if !PARAMETERS.contains(&options.parameter) {
-        return Err(Error::Usage(format!("--parameter {}: give 1, 2, 4 or 8", options.parameter)));
-    }
+    check_parameter(options.parameter, "--parameter")?;
     let calibration = Calibration::measure()?;
     let measured: Result<Vec<Figures>, Error> =
         PARAMETERS.iter().map(|&parameter| measure(parameter, options.count as usize)).collect();

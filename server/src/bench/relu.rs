@@ -22,9 +22,9 @@ use seco_protocol::Layer;
 use serde_json::json;
 
 use self::party::{Identity, Job, Outcome, Word};
-use super::Setting;
 use super::calibration::Calibration;
 use super::child::Process;
+use super::{Setting, check_parameter};
 use crate::relay::Relay;
 use crate::{Error, interrupt, keys, terminal};
 
@@ -37,6 +37,9 @@ pub struct Options {
     /// Number of ReLUs.
     #[arg(long, value_name = "M", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub count: u32,
+    /// Parameter of SoftSpokenOT: the larger, the fewer bytes and the more computing.
+    #[arg(long, value_name = "1|2|4|8", default_value_t = seco_protocol::OT_PARAMETER)]
+    pub ot_parameter: usize,
     /// Mebibytes of tables that the evaluator keeps in memory; the rest goes to a temporary file.
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub memory: u32,
@@ -60,7 +63,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
         width: options.setting.width.into(),
         shift: SHIFT,
         servers: options.setting.servers.into(),
+        ot_parameter: options.ot_parameter,
     };
+    check_parameter(options.ot_parameter, "--ot-parameter")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options))?;
     let figures = Figures::new(&layer, &outcomes);
@@ -113,6 +118,7 @@ async fn measure(layer: &Layer, directory: PathBuf, options: &Options) -> Result
             key: identities.get_mut(me).map(|identity| std::mem::take(&mut identity.key)).unwrap_or_default(),
             addresses: addresses.clone(),
             layer: (layer.count, layer.width, layer.shift),
+            ot_parameter: layer.ot_parameter,
             bundle,
             directory: directory.clone(),
             memory,
@@ -184,6 +190,7 @@ impl Figures {
             "servers": layer.servers,
             "count": layer.count,
             "width": layer.width,
+            "ot_parameter": layer.ot_parameter,
             "and_gates": self.ands,
             "and_gates_online": self.ands_online,
             "and_per_cpu_s": self.and_per_cpu_s,

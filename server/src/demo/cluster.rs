@@ -172,7 +172,8 @@ impl Cluster {
                 _ => None,
             };
             let certificate = self.keys_of(peer)?.certificate.clone();
-            peers.push(Peer { index: peer, name: name(peer), address, certificate });
+            let ot_parameter = seco_protocol::OT_PARAMETER;
+            peers.push(Peer { index: peer, name: name(peer), address, certificate, ot_parameter });
         }
         let keys = self.keys_of(index)?.clone();
         let model = self.models.get(index).cloned();

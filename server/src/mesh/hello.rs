@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::frame::{self, FrameError};
-use super::{Settings, VERSION};
+use super::{Server, Settings, VERSION};
 use crate::Error;
 
 /// Largest hello; a newer one may have grown.
@@ -21,6 +21,8 @@ pub(super) struct Hello {
     model: [u8; 32],
     cluster: [u8; 32],
     sealing_key: Vec<u8>,
+    /// Of this link.
+    ot_parameter: usize,
 }
 
 impl Hello {
@@ -37,6 +39,7 @@ impl Hello {
             model: settings.model_id,
             cluster: cluster.finalize().into(),
             sealing_key: settings.sealing_key.as_bytes().to_vec(),
+            ot_parameter: 0,
         }
     }
 
@@ -61,23 +64,28 @@ impl Hello {
         if theirs.cluster != self.cluster {
             return Err(Error::DifferentCluster { index, name });
         }
+        if theirs.ot_parameter != self.ot_parameter {
+            let (theirs, ours) = (theirs.ot_parameter, self.ot_parameter);
+            return Err(Error::DifferentOtParameter { index, name, theirs, ours });
+        }
         ServerSealingKey::from_bytes(&theirs.sealing_key).map_err(|_| Error::DifferentRelease { index, name })
     }
 
-    /// Exchanges hellos on the first stream. `Ok(Err(_))` is a peer that does not fit.
+    /// Exchanges hellos with a server on the first stream. `Ok(Err(_))` is a peer that does not fit.
     pub(super) async fn exchange(
         &self,
         connection: &Connection,
         dialled: bool,
         index: usize,
-        name: &str,
+        server: &Server,
     ) -> Result<Result<ServerSealingKey, Error>, FrameError> {
         let stream = if dialled { connection.open_bi().await } else { connection.accept_bi().await };
         let (mut send, mut receive) = stream.map_err(|_| FrameError::Closed)?;
-        frame::write_value(&mut send, self).await?;
+        let ours = Hello { ot_parameter: server.ot_parameter, ..self.clone() };
+        frame::write_value(&mut send, &ours).await?;
         let theirs: Hello = frame::read_value(&mut receive, MAX_HELLO).await?;
         let _ = send.finish();
-        Ok(self.check(&theirs, index, name))
+        Ok(ours.check(&theirs, index, &server.name))
     }
 }
 

@@ -207,7 +207,7 @@ impl Shared {
             Ok(Err(e)) => return Err(refusal(&e, peer, name)),
             Err(_) => return Err(Failed::NoAnswer),
         };
-        match timeout(HANDSHAKE, self.hello.exchange(&connection, true, peer, &name)).await {
+        match timeout(HANDSHAKE, self.hello.exchange(&connection, true, peer, &self.servers[peer])).await {
             Ok(Ok(Ok(sealing_key))) => Ok((connection, sealing_key)),
             Ok(Ok(Err(mistake))) => {
                 connection.close(UNFIT, b"unfit");
@@ -238,7 +238,7 @@ impl Shared {
         let shown = shown.and_then(|chain| chain.first().cloned())?;
         // The TLS layer has accepted only certificates of servers with a lower number.
         let peer = self.servers.iter().take(self.me).position(|s| s.certificate == shown)?;
-        match timeout(HANDSHAKE, self.hello.exchange(&connection, false, peer, &self.name(peer))).await {
+        match timeout(HANDSHAKE, self.hello.exchange(&connection, false, peer, &self.servers[peer])).await {
             Ok(Ok(Ok(sealing_key))) => Some((peer, (connection, sealing_key))),
             Ok(Ok(Err(mistake))) => {
                 self.mistake(mistake, false);

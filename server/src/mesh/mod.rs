@@ -32,7 +32,7 @@ use crate::Error;
 use crate::jobs::Clock;
 
 /// Version of everything after the TLS handshake.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// First byte of a stream: a channel, followed by job and lane.
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
@@ -53,6 +53,8 @@ pub struct Server {
     pub address: Option<String>,
     /// The only certificate accepted.
     pub certificate: CertificateDer<'static>,
+    /// SoftSpokenOT's parameter on the link with it; at this server itself it says nothing.
+    pub ot_parameter: usize,
 }
 
 /// What the mesh needs to know.

@@ -162,6 +162,7 @@ impl Site {
             index: i,
             name: format!("s{i}"),
             address: self.mesh[i].map(|a| a.to_string()),
+            ot_parameter: 2,
             certificate: self.keys[i].certificate.clone(),
         });
         let KeyFiles { certificate, key, opening_key, .. } = self.keys[index].clone();

@@ -13,8 +13,8 @@ use seco_model::{
     split,
 };
 use seco_protocol::{
-    BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, Party, SpentBundle,
-    memory,
+    BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, OT_PARAMETER, Party,
+    SpentBundle, memory,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -137,10 +137,22 @@ pub fn seed(number: u64, server: usize) -> [u8; 32] {
 
 /// Splits a model and sets a cluster up.
 pub fn cluster(model: &FixedModel, servers: usize, placements: &[Placement], number: u64) -> Vec<Party> {
+    cluster_with(model, servers, placements, number, |_, _| OT_PARAMETER)
+}
+
+/// With the parameter of oblivious transfer for each link.
+pub fn cluster_with(
+    model: &FixedModel,
+    servers: usize,
+    placements: &[Placement],
+    number: u64,
+    parameter: impl Fn(usize, usize) -> usize + Sync,
+) -> Vec<Party> {
     let parts = parts(model, servers, placements, number);
     let channels = memory::network(servers, LIMIT);
     all(parts.into_iter().zip(channels).collect(), |i, (part, mut channel)| {
-        Party::setup(part, &mut channel, seed(number, i)).unwrap()
+        let parameters: Vec<usize> = (0..servers).map(|peer| parameter(i, peer)).collect();
+        Party::setup(part, &mut channel, &parameters, seed(number, i)).unwrap()
     })
 }
 

@@ -121,7 +121,8 @@ impl Work {
             let key = key.as_slice().try_into().map_err(|e| failed("the session", e))?;
             vec![SessionKey::from_bytes(key)]
         };
-        let party = Party::setup(part, lane, *keys::secret()?).map_err(|e| failed("the set-up", e))?;
+        let party = Party::setup(part, lane, &[seco_protocol::OT_PARAMETER; 2], *keys::secret()?)
+            .map_err(|e| failed("the set-up", e))?;
         let setup = clock.stop(&mut lanes)?;
         Ok(Work { party, lanes, ledger, session: job.token.0, keys, setup })
     }

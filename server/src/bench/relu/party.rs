@@ -40,6 +40,8 @@ pub struct Job {
     pub addresses: Vec<Option<SocketAddr>>,
     /// ReLUs, bits, bits dropped.
     pub layer: (usize, u32, u32),
+    /// SoftSpokenOT's, on every link.
+    pub ot_parameter: usize,
     /// The only bundle.
     pub bundle: [u8; 16],
     /// For files.
@@ -94,6 +96,7 @@ async fn work(job: Job) -> Result<(), Error> {
         name: format!("server {i}"),
         address: job.addresses.get(i).copied().flatten().map(|address| address.to_string()),
         certificate: certificate.clone().into(),
+        ot_parameter: job.ot_parameter,
     };
     let Started { mesh, commands: _commands, mut mistakes } = Mesh::start(Settings {
         me: job.me,
@@ -123,7 +126,8 @@ async fn work(job: Job) -> Result<(), Error> {
 fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_protocol::Error> {
     let secret = || keys::secret().map_err(|_| seco_protocol::Error::Misuse("no random numbers"));
     let (count, width, shift) = job.layer;
-    let layer = Layer { count, width, shift, servers: job.certificates.len() };
+    let servers = job.certificates.len();
+    let layer = Layer { count, width, shift, servers, ot_parameter: job.ot_parameter };
     let spools = Spools::new(job.directory.clone(), job.memory);
     let mut relus = ReluLayer::setup(layer, &mut channel, *secret()?)?;
     let spool = Box::new(spools.spool());
