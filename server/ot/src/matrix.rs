@@ -116,44 +116,72 @@ pub(crate) fn fold(streams: &mut [Row], rows: &mut [Row]) {
     }
 }
 
+/// Four blocks of a row: the widest vector.
+type Part = [u64; 8];
+
 /// Recursive block swap (Eklundh 1972): at each of seven scales, the upper right quarter changes places with
-/// the lower left.
+/// the lower left. Four scales, then three, at one visit of the rows, which stay in registers meanwhile.
 #[inline(always)]
 pub(crate) fn transpose(tile: &mut Tile) {
-    swap_halves(tile);
-    swap::<32>(tile, 0x0000_0000_ffff_ffff);
-    swap::<16>(tile, 0x0000_ffff_0000_ffff);
-    swap::<8>(tile, 0x00ff_00ff_00ff_00ff);
-    swap::<4>(tile, 0x0f0f_0f0f_0f0f_0f0f);
-    swap::<2>(tile, 0x3333_3333_3333_3333);
-    swap::<1>(tile, 0x5555_5555_5555_5555);
-}
-
-/// The scale of 64 columns: whole 64-bit halves.
-#[inline(always)]
-fn swap_halves(tile: &mut Tile) {
-    let (upper, lower) = tile.split_at_mut(64);
-    for (a, b) in upper.iter_mut().zip(lower) {
-        let (upper, lower) = (*a.words(), *b.words());
-        for (i, (a, b)) in a.words().iter_mut().zip(b.words()).enumerate() {
-            *a = if i % 2 == 0 { upper[i] } else { lower[i - 1] };
-            *b = if i % 2 == 0 { upper[i + 1] } else { lower[i] };
+    for part in 0..2 {
+        for first in 0..8 {
+            let mut rows: [Part; 16] = core::array::from_fn(|i| part_of(&tile[first + 8 * i], part));
+            pairs::<8, 16>(&mut rows, swap_halves);
+            pairs::<4, 16>(&mut rows, swap::<32>);
+            pairs::<2, 16>(&mut rows, swap::<16>);
+            pairs::<1, 16>(&mut rows, swap::<8>);
+            for (i, row) in rows.into_iter().enumerate() {
+                *part_mut(&mut tile[first + 8 * i], part) = row;
+            }
+        }
+        for rows_of_tile in tile.as_chunks_mut::<8>().0 {
+            let mut rows: [Part; 8] = core::array::from_fn(|i| part_of(&rows_of_tile[i], part));
+            pairs::<4, 8>(&mut rows, swap::<4>);
+            pairs::<2, 8>(&mut rows, swap::<2>);
+            pairs::<1, 8>(&mut rows, swap::<1>);
+            for (row, of_tile) in rows.into_iter().zip(rows_of_tile) {
+                *part_mut(of_tile, part) = row;
+            }
         }
     }
 }
 
-/// The scale of `S < 64` columns; `low` marks the columns whose number has bit `S` clear.
 #[inline(always)]
-fn swap<const S: usize>(tile: &mut Tile, low: u64) {
-    for pair in tile.chunks_exact_mut(2 * S) {
-        let (upper, lower) = pair.split_at_mut(S);
-        for (a, b) in upper.iter_mut().zip(lower) {
-            for (a, b) in a.words().iter_mut().zip(b.words()) {
-                let difference = (*a >> S ^ *b) & low;
-                *a ^= difference << S;
-                *b ^= difference;
-            }
-        }
+fn part_of(row: &Row, part: usize) -> Part {
+    bytemuck::cast_ref::<Chunk, [Part; 2]>(&row.0)[part]
+}
+
+#[inline(always)]
+fn part_mut(row: &mut Row, part: usize) -> &mut Part {
+    &mut bytemuck::cast_mut::<Chunk, [Part; 2]>(&mut row.0)[part]
+}
+
+/// Applies `swap` to all pairs of rows that are `D` apart.
+#[inline(always)]
+fn pairs<const D: usize, const N: usize>(rows: &mut [Part; N], swap: impl Fn(&mut Part, &mut Part)) {
+    for group in rows.chunks_exact_mut(2 * D) {
+        let (upper, lower) = group.split_at_mut(D);
+        upper.iter_mut().zip(lower).for_each(|(a, b)| swap(a, b));
+    }
+}
+
+/// The scale of 64 columns: whole 64-bit halves.
+#[inline(always)]
+fn swap_halves(a: &mut Part, b: &mut Part) {
+    let (upper, lower) = (*a, *b);
+    *a = core::array::from_fn(|i| if i % 2 == 0 { upper[i] } else { lower[i - 1] });
+    *b = core::array::from_fn(|i| if i % 2 == 0 { upper[i + 1] } else { lower[i] });
+}
+
+/// The scale of `S < 64` columns, among those of each 64-bit half.
+#[inline(always)]
+fn swap<const S: usize>(a: &mut Part, b: &mut Part) {
+    // The columns whose number has bit `S` clear.
+    let low = u64::MAX / ((1 << S) + 1);
+    for (a, b) in a.iter_mut().zip(b) {
+        let difference = (*a >> S ^ *b) & low;
+        *a ^= difference << S;
+        *b ^= difference;
     }
 }
 
