@@ -55,6 +55,9 @@ fn garbling_is_exact_and_its_rates_are_told() {
         for field in ["garble_and_per_cpu_s", "eval_and_per_cpu_s", "garble_with_cross_and_per_cpu_s"] {
             assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
         }
+        for field in ["garble_and_per_s", "eval_and_per_s", "peak_memory_bytes"] {
+            assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+        }
         assert!(report["bytes_per_and"].as_f64().unwrap() >= least, "{report}");
         assert!(report["calibration"]["aes_blocks_per_s"].as_f64().unwrap() > 0.0, "{report}");
     }

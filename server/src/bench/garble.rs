@@ -14,9 +14,8 @@ use seco_ot::{Bits, Block, Delta, FixedKey};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::Setting;
-use super::calibration::Calibration;
-use super::process::timed;
+use super::process::{Took, timed};
+use super::{Setting, complete, footer};
 use crate::{Error, keys, terminal};
 
 /// What `seco bench garble` is asked for.
@@ -36,12 +35,12 @@ pub struct Options {
 /// Repeats until this much CPU time has gone into garbling.
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
-/// CPU time of the parts, all repetitions and, of a garbler's, all garblers.
+/// What the parts took, all repetitions and, of a garbler's, all garblers.
 #[derive(Default)]
 struct Times {
-    cross: Duration,
-    tables: Duration,
-    evaluate: Duration,
+    cross: Took,
+    tables: Took,
+    evaluate: Took,
     runs: u32,
     /// A result differed from the clear one.
     wrong: bool,
@@ -62,7 +61,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 fn measure(options: &Options) -> Result<(), Error> {
-    let calibration = Calibration::measure()?;
     let servers = usize::from(options.setting.servers);
     let width = usize::from(options.setting.width);
     let spec = Spec::Relu { width, shift: SHIFT, mask_width: width, holders: vec![HOLDER] };
@@ -74,19 +72,18 @@ fn measure(options: &Options) -> Result<(), Error> {
     let mut blanks = Blanks::default();
     let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
     once(&batch, width, &mut rng, &mut Times::default(), &mut blanks).map_err(failed)?;
-    while times.tables + times.cross < LONG_ENOUGH {
+    while (times.tables + times.cross).cpu < LONG_ENOUGH {
         bytes = once(&batch, width, &mut rng, &mut times, &mut blanks).map_err(failed)?;
     }
     let ands = batch.circuit.program.ands * batch.lanes;
-    let rate = |time: Duration, garblers: usize| {
-        (ands * garblers) as f64 * f64::from(times.runs) / time.as_secs_f64().max(1e-9)
-    };
+    let units = |parties: usize| (ands * parties) as f64 * f64::from(times.runs);
     let garblers = batch.garblers();
-    let (tables, evaluate) = (rate(times.tables, garblers), rate(times.evaluate, 1));
-    let all = rate(times.tables + times.cross, garblers);
+    let [tables, tables_wall] = times.tables.rates(units(garblers));
+    let [all, all_wall] = (times.tables + times.cross).rates(units(garblers));
+    let [evaluate, evaluate_wall] = times.evaluate.rates(units(1));
     let per_and = bytes as f64 / ands as f64;
     let text = if options.json {
-        json!({
+        let report = json!({
             "servers": servers,
             "width": width,
             "count": options.count,
@@ -94,24 +91,28 @@ fn measure(options: &Options) -> Result<(), Error> {
             "garble_and_per_cpu_s": tables,
             "garble_with_cross_and_per_cpu_s": all,
             "eval_and_per_cpu_s": evaluate,
+            "garble_and_per_s": tables_wall,
+            "garble_with_cross_and_per_s": all_wall,
+            "eval_and_per_s": evaluate_wall,
             "bytes_per_and": per_and,
             "exact": !times.wrong,
-            "calibration": calibration.json(),
-        })
-        .to_string()
-            + "\n"
+        });
+        complete(report)?
     } else {
         let mut text = format!(
             "{servers} servers, {} ReLUs of {width} bits: {ands} AND gates, correlations given, one thread\n\n",
             options.count
         );
-        for (what, rate) in
-            [("garbling", tables), ("garbling with cross terms", all), ("adding up and evaluating", evaluate)]
-        {
-            let _ = writeln!(text, "{what:<28}{:>8.2} M AND per CPU-second", rate / 1e6);
+        for (what, rate, wall) in [
+            ("garbling", tables, tables_wall),
+            ("garbling with cross terms", all, all_wall),
+            ("adding up and evaluating", evaluate, evaluate_wall),
+        ] {
+            let (rate, wall) = (rate / 1e6, wall / 1e6);
+            let _ = writeln!(text, "{what:<28}{rate:>8.2} M AND per CPU-second, {wall:>8.2} M per second");
         }
         let _ = writeln!(text, "{:<28}{per_and:>8.1} bytes per AND, all garblers\n", "tables");
-        text + &calibration.table()
+        text + &footer()?
     };
     terminal::print(&text);
     if times.wrong {

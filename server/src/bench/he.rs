@@ -10,9 +10,8 @@ use seco_he::{LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weight
 use seco_model::{Conv, Dense, Geometry};
 use serde_json::{Value, json};
 
-use super::Setting;
-use super::calibration::Calibration;
-use super::process::timed;
+use super::process::{Took, timed};
+use super::{Setting, complete, footer};
 use crate::{Error, keys, terminal};
 
 /// What `seco bench he` is asked for.
@@ -29,14 +28,14 @@ pub struct Options {
 /// Repeats until this much CPU time has gone into a layer.
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
-/// CPU time of the steps, all repetitions.
+/// What the steps took, all repetitions.
 #[derive(Default)]
 struct Times {
-    weights: Duration,
-    encrypt: Duration,
-    multiply: Duration,
-    answer: Duration,
-    finish: Duration,
+    weights: Took,
+    encrypt: Took,
+    multiply: Took,
+    answer: Took,
+    finish: Took,
 }
 
 /// Figures of one layer.
@@ -48,17 +47,17 @@ struct Figures {
     /// In NTT form.
     weights_bytes: usize,
     /// Milliseconds of one server: all weights once, then by ciphertext in, out, out, out.
-    ms: [f64; 5],
+    /// CPU time, and by the clock.
+    ms: [[f64; 2]; 5],
     /// Of one server's encrypted mask, of the holder's `c1`, of one answer.
     bytes: [usize; 3],
     exact: bool,
 }
 
-const STEPS: [&str; 5] = ["weights_ms", "encrypt_ms", "multiply_ms", "answer_ms", "finish_ms"];
+const STEPS: [&str; 5] = ["weights", "encrypt", "multiply", "answer", "finish"];
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let calibration = Calibration::measure()?;
     let conv = Conv { input: [16, 12, 12], channels: 16, kernel: [5, 5], stride: [1, 1], pads: [0; 4] };
     let layers = [
         ("conv 16x12x12 to 16, 5x5", Geometry::Conv(conv)),
@@ -69,15 +68,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let all = measured?;
     let exact = all.iter().all(|figures| figures.exact);
     let text = if options.json {
-        json!({
+        let report = json!({
             "servers": options.setting.servers,
             "width": options.setting.width,
             "layers": all.iter().map(Figures::json).collect::<Vec<_>>(),
             "exact": exact,
-            "calibration": calibration.json(),
-        })
-        .to_string()
-            + "\n"
+        });
+        complete(report)?
     } else {
         let mut text = format!(
             "{} servers, words of {} bits, CPU milliseconds\n\n",
@@ -86,7 +83,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         for figures in &all {
             text += &figures.table();
         }
-        text + &calibration.table()
+        text + &footer()?
     };
     terminal::print(&text);
     if exact {
@@ -108,14 +105,15 @@ impl Figures {
             "bytes_answer": self.bytes[2],
             "exact": self.exact,
         });
-        for (step, ms) in STEPS.iter().zip(self.ms) {
-            value[*step] = ms.into();
+        for (step, [cpu, wall]) in STEPS.iter().zip(self.ms) {
+            value[format!("{step}_ms")] = cpu.into();
+            value[format!("{step}_wall_ms")] = wall.into();
         }
         value
     }
 
     fn table(&self) -> String {
-        let [weights, encrypt, multiply, answer, finish] = self.ms;
+        let [weights, encrypt, multiply, answer, finish] = self.ms.map(|[cpu, _]| cpu);
         let [encrypted, c1, answered] = self.bytes;
         let (inputs, outputs) = (self.ciphertexts_in, self.ciphertexts_out);
         let mut text = format!("{}, modulus of {} bits\n", self.layer, self.modulus_bits);
@@ -145,12 +143,12 @@ fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<
     let Layer { plan, parameters, shares, .. } = &layer;
     let (mut times, mut runs, mut exact) = (Times::default(), 0, true);
     let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
-    while times.multiply + times.answer + times.encrypt < LONG_ENOUGH {
+    while (times.multiply + times.answer + times.encrypt).cpu < LONG_ENOUGH {
         exact &= layer.once(&mut rng, &mut times).map_err(failed)?;
         runs += 1;
     }
     let (inputs, outputs, servers) = (plan.input_ciphertexts(), plan.output_ciphertexts(), shares.len());
-    let ms = |time: Duration, count: usize| 1e3 * time.as_secs_f64() / f64::from(runs) / count.max(1) as f64;
+    let ms = |took: Took, count: usize| took.milliseconds(f64::from(runs) * count.max(1) as f64);
     Ok(Figures {
         layer: name,
         modulus_bits: parameters.modulus_bits(),

@@ -14,6 +14,9 @@ pub mod ot;
 mod process;
 pub mod relu;
 
+use serde_json::Value;
+
+use self::calibration::Calibration;
 use crate::Error;
 
 /// What most parts are measured for.
@@ -48,6 +51,20 @@ pub enum Bench {
     /// One party of `seco bench device`, which starts it.
     #[command(hide = true)]
     DeviceParty,
+}
+
+/// A report with what all of them have: the memory of this process, and what the machine can do.
+fn complete(mut report: Value) -> Result<String, Error> {
+    // Before the calibration, which needs more.
+    report["peak_memory_bytes"] = process::peak_memory().ok().into();
+    report["calibration"] = Calibration::measure()?.json();
+    Ok(report.to_string())
+}
+
+/// The same for people.
+fn footer() -> Result<String, Error> {
+    let peak = process::peak_memory().map(|bytes| format!("peak memory: {:.0} MB\n", bytes as f64 / 1e6));
+    Ok(peak.unwrap_or_default() + Calibration::measure()?.table().trim_end())
 }
 
 /// Refuses what is no parameter of SoftSpokenOT.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::calibration::Calibration;
 use super::process::cpu_time;
+use super::{complete, footer};
 use crate::jobs::Clock;
 use crate::mesh::{Mesh, Server, Settings, tls};
 use crate::{Error, keys, terminal};
@@ -59,7 +59,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if !["quic", "tcp"].contains(&options.transport.as_str()) {
         return Err(Error::Usage(format!("--transport {}: give quic or tcp", options.transport)));
     }
-    let calibration = Calibration::measure()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|_| Error::NoRuntime)?;
     let count = options.megabytes as usize;
@@ -69,15 +68,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let mut report = first.map_or(Value::Null, Figures::json);
         report["megabytes"] = options.megabytes.into();
         report["all"] = all.iter().map(Figures::json).collect();
-        report["calibration"] = calibration.json();
-        format!("{report}\n")
+        complete(report)?
     } else {
         let mut text = String::from("transport    CPU-s per GB, both ends    s per GB\n");
         for figures in &all {
             let Figures { transport, cpu_s_per_gb, wall_s_per_gb } = figures;
             let _ = writeln!(text, "{transport:<13}{cpu_s_per_gb:>23.2}{wall_s_per_gb:>12.2}");
         }
-        text + "\n" + &calibration.table()
+        text + "\n" + &footer()?
     };
     terminal::print(&text);
     Ok(())

@@ -8,9 +8,8 @@ use rand_core::SeedableRng as _;
 use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, PARAMETERS, base_receive};
 use serde_json::{Value, json};
 
-use super::calibration::Calibration;
-use super::check_parameter;
-use super::process::cpu_time;
+use super::process::{Took, timed};
+use super::{check_parameter, complete, footer};
 use crate::{Error, keys, terminal};
 
 /// What `seco bench ot` is asked for.
@@ -33,9 +32,8 @@ const LONG_ENOUGH: Duration = Duration::from_secs(1);
 /// Figures of one parameter.
 struct Figures {
     parameter: usize,
-    per_cpu_s: f64,
-    receiver_per_s: f64,
-    sender_per_s: f64,
+    /// Both sides, the receiver, the sender: by CPU time, and by the clock.
+    rates: [[f64; 2]; 3],
     bytes: f64,
     exact: bool,
 }
@@ -43,7 +41,6 @@ struct Figures {
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
     check_parameter(options.parameter, "--parameter")?;
-    let calibration = Calibration::measure()?;
     let measured: Result<Vec<Figures>, Error> =
         PARAMETERS.iter().map(|&parameter| measure(parameter, options.count as usize)).collect();
     let all = measured?;
@@ -54,8 +51,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         report["count"] = options.count.into();
         report["all"] = all.iter().map(Figures::json).collect();
         report["exact"] = exact.into();
-        report["calibration"] = calibration.json();
-        format!("{report}\n")
+        complete(report)?
     } else {
         let mut text = format!(
             "{:>9}{:>34}{:>12}{:>12}{:>12}\n",
@@ -66,13 +62,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
                 text,
                 "{:>9}{:>34.1}{:>12.1}{:>12.1}{:>12.2}",
                 f.parameter,
-                f.per_cpu_s / 1e6,
-                f.receiver_per_s / 1e6,
-                f.sender_per_s / 1e6,
+                f.rates[0][0] / 1e6,
+                f.rates[1][0] / 1e6,
+                f.rates[2][0] / 1e6,
                 f.bytes
             );
         }
-        text + "\n" + &calibration.table()
+        text + "\n" + &footer()?
     };
     terminal::print(&text);
     if exact {
@@ -84,11 +80,15 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
 impl Figures {
     fn json(&self) -> Value {
+        let [both, receiver, sender] = self.rates;
         json!({
             "parameter": self.parameter,
-            "ot_per_cpu_s": self.per_cpu_s,
-            "receiver_ot_per_cpu_s": self.receiver_per_s,
-            "sender_ot_per_cpu_s": self.sender_per_s,
+            "ot_per_cpu_s": both[0],
+            "receiver_ot_per_cpu_s": receiver[0],
+            "sender_ot_per_cpu_s": sender[0],
+            "ot_per_s": both[1],
+            "receiver_ot_per_s": receiver[1],
+            "sender_ot_per_s": sender[1],
             "bytes_per_ot": self.bytes,
         })
     }
@@ -106,25 +106,18 @@ fn measure(parameter: usize, count: usize) -> Result<Figures, Error> {
 
     let choices = Bits::random(count, &mut rng);
     let (mut chosen, mut keys) = (vec![Block::ZERO; count], vec![Block::ZERO; count]);
-    let [mut receiving, mut sending] = [Duration::ZERO; 2];
+    let [mut receiving, mut sending] = [Took::default(); 2];
     let (mut transfers, mut bytes, mut exact) = (0, 0, true);
-    while receiving + sending < LONG_ENOUGH {
-        let start = cpu_time()?;
-        let message = receiver.extend(&choices, &mut chosen).map_err(failed)?;
-        let between = cpu_time()?;
-        sender.extend(&message, &mut keys).map_err(failed)?;
-        receiving += between.saturating_sub(start);
-        sending += cpu_time()?.saturating_sub(between);
+    while (receiving + sending).cpu < LONG_ENOUGH {
+        let message = timed(&mut receiving, || receiver.extend(&choices, &mut chosen)).map_err(failed)?;
+        timed(&mut sending, || sender.extend(&message, &mut keys)).map_err(failed)?;
         (transfers, bytes) = (transfers + count, bytes + message.len());
         let wanted = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.get(i)));
         exact &= chosen.iter().zip(wanted).all(|(chosen, wanted)| chosen.0 == wanted.0);
     }
-    let rate = |time: Duration| transfers as f64 / time.as_secs_f64().max(1e-9);
     Ok(Figures {
         parameter,
-        per_cpu_s: rate(receiving + sending),
-        receiver_per_s: rate(receiving),
-        sender_per_s: rate(sending),
+        rates: [receiving + sending, receiving, sending].map(|took| took.rates(transfers as f64)),
         bytes: bytes as f64 / transfers as f64,
         exact,
     })

@@ -1,6 +1,6 @@
 //! What this process has used so far, from the operating system.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 
@@ -20,11 +20,41 @@ pub fn cpu_time() -> Result<Duration, Error> {
     Err(unknown("CPU time"))
 }
 
-/// Adds the CPU time of `work` to `total`; no time where there is no such clock.
-pub fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let start = cpu_time().unwrap_or_default();
+/// What work took.
+#[derive(Clone, Copy, Default)]
+pub struct Took {
+    /// CPU time of all threads; zero where there is no such clock.
+    pub cpu: Duration,
+    /// By the clock on the wall.
+    pub wall: Duration,
+}
+
+impl Took {
+    /// Units per second of CPU time, and by the clock.
+    pub fn rates(&self, units: f64) -> [f64; 2] {
+        [self.cpu, self.wall].map(|time| units / time.as_secs_f64().max(1e-9))
+    }
+
+    /// Milliseconds a unit, of CPU time and by the clock.
+    pub fn milliseconds(&self, units: f64) -> [f64; 2] {
+        [self.cpu, self.wall].map(|time| 1e3 * time.as_secs_f64() / units)
+    }
+}
+
+impl std::ops::Add for Took {
+    type Output = Took;
+
+    fn add(self, other: Took) -> Took {
+        Took { cpu: self.cpu + other.cpu, wall: self.wall + other.wall }
+    }
+}
+
+/// Adds what `work` takes to `total`.
+pub fn timed<T>(total: &mut Took, work: impl FnOnce() -> T) -> T {
+    let (cpu, wall) = (cpu_time().unwrap_or_default(), Instant::now());
     let result = work();
-    *total += cpu_time().unwrap_or_default().saturating_sub(start);
+    let took = Took { cpu: cpu_time().unwrap_or_default().saturating_sub(cpu), wall: wall.elapsed() };
+    *total = *total + took;
     result
 }
 
@@ -49,7 +79,6 @@ fn unknown(what: &str) -> Error {
 mod tests {
     use super::*;
     use std::thread;
-    use std::time::Instant;
 
     #[test]
     fn work_of_threads_that_ended_counts() {

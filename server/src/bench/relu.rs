@@ -209,7 +209,6 @@ impl Figures {
             "calibration": calibration.json(),
         })
         .to_string()
-            + "\n"
     }
 
     fn table(&self, layer: &Layer, outcomes: &[Outcome]) -> String {
