@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::BundleId;
 
-/// Lanes garbled as one message: few enough that tables are still in the cache when they are sent and added up.
-/// A message of a ReLU of 32 bits is 12 MB with three servers.
+/// Lanes garbled as one message: enough tiles for several threads, and few enough that a wave has several batches
+/// and labels stream online. A message of a ReLU of 32 bits is 12 MB with three servers.
 const BATCH_LANES: usize = 1024;
 
 /// Bytes of a wave: of the tables that one garbler makes, or of the ciphertexts that a holder sees. A wave costs

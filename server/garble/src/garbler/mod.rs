@@ -150,7 +150,8 @@ impl Garbler {
         })
     }
 
-    /// Choice bits of the correlated OTs towards every other garbler, the same for each.
+    /// Choice bits of the correlated OTs towards every other garbler, the same for each: tile by tile, the rows
+    /// of the input wires' masks, the ANDs' masks and the ANDs' second choices.
     pub fn choices(&self) -> Bits {
         let state = &self.state;
         if state.batch.garblers() < 2 {
