@@ -40,7 +40,7 @@ pub(crate) struct Blame {
     pub server: usize,
     pub failure: Failure,
     /// The protocol's own error, where it failed on this server.
-    cause: Option<seco_protocol::Error>,
+    pub cause: Option<seco_protocol::Error>,
 }
 
 /// A bundle ready on all servers. Dropped unused, it is dropped everywhere.

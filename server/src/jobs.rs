@@ -202,8 +202,8 @@ pub enum Failure {
     /// The sealed session key cannot be opened.
     #[error("the session key cannot be opened with this server's opening key")]
     SealedKey,
-    /// The server does or keeps as much as its settings allow.
-    #[error("as busy as its settings allow: give all servers the same [pool] size and [limits] parallel")]
+    /// The server keeps as many bundles as its settings allow.
+    #[error("has as many bundles as its settings allow: give all servers the same [pool] size")]
     Full,
     /// The ledger cannot be written.
     #[error("the ledger cannot be written: see that server's log")]

@@ -164,7 +164,9 @@ impl Remote {
         use_for: (SessionId, u64),
     ) -> Result<(), Broken> {
         let start = Instant::now();
-        let _permit = self.online.try_acquire().map_err(|_| Failure::Full)?;
+        // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
+        let permit = timeout(self.node.limits.infer(), self.online.acquire()).await;
+        let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let (current, bundle) = {
             let mut state = self.state();
             let current = state.epoch(epoch)?;

@@ -239,20 +239,30 @@ impl Device {
     /// What the device is told of a failure; the details stay in the log.
     fn refusal(&self, what: &str, blame: &Blame) -> Refusal {
         self.cluster.report(what, blame);
-        let server = |index: usize| u8::try_from(index).unwrap_or(u8::MAX);
-        match blame.failure {
-            Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
-            Failure::TimedOut(_) => Refusal::TimedOut,
-            Failure::CounterUsed => Refusal::CounterUsed,
-            Failure::UnknownSession => Refusal::UnknownSession,
-            Failure::WrongModel => Refusal::WrongModel,
-            Failure::SealedKey => Refusal::SealRejected { server: server(blame.server) },
-            _ => Refusal::Internal,
-        }
+        told(blame)
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a device is told of a failure.
+fn told(blame: &Blame) -> Refusal {
+    let server = |index: usize| u8::try_from(index).unwrap_or(u8::MAX);
+    match blame.failure {
+        Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
+        // A server that has just restarted, or dropped what it had after a failure: the cluster is about to be
+        // set up anew.
+        Failure::OtherEpoch | Failure::UnknownBundle => {
+            Refusal::Unavailable { server: server(blame.server) }
+        }
+        Failure::TimedOut(_) => Refusal::TimedOut,
+        Failure::CounterUsed => Refusal::CounterUsed,
+        Failure::UnknownSession => Refusal::UnknownSession,
+        Failure::WrongModel => Refusal::WrongModel,
+        Failure::SealedKey => Refusal::SealRejected { server: server(blame.server) },
+        _ => Refusal::Internal,
     }
 }
 
@@ -265,4 +275,21 @@ fn encode(response: &Response<'_>) -> Vec<u8> {
 
 fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_mends_is_told_as_such() {
+        let told = |failure| told(&Blame { server: 2, failure, cause: None });
+        for failure in [Failure::Unavailable(2), Failure::OtherEpoch, Failure::UnknownBundle] {
+            assert_eq!(told(failure), Refusal::Unavailable { server: 2 }, "{failure}");
+        }
+        assert_eq!(told(Failure::TimedOut(1)), Refusal::TimedOut);
+        for failure in [Failure::Misbehaved(1), Failure::BundleSpent, Failure::Ledger, Failure::Full] {
+            assert_eq!(told(failure), Refusal::Internal, "{failure}");
+        }
+    }
 }
