@@ -254,9 +254,7 @@ fn told(blame: &Blame) -> Refusal {
         Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
         // A server that has just restarted, or dropped what it had after a failure: the cluster is about to be
         // set up anew.
-        Failure::OtherEpoch | Failure::UnknownBundle => {
-            Refusal::Unavailable { server: server(blame.server) }
-        }
+        Failure::OtherEpoch | Failure::UnknownBundle => Refusal::Unavailable { server: server(blame.server) },
         Failure::TimedOut(_) => Refusal::TimedOut,
         Failure::CounterUsed => Refusal::CounterUsed,
         Failure::UnknownSession => Refusal::UnknownSession,
