@@ -1,14 +1,10 @@
 //! The extension over an ideal dealer of base OTs and over the real ones.
 
-use std::time::{Duration, Instant};
-
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::{BaseSender, base_receive};
-
-const PARAMETERS: [usize; 4] = [1, 2, 4, 8];
 
 fn generator(seed: u8) -> ChaCha20Rng {
     ChaCha20Rng::from_seed([seed; 32])
@@ -257,34 +253,5 @@ fn set_up_is_checked() {
         if let Some((_, short)) = setup.split_last() {
             assert!(matches!(new(&seeds, short), Some(Error::Length { .. })));
         }
-    }
-}
-
-/// Prints rates of one core; run with `--release -- --nocapture rates`.
-#[test]
-fn rates() {
-    let mut rng = generator(49);
-    let count = 1 << 16;
-    let choices = Bits::random(count, &mut rng);
-    for parameter in PARAMETERS {
-        let (mut receiver, mut sender, _) = connect(parameter, &mut rng);
-        let (mut m, mut k) = (vec![Block::ZERO; count], vec![Block::ZERO; count]);
-        let [mut receiving, mut sending] = [Duration::ZERO; 2];
-        let rounds = if cfg!(debug_assertions) { 1 } else { 32 };
-        for _ in 0..rounds {
-            let start = Instant::now();
-            let message = receiver.extend(&choices, &mut m).unwrap();
-            receiving += start.elapsed();
-            let start = Instant::now();
-            sender.extend(&message, &mut k).unwrap();
-            sending += start.elapsed();
-        }
-        let rate = |time: Duration| (rounds * count) as f64 / time.as_secs_f64() / 1e6;
-        println!(
-            "correlated OT, k = {parameter}: receiver {:.1} M/s, sender {:.1} M/s, both {:.1} M per CPU-second",
-            rate(receiving),
-            rate(sending),
-            rate(receiving + sending)
-        );
     }
 }
