@@ -54,8 +54,7 @@ const SHIFT: usize = 8;
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
-    // One thread: CPU time of several would hold what it takes to move data between their caches, which depends on
-    // who else is on the machine. `seco bench relu` uses them all.
+    // One thread: what it takes to move data from core to core depends on the machine. `seco bench relu` uses all.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     pool.map_err(|e| Error::Demo(format!("no thread for the measurement: {e}")))?.install(|| measure(options))
 }

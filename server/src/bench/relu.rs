@@ -57,6 +57,7 @@ const SHIFT: u32 = 8;
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
+    check_parameter(options.ot_parameter, "--ot-parameter")?;
     let calibration = Calibration::measure()?;
     let layer = Layer {
         count: options.count as usize,
@@ -65,7 +66,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
         servers: options.setting.servers.into(),
         ot_parameter: options.ot_parameter,
     };
-    check_parameter(options.ot_parameter, "--ot-parameter")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options))?;
     let figures = Figures::new(&layer, &outcomes);

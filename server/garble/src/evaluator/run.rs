@@ -140,7 +140,7 @@ fn lanes<E: Engine>(engine: &E, row: &[Block], c: usize) -> E::Lanes {
 
 /// Tables of a tile from the first of its ANDs on.
 pub(super) enum Tables<'r> {
-    /// As [`Material`] has them.
+    /// As [`Material`](super::Material) has them.
     Kept(&'r [Block]),
     /// As they came; added up one by one in the memory given, which stays in the nearest cache.
     Sent(&'r Contributions<'r>, &'r mut [Block]),

@@ -91,9 +91,11 @@ impl Kernel for Everything<'_> {
         let mut keep = |x: E::Lanes| {
             let (mut bytes, mut chunk) = ([0; 16 * LANES], [Block::ZERO; LANES]);
             engine.store_bytes(engine.load_bytes(&bytemuck::cast(x)), &mut bytes);
-            // At every alignment.
+            // Aligned as the vector stores want it, and not.
             for at in [0, 1, 8, 16] {
-                let mut message = [0; 16 * LANES + 16];
+                let mut memory = [[Block::ZERO; LANES]; 2];
+                let message: &mut [u8] = bytemuck::cast_slice_mut(&mut memory);
+                assert!(message.as_ptr().addr().is_multiple_of(16));
                 engine.stream_bytes(x, (&mut message[at..at + 16 * LANES]).try_into().unwrap());
                 assert_eq!(message[at..at + 16 * LANES], bytes);
             }
