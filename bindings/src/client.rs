@@ -1,21 +1,23 @@
-//! The client object, and one request of it.
+//! The client object.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use seco_sdk::{Client, Deployment};
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use crate::runtime::{self, Task};
 use crate::store::{Adapter, SessionStore};
 use crate::{
-    ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError, Transport,
+    Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError, Transport,
 };
 
 /// A connection to a gateway with an open session. Any number of requests may run at a time; one that is
 /// cancelled leaves it usable.
+///
+/// A call that is given up is cancelled, in Kotlin with its coroutine; `cancellation` is for languages where
+/// nobody tells the library that a call is given up, as in Swift, whose package passes it.
 #[derive(uniffi::Object)]
 pub struct SecoClient {
     client: Arc<Client>,
@@ -27,11 +29,12 @@ impl SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`.
     ///
     /// # Errors
-    /// Any but `WrongInputSize`.
-    #[uniffi::constructor(default(store = None))]
+    /// Any but `WrongInputSize`; `Closed` only if cancelled.
+    #[uniffi::constructor(default(store = None, cancellation = None))]
     pub async fn connect(
         config: ClientConfig,
         store: Option<Arc<dyn SessionStore>>,
+        cancellation: Option<Arc<Cancellation>>,
     ) -> Result<Arc<Self>, SecoError> {
         let runtime = runtime::handle()?;
         let deployment = Deployment::from_toml(&config.deployment)?;
@@ -51,56 +54,67 @@ impl SecoClient {
             builder = builder.session_store(Arc::new(Adapter(store)));
         }
         let connecting = async move { Ok(builder.connect().await?) };
-        let client = Arc::new(Task::spawn(&runtime, connecting).result().await?);
+        let client = Arc::new(Task::spawn(&runtime, cancellation.as_deref(), connecting).result().await?);
         Ok(Arc::new(Self { client, runtime }))
     }
 
-    /// Runs the model on `input`, one byte per value in the order of the model's input. Cancelling the call
-    /// cancels the request.
+    /// Runs the model on `input`, one byte per value in the order of the model's input.
     ///
     /// # Errors
     /// `WrongInputSize`, or any but `InvalidConfiguration`; in every case another request may be tried.
-    #[uniffi::method(default(listener = None))]
+    #[uniffi::method(default(listener = None, cancellation = None))]
     pub async fn infer(
         &self,
         input: Vec<u8>,
         listener: Option<Arc<dyn ProgressListener>>,
+        cancellation: Option<Arc<Cancellation>>,
     ) -> Result<Prediction, SecoError> {
-        self.request(input, listener).result().await
-    }
-
-    /// Starts a request, to be awaited and cancelled separately: for languages where giving up a call does
-    /// not end it.
-    #[uniffi::method(default(listener = None))]
-    pub fn start(&self, input: Vec<u8>, listener: Option<Arc<dyn ProgressListener>>) -> Arc<Inference> {
-        let task = self.request(input, listener);
-        Arc::new(Inference { abort: task.abort_handle(), task: Mutex::new(Some(task)) })
+        let client = self.client.clone();
+        let tell = move |progress| {
+            if let (Some(listener), Some(progress)) = (&listener, RequestProgress::new(progress)) {
+                // What the application throws must not end its request.
+                let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
+            }
+        };
+        let request = async move { Ok(client.infer_with(&input, tell).await?.into()) };
+        Task::spawn(&self.runtime, cancellation.as_deref(), request).result().await
     }
 
     /// Runs the model on every one of `inputs`, up to eight at a time; results in their order.
     ///
     /// # Errors
-    /// The error of the first input that failed. The others were run all the same.
-    pub async fn infer_many(&self, inputs: Vec<Vec<u8>>) -> Result<Vec<Prediction>, SecoError> {
+    /// The error of the first input that failed. The others were run all the same, unless cancelled.
+    #[uniffi::method(default(cancellation = None))]
+    pub async fn infer_many(
+        &self,
+        inputs: Vec<Vec<u8>>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Vec<Prediction>, SecoError> {
         let client = self.client.clone();
         let all = async move {
             let results = client.infer_many(&inputs).await;
             results.into_iter().map(|result| Ok(result?.into())).collect()
         };
-        Task::spawn(&self.runtime, all).result().await
+        Task::spawn(&self.runtime, cancellation.as_deref(), all).result().await
     }
 
     /// Sends `up` random bytes and receives `down`: what a plain request of that size costs.
     ///
     /// # Errors
     /// `InvalidConfiguration` beyond the longest request or 65,535 bytes down; otherwise as `infer`.
-    pub async fn probe(&self, up: u32, down: u32) -> Result<(), SecoError> {
+    #[uniffi::method(default(cancellation = None))]
+    pub async fn probe(
+        &self,
+        up: u32,
+        down: u32,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<(), SecoError> {
         let client = self.client.clone();
         let probe = async move {
             let (up, down) = (usize::try_from(up), usize::try_from(down));
             Ok(client.probe(up.unwrap_or(usize::MAX), down.unwrap_or(usize::MAX)).await?)
         };
-        Task::spawn(&self.runtime, probe).result().await
+        Task::spawn(&self.runtime, cancellation.as_deref(), probe).result().await
     }
 
     /// What the model takes and gives.
@@ -150,46 +164,6 @@ impl SecoClient {
             Ok(())
         };
         // Not cancelled itself, it cannot fail.
-        let _ = Task::spawn(&self.runtime, closing).result().await;
-    }
-}
-
-impl SecoClient {
-    fn request(&self, input: Vec<u8>, listener: Option<Arc<dyn ProgressListener>>) -> Task<Prediction> {
-        let client = self.client.clone();
-        let tell = move |progress| {
-            if let (Some(listener), Some(progress)) = (&listener, RequestProgress::new(progress)) {
-                // What the application throws must not end its request.
-                let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
-            }
-        };
-        Task::spawn(&self.runtime, async move { Ok(client.infer_with(&input, tell).await?.into()) })
-    }
-}
-
-/// A request under way. Releasing it cancels the request.
-#[derive(uniffi::Object)]
-pub struct Inference {
-    abort: AbortHandle,
-    task: Mutex<Option<Task<Prediction>>>,
-}
-
-#[uniffi::export]
-impl Inference {
-    /// Waits for the prediction. To be called once.
-    ///
-    /// # Errors
-    /// As [`SecoClient::infer`]; `Closed` if the request was cancelled or its result was taken before.
-    pub async fn result(&self) -> Result<Prediction, SecoError> {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match task {
-            Some(task) => task.result().await,
-            None => Err(SecoError::Closed { reason: "the result was taken before".to_owned() }),
-        }
-    }
-
-    /// Cancels the request: [`Inference::result`] ends with `Closed`. Has no effect on one that has ended.
-    pub fn cancel(&self) {
-        self.abort.abort();
+        let _ = Task::spawn(&self.runtime, None, closing).result().await;
     }
 }

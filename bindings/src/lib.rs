@@ -13,8 +13,9 @@ mod runtime;
 mod store;
 mod types;
 
-pub use client::{Inference, SecoClient};
+pub use client::SecoClient;
 pub use error::{SecoError, StoreError};
+pub use runtime::Cancellation;
 pub use store::SessionStore;
 pub use types::{
     ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, Transport, rgb_planes,

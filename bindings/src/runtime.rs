@@ -1,10 +1,10 @@
 //! The library's one thread, and waiting for what runs there.
 
 use std::future::pending;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::SecoError;
 
@@ -32,17 +32,17 @@ pub fn handle() -> Result<Handle, SecoError> {
 pub struct Task<T>(JoinHandle<Result<T, SecoError>>);
 
 impl<T: Send + 'static> Task<T> {
-    /// Starts `work`.
+    /// Starts `work`, which `cancellation` may end.
     pub fn spawn(
         runtime: &Handle,
+        cancellation: Option<&Cancellation>,
         work: impl Future<Output = Result<T, SecoError>> + Send + 'static,
     ) -> Self {
-        Self(runtime.spawn(work))
-    }
-
-    /// What cancels the work from elsewhere.
-    pub fn abort_handle(&self) -> tokio::task::AbortHandle {
-        self.0.abort_handle()
+        let task = Self(runtime.spawn(work));
+        if let Some(cancellation) = cancellation {
+            cancellation.covers(task.0.abort_handle());
+        }
+        task
     }
 
     /// Waits for the result.
@@ -62,5 +62,45 @@ impl<T: Send + 'static> Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Cancels the calls that it was passed to, which end with `Closed`; those that it is passed to later end at
+/// once.
+#[derive(uniffi::Object, Default)]
+pub struct Cancellation(Mutex<Covered>);
+
+#[derive(Default)]
+struct Covered {
+    cancelled: bool,
+    calls: Vec<AbortHandle>,
+}
+
+#[uniffi::export]
+impl Cancellation {
+    /// For one call, or for several at once.
+    #[uniffi::constructor]
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Cancels the calls. Has no effect on those that have ended.
+    pub fn cancel(&self) {
+        let mut covered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        covered.cancelled = true;
+        covered.calls.drain(..).for_each(|call| call.abort());
+    }
+}
+
+impl Cancellation {
+    fn covers(&self, call: AbortHandle) {
+        let mut covered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if covered.cancelled {
+            call.abort();
+        } else {
+            covered.calls.retain(|call| !call.is_finished());
+            covered.calls.push(call);
+        }
     }
 }

@@ -18,33 +18,64 @@ extension SecoError {
     }
 }
 
+// Cancelling the task of any of these cancels what it does, and throws `CancellationError`.
 extension SecoClient {
-    /// Runs the model on `input`, one byte per value in the order of the model's input. Cancelling the task
-    /// cancels the request and throws `CancellationError`; `infer` would go on.
+    /// Connects, and opens a session or goes on with the one in `store`.
+    ///
+    /// - Throws: `SecoError`, of any kind but `WrongInputSize` and `Closed`.
+    public static func connect(
+        config: ClientConfig, store: (any SessionStore)? = nil
+    ) async throws -> SecoClient {
+        try await untilCancelled { try await connectUntil(config: config, store: store, cancellation: $0) }
+    }
+
+    /// Runs the model on `input`, one byte per value in the order of the model's input.
     ///
     /// `progress` is told how the request is getting on, on the library's thread.
     ///
     /// - Throws: `SecoError`. In every case another request may be tried.
-    public func predict(
+    public func infer(
         _ input: Data, progress: (@Sendable (RequestProgress) -> Void)? = nil
     ) async throws -> Prediction {
-        try Task.checkCancellation()
-        let inference = start(input: input, listener: progress.map(Listener.init))
-        do {
-            return try await withTaskCancellationHandler {
-                try await inference.result()
-            } onCancel: {
-                inference.cancel()
-            }
-        } catch SecoError.Closed where Task.isCancelled {
-            throw CancellationError()
+        let listener = progress.map(Listener.init)
+        return try await untilCancelled {
+            try await inferUntil(input: input, listener: listener, cancellation: $0)
         }
+    }
+
+    /// Runs the model on every one of `inputs`, up to eight at a time; results in their order.
+    ///
+    /// - Throws: the `SecoError` of the first input that failed. The others were run all the same.
+    public func inferMany(_ inputs: [Data]) async throws -> [Prediction] {
+        try await untilCancelled { try await inferManyUntil(inputs: inputs, cancellation: $0) }
+    }
+
+    /// Sends `up` random bytes and receives `down`: what a plain request of that size costs.
+    ///
+    /// - Throws: `SecoError`; `InvalidConfiguration` beyond the longest request or 65,535 bytes down.
+    public func probe(up: UInt32, down: UInt32) async throws {
+        try await untilCancelled { try await probeUntil(up: up, down: down, cancellation: $0) }
     }
 
     /// A plain request as large as a private one, to compare `lastCost` with.
     public func plainRequest() async throws {
         let model = model()
         try await probe(up: model.inputLen, down: model.answerLen)
+    }
+}
+
+/// Ends `call` by its cancellation when the task is cancelled: UniFFI's futures go on otherwise.
+private func untilCancelled<T>(_ call: (Cancellation) async throws -> T) async throws -> T {
+    try Task.checkCancellation()
+    let cancellation = Cancellation()
+    do {
+        return try await withTaskCancellationHandler {
+            try await call(cancellation)
+        } onCancel: {
+            cancellation.cancel()
+        }
+    } catch SecoError.Closed where Task.isCancelled {
+        throw CancellationError()
     }
 }
 

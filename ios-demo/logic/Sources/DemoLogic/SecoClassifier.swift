@@ -18,7 +18,7 @@ public final class SecoClassifier: Classifier {
 
     public func classify(_ pixels: [UInt8], queued: @escaping @Sendable (Int?) -> Void) async throws -> Int {
         try await Self.explained {
-            let prediction = try await client.predict(Data(pixels)) { progress in
+            let prediction = try await client.infer(Data(pixels)) { progress in
                 switch progress {
                 case .sent: break
                 // Position 1 is the next: nobody is ahead of it.

@@ -7,5 +7,5 @@ let deployment = try String(contentsOfFile: CommandLine.arguments[1], encoding: 
 let config = ClientConfig(deployment: deployment)
 let client = try await SecoClient.connect(config: config, store: FileSessionStore(path: CommandLine.arguments[2]))
 let connecting = client.totalCost().bytesUp
-let prediction = try await client.predict(Digits().all[5])
+let prediction = try await client.infer(Digits().all[5])
 print(connecting, prediction.label)

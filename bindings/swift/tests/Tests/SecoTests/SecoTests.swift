@@ -31,7 +31,7 @@ final class SecoTests: XCTestCase {
         let client = try await client()
         let expected = try digits.expected()
         for (index, digit) in digits.all.enumerated() {
-            let prediction = try await client.predict(digit)
+            let prediction = try await client.infer(digit)
             XCTAssertEqual(Int(prediction.label), digits.labels[index])
             let best = prediction.logits.indices.max { prediction.logits[$0] < prediction.logits[$1] }
             XCTAssertEqual(best, Int(prediction.label))
@@ -44,31 +44,56 @@ final class SecoTests: XCTestCase {
     }
 
     func testManyAtATimeInTheirOrder() async throws {
-        let predictions = try await client().inferMany(inputs: Array(digits.all[..<6]))
+        let predictions = try await client().inferMany(Array(digits.all[..<6]))
         XCTAssertEqual(predictions.map { Int($0.label) }, Array(digits.labels[..<6]))
     }
 
     func testACancelledTaskCancelsItsRequestAndTheNextOneWorks() async throws {
         let (client, digits) = (try await client(), digits)
         let (sent, tell) = AsyncStream<Void>.makeStream()
-        let task = Task { try await client.predict(digits.all[0]) { if $0 == .sent { tell.yield() } } }
+        let task = Task { _ = try await client.infer(digits.all[0]) { if $0 == .sent { tell.yield() } } }
         for await _ in sent { break }
+        await cancelled(task)
+        let next = try await client.infer(digits.all[1])
+        XCTAssertEqual(Int(next.label), digits.labels[1])
+    }
+
+    func testManyRequestsAndConnectingAreCancelledTooWithTheirTask() async throws {
+        let (client, digits) = (try await client(), digits)
+        let inputs = (0..<500).map { digits.all[$0 % 20] }
+        let many = Task { _ = try await client.inferMany(inputs) }
+        try await Task.sleep(nanoseconds: 200_000_000)
+        await cancelled(many)
+        let next = try await client.infer(digits.all[1])
+        XCTAssertEqual(Int(next.label), digits.labels[1])
+
+        // Nobody answers at this address, which QUIC only notices by the time.
+        let absent = Self.cluster.deployment.replacingOccurrences(
+            of: "127\\.0\\.0\\.1:[0-9]+", with: "127.0.0.1:9", options: .regularExpression)
+        let config = ClientConfig(deployment: absent, connectTimeoutMs: 60_000, transport: .quic)
+        let connecting = Task { _ = try await SecoClient.connect(config: config) }
+        try await Task.sleep(nanoseconds: 200_000_000)
+        await cancelled(connecting)
+    }
+
+    /// Cancels the task, which ends at once.
+    private func cancelled(_ task: Task<Void, any Error>) async {
+        let start = Date()
         task.cancel()
         do {
-            _ = try await task.value
+            try await task.value
             XCTFail("not cancelled")
         } catch {
             XCTAssert(error is CancellationError, "\(error)")
         }
-        let next = try await client.predict(digits.all[1])
-        XCTAssertEqual(Int(next.label), digits.labels[1])
+        XCTAssertLessThan(Date().timeIntervalSince(start), 2)
     }
 
     func testAWrongInputSizeIsRefusedHere() async throws {
         let client = try await client()
-        let code = await code { _ = try await client.predict(Data(count: 100)) }
+        let code = await code { _ = try await client.infer(Data(count: 100)) }
         XCTAssertEqual(code, 2)
-        let next = try await client.predict(digits.all[0])
+        let next = try await client.infer(digits.all[0])
         XCTAssertEqual(Int(next.label), digits.labels[0])
     }
 
@@ -82,9 +107,9 @@ final class SecoTests: XCTestCase {
 
     func testWhatLeavesTheDeviceIsNotTheDigit() async throws {
         let client = try await client { ClientConfig(deployment: $0.deployment, keepSent: true) }
-        _ = try await client.predict(digits.all[0])
+        _ = try await client.infer(digits.all[0])
         let first = client.lastSent()
-        _ = try await client.predict(digits.all[0])
+        _ = try await client.infer(digits.all[0])
         XCTAssertEqual(first?.count, 784)
         XCTAssertNotEqual(first, digits.all[0])
         XCTAssertNotEqual(first, client.lastSent())
@@ -93,18 +118,18 @@ final class SecoTests: XCTestCase {
     func testTCPInsteadOfQUIC() async throws {
         let client = try await client { ClientConfig(deployment: $0.deployment, transport: .tcp) }
         XCTAssertEqual(client.transport(), .tcp)
-        let prediction = try await client.predict(digits.all[3])
+        let prediction = try await client.infer(digits.all[3])
         XCTAssertEqual(Int(prediction.label), digits.labels[3])
     }
 
     func testRequestsGoOnAfterAChangeOfNetwork() async throws {
         let client = try await client()
-        _ = try await client.predict(digits.all[0])
+        _ = try await client.infer(digits.all[0])
         try client.networkChanged()
-        let prediction = try await client.predict(digits.all[4])
+        let prediction = try await client.infer(digits.all[4])
         XCTAssertEqual(Int(prediction.label), digits.labels[4])
         await client.shutdown()
-        let (code, digit) = (await code { _ = try await client.predict(self.digits.all[0]) }, 10)
+        let (code, digit) = (await code { _ = try await client.infer(self.digits.all[0]) }, 10)
         XCTAssertEqual(code, digit)
     }
 
@@ -139,10 +164,10 @@ final class SecoTests: XCTestCase {
         let short = try Cluster(model: "mlp", servers: 2)
         let config = ClientConfig(deployment: short.deployment, connectTimeoutMs: 3000, requestTimeoutMs: 6000)
         let (client, digit) = (try await SecoClient.connect(config: config), digits.small[0])
-        _ = try await client.predict(digit)
+        _ = try await client.infer(digit)
         short.close()
         let start = Date()
-        let lost = await code { _ = try await client.predict(digit) }
+        let lost = await code { _ = try await client.infer(digit) }
         XCTAssert([3, 4].contains(lost), "\(lost)")
         XCTAssertLessThan(Date().timeIntervalSince(start), 20)
         let absent = await code { _ = try await SecoClient.connect(config: config) }
@@ -153,9 +178,9 @@ final class SecoTests: XCTestCase {
         let small = try Cluster(model: "mlp", servers: 2)
         let client = try await SecoClient.connect(config: ClientConfig(deployment: small.deployment))
         let inputs = Array(digits.small[..<8])
-        for _ in 0..<25 { _ = try await client.inferMany(inputs: inputs) }
+        for _ in 0..<25 { _ = try await client.inferMany(inputs) }
         let (memory, files, start) = (try resident(), try openFiles(), Date())
-        for _ in 0..<125 { _ = try await client.inferMany(inputs: inputs) }
+        for _ in 0..<125 { _ = try await client.inferMany(inputs) }
         let seconds = Date().timeIntervalSince(start)
         print("1000 calls in \(Int(seconds * 1000)) ms, memory \(memory) to \(try resident())")
         XCTAssertLessThanOrEqual(try openFiles(), files + 2)

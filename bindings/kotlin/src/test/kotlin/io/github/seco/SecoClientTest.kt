@@ -72,9 +72,8 @@ class SecoClientTest {
         }
         assertTrue(call.isCancelled)
         assertEquals(Digits.label(1), client.infer(Digits.all[1]).label.toInt())
-        val started = client.start(Digits.all[0])
-        started.cancel()
-        assertEquals(10, fails { started.result() }.code)
+        val cancellation = Cancellation().apply { cancel() }
+        assertEquals(10, fails { client.infer(Digits.all[0], cancellation = cancellation) }.code)
         assertEquals(Digits.label(2), client.infer(Digits.all[2]).label.toInt())
     }
 
