@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use crate::runtime::{self, Task};
 use crate::store::{Adapter, SessionStore};
 use crate::{
-    Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError, Transport,
+    Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError,
+    Transport,
 };
 
 /// A connection to a gateway with an open session. Any number of requests may run at a time; one that is

@@ -20,7 +20,7 @@ pub enum SecoError {
         /// Bytes given.
         got: u32,
     },
-    /// 3: the gateway cannot be reached, or the connection was lost twice. Try again with a network.
+    /// 3: the servers cannot be reached, or the connection was lost twice. Try again later, or with a network.
     #[error("{reason}")]
     Network {
         /// What happened.
@@ -38,7 +38,7 @@ pub enum SecoError {
         /// When to try again, in milliseconds.
         retry_after_ms: u32,
     },
-    /// 6: the servers refused the request, which trying again does not change.
+    /// 6: the servers refused the request, which trying again seldom changes.
     #[error("{reason}")]
     Refused {
         /// The servers' reason.
@@ -106,8 +106,9 @@ impl From<Error> for SecoError {
             | Error::Setting { .. } => Self::InvalidConfiguration { reason },
             Error::Busy { retry_after } => Self::Busy { retry_after_ms: milliseconds(retry_after) },
             Error::Refused(Refusal::Malformed) | Error::Protocol(_) => Self::IncompatibleServer { reason },
+            Error::Timeout { .. } | Error::Refused(Refusal::TimedOut) => Self::Timeout { reason },
+            Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown) => Self::Network { reason },
             Error::Refused(_) => Self::Refused { reason },
-            Error::Timeout { .. } => Self::Timeout { reason },
             Error::PinMismatch { .. } => Self::UntrustedServer { reason },
             Error::Storage(_) | Error::NoRandomness => Self::Storage { reason },
             Error::Closed(Loss::Local) | Error::Session(_) => Self::Closed { reason },
@@ -142,4 +143,22 @@ pub(crate) fn length(bytes: usize) -> u32 {
 
 pub(crate) fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_passes_is_not_told_as_final() {
+        for (refusal, code) in [
+            (Refusal::Unavailable { server: 1 }, 3),
+            (Refusal::ShuttingDown, 3),
+            (Refusal::TimedOut, 4),
+            (Refusal::WrongModel, 6),
+            (Refusal::Malformed, 8),
+        ] {
+            assert_eq!(SecoError::from(Error::Refused(refusal)).code(), code, "{refusal}");
+        }
+    }
 }

@@ -167,6 +167,37 @@ pub enum Violation {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Whether the same call may succeed later although nothing was changed: the network, the servers or the
+    /// session store were in the way.
+    ///
+    /// The SDK has then tried again already where that loses no time; wait some seconds, or
+    /// [`Error::Busy::retry_after`].
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::NoRandomness
+            | Self::Connect { .. }
+            | Self::Busy { .. }
+            | Self::Timeout { .. }
+            | Self::Storage(_) => true,
+            Self::Closed(loss) => *loss != Loss::Local,
+            Self::Refused(refusal) => matches!(
+                refusal,
+                Refusal::Unavailable { .. } | Refusal::TimedOut | Refusal::Internal | Refusal::ShuttingDown
+            ),
+            Self::File { .. }
+            | Self::Deployment { .. }
+            | Self::Setting { .. }
+            | Self::NoRuntime
+            | Self::Setup(_)
+            | Self::PinMismatch { .. }
+            | Self::WrongInputSize { .. }
+            | Self::ProbeTooLong { .. }
+            | Self::Protocol(_)
+            | Self::Session(_) => false,
+        }
+    }
+
     pub(crate) fn setup(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Setup(Box::new(error))
     }
@@ -194,5 +225,23 @@ impl From<quinn::ConnectionError> for Error {
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         Self::Protocol(violation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_needs_a_change() {
+        for refusal in [Refusal::Unavailable { server: 2 }, Refusal::TimedOut, Refusal::ShuttingDown] {
+            assert!(Error::Refused(refusal).is_temporary(), "{refusal}");
+        }
+        for refusal in [Refusal::WrongModel, Refusal::Malformed, Refusal::SealRejected { server: 1 }] {
+            assert!(!Error::Refused(refusal).is_temporary(), "{refusal}");
+        }
+        assert!(Error::Closed(Loss::Restart).is_temporary());
+        assert!(!Error::Closed(Loss::Local).is_temporary());
+        assert!(!Error::WrongInputSize { expected: 784, got: 783 }.is_temporary());
     }
 }

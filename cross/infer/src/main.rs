@@ -20,11 +20,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// Bytes of the largest file that is read.
 const LONGEST: u64 = 1 << 28;
 
-/// What became of a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Exit code where asking again may help.
+const UNANSWERED: u8 = 3;
+
+/// What became of a file, in the order of what the exit code tells of several.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Answered,
-    /// It holds no input for this model.
+    /// It holds no input for this model, or one that the servers refuse.
     Unusable,
     /// The servers gave no answer; they may later.
     Unanswered,
@@ -47,17 +50,20 @@ fn main() -> ExitCode {
         }
     };
     match run(&options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Outcome::Answered) => ExitCode::SUCCESS,
+        Ok(Outcome::Unusable) => ExitCode::FAILURE,
+        Ok(Outcome::Unanswered) => ExitCode::from(UNANSWERED),
         Err(error) => {
             eprintln!("seco-infer: {error}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<seco_sdk::Error>() {
+                Some(error) if error.is_temporary() => ExitCode::from(UNANSWERED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-/// Whether all inputs were answered.
-fn run(options: &Options) -> Result<bool> {
+fn run(options: &Options) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let deployment = Deployment::from_file(&options.deployment)?;
@@ -67,9 +73,9 @@ fn run(options: &Options) -> Result<bool> {
             builder = builder.session_store(Arc::new(FileStore::new(session)));
         }
         let client = builder.connect().await?;
-        let mut all = true;
+        let mut all = Outcome::Answered;
         for path in &options.inputs {
-            all &= file(&client, path, &shape, options.json).await? == Outcome::Answered;
+            all = all.max(file(&client, path, &shape, options.json).await?);
         }
         if let Some(folder) = &options.watch {
             // Runs until it is killed; a session in a file is whole at any moment.
@@ -101,7 +107,8 @@ async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> R
             }
             Err(error) => {
                 eprintln!("seco-infer: {}, input {index}: {error}", path.display());
-                outcome = Outcome::Unanswered;
+                let temporary = error.is_temporary();
+                outcome = outcome.max(if temporary { Outcome::Unanswered } else { Outcome::Unusable });
             }
         }
     }

@@ -21,7 +21,10 @@ Options:
       --transport NAME    auto (QUIC, and TCP where a network blocks UDP), quic or tcp [default: auto]
       --json              One JSON object per line
   -h, --help
-  -V, --version";
+  -V, --version
+
+Exit codes: 0 all answered, 1 a file or setting cannot be used, 2 wrong command line, 3 the servers gave
+no answer and may give one later";
 
 pub struct Options {
     pub deployment: PathBuf,

@@ -11,7 +11,7 @@ use crate::Result;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long to leave a file alone that got no answer.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 5000 });
 
 /// A file as it was seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,4 +68,44 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, Seen)>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn only_what_got_no_answer_or_changed_is_asked_about_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
+        write("old", "there before");
+        write(".hidden", "no input");
+        let mut asked = Vec::new();
+        let watching = watch(folder.path(), async |path: &Path| {
+            asked.push((path.file_name().unwrap().to_owned(), Instant::now()));
+            match asked.len() {
+                1 => Ok(false),
+                2 | 3 => Ok(true),
+                _ => Err("enough".into()),
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(PAUSE / 2);
+                write("first", "1");
+                thread::sleep(4 * RETRY);
+                write("second", "2");
+                thread::sleep(4 * PAUSE);
+                write("old", "changed");
+            });
+            let end = runtime.block_on(async { tokio::time::timeout(60 * RETRY, watching).await });
+            assert_eq!(end.expect("asked too rarely").unwrap_err().to_string(), "enough");
+        });
+        let names: Vec<_> = asked.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        assert_eq!(names, ["first", "first", "second", "old"]);
+        assert!(asked[1].1 - asked[0].1 >= RETRY);
+    }
 }
