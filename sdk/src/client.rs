@@ -4,12 +4,13 @@ use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::link::{Link, Linker};
 use crate::{Deployment, Error, Loss, Result, TransportKind, Violation, lock};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use seco_core::message::FRAME_OVERHEAD;
 use seco_core::{ModelInfo, Refusal, Request, Response};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -282,6 +283,8 @@ impl Client {
     }
 
     async fn request<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        // Pinned here, for it is large and would be moved again at every step.
+        let request = pin!(request);
         let (before, meter) = (self.traffic(), Meter::start(self.heap_meter.as_ref()));
         let result = self.linker.dialer.bounded("answer", self.linker.request_timeout, request).await;
         let cost = meter.stop(self.traffic() - before, self.linker.dialer.current_thread());
@@ -380,7 +383,10 @@ impl Client {
 /// The frame of `request` around the byte string that follows the first [`FRAME_OVERHEAD`] bytes.
 pub(crate) fn framed(request: &Request<'_>, mut buffer: Vec<u8>) -> Result<Bytes> {
     let start = request.encode_frame_around(&mut buffer).map_err(Error::Session)?;
-    Ok(Bytes::from(buffer).slice(start..))
+    let mut frame = Bytes::from(buffer);
+    // Unlike a slice, it stays the only owner, and nothing is allocated.
+    frame.advance(start);
+    Ok(frame)
 }
 
 impl fmt::Debug for Client {

@@ -5,7 +5,7 @@ use crate::{Error, Loss, Progress, Result, Violation};
 use bytes::Bytes;
 use seco_core::Response;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -63,7 +63,7 @@ impl Caller {
                 }
             }
         };
-        self.watched(connection, answer).await?;
+        self.watched(connection, pin!(answer)).await?;
         match Response::decode(message).map_err(Violation::Message)? {
             Response::Busy { retry_after_ms } => {
                 Err(Error::Busy { retry_after: Duration::from_millis(retry_after_ms.into()) })
@@ -75,20 +75,25 @@ impl Caller {
 
     /// Does `work`, keeps the connection from falling silent meanwhile, and gives it up when the gateway does
     /// not react any more. Outside requests nothing is sent and nobody looks.
-    async fn watched<T>(&self, connection: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut interval = {
+    async fn watched<T>(
+        &self,
+        connection: &Connection,
+        mut work: Pin<&mut impl Future<Output = Result<T>>>,
+    ) -> Result<T> {
+        let pause = {
             let _context = self.runtime.enter();
-            tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval)
+            tokio::time::sleep(self.interval)
         };
+        let mut pause = pin!(pause);
         let mut seen = connection.traffic();
         // Whether the gateway owes a sign, and for how many intervals.
         let (mut owed, mut silent) = (connection.acknowledges(), 0);
-        let mut work = pin!(work);
         poll_fn(|context| {
             if let Poll::Ready(result) = work.as_mut().poll(context) {
                 return Poll::Ready(result);
             }
-            while interval.poll_tick(context).is_ready() {
+            while pause.as_mut().poll(context).is_ready() {
+                pause.as_mut().reset(tokio::time::Instant::now() + self.interval);
                 let now = connection.traffic();
                 if now.bytes_down != seen.bytes_down {
                     (owed, silent) = (false, 0);
