@@ -30,7 +30,7 @@ impl SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`.
     ///
     /// # Errors
-    /// Any but `WrongInputSize`; `Closed` only if cancelled.
+    /// Any but `WrongInputSize`.
     #[uniffi::constructor(default(store = None, cancellation = None))]
     pub async fn connect(
         config: ClientConfig,

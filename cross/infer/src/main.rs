@@ -27,8 +27,10 @@ const UNANSWERED: u8 = 3;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Answered,
-    /// It holds no input for this model, or one that the servers refuse.
+    /// It holds no input for this model.
     Unusable,
+    /// The servers gave no answer, for a reason that somebody has to remove.
+    Refused,
     /// The servers gave no answer; they may later.
     Unanswered,
 }
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     };
     match run(&options) {
         Ok(Outcome::Answered) => ExitCode::SUCCESS,
-        Ok(Outcome::Unusable) => ExitCode::FAILURE,
+        Ok(Outcome::Unusable | Outcome::Refused) => ExitCode::FAILURE,
         Ok(Outcome::Unanswered) => ExitCode::from(UNANSWERED),
         Err(error) => {
             eprintln!("seco-infer: {error}");
@@ -80,7 +82,8 @@ fn run(options: &Options) -> Result<Outcome> {
         if let Some(folder) = &options.watch {
             // Runs until it is killed; a session in a file is whole at any moment.
             watch::watch(folder, async |path: &Path| {
-                Ok(file(&client, path, &shape, options.json).await? != Outcome::Unanswered)
+                // No picture is lost to a certificate that is replaced, say.
+                Ok(file(&client, path, &shape, options.json).await? <= Outcome::Unusable)
             })
             .await?;
         }
@@ -108,7 +111,7 @@ async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> R
             Err(error) => {
                 eprintln!("seco-infer: {}, input {index}: {error}", path.display());
                 let temporary = error.is_temporary();
-                outcome = outcome.max(if temporary { Outcome::Unanswered } else { Outcome::Unusable });
+                outcome = outcome.max(if temporary { Outcome::Unanswered } else { Outcome::Refused });
             }
         }
     }

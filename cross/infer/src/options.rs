@@ -23,8 +23,8 @@ Options:
   -h, --help
   -V, --version
 
-Exit codes: 0 all answered, 1 a file or setting cannot be used, 2 wrong command line, 3 the servers gave
-no answer and may give one later";
+Exit codes: 0 all answered, 1 a file or setting cannot be used or the servers refuse, 2 wrong command line,
+3 the servers gave no answer and may give one later";
 
 pub struct Options {
     pub deployment: PathBuf,

@@ -22,7 +22,7 @@ extension SecoError {
 extension SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`.
     ///
-    /// - Throws: `SecoError`, of any kind but `WrongInputSize` and `Closed`.
+    /// - Throws: `SecoError`, of any kind but `WrongInputSize`.
     public static func connect(
         config: ClientConfig, store: (any SessionStore)? = nil
     ) async throws -> SecoClient {
