@@ -1,33 +1,32 @@
-//! A session as bytes that the application may store (`protocol.md`, section 3: the counter is reserved
-//! durably before it is used).
+//! A session as bytes that the application may store (`protocol.md`, section 3).
 //!
 //! ```text
 //! blob = "SESS" || version (1) || n (1) || session id (16) || model id (32)
 //!        || input_len (4) || classes (4) || width (4) || fraction (4)
-//!        || server set id (32) || bound (8) || K_1 … K_n (32 each) || checksum (32)
+//!        || server set id (32) || created (8) || K_1 … K_n (32 each) || checksum (32)
 //! ```
 //!
-//! Numbers are little-endian. `bound` says: counters below it may have been used. The checksum is SHA-256
-//! over everything before it; it finds damage, not forgery. To an application the blob is opaque.
+//! Numbers are little-endian. `created` is when the session was opened, in seconds since 1970, or 0 where
+//! nobody knows. The checksum is SHA-256 over everything before it; it finds damage, not forgery. To an
+//! application the blob is opaque. It is written once, when the session is opened.
 //!
-//! # What the application guarantees
-//! - **It is a secret**: it holds the session keys, with which inputs and answers can be read from recorded
-//!   traffic. It belongs in the platform's key store, or encrypted under a key from there. Wipe the buffers
-//!   that it passed through; [`Session::restore`](crate::Session::restore) wipes the one it is given.
-//! - **It never goes back.** An older blob put in place of a newer one makes pads repeat: keep it out of
-//!   backups and of synchronisation between devices.
-//! - **It is replaced as a whole and durably**, in the order of saving, before the reservation is confirmed.
-//! - **It has one owner.** Two live sessions from one blob, in one process or in two, use the same pads.
+//! **It is a secret**: it holds the session keys, with which inputs and answers can be read from recorded
+//! traffic. It belongs in the platform's key store, or encrypted under a key from there. Wipe the buffers
+//! that it passed through; [`Session::restore`](crate::Session::restore) wipes the one it is given.
 //!
-//! A lost or damaged blob costs one sealing: open a new session.
+//! Nothing else is asked of the application. The blob may be copied, restored from a backup, or used by
+//! several processes at a time: every connection derives pads of its own ([`crate::incarnation`]). A lost or
+//! damaged blob costs one sealing: open a new session.
 
-use crate::seal::{Binding, ServerSetId};
-use crate::{Error, MAX_SERVERS, ModelId, ModelInfo, Result, SessionId, SessionKey, check_servers};
+use crate::session::Identity;
+use crate::{
+    Error, MAX_SERVERS, ModelId, ModelInfo, Result, ServerSetId, SessionId, SessionKey, check_servers,
+};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// Version of the blob's format. Independent of the wire's: a device may be updated between two runs.
-pub const SESSION_BLOB_VERSION: u8 = 1;
+pub const SESSION_BLOB_VERSION: u8 = 2;
 
 /// Bytes of the longest blob: enough for [`Session::save`](crate::Session::save).
 pub const MAX_SESSION_BLOB: usize = blob_len(MAX_SERVERS);
@@ -43,9 +42,8 @@ const fn blob_len(servers: usize) -> usize {
 
 /// What a blob says.
 pub(crate) struct Contents {
-    pub(crate) model: ModelInfo,
-    pub(crate) binding: Binding,
-    pub(crate) bound: u64,
+    pub(crate) identity: Identity,
+    pub(crate) created: u64,
     pub(crate) keys: heapless::Vec<SessionKey, MAX_SERVERS>,
 }
 
@@ -54,27 +52,27 @@ pub(crate) struct Contents {
 /// # Errors
 /// [`Error::BufferTooSmall`]; [`Error::Model`] or [`Error::Servers`] for what no session has.
 pub(crate) fn write<'o>(
-    model: &ModelInfo,
-    binding: &Binding,
-    bound: u64,
+    identity: &Identity,
+    created: u64,
     keys: &[SessionKey],
     out: &'o mut [u8],
 ) -> Result<&'o [u8]> {
     let count = check_servers(keys.len())?;
     let out = out.get_mut(..blob_len(count)).ok_or(Error::BufferTooSmall)?;
     let (body, checksum) = out.split_at_mut(blob_len(count) - CHECKSUM_LEN);
+    let Identity { session, model, servers } = identity;
     let number = |value: usize, field| u32::try_from(value).map_err(|_| Error::Model(field));
     let parts: [&[u8]; 10] = [
         MAGIC,
         &[SESSION_BLOB_VERSION, count as u8],
-        &binding.session.0,
+        &session.0,
         &model.id.0,
         &number(model.input_len, "input_len")?.to_le_bytes(),
         &number(model.classes, "classes")?.to_le_bytes(),
         &model.width.to_le_bytes(),
         &model.fraction.to_le_bytes(),
-        &binding.servers.0,
-        &bound.to_le_bytes(),
+        &servers.0,
+        &created.to_le_bytes(),
     ];
     let keys = keys.iter().flat_map(SessionKey::expose);
     for (to, from) in body.iter_mut().zip(parts.into_iter().flatten().chain(keys)) {
@@ -112,13 +110,13 @@ pub(crate) fn read(blob: &[u8]) -> Result<Contents> {
     let model = ModelInfo { id, input_len: size(input_len)?, classes: size(classes)?, width, fraction };
     model.validate().map_err(|_| Error::SessionBlob)?;
     let servers = ServerSetId(take(&mut rest)?);
-    let bound = u64::from_le_bytes(take(&mut rest)?);
+    let created = u64::from_le_bytes(take(&mut rest)?);
     let mut keys = heapless::Vec::new();
     for _ in 0..count {
         let key = SessionKey::from_bytes(take(&mut rest)?);
         keys.push(key).map_err(|_| Error::SessionBlob)?;
     }
-    Ok(Contents { model, binding: Binding { session, model: id, servers }, bound, keys })
+    Ok(Contents { identity: Identity { session, model, servers }, created, keys })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {

@@ -56,15 +56,12 @@ pub enum Error {
     /// The servers given are not those the session was made for.
     #[error("the session belongs to another set of servers")]
     OtherServers,
-    /// A pending counter or a reservation was made by another session.
-    #[error("the pending request or reservation belongs to another session")]
+    /// A pending request or an incarnation is of another session or connection.
+    #[error("the pending request belongs to another session or connection")]
     OtherSession,
-    /// All counters of the session are used: open a new session.
-    #[error("the session has no counters left")]
+    /// All counters of the incarnation are used: connect anew.
+    #[error("the connection has no request numbers left; connect anew")]
     Exhausted,
-    /// All counters that a stored blob reserves are used: save the session, store the blob, confirm.
-    #[error("the reserved counters are used up; save the session and store it first")]
-    ReservationUsedUp,
     /// Bytes are not a session blob, or were damaged.
     #[error("not a session blob, or a damaged one")]
     SessionBlob,

@@ -8,15 +8,17 @@
 //! |---|---|---|
 //! | [`message`] | what travels between device and gateway, and its framing | 7 |
 //! | [`mux`] | the same over one byte stream, for TCP | 7 |
+//! | [`incarnation`] | what makes every connection's pads new | 3 |
 //! | [`pad`] | session keys and the pads they expand to | 3 |
 //! | [`pack`] | `k`-bit words packed without gaps | 3 |
 //! | [`seal`] | session keys sealed to the servers, hybrid post-quantum | 3 |
-//! | [`session`] | the device's state: keys, counter, masking and unmasking | 3 |
-//! | [`blob`] | a session as bytes for storage, its counter reserved ahead | 3 |
+//! | [`session`] | the device's keys, to be kept | 3 |
+//! | [`requester`] | one connection's requests: counter, masking and unmasking | 3 |
+//! | [`blob`] | a session as bytes for storage | 3 |
 //! | [`input`] | pixels in the order that models take | 3 |
 //!
 //! Adversary: the device link may be recorded by anyone; the user or any `n - 1` servers may collude,
-//! passively (section 1). Public are session and model identifiers, counters and all lengths. Secret are
+//! passively (section 1). Public are session, model and incarnation identifiers, counters and all lengths. Secret are
 //! session keys, pads, inputs and outputs; no branch and no memory address depends on keys, pads or inputs.
 //!
 //! Nothing here authenticates: that the device talks to the right gateway is the transport's task, and that
@@ -27,20 +29,27 @@
 
 pub mod blob;
 pub mod error;
+pub mod incarnation;
 pub mod input;
 pub mod message;
 pub mod mux;
 pub mod pack;
 pub mod pad;
+pub mod requester;
 pub mod seal;
 pub mod session;
 
 pub use blob::{MAX_SESSION_BLOB, SESSION_BLOB_VERSION};
 pub use error::{Error, Result};
+pub use incarnation::{EXPORTER_LABEL, EXPORTER_LEN, Incarnation, IncarnationId};
 pub use message::{Refusal, Request, Response, WIRE_VERSION};
-pub use pad::SessionKey;
-pub use seal::{Binding, SEALED_LEN, SEALING_KEY_LEN, ServerOpeningKey, ServerSealingKey, ServerSetId};
-pub use session::{ModelInfo, Pending, Reservation, Session};
+pub use pad::{IncarnationKey, SessionKey};
+pub use requester::{Pending, Requester};
+pub use seal::{
+    Binding, KeyId, SEALED_LEN, SEALING_KEY_LEN, SealingKeyHash, ServerOpeningKey, ServerSealingKey,
+    ServerSetId,
+};
+pub use session::{ModelInfo, Session};
 
 use core::fmt;
 use serde::{Deserialize, Serialize};

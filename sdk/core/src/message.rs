@@ -16,13 +16,14 @@
 //! [`ModelInfo::request_limit`]: crate::ModelInfo::request_limit
 //! [`ModelInfo::response_limit`]: crate::ModelInfo::response_limit
 
+use crate::pad::TAG_LEN;
 use crate::seal::SEALED_LEN;
 use crate::{Error, ModelId, Result, SessionId, check_servers};
 use core::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// First byte of every message. A peer that reads another value answers, if at all, in its own version.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 
 /// Longest length prefix, in bytes.
 pub const MAX_HEADER: usize = 4;
@@ -31,7 +32,7 @@ pub const MAX_HEADER: usize = 4;
 const MAX_MESSAGE: usize = (1 << (7 * MAX_HEADER)) - 1;
 
 /// Upper bound for everything in a frame but its byte string: header, version, tag and numbers.
-pub const FRAME_OVERHEAD: usize = 72;
+pub const FRAME_OVERHEAD: usize = 80;
 
 /// Device to gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub enum Request<'a> {
         session: SessionId,
         /// The model it is for.
         model: ModelId,
+        /// Drawn for this connection: the first part of its [`Incarnation`](crate::Incarnation).
+        nonce: [u8; 16],
         /// One sealed key of [`SEALED_LEN`] bytes per server, in the order of the deployment, the gateway's
         /// first. [`sealed_keys`] takes it apart.
         #[serde(serialize_with = "as_bytes")]
@@ -52,7 +55,7 @@ pub enum Request<'a> {
     Infer {
         /// From [`Response::Opened`] on this connection.
         handle: u32,
-        /// `c`: names the pads. Never sent twice in a session.
+        /// `c`: names the pads. Counts the requests of an incarnation from 0, and is never sent twice in it.
         counter: u64,
         /// `x ^ P_1 ^ … ^ P_n`, one byte per value.
         #[serde(serialize_with = "as_bytes")]
@@ -66,13 +69,18 @@ pub enum Request<'a> {
         #[serde(serialize_with = "as_bytes")]
         noise: &'a [u8],
     },
-    /// Names a session that was opened before, on this connection or another; answered by
-    /// [`Response::Opened`], or refused as [`Refusal::UnknownSession`] (by gateways that do not know this
-    /// request, as [`Refusal::Malformed`]): the device then opens a new one. Whoever else knows the name
-    /// can use counters up, but has no pads: it can neither ask nor read anything.
+    /// Names a session that was opened before, and proves to every server that the device has its key;
+    /// answered by [`Response::Opened`], or refused as [`Refusal::UnknownSession`]: the device then opens a
+    /// new one.
     Resume {
         /// The session's name.
         session: SessionId,
+        /// Drawn for this connection: the first part of its [`Incarnation`](crate::Incarnation).
+        nonce: [u8; 16],
+        /// One tag of [`TAG_LEN`] bytes per server, in the order of the deployment.
+        /// [`resume_tags`] takes it apart.
+        #[serde(serialize_with = "as_bytes")]
+        tags: &'a [u8],
     },
 }
 
@@ -127,7 +135,7 @@ pub enum Response<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No open session has this handle or name.
+    /// No open session has this handle or name, or the device did not show that it has its key.
     #[error("the session is not known any more; open a new one")]
     UnknownSession,
     /// The servers hold another model.
@@ -139,8 +147,8 @@ pub enum Refusal {
         /// Length that the model takes, in bytes.
         expected: u32,
     },
-    /// This counter was used before.
-    #[error("the request number was used before; open a new session")]
+    /// This counter was used before in this incarnation, or is further ahead than requests may overtake each other.
+    #[error("the request number was used before or is too far ahead; connect anew")]
     CounterUsed,
     /// A server cannot be reached.
     #[error("server {server} cannot be reached; try again later")]
@@ -166,8 +174,8 @@ pub enum Refusal {
     /// The sealed keys are not one for each server.
     #[error("the servers are not those of this deployment file; fetch the current one")]
     WrongServers,
-    /// A server could not open its sealed key.
-    #[error("server {server} cannot open its session key; fetch the current deployment file")]
+    /// A server could not open its sealed key: what was sealed is for another key than its own.
+    #[error("server {server} has another key than the deployment file says; fetch the current one")]
     SealRejected {
         /// Index in the deployment, the gateway is 0.
         server: u8,
@@ -194,9 +202,9 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// [`Error::BufferTooSmall`], [`Error::TooLong`] for 256 MiB and more, and [`Error::Malformed`] if the
-    /// request has a byte string of its own or takes none.
+    /// request has a byte string of its own.
     pub fn encode_frame_around(&self, buffer: &mut [u8]) -> Result<usize> {
-        if self.frame_bound() > FRAME_OVERHEAD || matches!(self, Self::Resume { .. }) {
+        if self.frame_bound() > FRAME_OVERHEAD {
             return Err(Error::Malformed);
         }
         let payload = buffer.len().checked_sub(FRAME_OVERHEAD).ok_or(Error::BufferTooSmall)?;
@@ -232,8 +240,8 @@ impl<'a> Request<'a> {
         match self {
             Self::Open { sealed: bytes, .. }
             | Self::Infer { input: bytes, .. }
-            | Self::Probe { noise: bytes, .. } => bytes.len().saturating_add(FRAME_OVERHEAD),
-            Self::Resume { .. } => FRAME_OVERHEAD,
+            | Self::Probe { noise: bytes, .. }
+            | Self::Resume { tags: bytes, .. } => bytes.len().saturating_add(FRAME_OVERHEAD),
         }
     }
 }
@@ -281,6 +289,19 @@ pub fn sealed_keys(sealed: &[u8]) -> Result<&[[u8; SEALED_LEN]]> {
     }
     check_servers(keys.len())?;
     Ok(keys)
+}
+
+/// Takes `tags` of [`Request::Resume`] apart: one per server, in order.
+///
+/// # Errors
+/// [`Error::Servers`] if that is no possible number of servers, [`Error::Malformed`] if bytes are left over.
+pub fn resume_tags(tags: &[u8]) -> Result<&[[u8; TAG_LEN]]> {
+    let (tags, rest) = tags.as_chunks();
+    if !rest.is_empty() {
+        return Err(Error::Malformed);
+    }
+    check_servers(tags.len())?;
+    Ok(tags)
 }
 
 /// Where the message lies in a frame.
@@ -370,14 +391,14 @@ fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> core::result::Result<
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open { session, model, sealed } => {
+            Self::Open { session, model, sealed, .. } => {
                 write!(f, "Open({session:?}, model {model:?}, {} B)", sealed.len())
             }
             Self::Infer { handle, counter, input } => {
                 write!(f, "Infer({handle}, counter {counter}, {} B)", input.len())
             }
             Self::Probe { down, noise } => write!(f, "Probe({} B up, {down} B down)", noise.len()),
-            Self::Resume { session } => write!(f, "Resume({session:?})"),
+            Self::Resume { session, .. } => write!(f, "Resume({session:?})"),
         }
     }
 }

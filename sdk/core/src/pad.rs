@@ -1,19 +1,30 @@
 //! Session keys and the one-time pads they expand to (`protocol.md`, section 3).
 //!
-//! A pad is the ChaCha12 keystream (RFC 8439 layout: 32-bit block counter, 96-bit nonce) under the session
-//! key `K_j` of server `j`, with the nonce `domain tag (4 bytes) || c (8 bytes, little-endian)` for inference
-//! number `c`. So pads of different servers, counters and purposes are independent as long as ChaCha12 is a
-//! pseudorandom function. Eight rounds are attacked as far as seven; twelve keep a margin and cost the device
-//! 40 % less than twenty.
+//! ```text
+//! K_{j,I} (32) || tag (16) = SHAKE256("SECO incarnation key v1" || K_j (32) || nonce (16) || exporter (32))
+//! pad                      = ChaCha12(K_{j,I}, domain tag (4) || c (8, little-endian))
+//! ```
 //!
-//! A pad hides only while it is used once. The device's [`Session`](crate::Session) never repeats a counter,
-//! and every server refuses one that it has seen.
+//! `K_j` is the session's key for server `j`; `K_{j,I}` the one of a connection, from the nonce that the
+//! device drew for it and the connection's TLS exporter value ([`crate::incarnation`]). The input of SHAKE256
+//! has a fixed length, and fits one block of its sponge, so it is a pseudorandom function of `K_j`. The tag
+//! proves to server `j` that a device that resumes has `K_j`; it tells nothing of the key beside it.
+//!
+//! A pad is the ChaCha12 keystream (RFC 8439 layout: 32-bit block counter, 96-bit nonce) for inference number
+//! `c`. So pads of different servers, connections, counters and purposes are independent as long as ChaCha12
+//! is a pseudorandom function. Eight rounds are attacked as far as seven; twelve keep a margin and cost the
+//! device 40 % less than twenty.
+//!
+//! A pad hides only while it is used once. No two connections share a key, the device's
+//! [`Requester`](crate::Requester) never repeats a counter, and every server refuses one that it has seen.
 
-use crate::{Error, Result, pack};
+use crate::{Error, Incarnation, Result, pack};
 use chacha20::ChaCha12;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use core::fmt;
 use rand_core::CryptoRng;
+use shake::digest::XofReader as _;
+use shake::{ExtendableOutput as _, Shake256, Update as _};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -55,10 +66,48 @@ impl SessionKey {
         Self(bytes)
     }
 
-    /// The key's bytes, for sealing and for a server's storage. Secret.
+    /// The key's bytes, for sealing and for storage on the device. Secret.
     #[must_use]
     pub const fn expose(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// `K_{j,I}`: the key of one connection.
+    #[must_use]
+    pub fn for_connection(&self, incarnation: &Incarnation) -> IncarnationKey {
+        let mut hash = Shake256::default();
+        hash.update(KEY_LABEL);
+        hash.update(&self.0);
+        hash.update(&incarnation.nonce);
+        hash.update(&incarnation.exporter);
+        let mut reader = hash.finalize_xof();
+        let mut derived = IncarnationKey { key: [0; 32], tag: [0; TAG_LEN] };
+        reader.read(&mut derived.key);
+        reader.read(&mut derived.tag);
+        derived
+    }
+}
+
+/// `K_{j,I}`: the key that the device shares with server `j` for one connection, from
+/// [`SessionKey::for_connection`]. Zeroized on drop.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct IncarnationKey {
+    key: [u8; 32],
+    tag: [u8; TAG_LEN],
+}
+
+impl IncarnationKey {
+    /// What shows server `j` that a device that resumes has `K_j`. It tells nothing of the pads, and serves on
+    /// this connection only.
+    #[must_use]
+    pub const fn tag(&self) -> &[u8; TAG_LEN] {
+        &self.tag
+    }
+
+    /// Compares a tag that a device sent, in constant time.
+    #[must_use]
+    pub fn accepts(&self, tag: &[u8; TAG_LEN]) -> bool {
+        self.tag.ct_eq(tag).into()
     }
 
     /// XORs the input pad `P_j` of inference `counter` into `values`, one byte per value. Applied twice it
@@ -126,9 +175,14 @@ impl SessionKey {
         let (tag, number) = nonce.split_at_mut(4);
         tag.copy_from_slice(&domain.tag());
         number.copy_from_slice(&counter.to_le_bytes());
-        ChaCha12::new(&self.0.into(), &nonce.into())
+        ChaCha12::new(&self.key.into(), &nonce.into())
     }
 }
+
+/// Bytes of the tag that proves a session key to its server.
+pub const TAG_LEN: usize = 16;
+
+const KEY_LABEL: &[u8; 23] = b"SECO incarnation key v1";
 
 /// Bytes of one keystream, 2^32 blocks of 64, less one; or all that a shorter `usize` can count.
 const MAX_PAD: usize = usize::MAX >> usize::BITS.saturating_sub(38);
@@ -142,5 +196,11 @@ impl ConstantTimeEq for SessionKey {
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionKey(..)")
+    }
+}
+
+impl fmt::Debug for IncarnationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IncarnationKey(..)")
     }
 }

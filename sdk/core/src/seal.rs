@@ -2,18 +2,25 @@
 //!
 //! HPKE (RFC 9180) in base mode with the X-Wing KEM (X25519 with ML-KEM-768, draft-ietf-hpke-pq), SHAKE256 as
 //! KDF and ChaCha20-Poly1305. Recorded traffic stays closed while either half of the KEM holds. The gateway
-//! forwards the blobs of the other servers and can neither open nor swap them: `info` binds session, model
-//! and the keys of all servers in order, the associated data binds the receiver's place in that order.
+//! forwards the blobs of the other servers and can neither open nor swap them: `info` binds session, model,
+//! connection and the keys of all servers in order, the associated data binds the receiver's place in that
+//! order. A blob that is sent again on another connection does not open.
 //!
 //! ```text
-//! blob = encapsulated key (1120) || ciphertext of K_j (32) || tag (16)
-//! info = "SECO session key v1" || session id (16) || model id (32) || server set id (32)
+//! blob = key id (8) || encapsulated key (1120) || ciphertext of K_j (32) || tag (16)
+//! info = "SECO session key v2" || session id (16) || model id (32) || server set id (32) || incarnation id (16)
 //! aad  = index of the server (1)
 //! ```
 //!
+//! The key id, the first bytes of the sealing key's SHA-256, says which key the device has of a server. So
+//! servers can name the one whose key is wrong in a deployment file, and a server can replace its key while
+//! it still opens what is sealed to the one before.
+//!
 //! Base mode does not authenticate the device; who may use the cluster is another layer's question.
 
-use crate::{Error, MAX_SERVERS, ModelId, Result, SessionId, SessionKey, check_servers, write_hex};
+use crate::{
+    Error, IncarnationId, MAX_SERVERS, ModelId, Result, SessionId, SessionKey, check_servers, write_hex,
+};
 use core::fmt;
 use hpke::aead::{AeadTag, ChaCha20Poly1305};
 use hpke::inout::InOutBuf;
@@ -21,6 +28,7 @@ use hpke::kdf::KdfShake256;
 use hpke::kem::XWing;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -28,14 +36,16 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 pub const SEALING_KEY_LEN: usize = 1216;
 
 /// Bytes of one sealed session key.
-pub const SEALED_LEN: usize = ENCAPSULATED_LEN + KEY_LEN + TAG_LEN;
+pub const SEALED_LEN: usize = KEY_ID_LEN + ENCAPSULATED_LEN + KEY_LEN + TAG_LEN;
+
+const KEY_ID_LEN: usize = 8;
 
 const ENCAPSULATED_LEN: usize = 1120;
 const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 
-const SEAL_LABEL: &[u8; 19] = b"SECO session key v1";
-const SET_LABEL: &[u8; 18] = b"SECO server set v1";
+const SEAL_LABEL: &[u8; 19] = b"SECO session key v2";
+const SET_LABEL: &[u8; 18] = b"SECO server set v2";
 
 type PublicKey = <XWing as Kem>::PublicKey;
 type PrivateKey = <XWing as Kem>::PrivateKey;
@@ -61,6 +71,48 @@ impl ServerSealingKey {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; SEALING_KEY_LEN] {
         &self.0
+    }
+
+    /// The key's SHA-256.
+    #[must_use]
+    pub fn hash(&self) -> SealingKeyHash {
+        SealingKeyHash(Sha256::digest(self.0).into())
+    }
+}
+
+/// SHA-256 of a sealing key. Public.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SealingKeyHash(pub [u8; 32]);
+
+impl SealingKeyHash {
+    /// The short name that stands in what is sealed to the key.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId(*self.0.first_chunk().unwrap_or(&[0; KEY_ID_LEN]))
+    }
+}
+
+impl fmt::Debug for SealingKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+/// Names a sealing key: the first bytes of its hash. Public.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyId(pub [u8; KEY_ID_LEN]);
+
+impl KeyId {
+    /// Which key a blob says that it is sealed to.
+    #[must_use]
+    pub fn of(sealed: &[u8; SEALED_LEN]) -> Self {
+        Self(*sealed.first_chunk().unwrap_or(&[0; KEY_ID_LEN]))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
     }
 }
 
@@ -111,7 +163,8 @@ impl ServerOpeningKey {
     /// # Errors
     /// [`Error::Unsealable`] if the blob was altered, or sealed with another binding, index or key.
     pub fn open(&self, sealed: &[u8; SEALED_LEN], binding: &Binding, index: u8) -> Result<SessionKey> {
-        let (encapped, rest) = sealed.split_at(ENCAPSULATED_LEN);
+        let (_, rest) = sealed.split_at(KEY_ID_LEN);
+        let (encapped, rest) = rest.split_at(ENCAPSULATED_LEN);
         let (ciphertext, tag) = rest.split_at(KEY_LEN);
         let encapped = EncappedKey::from_bytes(encapped).map_err(|_| Error::Unsealable)?;
         let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(|_| Error::Unsealable)?;
@@ -141,8 +194,8 @@ impl fmt::Debug for ServerOpeningKey {
     }
 }
 
-/// Identity of the servers of a deployment: SHA-256 over a label, their number, and their sealing keys in
-/// order.
+/// Identity of the servers of a deployment: SHA-256 over a label, their number, and the hashes of their
+/// sealing keys in order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerSetId(pub [u8; 32]);
 
@@ -152,10 +205,24 @@ impl ServerSetId {
     /// # Errors
     /// [`Error::Servers`] for an impossible number of servers.
     pub fn new(servers: &[ServerSealingKey]) -> Result<Self> {
+        Self::from_hashes(&hashes(servers)?)
+    }
+
+    /// Computes it from the hashes of all sealing keys, the gateway's first.
+    ///
+    /// # Errors
+    /// [`Error::Servers`] for an impossible number of servers.
+    pub fn from_hashes(servers: &[SealingKeyHash]) -> Result<Self> {
         let count = check_servers(servers.len())?;
         let hash = Sha256::new().chain_update(SET_LABEL).chain_update([count as u8]);
         Ok(Self(servers.iter().fold(hash, |hash, key| hash.chain_update(key.0)).finalize().into()))
     }
+}
+
+/// The hash of every key.
+pub(crate) fn hashes(servers: &[ServerSealingKey]) -> Result<heapless::Vec<SealingKeyHash, MAX_SERVERS>> {
+    check_servers(servers.len())?;
+    Ok(servers.iter().map(ServerSealingKey::hash).collect())
 }
 
 impl fmt::Debug for ServerSetId {
@@ -173,12 +240,15 @@ pub struct Binding {
     pub model: ModelId,
     /// The servers, in order.
     pub servers: ServerSetId,
+    /// The connection that the session is opened on.
+    pub incarnation: IncarnationId,
 }
 
 impl Binding {
-    fn info(&self) -> [u8; 99] {
-        let mut info = [0; 99];
-        let parts: [&[u8]; 4] = [SEAL_LABEL, &self.session.0, &self.model.0, &self.servers.0];
+    fn info(&self) -> [u8; 115] {
+        let mut info = [0; 115];
+        let parts: [&[u8]; 5] =
+            [SEAL_LABEL, &self.session.0, &self.model.0, &self.servers.0, &self.incarnation.0];
         for (to, from) in info.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;
         }
@@ -199,13 +269,25 @@ pub fn seal_session_keys<'o>(
     rng: &mut impl CryptoRng,
     out: &'o mut [u8],
 ) -> Result<&'o [u8]> {
+    seal_with_hashes(keys, servers, &hashes(servers)?, binding, rng, out)
+}
+
+/// [`seal_session_keys`] for a caller who has the keys' [`hashes`].
+pub(crate) fn seal_with_hashes<'o>(
+    keys: &[SessionKey],
+    servers: &[ServerSealingKey],
+    hashes: &[SealingKeyHash],
+    binding: &Binding,
+    rng: &mut impl CryptoRng,
+    out: &'o mut [u8],
+) -> Result<&'o [u8]> {
     let count = check_servers(servers.len())?;
     crate::pack::check_len(count, keys.len())?;
     let out = out.get_mut(..count * SEALED_LEN).ok_or(Error::BufferTooSmall)?;
-    for (index, ((key, server), blob)) in
-        (0u8..).zip(keys.iter().zip(servers).zip(out.as_chunks_mut::<SEALED_LEN>().0))
+    for (index, (((key, server), hash), blob)) in
+        (0u8..).zip(keys.iter().zip(servers).zip(hashes).zip(out.as_chunks_mut::<SEALED_LEN>().0))
     {
-        seal(key, server, binding, index, rng, blob)?;
+        seal(key, server, hash.id(), binding, index, rng, blob)?;
     }
     Ok(out)
 }
@@ -216,13 +298,16 @@ pub(crate) const MAX_SEALED: usize = MAX_SERVERS * SEALED_LEN;
 fn seal(
     key: &SessionKey,
     server: &ServerSealingKey,
+    key_id: KeyId,
     binding: &Binding,
     index: u8,
     rng: &mut impl CryptoRng,
     blob: &mut [u8; SEALED_LEN],
 ) -> Result<()> {
     let server = PublicKey::from_bytes(&server.0).map_err(|_| Error::SealingKey)?;
-    let (encapped_out, rest) = blob.split_at_mut(ENCAPSULATED_LEN);
+    let (id_out, rest) = blob.split_at_mut(KEY_ID_LEN);
+    id_out.copy_from_slice(&key_id.0);
+    let (encapped_out, rest) = rest.split_at_mut(ENCAPSULATED_LEN);
     let (ciphertext, tag_out) = rest.split_at_mut(KEY_LEN);
     let input = key.expose().as_slice();
     let buffer = InOutBuf::new(input, ciphertext).map_err(|_| Error::BufferTooSmall)?;

@@ -1,4 +1,4 @@
-//! Stored sessions: no crash repeats a counter, and no damaged blob is taken for a session.
+//! Stored sessions: wherever a blob comes back, pads are new; and no damaged blob is taken for a session.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
@@ -6,27 +6,23 @@ mod common;
 use common::{hex, model, opening_keys, rng, sealing_keys, unhex};
 use proptest::prelude::*;
 use rand_core::Rng;
-use seco_core::{
-    Error, MAX_SESSION_BLOB, Reservation, SESSION_BLOB_VERSION, ServerSetId, Session, SessionId,
-};
+use seco_core::{Error, MAX_SESSION_BLOB, Requester, SESSION_BLOB_VERSION, ServerSetId, Session, SessionId};
 use sha2::{Digest, Sha256};
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 
 fn session(servers: u8, seed: u8) -> Session {
-    Session::new(model(), &sealing_keys(&opening_keys(servers)), &mut rng(seed)).unwrap()
+    Session::new(model(), &sealing_keys(&opening_keys(servers)), 1_700_000_000, &mut rng(seed)).unwrap()
 }
 
-fn save(session: &mut Session, block: u64) -> (Vec<u8>, Reservation) {
-    let mut buffer = [0; MAX_SESSION_BLOB];
-    let (blob, reservation) = session.save(block, &mut buffer).unwrap();
-    (blob.to_vec(), reservation)
+fn save(session: &Session) -> Vec<u8> {
+    session.save(&mut [0; MAX_SESSION_BLOB]).unwrap().to_vec()
 }
 
-/// The counter of a request with an input of zeros, and the pad that it gives away.
-fn request(session: &mut Session) -> Result<(u64, Vec<u8>), Error> {
+/// The pad that a request with an input of zeros gives away.
+fn pad(requester: &mut Requester) -> Vec<u8> {
     let mut input = vec![0; 784];
-    let pending = session.request(&mut input)?;
-    Ok((pending.counter(), input))
+    let _ = requester.request(&mut input).unwrap();
+    input
 }
 
 fn with_checksum(body: &[u8]) -> Vec<u8> {
@@ -34,146 +30,66 @@ fn with_checksum(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_restored_session_goes_on_behind_the_reserved_block() {
+fn a_restored_session_is_the_same_session() {
     for servers in [2, 3, 8] {
-        let mut first = session(servers, 1);
-        assert_eq!(first.reserved(), None);
-        assert_eq!(request(&mut first).unwrap().0, 0, "without storage as ever");
-        let (blob, reservation) = save(&mut first, 2);
+        let first = session(servers, 1);
+        let blob = save(&first);
         assert_eq!(blob.len(), 142 + 32 * usize::from(servers));
-        assert_eq!(request(&mut first), Err(Error::ReservationUsedUp), "not confirmed yet");
-        first.confirm(reservation).unwrap();
-        assert_eq!(first.reserved(), Some(2));
-        let pads = [request(&mut first).unwrap(), request(&mut first).unwrap()];
-        assert_eq!(request(&mut first), Err(Error::ReservationUsedUp));
-
         let mut copy = blob.clone();
-        let mut second = Session::restore(&mut copy).unwrap();
+        let second = Session::restore(&mut copy).unwrap();
         assert!(copy.iter().all(|byte| *byte == 0), "wiped");
         assert_eq!((second.id(), second.model()), (first.id(), first.model()));
+        assert_eq!(second.created(), 1_700_000_000);
         assert_eq!(second.server_set(), ServerSetId::new(&sealing_keys(&opening_keys(servers))).unwrap());
-        assert_eq!(request(&mut second), Err(Error::ReservationUsedUp));
-        let (_, reservation) = save(&mut second, 1);
-        second.confirm(reservation).unwrap();
-        let (counter, pad) = request(&mut second).unwrap();
-        assert_eq!(counter, 3);
-        assert!(pads.iter().all(|(_, earlier)| *earlier != pad));
-
-        // The same keys: what the first session would have sent under that number.
-        let (_, reservation) = save(&mut first, 10);
-        first.confirm(reservation).unwrap();
-        assert_eq!(request(&mut first).unwrap(), (3, pad));
+        assert_eq!(save(&second), blob);
+        // The same keys: with the same randomness and connection it would send the same.
+        let exporter = [9; 32];
+        let (mut one, mut two) = (first.start(&exporter, &mut rng(3)), second.start(&exporter, &mut rng(3)));
+        assert_eq!(pad(&mut one), pad(&mut two));
     }
 }
 
-/// An answer can be read by the session that was saved in between.
 #[test]
-fn saving_leaves_requests_under_way_alone() {
-    let mut session = session(3, 1);
-    let pending = session.request(&mut [0; 784]).unwrap();
-    let _ = save(&mut session, 5);
-    session.unmask_logits(pending, &[0; 25], &mut [0; 10]).unwrap();
-}
-
-#[test]
-fn bounds_never_fall() {
-    let mut session = session(2, 1);
-    let (_, large) = save(&mut session, 100);
-    let (blob, _) = save(&mut session, 1);
-    // Only the second blob got stored, then the first reservation was confirmed by mistake.
-    session.confirm(large).unwrap();
-    assert_eq!(session.reserved(), Some(100));
-    let mut restored = Session::restore(&mut blob.clone()).unwrap();
-    let (_, next) = save(&mut restored, 1);
-    restored.confirm(next).unwrap();
-    assert_eq!(request(&mut restored).unwrap().0, 100);
-}
-
-#[test]
-fn misuse_is_an_error() {
-    let (mut one, mut other) = (session(2, 1), session(2, 2));
-    let (_, reservation) = save(&mut one, 8);
-    let _ = save(&mut other, 8);
-    assert_eq!(other.confirm(reservation), Err(Error::OtherSession));
-    assert_eq!(other.reserved(), Some(0));
-
-    let mut fresh = session(2, 3);
+fn a_buffer_that_is_too_small() {
+    let session = session(2, 3);
     let len = 142 + 64;
     for short in 0..len {
-        assert_eq!(fresh.save(8, &mut vec![0; short]).unwrap_err(), Error::BufferTooSmall);
+        assert_eq!(session.save(&mut vec![0; short]).unwrap_err(), Error::BufferTooSmall);
     }
-    assert_eq!(fresh.reserved(), None, "a failed call changes nothing");
-    assert_eq!(fresh.save(8, &mut vec![0; len]).unwrap().0.len(), len);
+    assert_eq!(session.save(&mut vec![0; len]).unwrap().len(), len);
 }
 
-/// A device that crashes wherever it can: between saving, storing, confirming and using.
+/// Devices that share a file, crash, come back from backups, or are copied in mid-flight with their random
+/// generators: no pad ever comes twice, as long as either the generator or the connection is another one.
 #[test]
-fn no_crash_repeats_a_counter() {
-    for seed in 0..64 {
-        let mut random = rng(seed);
-        let mut below = |limit: u32| random.next_u32() % limit;
-        let mut used = HashSet::<(SessionId, u64)>::new();
-        let mut stored: Option<Vec<u8>> = None;
-        let (mut current, mut sessions) = (session(2, 0), 0u8);
-        // Blobs on their way to storage, in order.
-        let mut writing = VecDeque::new();
-        let (mut answered, mut resumed) = (0, 0);
-        for _ in 0..3000 {
-            match below(20) {
-                0 => writing.push_back(save(&mut current, below(6).into())),
-                1 => drop(save(&mut current, below(6).into())),
-                2 => stored = writing.pop_front().map(|(blob, _)| blob).or(stored),
-                3..6 => {
-                    if let Some((blob, reservation)) = writing.pop_front() {
-                        stored = Some(blob);
-                        current.confirm(reservation).unwrap();
-                    }
-                }
-                6 => {
-                    // Crash. Writing may have been cut short.
-                    writing.clear();
-                    if below(8) == 0
-                        && let Some(blob) = &mut stored
-                    {
-                        blob.truncate(below(200) as usize);
-                    }
-                    let restored = stored.as_ref().map(|blob| Session::restore(&mut blob.clone()));
-                    current = match restored {
-                        Some(Ok(session)) => {
-                            resumed += 1;
-                            session
-                        }
-                        _ => {
-                            sessions += 1;
-                            stored = None;
-                            session(2, sessions)
-                        }
-                    };
-                }
-                7 => {
-                    // As an application does it that wants to go on.
-                    writing.clear();
-                    let (blob, reservation) = save(&mut current, 3);
-                    stored = Some(blob);
-                    current.confirm(reservation).unwrap();
-                    assert!(current.reserved() >= Some(3));
-                }
-                _ => match request(&mut current) {
-                    Ok((counter, _)) => {
-                        answered += 1;
-                        assert!(used.insert((current.id(), counter)), "{counter} repeats");
-                    }
-                    Err(error) => assert_eq!(error, Error::ReservationUsedUp),
-                },
+fn no_copy_repeats_a_pad() {
+    let blob = save(&session(2, 1));
+    let mut seen: HashMap<Vec<u8>, (u32, u32)> = HashMap::new();
+    let mut random = rng(77);
+    for device in 0..40u32 {
+        // Every other device is a copy of the one before, generator and all; then its connections differ, for
+        // the gateway contributes to every exporter value.
+        let mut own = rng((device / 2) as u8);
+        for connection in 0..10u32 {
+            let mut exporter = [5; 32];
+            if device % 2 == 1 || connection % 3 == 0 {
+                random.fill_bytes(&mut exporter);
+            }
+            let session = Session::restore(&mut blob.clone()).unwrap();
+            let mut requester = session.start(&exporter, &mut own);
+            for _ in 0..3 {
+                let pad = pad(&mut requester)[..16].to_vec();
+                let before = seen.insert(pad, (device, connection));
+                assert_eq!(before, None, "device {device}, connection {connection}");
             }
         }
-        assert!(answered > 100 && resumed > 20, "{answered} {resumed}");
     }
+    assert_eq!(seen.len(), 1200);
 }
 
 #[test]
 fn every_truncation_extension_and_flip_is_an_error() {
-    let (blob, _) = save(&mut session(3, 1), 1000);
+    let blob = save(&session(3, 1));
     assert!(Session::restore(&mut blob.clone()).is_ok());
     for len in 0..blob.len() {
         assert_eq!(Session::restore(&mut blob[..len].to_vec()).unwrap_err(), Error::SessionBlob, "{len}");
@@ -197,7 +113,7 @@ fn every_truncation_extension_and_flip_is_an_error() {
 /// The checksum finds damage only: fields are checked as well.
 #[test]
 fn fields_are_checked() {
-    let (blob, _) = save(&mut session(3, 1), 1000);
+    let blob = save(&session(3, 1));
     let body = &blob[..blob.len() - 32];
     for (at, bytes) in [
         (0, b"sESS".as_slice()),
@@ -224,30 +140,21 @@ fn fields_are_checked() {
     assert_eq!(with_checksum(body), blob);
 }
 
+/// The stored blob of this version is still read, and the same session still gives it. One of version 1, which
+/// held a counter, is told as such.
 #[test]
-fn a_session_at_the_end_of_its_counters() {
-    let (blob, _) = save(&mut session(2, 1), u64::MAX);
-    let mut restored = Session::restore(&mut blob.clone()).unwrap();
-    assert_eq!(restored.save(1, &mut [0; MAX_SESSION_BLOB]).unwrap_err(), Error::Exhausted);
-    assert_eq!(request(&mut restored), Err(Error::Exhausted));
-}
-
-/// The stored blob of version 1 is still read, and the same session still gives it.
-#[test]
-fn vector() {
-    let stored = unhex(include_str!("vectors/v1/session_blob.hex"));
-    let mut session = session(3, 7);
-    for _ in 0..5 {
-        request(&mut session).unwrap();
-    }
-    let (blob, _) = save(&mut session, 64);
-    assert_eq!(hex(&blob), hex(&stored));
-    let mut restored = Session::restore(&mut stored.clone()).unwrap();
+fn vectors() {
+    let stored = unhex(include_str!("vectors/v2/session_blob.hex"));
+    let session = session(3, 7);
+    assert_eq!(hex(&save(&session)), hex(&stored));
+    let restored = Session::restore(&mut stored.clone()).unwrap();
     assert_eq!((restored.id(), restored.model()), (session.id(), &model()));
-    let (_, reservation) = save(&mut restored, 1);
-    restored.confirm(reservation).unwrap();
-    let (counter, pad) = request(&mut restored).unwrap();
-    assert_eq!((counter, hex(&pad[..8]).as_str()), (69, "cf9fa11df31690a8"));
+    let mut requester = restored.start(&[0x22; 32], &mut rng(8));
+    assert_eq!(hex(&pad(&mut requester)[..8]), "17d0d88b60428c63");
+
+    let mut old = unhex(include_str!("vectors/v1/session_blob.hex"));
+    assert_eq!(Session::restore(&mut old).unwrap_err(), Error::SessionBlobVersion { got: 1 });
+    assert_ne!(restored.id(), SessionId([0; 16]));
 }
 
 proptest! {
@@ -255,7 +162,7 @@ proptest! {
     fn random_blobs_are_errors(mut bytes in proptest::collection::vec(any::<u8>(), 6..500), count in 0u8..12) {
         prop_assert!(Session::restore(&mut bytes.clone()).is_err());
         let len = bytes.len();
-        for (to, from) in bytes.iter_mut().zip([b'S', b'E', b'S', b'S', 1, count]) {
+        for (to, from) in bytes.iter_mut().zip([b'S', b'E', b'S', b'S', SESSION_BLOB_VERSION, count]) {
             *to = from;
         }
         prop_assert!(Session::restore(&mut bytes.clone()).is_err());

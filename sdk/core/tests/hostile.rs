@@ -5,19 +5,24 @@ mod common;
 
 use common::opening_keys;
 use proptest::prelude::*;
-use seco_core::message::{FRAME_OVERHEAD, Header, MAX_HEADER, decode_header, sealed_keys};
+use seco_core::message::{FRAME_OVERHEAD, Header, MAX_HEADER, decode_header, resume_tags, sealed_keys};
 use seco_core::{
-    Binding, Error, ModelId, Request, Response, SEALED_LEN, SEALING_KEY_LEN, ServerSealingKey, ServerSetId,
-    SessionId, mux, pack,
+    Binding, Error, Incarnation, ModelId, Request, Response, SEALED_LEN, SEALING_KEY_LEN, ServerSealingKey,
+    ServerSetId, SessionId, SessionKey, WIRE_VERSION, mux, pack,
 };
 
 #[test]
 fn every_truncation_and_every_extension_of_a_message_fails() {
     let requests = [
-        Request::Open { session: SessionId([1; 16]), model: ModelId([2; 32]), sealed: &[3; 40] },
+        Request::Open {
+            session: SessionId([1; 16]),
+            model: ModelId([2; 32]),
+            nonce: [4; 16],
+            sealed: &[3; 40],
+        },
         Request::Infer { handle: 70_000, counter: 1 << 40, input: &[5; 300] },
         Request::Probe { down: 500, noise: &[6; 200] },
-        Request::Resume { session: SessionId([1; 16]) },
+        Request::Resume { session: SessionId([1; 16]), nonce: [4; 16], tags: &[7; 48] },
     ];
     for request in requests {
         let mut buffer = vec![0; request.frame_bound()];
@@ -39,13 +44,13 @@ fn every_truncation_and_every_extension_of_a_message_fails() {
 
 #[test]
 fn other_versions_and_unknown_variants() {
-    assert_eq!(Request::decode(&[2, 0]), Err(Error::Version { got: 2 }));
+    assert_eq!(Request::decode(&[1, 0]), Err(Error::Version { got: 1 }));
     assert_eq!(Response::decode(&[0]), Err(Error::Version { got: 0 }));
     assert_eq!(Response::decode(&[]), Err(Error::Malformed));
-    assert_eq!(Request::decode(&[1, 3, 0]), Err(Error::Malformed));
-    assert_eq!(Request::decode(&[&[1, 4], [0; 16].as_slice()].concat()), Err(Error::Malformed));
-    assert_eq!(Response::decode(&[1, 7, 0]), Err(Error::Malformed));
-    assert_eq!(Response::decode(&[1, 5, 12]), Err(Error::Malformed));
+    assert_eq!(Request::decode(&[2, 3, 0]), Err(Error::Malformed));
+    assert_eq!(Request::decode(&[&[2, 4], [0; 16].as_slice()].concat()), Err(Error::Malformed));
+    assert_eq!(Response::decode(&[2, 7, 0]), Err(Error::Malformed));
+    assert_eq!(Response::decode(&[2, 5, 12]), Err(Error::Malformed));
 }
 
 #[test]
@@ -66,7 +71,7 @@ fn headers() {
 #[test]
 fn announced_lengths_are_checked() {
     for claimed in [[0xff, 0xff, 0xff, 0xff, 0x0f].as_slice(), &[0xff; 9], &[0xff; 10]] {
-        let message = [&[1, 1], claimed, &[7; 100]].concat();
+        let message = [&[2, 1], claimed, &[7; 100]].concat();
         assert_eq!(Response::decode(&message), Err(Error::Malformed));
     }
 }
@@ -78,6 +83,11 @@ fn sealed_key_lists() {
     assert_eq!(sealed_keys(&[0; 9 * SEALED_LEN]), Err(Error::Servers { got: 9 }));
     assert_eq!(sealed_keys(&[0; 2 * SEALED_LEN + 1]), Err(Error::Malformed));
     assert_eq!(sealed_keys(&[0; 3 * SEALED_LEN]).unwrap().len(), 3);
+    assert_eq!(resume_tags(&[0; 16]), Err(Error::Servers { got: 1 }));
+    assert_eq!(resume_tags(&[]), Err(Error::Servers { got: 0 }));
+    assert_eq!(resume_tags(&[0; 9 * 16]), Err(Error::Servers { got: 9 }));
+    assert_eq!(resume_tags(&[0; 2 * 16 + 1]), Err(Error::Malformed));
+    assert_eq!(resume_tags(&[0; 3 * 16]).unwrap().len(), 3);
 }
 
 #[test]
@@ -110,8 +120,6 @@ fn frames_around_a_payload_are_checked() {
     assert_eq!(hollow.encode_frame_around(&mut [0; FRAME_OVERHEAD - 1]), Err(Error::BufferTooSmall));
     let full = Request::Probe { down: 7, noise: &[1] };
     assert_eq!(full.encode_frame_around(&mut [0; 100]), Err(Error::Malformed));
-    let resume = Request::Resume { session: SessionId([0; 16]) };
-    assert_eq!(resume.encode_frame_around(&mut [0; 100]), Err(Error::Malformed));
 }
 
 #[test]
@@ -169,7 +177,7 @@ proptest! {
         let _ = Request::decode(&bytes);
         let _ = Response::decode(&bytes);
         if let Some(first) = bytes.first_mut() {
-            *first = 1;
+            *first = WIRE_VERSION;
         }
         if let Some(tag) = bytes.get_mut(1) {
             *tag %= 8;
@@ -181,11 +189,17 @@ proptest! {
     #[test]
     fn random_blobs_and_keys_never_panic(seed in any::<[u8; 32]>()) {
         let mut bytes = [0; SEALING_KEY_LEN];
-        seco_core::SessionKey::from_bytes(seed).apply_input_pad(0, &mut bytes).unwrap();
+        let connection = Incarnation { nonce: [1; 16], exporter: [2; 32] };
+        SessionKey::from_bytes(seed).for_connection(&connection).apply_input_pad(0, &mut bytes).unwrap();
         let _ = ServerSealingKey::from_bytes(&bytes);
         let servers = opening_keys(1);
         let binding =
-            Binding { session: SessionId([0; 16]), model: ModelId([0; 32]), servers: ServerSetId([0; 32]) };
+            Binding {
+                session: SessionId([0; 16]),
+                model: ModelId([0; 32]),
+                servers: ServerSetId([0; 32]),
+                incarnation: connection.id(),
+            };
         let blob: [u8; SEALED_LEN] = bytes[..SEALED_LEN].try_into().unwrap();
         prop_assert_eq!(servers[0].open(&blob, &binding, 0).unwrap_err(), Error::Unsealable);
     }

@@ -1,4 +1,5 @@
-//! A request takes nothing from the heap: masking, framing, reading the answer, unmasking, saving.
+//! A request takes nothing from the heap: masking, framing, reading the answer, unmasking; nor does saving a
+//! session or taking one up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
@@ -30,7 +31,7 @@ fn a_request_does_not_allocate() {
     for (servers, input_len, classes) in [(2, 784, 10), (3, 784, 10), (8, 3 * 224 * 224, 1000)] {
         let public = sealing_keys(&opening_keys(servers));
         let model = seco_core::ModelInfo { input_len, classes, ..model() };
-        let mut session = Session::new(model, &public, &mut rng(1)).unwrap();
+        let session = Session::new(model, &public, 0, &mut rng(1)).unwrap();
         let (pixels, mut planes) = (vec![7; input_len / 3 * 3], vec![0; input_len]);
         let mut up = vec![0; input_len + 100];
         let mut logits = vec![0; classes];
@@ -40,30 +41,31 @@ fn a_request_does_not_allocate() {
         let label_width = model.label_width();
         let label = vec![0; seco_core::pack::packed_len(1, label_width)];
         let label_down = frame(Response::Label { masked: &label }, &mut label_down);
-        let mut blob = [0; MAX_SESSION_BLOB];
+        let (mut blob, mut tags, mut random) = ([0; MAX_SESSION_BLOB], [0; 128], rng(2));
 
         for _ in 0..3 {
             let (count, ()) = allocations(|| {
-                let (_, reservation) = session.save(2, &mut blob).unwrap();
-                session.confirm(reservation).unwrap();
+                session.save(&mut blob).unwrap();
+                let mut requester = session.start(&[3; 32], &mut random);
+                requester.resume_message(&mut tags).unwrap();
                 input::planes_from_rgb(&pixels, &mut planes[..pixels.len()]).unwrap();
 
-                let pending = session.request(&mut planes).unwrap();
+                let pending = requester.request(&mut planes).unwrap();
                 let request = Request::Infer { handle: 1, counter: pending.counter(), input: &planes };
                 assert!(request.encode_frame(&mut up).unwrap().len() > input_len);
                 let header = decode_header(logits_down, model.response_limit()).unwrap().unwrap();
                 match Response::decode(header.message(logits_down).unwrap()) {
                     Ok(Response::Logits { masked }) => {
-                        session.unmask_logits(pending, masked, &mut logits).unwrap();
+                        requester.unmask_logits(pending, masked, &mut logits).unwrap();
                     }
                     _ => unreachable!(),
                 }
 
-                let pending = session.request(&mut planes).unwrap();
+                let pending = requester.request(&mut planes).unwrap();
                 let header = decode_header(label_down, model.response_limit()).unwrap().unwrap();
                 match Response::decode(header.message(label_down).unwrap()) {
                     // The label is noise here: any verdict will do.
-                    Ok(Response::Label { masked }) => drop(session.unmask_label(pending, masked)),
+                    Ok(Response::Label { masked }) => drop(requester.unmask_label(pending, masked)),
                     _ => unreachable!(),
                 }
             });

@@ -5,32 +5,48 @@ mod common;
 
 use common::{model, opening_keys, rng, sealing_keys};
 use rand_core::Rng;
-use seco_core::message::sealed_keys;
+use seco_core::message::{resume_tags, sealed_keys};
 use seco_core::seal::seal_session_keys;
 use seco_core::{
-    Binding, Error, MAX_SERVERS, ModelId, ModelInfo, Request, SEALED_LEN, ServerSetId, Session, SessionId,
-    SessionKey, pack,
+    Binding, Error, Incarnation, IncarnationId, IncarnationKey, KeyId, MAX_SERVERS, ModelId, ModelInfo,
+    Request, Requester, SEALED_LEN, ServerSetId, Session, SessionId, SessionKey, pack,
 };
 use subtle::ConstantTimeEq;
 
+const EXPORTER: [u8; 32] = [0x22; 32];
+
 /// Opens a session of `n` servers and hands out what each of them unsealed.
-fn open(n: u8, model: ModelInfo) -> (Session, Vec<SessionKey>) {
+fn open(n: u8, model: ModelInfo) -> (Session, Requester, Vec<SessionKey>) {
     let servers = opening_keys(n);
     let public = sealing_keys(&servers);
-    let session = Session::new(model, &public, &mut rng(9)).unwrap();
+    let session = Session::new(model, &public, 0, &mut rng(9)).unwrap();
+    let requester = session.start(&EXPORTER, &mut rng(11));
     let mut buffer = [0; MAX_SERVERS * SEALED_LEN];
-    let message = session.open_message(&public, &mut rng(10), &mut buffer).unwrap();
-    let Request::Open { session: id, model, sealed } = message else { panic!("not Open") };
-    let binding = Binding { session: id, model, servers: ServerSetId::new(&public).unwrap() };
+    let message = session.open_message(&requester, &public, &mut rng(10), &mut buffer).unwrap();
+    let Request::Open { session: id, model, nonce, sealed } = message else { panic!("not Open") };
+    let incarnation = Incarnation { nonce, exporter: EXPORTER };
+    assert_eq!(incarnation, requester.incarnation());
+    let servers_id = ServerSetId::new(&public).unwrap();
+    let binding = Binding { session: id, model, servers: servers_id, incarnation: incarnation.id() };
     let blobs = sealed_keys(sealed).unwrap();
     assert_eq!(blobs.len(), usize::from(n));
     let keys =
         (0..n).map(|j| servers[usize::from(j)].open(&blobs[usize::from(j)], &binding, j).unwrap()).collect();
-    (session, keys)
+    for (blob, key) in blobs.iter().zip(&public) {
+        assert_eq!(KeyId::of(blob), key.hash().id());
+    }
+    (session, requester, keys)
+}
+
+/// [`open`], with the keys that the servers derive for the connection.
+fn connected(n: u8, model: ModelInfo) -> (Requester, Vec<IncarnationKey>) {
+    let (_, requester, keys) = open(n, model);
+    let keys = keys.iter().map(|key| key.for_connection(&requester.incarnation())).collect();
+    (requester, keys)
 }
 
 /// What the servers send for `logits` under inference `counter`.
-fn answer(keys: &[SessionKey], counter: u64, logits: &[i32], width: u32) -> Vec<u8> {
+fn answer(keys: &[IncarnationKey], counter: u64, logits: &[i32], width: u32) -> Vec<u8> {
     let mut words: Vec<u32> = logits.iter().map(|logit| logit.cast_unsigned()).collect();
     let mut pad = vec![0; words.len()];
     for key in keys {
@@ -47,7 +63,7 @@ fn servers_remove_the_mask_and_the_device_reads_the_answer() {
     for n in [2, 3, 4, 8] {
         for width in [2, 7, 20, 31, 32] {
             let model = ModelInfo { width, classes: 37, ..model() };
-            let (mut session, keys) = open(n, model);
+            let (mut session, keys) = connected(n, model);
             for expected_counter in 0..3 {
                 let plain: Vec<u8> = (0..784).map(|i| (i * 7) as u8).collect();
                 let mut input = plain.clone();
@@ -76,7 +92,7 @@ fn labels() {
     for (classes, width) in [(1, 1), (2, 1), (3, 2), (10, 4), (16, 4), (17, 5), (1000, 10), (1 << 20, 20)] {
         let model = ModelInfo { classes, ..model() };
         assert_eq!(model.label_width(), width);
-        let (mut session, keys) = open(3, model);
+        let (mut session, keys) = connected(3, model);
         let mut masked_with = |label: usize| {
             let pending = session.request(&mut [0; 784]).unwrap();
             let pads = keys.iter().map(|key| key.label_pad(pending.counter(), width).unwrap());
@@ -94,10 +110,14 @@ fn labels() {
 }
 
 #[test]
-fn pads_differ_by_server_counter_and_purpose() {
+fn pads_differ_by_server_connection_counter_and_purpose() {
+    let connections = [(1, 1), (1, 2), (2, 1)]
+        .map(|(nonce, exporter)| Incarnation { nonce: [nonce; 16], exporter: [exporter; 32] });
     let keys = [1, 2].map(|byte| SessionKey::from_bytes([byte; 32]));
+    let derived = keys.iter().flat_map(|key| connections.iter().map(|it| key.for_connection(it)));
     let mut pads = Vec::new();
-    for key in &keys {
+    for key in derived {
+        pads.push(u32::from_le_bytes(*key.tag().first_chunk().unwrap()));
         for counter in [0, 1, 256, u64::MAX] {
             let (mut bytes, mut words) = ([0; 4], [0; 1]);
             key.apply_input_pad(counter, &mut bytes).unwrap();
@@ -111,8 +131,39 @@ fn pads_differ_by_server_counter_and_purpose() {
     assert_eq!(pads.len(), count);
 }
 
+/// What a device shows when it resumes: every server accepts the tag made for it on this connection, and no
+/// other, from nobody who lacks its key.
 #[test]
-fn a_sealed_key_is_bound_to_session_model_server_and_set() {
+fn a_resuming_device_proves_every_key() {
+    let (session, first, keys) = open(3, model());
+    let mut random = rng(12);
+    let requester = session.start(&[7; 32], &mut random);
+    let mut buffer = [0; 48];
+    let Request::Resume { session: id, nonce, tags } = requester.resume_message(&mut buffer).unwrap() else {
+        panic!("not Resume")
+    };
+    assert_eq!(id, session.id());
+    let tags = resume_tags(tags).unwrap();
+    let incarnation = Incarnation { nonce, exporter: [7; 32] };
+    for (j, key) in keys.iter().enumerate() {
+        assert!(key.for_connection(&incarnation).accepts(&tags[j]));
+        assert!(!key.for_connection(&incarnation).accepts(&tags[(j + 1) % 3]), "another server's");
+        for at in 0..128 {
+            let mut flipped = tags[j];
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert!(!key.for_connection(&incarnation).accepts(&flipped));
+        }
+        // Replayed on another connection, or by somebody who knows all that is public.
+        let elsewhere = Incarnation { exporter: [8; 32], ..incarnation };
+        assert!(!key.for_connection(&elsewhere).accepts(&tags[j]));
+        assert!(!key.for_connection(&first.incarnation()).accepts(&tags[j]));
+        let stranger = SessionKey::from_bytes([0; 32]).for_connection(&incarnation);
+        assert!(!key.for_connection(&incarnation).accepts(stranger.tag()));
+    }
+}
+
+#[test]
+fn a_sealed_key_is_bound_to_session_model_server_set_and_connection() {
     let servers = opening_keys(3);
     let public = sealing_keys(&servers);
     let keys = [1, 2, 3].map(|byte| SessionKey::from_bytes([byte; 32]));
@@ -120,6 +171,7 @@ fn a_sealed_key_is_bound_to_session_model_server_and_set() {
         session: SessionId([1; 16]),
         model: ModelId([2; 32]),
         servers: ServerSetId::new(&public).unwrap(),
+        incarnation: IncarnationId([3; 16]),
     };
     let mut buffer = [0; 3 * SEALED_LEN];
     let sealed = seal_session_keys(&keys, &public, &binding, &mut rng(3), &mut buffer).unwrap();
@@ -132,6 +184,7 @@ fn a_sealed_key_is_bound_to_session_model_server_and_set() {
     for wrong in [
         Binding { session: SessionId([9; 16]), ..binding },
         Binding { model: ModelId([9; 32]), ..binding },
+        Binding { incarnation: IncarnationId([9; 16]), ..binding },
         Binding { servers: ServerSetId::new(&other_set).unwrap(), ..binding },
         Binding { servers: ServerSetId::new(fewer).unwrap(), ..binding },
     ] {
@@ -141,7 +194,7 @@ fn a_sealed_key_is_bound_to_session_model_server_and_set() {
     assert_eq!(servers[0].open(&blobs[1], &binding, 1).unwrap_err(), Error::Unsealable, "receiver");
     assert_eq!(servers[1].open(&blobs[0], &binding, 1).unwrap_err(), Error::Unsealable, "swapped blob");
     // One bit in the ML-KEM part, the X25519 part, the ciphertext, the tag.
-    for at in [0, 1087, 1088, 1119, 1120, 1151, 1152, SEALED_LEN - 1] {
+    for at in [8, 1095, 1096, 1127, 1128, 1159, 1160, SEALED_LEN - 1] {
         let mut tampered = blobs[1];
         tampered[at] ^= 1;
         assert_eq!(servers[1].open(&tampered, &binding, 1).unwrap_err(), Error::Unsealable, "byte {at}");
@@ -152,7 +205,8 @@ fn a_sealed_key_is_bound_to_session_model_server_and_set() {
 fn misuse_is_an_error() {
     let servers = opening_keys(3);
     let public = sealing_keys(&servers);
-    let mut session = Session::new(model(), &public, &mut rng(1)).unwrap();
+    let owner = Session::new(model(), &public, 0, &mut rng(1)).unwrap();
+    let mut session = owner.start(&EXPORTER, &mut rng(5));
 
     let mut short = [7; 783];
     let error = session.request(&mut short).unwrap_err();
@@ -167,20 +221,30 @@ fn misuse_is_an_error() {
     let error = session.unmask_logits(pending, &[0; 25], &mut [0; 9]).unwrap_err();
     assert_eq!(error, Error::WrongLength { expected: 10, got: 9 });
 
-    let other = Session::new(model(), &public, &mut rng(2)).unwrap();
-    let pending = session.request(&mut [0; 784]).unwrap();
-    assert_eq!(other.unmask_logits(pending, &[0; 25], &mut [0; 10]), Err(Error::OtherSession));
+    let other = Session::new(model(), &public, 0, &mut rng(2)).unwrap();
+    // Of another session, and of the same one on another connection.
+    for stranger in [other.start(&EXPORTER, &mut rng(5)), owner.start(&EXPORTER, &mut rng(6))] {
+        let pending = session.request(&mut [0; 784]).unwrap();
+        assert_eq!(stranger.unmask_logits(pending, &[0; 25], &mut [0; 10]), Err(Error::OtherSession));
+    }
 
     let mut buffer = [0; 3 * SEALED_LEN];
     let swapped = [public[1].clone(), public[0].clone(), public[2].clone()];
-    let error = session.open_message(&swapped, &mut rng(3), &mut buffer).unwrap_err();
+    let error = owner.open_message(&session, &swapped, &mut rng(3), &mut buffer).unwrap_err();
     assert_eq!(error, Error::OtherServers);
-    let error = session.open_message(&public, &mut rng(3), &mut buffer[1..]).unwrap_err();
+    let error = owner.open_message(&session, &public, &mut rng(3), &mut buffer[1..]).unwrap_err();
     assert_eq!(error, Error::BufferTooSmall);
+
+    let error = other.open_message(&session, &public, &mut rng(3), &mut buffer).unwrap_err();
+    assert_eq!(error, Error::OtherSession);
+    assert_eq!(session.resume_message(&mut [0; 47]).unwrap_err(), Error::BufferTooSmall);
 
     for count in [0, 1, 9] {
         let servers = vec![public[0].clone(); count];
-        assert_eq!(Session::new(model(), &servers, &mut rng(1)).unwrap_err(), Error::Servers { got: count });
+        assert_eq!(
+            Session::new(model(), &servers, 0, &mut rng(1)).unwrap_err(),
+            Error::Servers { got: count }
+        );
     }
     for wrong in [
         ModelInfo { input_len: 0, ..model() },
@@ -191,7 +255,7 @@ fn misuse_is_an_error() {
         ModelInfo { width: 33, ..model() },
         ModelInfo { fraction: 32, ..model() },
     ] {
-        assert!(matches!(Session::new(wrong, &public, &mut rng(1)), Err(Error::Model(_))), "{wrong:?}");
+        assert!(matches!(Session::new(wrong, &public, 0, &mut rng(1)), Err(Error::Model(_))), "{wrong:?}");
     }
 }
 
@@ -199,17 +263,19 @@ fn misuse_is_an_error() {
 fn sessions_and_sealings_are_fresh_and_show_no_keys() {
     let public = sealing_keys(&opening_keys(2));
     let mut random = rng(1);
-    let first = Session::new(model(), &public, &mut random).unwrap();
-    let second = Session::new(model(), &public, &mut random).unwrap();
+    let first = Session::new(model(), &public, 0, &mut random).unwrap();
+    let second = Session::new(model(), &public, 0, &mut random).unwrap();
     assert_ne!(first.id(), second.id());
     let (mut a, mut b) = ([0; 2 * SEALED_LEN], [0; 2 * SEALED_LEN]);
-    first.open_message(&public, &mut random, &mut a).unwrap();
-    first.open_message(&public, &mut random, &mut b).unwrap();
+    let requester = first.start(&EXPORTER, &mut random);
+    first.open_message(&requester, &public, &mut random, &mut a).unwrap();
+    first.open_message(&requester, &public, &mut random, &mut b).unwrap();
     assert_ne!(a, b);
     let secret = [0x5a; 32];
     let shown = format!(
-        "{:?} {:?} {first:?}",
+        "{:?} {:?} {:?} {first:?}",
         SessionKey::from_bytes(secret),
+        SessionKey::from_bytes(secret).for_connection(&requester.incarnation()),
         seco_core::ServerOpeningKey::from_seed(secret)
     );
     assert!(!shown.contains("5a") && !shown.contains("90"), "{shown}");
@@ -220,6 +286,6 @@ fn sessions_and_sealings_are_fresh_and_show_no_keys() {
 #[test]
 fn a_small_stack_is_enough() {
     let thread = std::thread::Builder::new().stack_size(256 * 1024);
-    let opened = thread.spawn(|| open(8, model()).1.len()).unwrap().join().unwrap();
+    let opened = thread.spawn(|| open(8, model()).2.len()).unwrap().join().unwrap();
     assert_eq!(opened, 8);
 }

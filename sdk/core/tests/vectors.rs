@@ -1,5 +1,5 @@
-//! Exact bytes of wire version 1: these must never change. Pads were computed by a separate implementation of
-//! ChaCha12, checked against RFC 8439 at 20 rounds.
+//! Exact bytes of wire version 2: these must never change. Pads, tags and ids were computed by separate
+//! implementations: ChaCha12 checked against RFC 8439 at 20 rounds, and Python's SHAKE256 and SHA-256.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
@@ -7,14 +7,16 @@ mod common;
 use common::{hex, opening_keys, rng, sealing_keys, unhex};
 use seco_core::seal::seal_session_keys;
 use seco_core::{
-    Binding, ModelId, Refusal, Request, Response, SEALED_LEN, ServerOpeningKey, ServerSetId, SessionId,
-    SessionKey, pack,
+    Binding, Incarnation, IncarnationKey, ModelId, Refusal, Request, Response, SEALED_LEN, ServerOpeningKey,
+    ServerSetId, SessionId, SessionKey, pack,
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-fn key() -> SessionKey {
-    SessionKey::from_bytes(std::array::from_fn(|i| i as u8))
+const CONNECTION: Incarnation = Incarnation { nonce: [0x11; 16], exporter: [0x22; 32] };
+
+fn key() -> IncarnationKey {
+    SessionKey::from_bytes(std::array::from_fn(|i| i as u8)).for_connection(&CONNECTION)
 }
 
 fn request(request: Request<'_>, frame: &str) {
@@ -31,26 +33,28 @@ fn response(response: Response<'_>, frame: &str) {
 
 #[test]
 fn requests() {
-    let open =
-        Request::Open { session: SessionId([0xab; 16]), model: ModelId([0xcd; 32]), sealed: &[1, 2, 3] };
-    request(open, &format!("360100{}{}03010203", "ab".repeat(16), "cd".repeat(32)));
-    request(Request::Infer { handle: 5, counter: 300, input: &[9, 8, 7] }, "09010105ac0203090807");
+    let (session, nonce) = (SessionId([0xab; 16]), [0xef; 16]);
+    let open = Request::Open { session, model: ModelId([0xcd; 32]), nonce, sealed: &[1, 2, 3] };
+    let fields = format!("{}{}{}", "ab".repeat(16), "cd".repeat(32), "ef".repeat(16));
+    request(open, &format!("460200{fields}03010203"));
+    request(Request::Infer { handle: 5, counter: 300, input: &[9, 8, 7] }, "09020105ac0203090807");
     request(
         Request::Infer { handle: u32::MAX, counter: u64::MAX, input: &[] },
-        "120101ffffffff0fffffffffffffffffff0100",
+        "120201ffffffff0fffffffffffffffffff0100",
     );
-    request(Request::Probe { down: 1000, noise: &[0xff] }, "060102e80701ff");
-    request(Request::Resume { session: SessionId([0xab; 16]) }, &format!("120103{}", "ab".repeat(16)));
+    request(Request::Probe { down: 1000, noise: &[0xff] }, "060202e80701ff");
+    let resume = Request::Resume { session, nonce, tags: &[4, 5] };
+    request(resume, &format!("250203{}{}020405", "ab".repeat(16), "ef".repeat(16)));
 }
 
 #[test]
 fn responses() {
-    response(Response::Opened { handle: 1 }, "03010001");
-    response(Response::Logits { masked: &[0xde, 0xad] }, "05010102dead");
-    response(Response::Label { masked: &[0x0f] }, "040102010f");
-    response(Response::Queued { position: 2, wait_ms: 1500 }, "05010302dc0b");
-    response(Response::Busy { retry_after_ms: 1 }, "03010401");
-    response(Response::Probe { noise: &[] }, "03010600");
+    response(Response::Opened { handle: 1 }, "03020001");
+    response(Response::Logits { masked: &[0xde, 0xad] }, "05020102dead");
+    response(Response::Label { masked: &[0x0f] }, "040202010f");
+    response(Response::Queued { position: 2, wait_ms: 1500 }, "05020302dc0b");
+    response(Response::Busy { retry_after_ms: 1 }, "03020401");
+    response(Response::Probe { noise: &[] }, "03020600");
     for (reason, body) in [
         (Refusal::UnknownSession, "00"),
         (Refusal::WrongModel, "01"),
@@ -65,7 +69,7 @@ fn responses() {
         (Refusal::SealRejected { server: 1 }, "0a01"),
         (Refusal::ShuttingDown, "0b"),
     ] {
-        response(Response::Refused { reason }, &format!("{:02x}0105{body}", 2 + body.len() / 2));
+        response(Response::Refused { reason }, &format!("{:02x}0205{body}", 2 + body.len() / 2));
     }
 }
 
@@ -78,26 +82,33 @@ fn sizes() {
     let first = frame(Request::Infer { handle: 1, counter: 0, input: &[0; 784] });
     let late = frame(Request::Infer { handle: 16_383, counter: (1 << 28) - 1, input: &[0; 784] });
     assert_eq!((plain.len(), first.len(), late.len()), (791, 792, 796));
-    assert_eq!(hex(&first[..8]), "9606010101009006");
+    assert_eq!(hex(&first[..8]), "9606020101009006");
     let open = frame_len_of_open(3);
-    assert_eq!((open, SEALED_LEN), (3558, 1168));
+    assert_eq!((open, SEALED_LEN), (3598, 1176));
 }
 
 fn frame_len_of_open(servers: usize) -> usize {
     let sealed = vec![0; servers * SEALED_LEN];
-    let open = Request::Open { session: SessionId([0; 16]), model: ModelId([0; 32]), sealed: &sealed };
+    let (session, model) = (SessionId([0; 16]), ModelId([0; 32]));
+    let open = Request::Open { session, model, nonce: [0; 16], sealed: &sealed };
     open.encode_frame(&mut vec![0; open.frame_bound()]).unwrap().len()
+}
+
+#[test]
+fn incarnations() {
+    assert_eq!(hex(&CONNECTION.id().0), "be46a7ed4be59358cdbc4ba23f6ed743");
+    assert_eq!(hex(key().tag()), "dd1f42da4f94f3744623f60f2cdd78cf");
 }
 
 #[test]
 fn input_pads() {
     for (counter, head, across) in [
-        (0, "30dfcd26726ac6b1eafcd3301617824b", "041e6be4e8450e72f9508cacdcb8005959015faf"),
-        (1, "b79a9757f0b688c08c38758fbff0a887", "4a0e1fa9a4988721fa0f86754e798fea3666f8bc"),
+        (0, "8fe0237c3d6602b3be60a7673959961d", "a185d995fcab023b5f0b3e7c8a63594cecff5aaf"),
+        (1, "7d010ef168c6e3c37d900d997ecde5d3", "8220064d2104c2c625efab77af031f0f9da7680f"),
         (
             0x0102_0304_0506_0708,
-            "87a95c6cff4f31621563b3b1b38d85ad",
-            "12874c1206ec57ef58624d0a0b258117e346a96b",
+            "80c0889689316135ae620197d95fee4f",
+            "8f19282f7ef7a908517a1360e57ece8b0674630d",
         ),
     ] {
         let mut pad = [0; 80];
@@ -109,9 +120,9 @@ fn input_pads() {
 #[test]
 fn output_pads() {
     for (counter, head, word17) in [
-        (0, [0xb37a7, 0xdd936, 0x592ab, 0x456f5], 0x492c8),
-        (1, [0xf2d8f, 0x33f50, 0x7c880, 0x30241], 0x51b1e),
-        (0x0102_0304_0506_0708, [0x4ae01, 0x971bd, 0x2db03, 0x75c84], 0x5dffe),
+        (0, [0x0aaf8, 0xb1d07, 0x81643, 0xbded4], 0x495fa),
+        (1, [0x25181, 0xccf2d, 0x7bcb5, 0xa9bd8], 0x13d7e),
+        (0x0102_0304_0506_0708, [0xf18ef, 0x9bf8c, 0x40860, 0xc0cc2], 0xc48a1),
     ] {
         let mut pad = [0; 18];
         key().output_pad(counter, 20, &mut pad).unwrap();
@@ -121,9 +132,9 @@ fn output_pads() {
     }
     let mut pad = [0; 1];
     key().output_pad(0, 32, &mut pad).unwrap();
-    assert_eq!(pad, [0x7dbb_37a7]);
-    assert_eq!(key().label_pad(0, 32).unwrap(), 0xa700_ee80);
-    assert_eq!(key().label_pad(1, 4).unwrap(), 0);
+    assert_eq!(pad, [0x5a80_aaf8]);
+    assert_eq!(key().label_pad(0, 32).unwrap(), 0xfd9b_e010);
+    assert_eq!(key().label_pad(1, 8).unwrap(), 0x80);
 }
 
 #[test]
@@ -157,13 +168,14 @@ fn sealing() {
         "f37b99b2db732a7df55f61fa442606133b1aeea462df9f8225fb5c82674523db"
     );
     let set = ServerSetId::new(&public).unwrap();
-    assert_eq!(hex(&set.0), "850540b88ebd19fa959013a3d71ac6e7673afc40a22a711b00ebcc5d2a634780");
-    let binding = Binding { session: SessionId([0xab; 16]), model: ModelId([0xcd; 32]), servers: set };
+    assert_eq!(hex(&set.0), "f4d9e79d7df5fc0b03bf3584b620025061c9c3755d892db45a20160913abe7a3");
+    let (session, model) = (SessionId([0xab; 16]), ModelId([0xcd; 32]));
+    let binding = Binding { session, model, servers: set, incarnation: CONNECTION.id() };
 
     let keys = [1, 2, 3].map(|byte| SessionKey::from_bytes([byte; 32]));
     let mut buffer = [0; 4096];
     let sealed = seal_session_keys(&keys, &public, &binding, &mut rng(42), &mut buffer).unwrap();
-    let stored = unhex(include_str!("vectors/v1/sealed.hex"));
+    let stored = unhex(include_str!("vectors/v2/sealed.hex"));
     assert_eq!(hex(sealed), hex(&stored));
 
     let blobs = seco_core::message::sealed_keys(&stored).unwrap();
