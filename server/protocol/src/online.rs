@@ -1,12 +1,13 @@
 //! The online phase of one server (`protocol.md` section 7).
 
-use seco_core::SessionKey;
+use seco_core::IncarnationKey;
 use seco_garble::slices::{from_lanes, plane_words, to_lanes};
 use seco_model::Architecture;
 use seco_ot::Delta;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::BundleId;
+use crate::{BundleId, Use};
 use crate::bundle::{Bundle, SpentBundle};
 use crate::channel::Channel;
 use crate::error::{Error, from_peer};
@@ -26,15 +27,19 @@ impl SpentBundle {
     ///
     /// The gateway passes the device's masked input (one byte per value) and gets the masked logits,
     /// words mod `2^width`, still to be packed; the others pass `None` and get `None`. `key` is this
-    /// server's session key.
+    /// server's key for the device's connection.
+    ///
+    /// Nothing that depends on the input leaves this server before every server has confirmed that it spent
+    /// the same bundle durably for the same request (section 6). So a single server whose ledger is intact is
+    /// enough to keep a bundle from being used twice, though all others were set back.
     pub fn infer(
         self,
         party: &Party,
         channel: &mut dyn Channel,
-        key: &SessionKey,
+        key: &IncarnationKey,
         masked_input: Option<&[u8]>,
     ) -> Result<Option<Vec<u32>>, Error> {
-        let SpentBundle { bundle, counter } = self;
+        let SpentBundle { bundle, usage } = self;
         let architecture = party.architecture();
         if bundle.setup != *party.setup_id() {
             return Err(Error::Misuse("the bundle was made before the cluster was last set up"));
@@ -46,6 +51,8 @@ impl SpentBundle {
         if masked_input.is_some() != (channel.me() == GATEWAY) || input.len() != architecture.input.len() {
             return Err(Error::Misuse("the input has the wrong size or came to the wrong server"));
         }
+        confirm(channel, &bundle.id, &usage)?;
+        let counter = usage.counter;
         // The gateway: x̂ ^ P_0. The others: their pads.
         key.apply_input_pad(counter, &mut input)?;
         let input = Zeroizing::new(input.iter().map(|&b| u32::from(b)).collect::<Vec<_>>());
@@ -87,6 +94,27 @@ impl SpentBundle {
         }
         Err(Error::Misuse("the bundle has too many circuits"))
     }
+}
+
+/// Tells every server that this one spent the bundle, and waits until all others said the same.
+fn confirm(channel: &mut dyn Channel, bundle: &BundleId, usage: &Use) -> Result<(), Error> {
+    let message = Sha256::new()
+        .chain_update(b"seco spent v1")
+        .chain_update(bundle.0)
+        .chain_update(usage.session)
+        .chain_update(usage.incarnation)
+        .chain_update(usage.counter.to_le_bytes())
+        .finalize()
+        .to_vec();
+    for peer in peers(channel) {
+        channel.send(peer, message.clone())?;
+    }
+    for peer in peers(channel) {
+        if channel.recv(peer, message.len())? != message {
+            return Err(Error::Peer { peer, phase: "confirmation that the bundle is spent" });
+        }
+    }
+    Ok(())
 }
 
 /// What the steps of one inference share.
@@ -238,7 +266,7 @@ impl Run<'_> {
         &mut self,
         word: &[u32],
         width: u32,
-        key: &SessionKey,
+        key: &IncarnationKey,
         counter: u64,
     ) -> Result<Option<Vec<u32>>, Error> {
         let mask = u32::MAX >> (32 - width.clamp(1, 32));

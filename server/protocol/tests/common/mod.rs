@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use seco_core::SessionKey;
+use seco_core::{Incarnation, IncarnationKey, SessionKey};
 use seco_model::{
     Activation, Conv, Dense, Executor, FixedLayer, FixedModel, Geometry, InputSpec, PartyModel, Placement,
     split,
 };
 use seco_protocol::{
     BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, OT_PARAMETER, Party,
-    SpentBundle, memory,
+    SpentBundle, Use, memory,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -167,8 +167,10 @@ pub fn parts(
 }
 
 /// A device and the keys it shares with the servers.
-pub fn session(servers: usize, number: u64) -> Vec<SessionKey> {
-    (0..servers).map(|i| SessionKey::from_bytes(seed(number ^ 0xdead, i))).collect()
+pub fn session(servers: usize, number: u64) -> Vec<IncarnationKey> {
+    let connection = Incarnation { nonce: [1; 16], exporter: [2; 32] };
+    let key = |i| SessionKey::from_bytes(seed(number ^ 0xdead, i)).for_connection(&connection);
+    (0..servers).map(key).collect()
 }
 
 /// What two phases of one inference sent: per server, preprocessing (both lanes) and online.
@@ -198,7 +200,7 @@ pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Mess
             )
             .unwrap();
         let ledger = InsecureMemoryLedger::default();
-        let spent = bundle.spend(&ledger, &[9; 16], number).unwrap();
+        let spent = bundle.spend(&ledger, &usage(9, number)).unwrap();
         let mut sent = std::mem::take(&mut *a.lock().unwrap());
         sent.append(&mut b.lock().unwrap());
         (spent, sent)
@@ -206,11 +208,16 @@ pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Mess
     made.into_iter().unzip()
 }
 
+/// What a bundle is spent for.
+pub fn usage(session: u8, counter: u64) -> Use {
+    Use { session: [session; 16], incarnation: [0; 16], counter }
+}
+
 /// The online phase: logits after the device's unmasking, and what was sent.
 pub fn infer(
     parties: &[Party],
     bundles: Vec<SpentBundle>,
-    keys: &[SessionKey],
+    keys: &[IncarnationKey],
     counter: u64,
     input: &[u8],
 ) -> (Vec<i32>, Vec<Messages>) {
@@ -239,7 +246,7 @@ pub fn infer(
     (logits, sent)
 }
 
-fn unmask(sum: &mut [u32], keys: &[SessionKey], counter: u64, width: u32) -> Vec<i32> {
+fn unmask(sum: &mut [u32], keys: &[IncarnationKey], counter: u64, width: u32) -> Vec<i32> {
     for key in keys {
         let mut pad = vec![0u32; sum.len()];
         key.output_pad(counter, width, &mut pad).unwrap();
@@ -264,7 +271,7 @@ pub fn plain(model: &FixedModel, input: &[u8]) -> Vec<i32> {
 pub struct Refusing;
 
 impl Ledger for Refusing {
-    fn spend(&self, _: &BundleId, _: &[u8; 16], _: u64) -> Result<(), seco_protocol::LedgerError> {
+    fn spend(&self, _: &BundleId, _: &Use) -> Result<(), seco_protocol::LedgerError> {
         Err(seco_protocol::LedgerError::BundleSpent)
     }
 }
