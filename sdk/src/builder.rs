@@ -48,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) transport: Transport,
     pub(crate) fallback_delay: Duration,
     pub(crate) store: Option<Arc<dyn SessionStore>>,
+    pub(crate) session_max_age: Duration,
     pub(crate) keep_sent: bool,
     pub(crate) heap_meter: Option<Arc<dyn HeapMeter>>,
 }
@@ -60,6 +61,7 @@ impl ClientBuilder {
             transport: Transport::Auto,
             fallback_delay: Duration::from_secs(1),
             store: None,
+            session_max_age: Duration::from_secs(30 * 24 * 3600),
             keep_sent: false,
             heap_meter: None,
         };
@@ -94,14 +96,21 @@ impl ClientBuilder {
     }
 
     /// Goes on with the session in `store`, which costs no sealing, or with a new one that is kept there from
-    /// now on: if nothing is stored, if it is damaged, for another deployment or in use by another client of
-    /// this process, or if the gateway does not know it any more. Default: the session lives as long as the
-    /// client.
+    /// now on: if nothing is stored, if it is damaged, too old or for another deployment, or if the gateway
+    /// does not know it any more. Default: the session lives as long as the client.
     ///
-    /// Numbers of requests are reserved in `store` before they are used, 64 at a time. So a crash can repeat
-    /// none; see [`SessionStore`] for what the application has to guarantee.
+    /// Any number of clients and processes may use the same session; see [`SessionStore`].
     pub fn session_store(mut self, store: Arc<dyn SessionStore>) -> Self {
         self.settings.store = Some(store);
+        self
+    }
+
+    /// Age at which a session is given up and a new one opened, by the system's clock: while connecting, or
+    /// before the next request. Whoever gets hold of a session's keys can read what was asked under them, and
+    /// nothing before or after. Default: 30 days; not zero. A session that says that it was opened more than a
+    /// day ahead of the clock is given up as well.
+    pub fn session_max_age(mut self, age: Duration) -> Self {
+        self.settings.session_max_age = age;
         self
     }
 
@@ -146,6 +155,9 @@ impl Settings {
                 return problem(setting, "is longer than an hour");
             }
         }
+        if self.session_max_age.is_zero() {
+            return problem("session_max_age", "is zero, so that no session could be used");
+        }
         if self.transport == Transport::Auto && self.fallback_delay > self.connect_timeout {
             return problem("fallback_delay", "is longer than connect_timeout, so that TCP is never tried");
         }
@@ -162,6 +174,7 @@ impl std::fmt::Debug for ClientBuilder {
             .field("transport", &self.settings.transport)
             .field("fallback_delay", &self.settings.fallback_delay)
             .field("session_store", &self.settings.store.is_some())
+            .field("session_max_age", &self.settings.session_max_age)
             .finish_non_exhaustive()
     }
 }

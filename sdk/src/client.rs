@@ -107,14 +107,15 @@ impl Client {
 
     /// Runs the model on `input`, one byte per value in the order of the model's input shape.
     ///
-    /// A request whose connection ends is sent once more on a new one, with the session kept, under a request
-    /// number of its own. A new session is opened once if the gateway forgot this one or has seen its request
-    /// number before. All of that happens within the request's time limit.
+    /// A request whose connection ends is sent once more on a new one, with the session kept, masked with pads
+    /// of that connection. A new session is opened if this one is older than
+    /// [`ClientBuilder::session_max_age`], and once if the gateway forgot it or refuses its request number. All
+    /// of that happens within the request's time limit.
     ///
     /// # Errors
     /// [`Error::WrongInputSize`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
     /// [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
-    /// [`Error::Session`] or [`Error::Storage`]. No request number is used twice, whatever the error, so any
+    /// [`Error::Session`] or [`Error::Storage`]. No pad is used twice, whatever the error, so any
     /// request may be tried again.
     pub async fn infer(&self, input: &[u8]) -> Result<Prediction> {
         self.infer_with(input, |_| {}).await
@@ -137,8 +138,6 @@ impl Client {
                 let link = self.live_link().await?;
                 match self.infer_on(&link, input, &mut progress).await {
                     Err(Error::Closed(loss)) if loss != Loss::Local && !lost => lost = true,
-                    // A number that was used before comes from a store that went back to an earlier state: the
-                    // session must not go on.
                     Err(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)) if !replaced => {
                         replaced = true;
                         Box::pin(self.renew(&link)).await?;
@@ -313,7 +312,7 @@ impl Client {
         frame.resize(FRAME_OVERHEAD, 0);
         frame.extend_from_slice(input);
         let masked = frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default();
-        let pending = match link.session.request(masked) {
+        let pending = match link.request(masked) {
             Ok(pending) => pending,
             Err(error) => {
                 masked.zeroize();
@@ -330,15 +329,11 @@ impl Client {
             match self.linker.caller.call(&link.connection, frame, progress, &mut message).await? {
                 Response::Logits { masked } => {
                     let mut logits = vec![0; model.classes];
-                    let unmasked = link.session.lock().unmask_logits(pending, masked, &mut logits);
-                    unmasked.map_err(Violation::Message)?;
+                    link.unmask_logits(pending, masked, &mut logits)?;
                     let label = argmax(&logits);
                     (logits, label)
                 }
-                Response::Label { masked } => {
-                    let unmasked = link.session.lock().unmask_label(pending, masked);
-                    (Vec::new(), unmasked.map_err(Violation::Message)?)
-                }
+                Response::Label { masked } => (Vec::new(), link.unmask_label(pending, masked)?),
                 _ => return Err(Violation::WrongKind.into()),
             };
         Ok(Prediction { logits, fraction: model.fraction, label })
@@ -348,11 +343,12 @@ impl Client {
         lock(&self.state).link.clone()
     }
 
-    /// The current link, or a new one if its connection has ended.
+    /// The current link, or a new one if its connection has ended or its session is too old.
     async fn live_link(&self) -> Result<Arc<Link>> {
         let link = self.link();
         // Boxed, for it is rare and large, and a request's future is moved with it.
-        if link.connection.lost().is_none() { Ok(link) } else { Box::pin(self.renew(&link)).await }
+        let good = link.connection.lost().is_none() && !self.linker.is_too_old(&link);
+        if good { Ok(link) } else { Box::pin(self.renew(&link)).await }
     }
 
     /// Replaces `stale`: by the same session on a new connection if the old one has ended, otherwise by a new
@@ -368,7 +364,7 @@ impl Client {
             Some(Loss::Local) => return Err(Error::Closed(Loss::Local)),
             Some(_) => {
                 let connection = self.linker.dialer.connect().await?;
-                let link = self.linker.resume(connection, stale.session.clone()).await?;
+                let link = self.linker.resume(connection, stale).await?;
                 (link, stale.connection.traffic())
             }
         };
@@ -391,7 +387,7 @@ pub(crate) fn framed(request: &Request<'_>, mut buffer: Vec<u8>) -> Result<Bytes
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("session", &self.link().session.lock().id()).finish_non_exhaustive()
+        f.debug_struct("Client").field("session", &self.link().session()).finish_non_exhaustive()
     }
 }
 

@@ -102,7 +102,7 @@ pub enum Error {
     /// The session cannot serve the request.
     #[error("session: {0}; connect again")]
     Session(#[source] seco_core::Error),
-    /// The application's [`SessionStore`](crate::SessionStore) failed. No request number was used.
+    /// The application's [`SessionStore`](crate::SessionStore) failed. Nothing was sent under the session.
     #[error("cannot load or save the session: {0}; try again when its store is available")]
     Storage(#[source] std::io::Error),
 }

@@ -7,6 +7,7 @@ mod tcp;
 use crate::cost::Cost;
 use crate::{Loss, Result, TransportKind};
 use bytes::Bytes;
+use seco_core::EXPORTER_LEN;
 
 pub(crate) use quic::{QuicConnection, RECEIVE_WINDOW};
 pub(crate) use tcp::{TcpConnection, dial};
@@ -30,6 +31,14 @@ impl Connection {
         match self {
             Self::Quic(_) => TransportKind::Quic,
             Self::Tcp(_) => TransportKind::Tcp,
+        }
+    }
+
+    /// What the TLS session yields at both ends for this connection's incarnation.
+    pub(crate) fn exporter(&self) -> Result<[u8; EXPORTER_LEN]> {
+        match self {
+            Self::Quic(connection) => connection.exporter(),
+            Self::Tcp(connection) => Ok(connection.exporter()),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::{Error, Loss, Result, Violation};
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use seco_core::message::decode_header;
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,15 @@ impl QuicConnection {
     pub(crate) fn new(connection: Connection) -> Self {
         let window = Arc::new(AtomicU32::new(RECEIVE_WINDOW));
         Self { connection, window, given_up: Arc::default() }
+    }
+
+    pub(crate) fn exporter(&self) -> Result<[u8; EXPORTER_LEN]> {
+        let mut exporter = [0; EXPORTER_LEN];
+        // Fails before the handshake is done, or for megabytes. An empty context is none in TLS 1.3.
+        match self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"") {
+            Ok(()) => Ok(exporter),
+            Err(_) => Err(Error::Closed(Loss::Transport)),
+        }
     }
 
     pub(crate) fn lost(&self) -> Option<Loss> {

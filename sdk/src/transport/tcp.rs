@@ -7,9 +7,9 @@ use super::counted::{Count, Counted};
 use crate::cost::Cost;
 use crate::{Error, Loss, Result, Violation, lock};
 use bytes::{Buf, Bytes};
-use seco_core::Response;
 use seco_core::message::MAX_HEADER;
 use seco_core::mux::{ALPN, MAX_ID, MAX_OPEN, Record, decode_record, empty_record, encode_id};
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Response};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -39,6 +39,7 @@ pub(crate) struct TcpConnection {
     /// the last was answered or the connection given up. The task ends with its last sender.
     commands: mpsc::UnboundedSender<Command>,
     task: AbortHandle,
+    exporter: [u8; EXPORTER_LEN],
 }
 
 /// What the connection's task is to send.
@@ -91,9 +92,12 @@ impl TcpConnection {
         runtime: &Handle,
     ) -> std::result::Result<Self, Loss> {
         // A server without ALPN accepts the connection all the same.
-        if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        let tls = stream.get_ref().1;
+        if tls.alpn_protocol() != Some(ALPN) {
             return Err(Loss::Transport);
         }
+        let exporter = tls.export_keying_material([0; EXPORTER_LEN], EXPORTER_LABEL, None);
+        let exporter = exporter.map_err(|_| Loss::Transport)?;
         let shared = Arc::new(Shared {
             open: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_OPEN)),
@@ -102,7 +106,11 @@ impl TcpConnection {
         });
         let (commands, queue) = mpsc::unbounded_channel();
         let task = runtime.spawn(drive(stream, shared.clone(), queue, limit)).abort_handle();
-        Ok(Self { shared, commands, task })
+        Ok(Self { shared, commands, task, exporter })
+    }
+
+    pub(crate) fn exporter(&self) -> [u8; EXPORTER_LEN] {
+        self.exporter
     }
 
     pub(crate) fn lost(&self) -> Option<Loss> {
