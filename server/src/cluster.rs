@@ -10,19 +10,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use seco_core::SessionId;
-use seco_protocol::{Bundle, BundleId};
+use seco_core::IncarnationKey;
+use seco_core::pad::TAG_LEN;
+use seco_protocol::{Bundle, BundleId, Use};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
-use crate::commands::{self, Command, OpenSession};
+use crate::commands::{self, Command, OpenSession, ResumeSession};
 use crate::config;
 use crate::jobs::{Broken, Failure};
 use crate::keys;
 use crate::node::{Epoch, Node};
 use crate::pool::{Pool, Take};
+use crate::sessions::Connected;
 
 /// The common public key is renewed after so many bundles (protocol.md section 4).
 const MAX_BUNDLES: u64 = 1_000_000;
@@ -221,16 +223,28 @@ impl Cluster {
 
     /// Remembers a session here and on all remotes. `sealed[i]` is for server `i`.
     pub async fn open(&self, session: &OpenSession, sealed: Vec<Vec<u8>>) -> Result<(), Blame> {
-        let mut orders = JoinSet::new();
         let mut sealed = sealed.into_iter();
         let own = OpenSession { sealed: sealed.next().unwrap_or_default(), ..session.clone() };
-        for (to, sealed) in self.remotes().zip(sealed) {
-            let command = Command::Open(OpenSession { sealed, ..session.clone() });
-            let mesh = self.node.mesh.clone();
-            orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
-        }
+        // A wrong key is found here, whichever server's it is.
         self.node.open(&own).map_err(|f| self.own(f.into()))?;
-        self.answers(orders).await
+        self.tell_each(sealed.map(|sealed| Command::Open(OpenSession { sealed, ..session.clone() }))).await
+    }
+
+    /// Takes up a session on another connection, here and on all remotes. `tags[i]` is for server `i`.
+    pub async fn resume(&self, session: &ResumeSession, tags: &[[u8; TAG_LEN]]) -> Result<(), Blame> {
+        let each = |tag: &[u8; TAG_LEN]| ResumeSession { tag: *tag, ..session.clone() };
+        let (own, others) = tags.split_first().ok_or_else(|| self.own(Failure::Internal.into()))?;
+        self.node.resume(&each(own)).map_err(|f| self.own(f.into()))?;
+        self.tell_each(others.iter().map(|tag| Command::Resume(each(tag)))).await
+    }
+
+    /// A device's connection has ended: nobody needs to remember it. A remote that does not hear of it forgets
+    /// it in time.
+    pub async fn end(&self, connected: Vec<Connected>) {
+        for connected in connected {
+            self.node.sessions().end(&connected);
+            let _ = self.tell(&Command::End(connected)).await;
+        }
     }
 
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
@@ -252,11 +266,12 @@ impl Cluster {
         Duration::from_millis(self.pace.load(Ordering::Relaxed).max(1).saturating_mul(bundles))
     }
 
-    /// Uses a bundle for a session's inference number; gives the masked logits.
+    /// Uses a bundle for a request; gives the masked logits.
     pub async fn infer(
         &self,
         mut ready: Ready,
-        (session, counter): (SessionId, u64),
+        usage: Use,
+        key: Arc<IncarnationKey>,
         masked_input: Vec<u8>,
     ) -> Result<Vec<u32>, Blame> {
         let limit = self.node.limits.infer();
@@ -265,8 +280,8 @@ impl Cluster {
         let epoch = ready.epoch.clone();
         let bundle = ready.take().ok_or_else(|| self.own(Failure::UnknownBundle.into()))?;
         let (job, id) = (self.job(), bundle.id());
-        let command = Command::Infer { job, epoch: epoch.id, bundle: id, session, counter };
-        let own = self.node.infer(job, epoch.clone(), bundle, (session, counter), Some(masked_input));
+        let command = Command::Infer { job, epoch: epoch.id, bundle: id, usage };
+        let own = self.node.infer(job, epoch.clone(), bundle, usage, key, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
         if result.is_err() {
@@ -349,15 +364,16 @@ impl Cluster {
 
     /// Sends a command that needs no job to all remotes.
     async fn tell(&self, command: &Command) -> Result<(), Blame> {
-        let mut orders = JoinSet::new();
-        for to in self.remotes() {
-            let (mesh, command) = (self.node.mesh.clone(), command.clone());
-            orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
-        }
-        self.answers(orders).await
+        self.tell_each(self.remotes().map(|_| command.clone())).await
     }
 
-    async fn answers(&self, mut orders: JoinSet<(usize, commands::Reply)>) -> Result<(), Blame> {
+    /// Sends every remote its command, which needs no job.
+    async fn tell_each(&self, commands: impl Iterator<Item = Command>) -> Result<(), Blame> {
+        let mut orders = JoinSet::new();
+        for (to, command) in self.remotes().zip(commands) {
+            let mesh = self.node.mesh.clone();
+            orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
+        }
         let mut result = Ok(());
         while let Some(reply) = orders.join_next().await {
             if let (Ok((server, Err(failure))), true) = (reply, result.is_ok()) {

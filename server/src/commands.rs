@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use seco_core::{ModelId, SessionId};
-use seco_protocol::BundleId;
+use seco_core::pad::TAG_LEN;
+use seco_core::{Incarnation, KeyId, ModelId, SessionId};
+use seco_protocol::{BundleId, Use};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::jobs::Failure;
 use crate::mesh::{Incoming, Mesh, frame};
+use crate::sessions::Connected;
 
 /// Largest command; a sealed session key has 1,168 bytes.
 const MAX_COMMAND: usize = 8192;
@@ -24,8 +26,23 @@ pub(crate) struct OpenSession {
     pub session: SessionId,
     /// The model it is for.
     pub model: ModelId,
+    /// The device's connection.
+    pub incarnation: Incarnation,
+    /// Which sealing key the device has of every server.
+    pub keys: Vec<KeyId>,
     /// The session key for this server, sealed to it.
     pub sealed: Vec<u8>,
+}
+
+/// A session that a device takes up on another connection.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ResumeSession {
+    /// The session's id.
+    pub session: SessionId,
+    /// The device's connection.
+    pub incarnation: Incarnation,
+    /// Shows this server that the device has the session's key.
+    pub tag: [u8; TAG_LEN],
 }
 
 /// An order of the gateway. `epoch` names the set-up it relies on, `job` the streams to use.
@@ -37,8 +54,12 @@ pub(crate) enum Command {
     Preprocess { job: u64, epoch: u64, bundle: BundleId },
     /// Remember a session.
     Open(OpenSession),
-    /// Use a bundle for a session's inference number.
-    Infer { job: u64, epoch: u64, bundle: BundleId, session: SessionId, counter: u64 },
+    /// Know a session on another connection.
+    Resume(ResumeSession),
+    /// A device's connection has ended.
+    End(Connected),
+    /// Use a bundle for a request.
+    Infer { job: u64, epoch: u64, bundle: BundleId, usage: Use },
     /// Drop a bundle that will not be used.
     Discard { bundle: BundleId },
     /// Give up a job.

@@ -47,7 +47,14 @@ pub struct Identity {
     pub key: PathBuf,
     /// Private key that opens the session keys of devices, hexadecimal.
     pub opening_key: PathBuf,
+    /// Earlier ones, which still open what devices with an older deployment file seal to them. At most
+    /// [`MAX_RETIRED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired_opening_keys: Vec<PathBuf>,
 }
+
+/// Opening keys that a server may keep beside the present one.
+pub const MAX_RETIRED: usize = 3;
 
 /// Sockets of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,7 +223,9 @@ impl Config {
             &mut config.identity.key,
             &mut config.identity.opening_key,
         ];
-        for path in paths.into_iter().chain(config.peers.iter_mut().map(|p| &mut p.certificate)) {
+        let more = config.identity.retired_opening_keys.iter_mut();
+        let certificates = config.peers.iter_mut().map(|p| &mut p.certificate);
+        for path in paths.into_iter().chain(more).chain(certificates) {
             *path = base.join(&*path);
         }
         config.peers.sort_by_key(|p| p.index);
@@ -248,6 +257,12 @@ impl Config {
             return Err(format!(
                 "[[peers]] {}: ot_parameter = {} is not 1, 2, 4 or 8",
                 peer.index, peer.ot_parameter
+            ));
+        }
+        let retired = self.identity.retired_opening_keys.len();
+        if retired > MAX_RETIRED {
+            return Err(format!(
+                "[identity] retired_opening_keys has {retired} files, at most {MAX_RETIRED} are kept"
             ));
         }
         match (self.is_gateway(), self.listen.device.is_some()) {

@@ -193,6 +193,9 @@ pub enum Failure {
     /// The inference number was used before.
     #[error("the inference number was already used")]
     CounterUsed,
+    /// A device sealed a session key to a key that this server does not have.
+    #[error("the device has another key of server {0} than that server")]
+    OtherKey(usize),
     /// A session the server does not know (any more).
     #[error("the session is not known")]
     UnknownSession,
@@ -200,7 +203,9 @@ pub enum Failure {
     #[error("the session is for another model")]
     WrongModel,
     /// The sealed session key cannot be opened.
-    #[error("the session key cannot be opened with this server's opening key")]
+    #[error(
+        "the sealed session key does not open: it was altered, or made for another session or connection"
+    )]
     SealedKey,
     /// The server keeps as many bundles as its settings allow.
     #[error("has as many bundles as its settings allow: give all servers the same [pool] size")]

@@ -27,7 +27,7 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write}
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use seco_protocol::{BundleId, Ledger, LedgerError};
+use seco_protocol::{BundleId, Ledger, LedgerError, Use};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
@@ -169,6 +169,11 @@ impl FileLedger {
         Ok(Self { directory: directory.to_owned(), compact_at, state: Mutex::new(state), _lock: lock })
     }
 
+    /// Whether a bundle was ever spent for a session.
+    pub fn knows(&self, session: &[u8; 16]) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).marks.contains_key(session)
+    }
+
     /// Whether a session's inference number can no longer be used. For turning a request away
     /// before a bundle is taken for it; `spend` decides.
     pub fn is_used(&self, session: &[u8; 16], counter: u64) -> bool {
@@ -256,16 +261,15 @@ impl State {
 }
 
 impl Ledger for FileLedger {
-    fn spend(&self, bundle: &BundleId, session: &[u8; 16], counter: u64) -> Result<(), LedgerError> {
+    fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
+        let Use { session, counter, .. } = usage;
+        let counter = *counter;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.broken {
             return Err(LedgerError::Io(io::Error::other("an earlier write failed; restart the server")));
         }
         if state.bundles.contains(bundle) {
             return Err(LedgerError::BundleSpent);
-        }
-        if state.marks.get(session).is_some_and(|m| m.is_used(counter)) {
-            return Err(LedgerError::CounterUsed);
         }
         // In memory first: whatever becomes of the write, neither is used again.
         state.bundles.insert(*bundle);

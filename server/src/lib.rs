@@ -20,6 +20,7 @@ mod ledger;
 pub mod memory;
 pub mod mesh;
 mod node;
+mod opening;
 mod pool;
 mod relay;
 mod remote;

@@ -1,21 +1,22 @@
 //! What every server does, gateway or remote: its part of a set-up, a bundle, a session, an
 //! inference.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use seco_core::{Binding, ModelInfo, ServerOpeningKey, SessionId};
+use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
 use seco_model::PartyModel;
-use seco_protocol::{Bundle, BundleId, Party};
+use seco_protocol::{Bundle, BundleId, Party, Use};
 
-use crate::commands::OpenSession;
+use crate::commands::{OpenSession, ResumeSession};
 use crate::config::Limits;
 use crate::events::{Event, Events};
 use crate::jobs::{Broken, Failure, Jobs};
 use crate::keys;
 use crate::ledger::FileLedger;
 use crate::mesh::{Mesh, QuicChannel};
-use crate::sessions::Sessions;
+use crate::opening::OpeningKeys;
+use crate::sessions::{Connected, Sessions};
 use crate::spool::Spools;
 
 /// Streams of inferences go before those of bundles: a device waits for the former.
@@ -38,7 +39,7 @@ pub(crate) struct Node {
     pub ledger: Arc<FileLedger>,
     pub spools: Spools,
     pub sessions: Mutex<Sessions>,
-    pub opening_key: ServerOpeningKey,
+    pub opening_keys: OpeningKeys,
     pub limits: Limits,
     /// SoftSpokenOT's, by server.
     pub ot_parameters: Vec<usize>,
@@ -95,32 +96,52 @@ impl Node {
         if session.model != self.info.id {
             return Err(Failure::WrongModel);
         }
-        let servers = self.mesh.server_set();
-        let servers = servers.ok_or(Failure::Unavailable(self.mesh.missing().unwrap_or_default()))?;
-        let binding = Binding { session: session.session, model: session.model, servers };
-        let sealed = session.sealed.as_slice().try_into().map_err(|_| Failure::SealedKey)?;
-        let index = u8::try_from(self.me()).map_err(|_| Failure::Internal)?;
-        let key = self.opening_key.open(sealed, &binding, index).map_err(|_| Failure::SealedKey)?;
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(session.session, key);
-        Ok(())
+        if session.keys.len() != self.mesh.servers() {
+            return Err(Failure::SealedKey);
+        }
+        let hashes = session.keys.iter().enumerate().map(|(server, id)| self.mesh.sealing_key(server, *id));
+        let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+        let binding = Binding {
+            session: session.session,
+            model: session.model,
+            servers: ServerSetId::from_hashes(&hashes).map_err(|_| Failure::Internal)?,
+            incarnation: session.incarnation.id(),
+        };
+        let key = self.opening_keys.open(&session.sealed, &binding, self.me())?;
+        let spent_before = self.ledger.knows(&session.session.0);
+        self.sessions().open(session.session, key, &session.incarnation, spent_before)
     }
 
-    /// Uses a bundle for one inference. The gateway passes the masked input and gets the masked
-    /// logits.
+    /// Takes up a session on another connection.
+    pub fn resume(&self, session: &ResumeSession) -> Result<(), Failure> {
+        self.sessions().resume(session.session, &session.incarnation, &session.tag)
+    }
+
+    /// Uses a request's number; gives this server's key for its pads.
+    pub fn take(&self, connected: &Connected, counter: u64) -> Result<Arc<IncarnationKey>, Failure> {
+        self.sessions().take(connected, counter)
+    }
+
+    /// Sessions of devices, and their connections.
+    pub fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses a bundle for one request, with this server's key for it. The gateway passes the masked input and
+    /// gets the masked logits.
     pub async fn infer(
         &self,
         job: u64,
         epoch: Arc<Epoch>,
         bundle: Bundle,
-        (session, counter): (SessionId, u64),
+        usage: Use,
+        key: Arc<IncarnationKey>,
         masked_input: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u32>>, Broken> {
-        let key = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
-        let key = key.ok_or(Failure::UnknownSession)?;
         let job = self.jobs.start(job, self.limits.infer())?;
         let ledger = self.ledger.clone();
         let work = move |[channel]: &mut [QuicChannel; 1]| {
-            let spent = bundle.spend(&*ledger, &session.0, counter)?;
+            let spent = bundle.spend(&*ledger, &usage)?;
             spent.infer(&epoch.party, channel, &key, masked_input.as_deref())
         };
         job.run(&self.mesh, ONLINE, false, work).await

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use seco_core::SessionId;
-use seco_protocol::{Bundle, BundleId};
+use seco_core::{IncarnationId, SessionId};
+use seco_protocol::{Bundle, BundleId, Use};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -87,10 +87,15 @@ impl Remote {
             Command::Preprocess { job, epoch, bundle } => {
                 self.preprocess(job, epoch, bundle).await.map_err(|e| ("preprocessing", e))
             }
-            Command::Infer { job, epoch, bundle, session, counter } => {
-                self.infer(job, epoch, bundle, (session, counter)).await.map_err(|e| ("inference", e))
+            Command::Infer { job, epoch, bundle, usage } => {
+                self.infer(job, epoch, bundle, usage).await.map_err(|e| ("inference", e))
             }
             Command::Open(session) => return self.node.open(&session),
+            Command::Resume(session) => return self.node.resume(&session),
+            Command::End(connected) => {
+                self.node.sessions().end(&connected);
+                return Ok(());
+            }
             Command::Discard { bundle } => {
                 self.state().bundles.remove(&bundle);
                 return Ok(());
@@ -156,23 +161,19 @@ impl Remote {
         }
     }
 
-    async fn infer(
-        &self,
-        job: u64,
-        epoch: u64,
-        bundle: BundleId,
-        use_for: (SessionId, u64),
-    ) -> Result<(), Broken> {
+    async fn infer(&self, job: u64, epoch: u64, bundle: BundleId, usage: Use) -> Result<(), Broken> {
         let start = Instant::now();
         // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
         let permit = timeout(self.node.limits.infer(), self.online.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
+        let Use { session, incarnation, counter } = usage;
+        let key = self.node.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
         let (current, bundle) = {
             let mut state = self.state();
             let current = state.epoch(epoch)?;
             (current, state.bundles.remove(&bundle).ok_or(Failure::UnknownBundle)?)
         };
-        self.node.infer(job, current, bundle, use_for, None).await?;
+        self.node.infer(job, current, bundle, usage, key, None).await?;
         let pool = self.state().bundles.len();
         self.node.report_inference(start, pool);
         Ok(())

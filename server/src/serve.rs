@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use seco_core::ServerSealingKey;
+use seco_core::SealingKeyHash;
 use seco_model::PartyModel;
 use tracing::info;
 
@@ -18,6 +18,7 @@ use crate::keys;
 use crate::ledger::FileLedger;
 use crate::mesh::{Mesh, Server, Settings, Started};
 use crate::node::Node;
+use crate::opening::OpeningKeys;
 use crate::remote::Remote;
 use crate::sessions::Sessions;
 use crate::split::{model_info, read_part};
@@ -51,10 +52,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), Error> {
 async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
-    let opening_key = keys::opening_key(&config.identity.opening_key)?;
+    let opening_keys = OpeningKeys::load(&config.identity)?;
     let ledger = Arc::new(FileLedger::open(&config.state)?);
-    let sealing_key = keys::public_half(&opening_key, &config.identity.opening_key)?;
-    let Started { mesh, commands, mut mistakes } = Mesh::start(settings(config, info.id.0, sealing_key)?)?;
+    let settings = settings(config, info.id.0, opening_keys.hashes())?;
+    let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
     let node = Arc::new(Node {
         mesh: mesh.clone(),
         model,
@@ -63,7 +64,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         ledger,
         spools: Spools::new(config.state.clone(), config.pool.memory_mib << 20),
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
-        opening_key,
+        opening_keys,
         limits: config.limits,
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
@@ -132,7 +133,11 @@ fn load_model(config: &Config) -> Result<PartyModel, Error> {
     Ok(model)
 }
 
-fn settings(config: &Config, model_id: [u8; 32], sealing_key: ServerSealingKey) -> Result<Settings, Error> {
+fn settings(
+    config: &Config,
+    model_id: [u8; 32],
+    sealing_keys: Vec<SealingKeyHash>,
+) -> Result<Settings, Error> {
     let mut servers = Vec::with_capacity(config.servers());
     for index in 0..config.servers() {
         let (name, address, certificate): (_, _, &Path) = match config.peer(index) {
@@ -144,7 +149,7 @@ fn settings(config: &Config, model_id: [u8; 32], sealing_key: ServerSealingKey) 
         servers.push(Server { name: name.clone(), address, certificate, ot_parameter });
     }
     let key = keys::tls_key(&config.identity.key)?;
-    Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_key })
+    Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_keys })
 }
 
 /// Ends when the server is told to stop.

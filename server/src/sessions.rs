@@ -1,51 +1,199 @@
-//! Sessions of devices: which session has which key on this server.
+//! Sessions of devices on this server: keys, the connections that use them, and the numbers used on each
+//! (protocol.md section 3).
 //!
-//! They live in memory. A server that restarts does not know them, and the device opens a new one;
-//! a session whose key were kept on disk could be read by whoever gets the disk.
+//! They live in memory. A server that restarts does not know them, and the device opens a new one; a session
+//! whose key were kept on disk could be read by whoever gets the disk.
+//!
+//! A session's id is no secret. So whoever opens it again under another key is told that it is not known, and
+//! whoever resumes it proves its key first. Every connection has its own incarnation and with it keys for its
+//! pads; requests count from 0 in each, and a number is used once. What is forgotten here, by a restart or to
+//! make place, takes its keys along: no number of it can be asked for again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use seco_core::{SessionId, SessionKey};
+use seco_core::{Incarnation, IncarnationId, IncarnationKey, SessionId, SessionKey};
+use subtle::ConstantTimeEq as _;
 
-/// A bounded table; the session unused for longest makes place for a new one.
+use crate::jobs::Failure;
+
+/// Numbers below the highest that may still be used, once: requests on one connection may overtake each other.
+const WINDOW: u64 = 128;
+/// How far above the highest a number may be. Numbers are left out by requests that were cancelled.
+const AHEAD: u64 = 1 << 16;
+/// Incarnations kept for each session that may be kept, on average. A device whose incarnation made place for
+/// another opens a new session.
+const INCARNATIONS: usize = 2;
+
+/// A connection's incarnation of a session.
+pub type Connected = (SessionId, IncarnationId);
+
+/// Bounded tables; what was unused for longest makes place for what is new.
 pub struct Sessions {
-    table: HashMap<SessionId, (u64, Arc<SessionKey>)>,
+    sessions: Table<SessionId, Arc<SessionKey>>,
+    incarnations: Table<Connected, Live>,
+}
+
+/// An incarnation's key, and the numbers that were used.
+struct Live {
+    key: Arc<IncarnationKey>,
+    used: Used,
+}
+
+impl Sessions {
+    /// Empty tables for so many sessions.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            sessions: Table::new(capacity),
+            incarnations: Table::new(capacity.saturating_mul(INCARNATIONS)),
+        }
+    }
+
+    /// Adds a session and its first incarnation. `spent_before` says that the ledger has the session's id: if no
+    /// key is there, it was lost, and whoever opens it now need not be its owner.
+    ///
+    /// # Errors
+    /// [`Failure::UnknownSession`] then, or if the session is here under another key. Devices draw a new id.
+    pub fn open(
+        &mut self,
+        id: SessionId,
+        key: SessionKey,
+        incarnation: &Incarnation,
+        spent_before: bool,
+    ) -> Result<(), Failure> {
+        match self.sessions.get(&id) {
+            Some(known) if !bool::from(known.ct_eq(&key)) => return Err(Failure::UnknownSession),
+            None if spent_before => return Err(Failure::UnknownSession),
+            _ => {}
+        }
+        self.add(id, &key, incarnation);
+        if let Some(evicted) = self.sessions.insert(id, Arc::new(key)) {
+            self.incarnations.retain(|(session, _)| *session != evicted);
+        }
+        Ok(())
+    }
+
+    /// Adds an incarnation of a session to a device that shows it has the session's key.
+    ///
+    /// # Errors
+    /// [`Failure::UnknownSession`] if it does not, or there is no such session.
+    pub fn resume(
+        &mut self,
+        id: SessionId,
+        incarnation: &Incarnation,
+        tag: &[u8; 16],
+    ) -> Result<(), Failure> {
+        let key = self.sessions.get(&id).cloned().ok_or(Failure::UnknownSession)?;
+        if !key.for_connection(incarnation).accepts(tag) {
+            return Err(Failure::UnknownSession);
+        }
+        self.add(id, &key, incarnation);
+        Ok(())
+    }
+
+    fn add(&mut self, id: SessionId, key: &SessionKey, incarnation: &Incarnation) {
+        let connected = (id, incarnation.id());
+        // Told twice, it keeps the numbers that were used.
+        if self.incarnations.get(&connected).is_none() {
+            let key = Arc::new(key.for_connection(incarnation));
+            self.incarnations.insert(connected, Live { key, used: Used::default() });
+        }
+    }
+
+    /// Uses a number of an incarnation; gives the key for its pads.
+    ///
+    /// # Errors
+    /// [`Failure::UnknownSession`]; [`Failure::CounterUsed`] if it was used before, may have been, or is too far
+    /// ahead.
+    pub fn take(&mut self, connected: &Connected, counter: u64) -> Result<Arc<IncarnationKey>, Failure> {
+        let live = self.incarnations.get(connected).ok_or(Failure::UnknownSession)?;
+        if !live.used.take(counter) {
+            return Err(Failure::CounterUsed);
+        }
+        Ok(live.key.clone())
+    }
+
+    /// The connection has ended.
+    pub fn end(&mut self, connected: &Connected) {
+        self.incarnations.remove(connected);
+    }
+
+    /// Forgets a session, as another server has.
+    pub fn remove(&mut self, id: &SessionId) {
+        self.sessions.remove(id);
+        self.incarnations.retain(|(session, _)| session != id);
+    }
+}
+
+/// Which numbers of an incarnation were used.
+#[derive(Default)]
+struct Used {
+    /// One above the highest used; 0 if none was.
+    next: u64,
+    /// Bit `i`: number `next - 1 - i` was used.
+    window: u128,
+}
+
+impl Used {
+    /// Whether the number can be used; then it is.
+    fn take(&mut self, counter: u64) -> bool {
+        if counter >= self.next {
+            let above = counter - self.next;
+            if above > AHEAD || counter == u64::MAX {
+                return false;
+            }
+            self.window = if above < WINDOW - 1 { self.window << (above + 1) } else { 0 } | 1;
+            self.next = counter + 1;
+            return true;
+        }
+        let below = self.next - 1 - counter;
+        if below >= WINDOW || self.window >> below & 1 == 1 {
+            return false;
+        }
+        self.window |= 1 << below;
+        true
+    }
+}
+
+/// A table of bounded size that forgets what was unused for longest.
+struct Table<K, V> {
+    entries: HashMap<K, (u64, V)>,
     capacity: usize,
     clock: u64,
 }
 
-impl Sessions {
-    /// An empty table.
-    pub fn new(capacity: usize) -> Self {
-        Self { table: HashMap::new(), capacity, clock: 0 }
+impl<K: Copy + Eq + std::hash::Hash, V> Table<K, V> {
+    fn new(capacity: usize) -> Self {
+        Self { entries: HashMap::new(), capacity, clock: 0 }
     }
 
-    /// Adds a session. Opening one again replaces its key.
-    pub fn insert(&mut self, id: SessionId, key: SessionKey) {
-        if !self.table.contains_key(&id) && self.table.len() >= self.capacity {
-            // A scan for each new session in a full table: 10,000 entries take microseconds,
-            // opening the sealed key takes longer.
-            let oldest = self.table.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.table.remove(&oldest);
-            }
+    /// Adds or replaces; gives the key of what had to go.
+    fn insert(&mut self, key: K, value: V) -> Option<K> {
+        let mut evicted = None;
+        if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
+            // A scan for each new entry in a full table: 10,000 entries take microseconds, opening the sealed
+            // key takes longer.
+            evicted = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+            evicted.as_ref().map(|key| self.entries.remove(key));
         }
         self.clock += 1;
-        self.table.insert(id, (self.clock, Arc::new(key)));
+        self.entries.insert(key, (self.clock, value));
+        evicted
     }
 
-    /// The key of a session.
-    pub fn get(&mut self, id: &SessionId) -> Option<Arc<SessionKey>> {
+    fn get(&mut self, key: &K) -> Option<&mut V> {
         self.clock += 1;
-        let (used, key) = self.table.get_mut(id)?;
+        let (used, value) = self.entries.get_mut(key)?;
         *used = self.clock;
-        Some(key.clone())
+        Some(value)
     }
 
-    /// Forgets a session.
-    pub fn remove(&mut self, id: &SessionId) {
-        self.table.remove(id);
+    fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.entries.retain(|key, _| keep(key));
     }
 }
 
@@ -53,20 +201,116 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    fn id(n: u8) -> SessionId {
+        SessionId([n; 16])
+    }
+
+    fn key(n: u8) -> SessionKey {
+        SessionKey::from_bytes([n; 32])
+    }
+
+    fn connection(n: u8) -> Incarnation {
+        Incarnation { nonce: [n; 16], exporter: [n ^ 1; 32] }
+    }
+
+    fn proof(session: u8, incarnation: u8) -> [u8; 16] {
+        *key(session).for_connection(&connection(incarnation)).tag()
+    }
+
     #[test]
-    fn the_session_unused_for_longest_goes() {
-        let id = |n| SessionId([n; 16]);
+    fn what_was_unused_for_longest_goes() {
         let mut sessions = Sessions::new(2);
-        sessions.insert(id(1), SessionKey::from_bytes([1; 32]));
-        sessions.insert(id(2), SessionKey::from_bytes([2; 32]));
-        assert!(sessions.get(&id(1)).is_some());
-        sessions.insert(id(3), SessionKey::from_bytes([3; 32]));
-        assert!(sessions.get(&id(2)).is_none());
-        // Opening one again needs no place.
-        sessions.insert(id(3), SessionKey::from_bytes([4; 32]));
-        assert_eq!(sessions.get(&id(3)).unwrap().expose(), &[4; 32]);
-        assert!(sessions.get(&id(1)).is_some());
+        for n in [1, 2] {
+            sessions.open(id(n), key(n), &connection(n), false).unwrap();
+        }
+        sessions.resume(id(1), &connection(3), &proof(1, 3)).unwrap();
+        sessions.open(id(4), key(4), &connection(4), false).unwrap();
+        // Session 2 went, and its incarnation with it.
+        assert_eq!(sessions.resume(id(2), &connection(5), &proof(2, 5)), Err(Failure::UnknownSession));
+        let gone = (id(2), connection(2).id());
+        assert_eq!(sessions.take(&gone, 0).err(), Some(Failure::UnknownSession));
+        assert!(sessions.take(&(id(1), connection(3).id()), 0).is_ok());
         sessions.remove(&id(1));
-        assert!(sessions.get(&id(1)).is_none());
+        assert_eq!(sessions.take(&(id(1), connection(3).id()), 1).err(), Some(Failure::UnknownSession));
+        // Incarnations are bounded too.
+        for n in 10..30 {
+            sessions.resume(id(4), &connection(n), &proof(4, n)).unwrap();
+        }
+        assert_eq!(sessions.incarnations.entries.len(), 4);
+        assert!(sessions.take(&(id(4), connection(29).id()), 0).is_ok());
+        sessions.end(&(id(4), connection(29).id()));
+        assert_eq!(sessions.take(&(id(4), connection(29).id()), 1).err(), Some(Failure::UnknownSession));
+    }
+
+    /// Who knows an id can neither replace its key, nor take the session up, nor end it.
+    #[test]
+    fn a_stranger_gets_nowhere() {
+        let mut sessions = Sessions::new(8);
+        sessions.open(id(1), key(1), &connection(1), false).unwrap();
+        let refused = Err(Failure::UnknownSession);
+        assert_eq!(sessions.open(id(1), key(9), &connection(9), true), refused, "in memory");
+        assert_eq!(sessions.open(id(2), key(9), &connection(9), true), refused, "in the ledger alone");
+        assert_eq!(sessions.resume(id(1), &connection(9), &proof(9, 9)), refused, "another key");
+        assert_eq!(sessions.resume(id(1), &connection(9), &proof(1, 1)), refused, "heard on a connection");
+        assert_eq!(sessions.resume(id(3), &connection(9), &proof(3, 9)), refused, "no such session");
+        assert_eq!(sessions.take(&(id(1), connection(9).id()), 0).err(), Some(Failure::UnknownSession));
+        // The owner goes on under the same key.
+        let pads = sessions.take(&(id(1), connection(1).id()), 0).unwrap();
+        assert!(pads.accepts(&proof(1, 1)));
+        assert_eq!(sessions.open(id(1), key(1), &connection(2), true), Ok(()), "the owner again");
+    }
+
+    /// Told of an incarnation twice, a server still knows what was used in it.
+    #[test]
+    fn resuming_twice_frees_no_number() {
+        let mut sessions = Sessions::new(8);
+        sessions.open(id(1), key(1), &connection(1), false).unwrap();
+        let connected = (id(1), connection(1).id());
+        assert!(sessions.take(&connected, 5).is_ok());
+        sessions.resume(id(1), &connection(1), &proof(1, 1)).unwrap();
+        sessions.open(id(1), key(1), &connection(1), true).unwrap();
+        assert_eq!(sessions.take(&connected, 5).err(), Some(Failure::CounterUsed));
+        // In another incarnation it is another number.
+        sessions.resume(id(1), &connection(2), &proof(1, 2)).unwrap();
+        assert!(sessions.take(&(id(1), connection(2).id()), 5).is_ok());
+    }
+
+    #[test]
+    fn numbers_are_used_once_and_may_overtake_each_other() {
+        let mut used = Used::default();
+        for (counter, expected) in [
+            (0, true),
+            (0, false),
+            (500, true),
+            (373, true),  // 127 below
+            (372, false), // 128 below
+            (373, false),
+            (501, true),
+            (374, true),
+            (373, false),
+            (500, false),
+            (10_000, true),
+            (501, false),
+            (9_999, true),
+            (9_873, true),
+            (9_872, false),
+            (10_001 + AHEAD + 1, false),
+            (10_001 + AHEAD, true),
+            (10_001 + AHEAD, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(used.take(counter), expected, "{counter}");
+        }
+        // Every number at most once, in whatever order they come.
+        let mut used = Used::default();
+        let (mut taken, mut x) = (std::collections::HashSet::new(), 1u64);
+        for round in 0..20_000u64 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let counter = (round / 4).saturating_sub(40) + (x >> 57);
+            if used.take(counter) {
+                assert!(taken.insert(counter), "{counter}");
+            }
+        }
+        assert!(taken.len() > 4_000);
     }
 }

@@ -7,7 +7,6 @@ use seco_ot::Delta;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::{BundleId, Use};
 use crate::bundle::{Bundle, SpentBundle};
 use crate::channel::Channel;
 use crate::error::{Error, from_peer};
@@ -16,6 +15,7 @@ use crate::nonlinear::Role;
 use crate::party::Party;
 use crate::plan::{Step, garbling_key};
 use crate::spool::Spool;
+use crate::{BundleId, Use};
 
 /// Index of the gateway.
 const GATEWAY: usize = 0;

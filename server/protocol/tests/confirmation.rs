@@ -16,14 +16,22 @@ const SERVERS: usize = 3;
 
 /// What every server sent online, and how it ended, where server `odd` spends the bundle for `other` instead,
 /// or is refused by its ledger if that is `None`.
-fn attempt(parties: &[Party], number: u64, odd: usize, other: Option<Use>, x: &[u8]) -> Vec<(Messages, Error)> {
+fn attempt(
+    parties: &[Party],
+    number: u64,
+    odd: usize,
+    other: Option<Use>,
+    x: &[u8],
+) -> Vec<(Messages, Error)> {
     let keys = session(SERVERS, 1);
     let mut masked = x.to_vec();
     for key in &keys {
         key.apply_input_pad(number, &mut masked).unwrap();
     }
-    let lanes: Vec<_> =
-        memory::network(SERVERS, common::LIMIT).into_iter().zip(memory::network(SERVERS, common::LIMIT)).collect();
+    let lanes: Vec<_> = memory::network(SERVERS, common::LIMIT)
+        .into_iter()
+        .zip(memory::network(SERVERS, common::LIMIT))
+        .collect();
     let bundles = all(parties.iter().zip(lanes).collect(), |i, (party, (mut a, mut b))| {
         let spool = Box::new(MemorySpool::default());
         party.preprocess(bundle_id(number), &mut a, &mut b, seed(number, i), spool).unwrap()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use seco_core::ServerOpeningKey;
+use seco_core::SealingKeyHash;
 use seco_protocol::Channel as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -125,7 +125,7 @@ async fn quic(count: usize) -> Result<Figures, Error> {
             key: identities[me].key.clone_key(),
             listen: LOOPBACK,
             model_id: [0; 32],
-            sealing_key: ServerOpeningKey::from_seed([me as u8 + 1; 32]).sealing_key().map_err(failed)?,
+            sealing_keys: vec![SealingKeyHash([me as u8; 32])],
         })
     };
     let mut second = start(1, None)?;

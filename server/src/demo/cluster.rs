@@ -186,6 +186,7 @@ impl Cluster {
                 certificate: keys.certificate,
                 key: keys.key,
                 opening_key: keys.opening_key,
+                retired_opening_keys: Vec::new(),
             },
             listen: Listen { mesh: any, device: (index == 0).then_some(self.device), device_tcp: true },
             peers,

@@ -4,47 +4,50 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use seco_core::message::sealed_keys;
-use seco_core::{Refusal, Request, Response, SessionId, WIRE_VERSION, pack};
+use seco_core::message::{resume_tags, sealed_keys};
+use seco_core::{EXPORTER_LEN, Incarnation, KeyId, Refusal, Request, Response, WIRE_VERSION, pack};
+use seco_protocol::Use;
 use tokio::time::timeout;
 
 use super::{MAX_HANDLES, TRANSFER, quic, tcp};
 use crate::cluster::{Blame, Cluster, Ready};
-use crate::commands::OpenSession;
+use crate::commands::{OpenSession, ResumeSession};
 use crate::jobs::Failure;
 use crate::node::Node;
 use crate::pool::Take;
+use crate::sessions::Connected;
 
 /// One device's connection.
 pub(super) struct Device {
     pub(super) cluster: Arc<Cluster>,
     pub(super) node: Arc<Node>,
+    /// What the connection's TLS session yields at both ends.
+    exporter: [u8; EXPORTER_LEN],
     handles: Mutex<Handles>,
 }
 
-/// Short names of sessions on one connection.
+/// Short names of a connection's incarnations of sessions.
 #[derive(Default)]
 struct Handles {
     next: u32,
-    open: VecDeque<(u32, SessionId)>,
+    open: VecDeque<(u32, Connected)>,
 }
 
 impl Handles {
-    fn get(&self, handle: u32) -> Option<SessionId> {
-        self.open.iter().find(|(h, _)| *h == handle).map(|(_, session)| *session)
+    fn get(&self, handle: u32) -> Option<Connected> {
+        self.open.iter().find(|(h, _)| *h == handle).map(|(_, connected)| *connected)
     }
 
-    fn add(&mut self, session: SessionId) -> u32 {
-        if let Some((handle, _)) = self.open.iter().find(|(_, s)| *s == session) {
-            return *handle;
+    /// The handle, and what had to go for it.
+    fn add(&mut self, connected: Connected) -> (u32, Option<Connected>) {
+        if let Some((handle, _)) = self.open.iter().find(|(_, c)| *c == connected) {
+            return (*handle, None);
         }
-        if self.open.len() == MAX_HANDLES {
-            self.open.pop_front();
-        }
+        let oldest = if self.open.len() == MAX_HANDLES { self.open.pop_front() } else { None };
         let handle = self.next;
         self.next = self.next.wrapping_add(1);
-        self.open.push_back((handle, session));
-        handle
+        self.open.push_back((handle, connected));
+        (handle, oldest.map(|(_, connected)| connected))
     }
 }
 
@@ -106,8 +109,8 @@ impl Reply {
 }
 
 impl Device {
-    pub fn new(cluster: Arc<Cluster>, node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { cluster, node, handles: Mutex::default() })
+    pub fn new(cluster: Arc<Cluster>, node: Arc<Node>, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
+        Arc::new(Self { cluster, node, exporter, handles: Mutex::default() })
     }
 
     /// One request and its answer. `start` is when its first byte was awaited.
@@ -133,7 +136,7 @@ impl Device {
 
     async fn answer(&self, reply: &mut Reply, request: Request<'_>, start: Instant) -> Result<Vec<u8>, End> {
         match request {
-            Request::Open { session, model, sealed } => {
+            Request::Open { session, model, nonce, sealed } => {
                 if model != self.node.info.id {
                     return Err(Refusal::WrongModel.into());
                 }
@@ -141,25 +144,32 @@ impl Device {
                 if sealed.len() != self.node.mesh.servers() {
                     return Err(Refusal::WrongServers.into());
                 }
-                let opening = OpenSession { session, model, sealed: Vec::new() };
+                let incarnation = Incarnation { nonce, exporter: self.exporter };
+                let keys = sealed.iter().map(KeyId::of).collect();
+                let opening = OpenSession { session, model, incarnation, keys, sealed: Vec::new() };
                 let sealed = sealed.iter().map(|blob| blob.to_vec()).collect();
                 self.cluster
                     .open(&opening, sealed)
                     .await
                     .map_err(|b| self.refusal("opening a session", &b))?;
-                let handle = self.handles().add(session);
-                Ok(encode(&Response::Opened { handle }))
+                Ok(self.opened((session, incarnation.id())))
             }
-            Request::Resume { session } => {
-                // Knowing a session's id is no harm: answers leave under pads that only its device has.
-                let sessions =
-                    self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
-                sessions.ok_or(Refusal::UnknownSession)?;
-                Ok(encode(&Response::Opened { handle: self.handles().add(session) }))
+            Request::Resume { session, nonce, tags } => {
+                let tags = resume_tags(tags).map_err(|_| Refusal::WrongServers)?;
+                if tags.len() != self.node.mesh.servers() {
+                    return Err(Refusal::WrongServers.into());
+                }
+                let incarnation = Incarnation { nonce, exporter: self.exporter };
+                let resuming = ResumeSession { session, incarnation, tag: Default::default() };
+                self.cluster
+                    .resume(&resuming, tags)
+                    .await
+                    .map_err(|b| self.refusal("taking up a session", &b))?;
+                Ok(self.opened((session, incarnation.id())))
             }
             Request::Infer { handle, counter, input } => {
-                let session = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
-                self.infer(reply, session, counter, input, start).await
+                let connected = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
+                self.infer(reply, connected, counter, input, start).await
             }
             Request::Probe { down, noise } => {
                 let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
@@ -173,7 +183,7 @@ impl Device {
     async fn infer(
         &self,
         reply: &mut Reply,
-        session: SessionId,
+        connected: Connected,
         counter: u64,
         input: &[u8],
         start: Instant,
@@ -183,22 +193,21 @@ impl Device {
             let expected = u32::try_from(info.input_len).unwrap_or(u32::MAX);
             return Err(Refusal::WrongInputSize { expected }.into());
         }
-        let known = self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session);
-        if known.is_none() {
-            return Err(Refusal::UnknownSession.into());
-        }
         // Before a bundle is taken: repeating one request must not use up the pool.
-        if self.node.ledger.is_used(&session.0, counter) {
-            return Err(Refusal::CounterUsed.into());
-        }
+        let key = self.node.take(&connected, counter).map_err(|failure| match failure {
+            Failure::CounterUsed => Refusal::CounterUsed,
+            _ => Refusal::UnknownSession,
+        })?;
+        let (session, incarnation) = connected;
+        let usage = Use { session: session.0, incarnation: incarnation.0, counter };
         let ready = self.bundle(reply).await?;
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
         let (cluster, input) = (self.cluster.clone(), input.to_vec());
-        let job = tokio::spawn(async move { cluster.infer(ready, (session, counter), input).await });
+        let job = tokio::spawn(async move { cluster.infer(ready, usage, key, input).await });
         let logits = job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
             if blame.failure == Failure::UnknownSession {
                 // A remote restarted: the device has to open the session there too.
-                self.node.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+                self.node.sessions().remove(&session);
             }
             self.refusal("an inference", &blame)
         })?;
@@ -236,6 +245,16 @@ impl Device {
         }
     }
 
+    /// The answer to a device whose session all servers know on this connection.
+    fn opened(&self, connected: Connected) -> Vec<u8> {
+        let (handle, ended) = self.handles().add(connected);
+        if let Some(ended) = ended {
+            let cluster = self.cluster.clone();
+            tokio::spawn(async move { cluster.end(vec![ended]).await });
+        }
+        encode(&Response::Opened { handle })
+    }
+
     /// What the device is told of a failure; the details stay in the log.
     fn refusal(&self, what: &str, blame: &Blame) -> Refusal {
         self.cluster.report(what, blame);
@@ -244,6 +263,18 @@ impl Device {
 
     fn handles(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connection's incarnations end with it.
+impl Drop for Device {
+    fn drop(&mut self) {
+        let ended: Vec<_> = self.handles().open.drain(..).map(|(_, connected)| connected).collect();
+        // Where the server itself is stopping there is no runtime, and nobody to tell.
+        if let (false, Ok(runtime)) = (ended.is_empty(), tokio::runtime::Handle::try_current()) {
+            let cluster = self.cluster.clone();
+            runtime.spawn(async move { cluster.end(ended).await });
+        }
     }
 }
 
@@ -260,6 +291,7 @@ fn told(blame: &Blame) -> Refusal {
         Failure::UnknownSession => Refusal::UnknownSession,
         Failure::WrongModel => Refusal::WrongModel,
         Failure::SealedKey => Refusal::SealRejected { server: server(blame.server) },
+        Failure::OtherKey(index) => Refusal::SealRejected { server: server(index) },
         _ => Refusal::Internal,
     }
 }

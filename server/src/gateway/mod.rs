@@ -20,7 +20,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use self::device::Device;
 use crate::Error;
 use crate::cluster::Cluster;
 use crate::config::{Identity, Limits};
@@ -108,7 +107,7 @@ impl Gateway {
                 // Fails only for what was validated before.
                 let _ = incoming.retry();
             } else {
-                tokio::spawn(quic::serve(Device::new(cluster.clone(), node.clone()), incoming));
+                tokio::spawn(quic::serve(cluster.clone(), node.clone(), incoming));
             }
         }
     }

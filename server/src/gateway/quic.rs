@@ -6,14 +6,16 @@ use std::time::Instant;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
 use seco_core::message::{MAX_HEADER, decode_header};
-use seco_core::{ModelInfo, Refusal};
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, ModelInfo, Refusal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::device::{self, Device, End};
 use super::{MAX_REQUESTS, TRANSFER, idle};
+use crate::cluster::Cluster;
 use crate::config::Limits;
+use crate::node::Node;
 
 /// Code with which connections and streams are closed.
 pub(super) const CLOSED: VarInt = VarInt::from_u32(0);
@@ -49,8 +51,13 @@ fn transport(model: &ModelInfo, limits: &Limits) -> TransportConfig {
 }
 
 /// Shakes hands with a device and serves it.
-pub(super) async fn serve(device: Arc<Device>, incoming: Incoming) {
+pub(super) async fn serve(cluster: Arc<Cluster>, node: Arc<Node>, incoming: Incoming) {
     let Ok(Ok(connection)) = timeout(TRANSFER, incoming).await else { return };
+    let mut exporter = [0; EXPORTER_LEN];
+    if connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).is_err() {
+        return;
+    }
+    let device = Device::new(cluster, node, exporter);
     // Requests end with their connection: nobody would read the answers.
     let mut requests = JoinSet::new();
     loop {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use seco_core::message::MAX_HEADER;
 use seco_core::mux::{ALPN, MAX_OPEN, Record, decode_record, encode_id};
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -49,10 +50,9 @@ pub(super) async fn serve(
             accepted = listener.accept() => match accepted {
                 // Dropped at once where there is no place, as QUIC refuses.
                 Ok((stream, address)) => if let Ok(place) = places.clone().try_acquire_owned() {
-                    let device = Device::new(cluster.clone(), node.clone());
-                    let acceptor = acceptor.clone();
+                    let (cluster, node, acceptor) = (cluster.clone(), node.clone(), acceptor.clone());
                     connections.spawn(async move {
-                        let reason = connection(device, acceptor, stream).await;
+                        let reason = connection(cluster, node, acceptor, stream).await;
                         debug!(%address, reason, "device left");
                         drop(place);
                     });
@@ -65,7 +65,12 @@ pub(super) async fn serve(
 }
 
 /// One connection, from the handshake on. Gives the reason of its end.
-async fn connection(device: Arc<Device>, acceptor: TlsAcceptor, stream: TcpStream) -> &'static str {
+async fn connection(
+    cluster: Arc<Cluster>,
+    node: Arc<Node>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+) -> &'static str {
     // An answer must not wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = timeout(TRANSFER, acceptor.accept(stream)).await else { return "no handshake" };
@@ -73,6 +78,11 @@ async fn connection(device: Arc<Device>, acceptor: TlsAcceptor, stream: TcpStrea
     if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return "another protocol";
     }
+    let mut exporter = [0; EXPORTER_LEN];
+    if stream.get_ref().1.export_keying_material(&mut exporter, EXPORTER_LABEL, None).is_err() {
+        return "no keying material";
+    }
+    let device = Device::new(cluster, node, exporter);
     let (read, write) = tokio::io::split(stream);
     let (outgoing, queue) = mpsc::channel(OUTGOING);
     tokio::select! {

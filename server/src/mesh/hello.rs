@@ -1,7 +1,7 @@
 //! What two servers tell each other first: enough to see that they were set up for each other.
 
 use quinn::Connection;
-use seco_core::ServerSealingKey;
+use seco_core::SealingKeyHash;
 use seco_model::MAX_SERVERS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::frame::{self, FrameError};
 use super::{Server, Settings, VERSION};
 use crate::Error;
+use crate::config::MAX_RETIRED;
 
 /// Largest hello; a newer one may have grown.
 const MAX_HELLO: usize = 8192;
@@ -20,7 +21,8 @@ pub(super) struct Hello {
     servers: usize,
     model: [u8; 32],
     cluster: [u8; 32],
-    sealing_key: Vec<u8>,
+    /// Of all keys that open what devices seal to this server, the present one first.
+    sealing_keys: Vec<SealingKeyHash>,
     /// Of this link.
     ot_parameter: usize,
 }
@@ -38,14 +40,14 @@ impl Hello {
             servers: settings.servers.len(),
             model: settings.model_id,
             cluster: cluster.finalize().into(),
-            sealing_key: settings.sealing_key.as_bytes().to_vec(),
+            sealing_keys: settings.sealing_keys.clone(),
             ot_parameter: 0,
         }
     }
 
-    /// Whether the server at the other end, known by its certificate to be `index`, fits. Gives its
-    /// sealing key.
-    fn check(&self, theirs: &Hello, index: usize, name: &str) -> Result<ServerSealingKey, Error> {
+    /// Whether the server at the other end, known by its certificate to be `index`, fits. Gives the
+    /// hashes of its sealing keys.
+    fn check(&self, theirs: Hello, index: usize, name: &str) -> Result<Vec<SealingKeyHash>, Error> {
         let name = name.to_owned();
         if theirs.version != self.version {
             return Err(Error::DifferentRelease { index, name });
@@ -68,7 +70,10 @@ impl Hello {
             let (theirs, ours) = (theirs.ot_parameter, self.ot_parameter);
             return Err(Error::DifferentOtParameter { index, name, theirs, ours });
         }
-        ServerSealingKey::from_bytes(&theirs.sealing_key).map_err(|_| Error::DifferentRelease { index, name })
+        if !(1..=1 + MAX_RETIRED).contains(&theirs.sealing_keys.len()) {
+            return Err(Error::DifferentRelease { index, name });
+        }
+        Ok(theirs.sealing_keys)
     }
 
     /// Exchanges hellos with a server on the first stream. `Ok(Err(_))` is a peer that does not fit.
@@ -78,14 +83,14 @@ impl Hello {
         dialled: bool,
         index: usize,
         server: &Server,
-    ) -> Result<Result<ServerSealingKey, Error>, FrameError> {
+    ) -> Result<Result<Vec<SealingKeyHash>, Error>, FrameError> {
         let stream = if dialled { connection.open_bi().await } else { connection.accept_bi().await };
         let (mut send, mut receive) = stream.map_err(|_| FrameError::Closed)?;
         let ours = Hello { ot_parameter: server.ot_parameter, ..self.clone() };
         frame::write_value(&mut send, &ours).await?;
         let theirs: Hello = frame::read_value(&mut receive, MAX_HELLO).await?;
         let _ = send.finish();
-        Ok(ours.check(&theirs, index, &server.name))
+        Ok(ours.check(theirs, index, &server.name))
     }
 }
 

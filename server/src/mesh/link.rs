@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming as Attempt, VarInt};
 use rustls::pki_types::CertificateDer;
-use seco_core::ServerSealingKey;
+use seco_core::SealingKeyHash;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) servers: Vec<Server>,
     pub(super) endpoint: Endpoint,
     pub(super) hello: Hello,
-    pub(super) sealing_key: ServerSealingKey,
+    pub(super) sealing_keys: Vec<SealingKeyHash>,
     pub(super) links: Links,
     pub(super) registry: Registry,
     pub(super) changed: watch::Sender<()>,
@@ -62,7 +62,7 @@ struct State {
     retired: u64,
     next: u64,
     /// What each peer said last in its hello.
-    sealing_keys: HashMap<usize, ServerSealingKey>,
+    sealing_keys: HashMap<usize, Vec<SealingKeyHash>>,
 }
 
 impl Links {
@@ -78,7 +78,7 @@ impl Links {
         self.state().current.get(&peer).map(|&(generation, _)| generation)
     }
 
-    pub(super) fn sealing_key(&self, peer: usize) -> Option<ServerSealingKey> {
+    pub(super) fn sealing_keys(&self, peer: usize) -> Option<Vec<SealingKeyHash>> {
         self.state().sealing_keys.get(&peer).cloned()
     }
 
@@ -112,7 +112,7 @@ impl Links {
 }
 
 /// A connection after the hellos, and the peer's sealing key.
-type Greeted = (Connection, ServerSealingKey);
+type Greeted = (Connection, Vec<SealingKeyHash>);
 
 /// Why an attempt to connect failed.
 enum Failed {
@@ -135,8 +135,8 @@ impl Shared {
     }
 
     /// Serves a connection until it ends.
-    async fn serve(self: &Arc<Self>, peer: usize, (connection, sealing_key): Greeted) {
-        self.links.state().sealing_keys.insert(peer, sealing_key);
+    async fn serve(self: &Arc<Self>, peer: usize, (connection, sealing_keys): Greeted) {
+        self.links.state().sealing_keys.insert(peer, sealing_keys);
         let (generation, old) = self.links.install(peer, connection.clone());
         // Streams of a replaced connection are dead, and nobody should wait for them.
         self.registry.lose(peer);
@@ -208,7 +208,7 @@ impl Shared {
             Err(_) => return Err(Failed::NoAnswer),
         };
         match timeout(HANDSHAKE, self.hello.exchange(&connection, true, peer, &self.servers[peer])).await {
-            Ok(Ok(Ok(sealing_key))) => Ok((connection, sealing_key)),
+            Ok(Ok(Ok(sealing_keys))) => Ok((connection, sealing_keys)),
             Ok(Ok(Err(mistake))) => {
                 connection.close(UNFIT, b"unfit");
                 Err(Failed::Mistake(mistake))
@@ -239,7 +239,7 @@ impl Shared {
         // The TLS layer has accepted only certificates of servers with a lower number.
         let peer = self.servers.iter().take(self.me).position(|s| s.certificate == shown)?;
         match timeout(HANDSHAKE, self.hello.exchange(&connection, false, peer, &self.servers[peer])).await {
-            Ok(Ok(Ok(sealing_key))) => Some((peer, (connection, sealing_key))),
+            Ok(Ok(Ok(sealing_keys))) => Some((peer, (connection, sealing_keys))),
             Ok(Ok(Err(mistake))) => {
                 self.mistake(mistake, false);
                 // Leave the peer the time to read our hello and say the same.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use quinn::{Endpoint, RecvStream, SendStream, VarInt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use seco_core::{ServerSealingKey, ServerSetId};
+use seco_core::{KeyId, SealingKeyHash};
 use seco_protocol::ChannelError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -29,10 +29,10 @@ use self::hello::Hello;
 use self::link::{Links, Shared};
 use self::registry::{Key, Pair, Registry};
 use crate::Error;
-use crate::jobs::Clock;
+use crate::jobs::{Clock, Failure};
 
 /// Version of everything after the TLS handshake.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// First byte of a stream: a channel, followed by job and lane.
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
@@ -69,9 +69,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The model all must have.
     pub model_id: [u8; 32],
-    /// To which devices seal this server's session keys; the others need it to tell what a device
-    /// bound its keys to.
-    pub sealing_key: ServerSealingKey,
+    /// Of the keys to which devices seal this server's session keys, the present one first; the others
+    /// need them to tell what a device bound its keys to.
+    pub sealing_keys: Vec<SealingKeyHash>,
 }
 
 /// The connections of one server with all others. Clones share them.
@@ -144,7 +144,7 @@ impl Mesh {
             servers: settings.servers,
             endpoint,
             hello,
-            sealing_key: settings.sealing_key,
+            sealing_keys: settings.sealing_keys,
             links: Links::default(),
             registry: Registry::default(),
             changed: watch::Sender::new(()),
@@ -193,17 +193,17 @@ impl Mesh {
         (0..self.servers()).map(|i| self.shared.links.generation(i)).collect()
     }
 
-    /// The identity of all servers' sealing keys, once they were all connected.
-    pub fn server_set(&self) -> Option<ServerSetId> {
-        let key = |i| {
-            if i == self.me() {
-                Some(self.shared.sealing_key.clone())
-            } else {
-                self.shared.links.sealing_key(i)
-            }
+    /// The sealing key of a server that a device has, if it is one of that server's.
+    ///
+    /// # Errors
+    /// [`Failure::OtherKey`] if it is not, [`Failure::Unavailable`] while the server was never connected.
+    pub fn sealing_key(&self, server: usize, id: KeyId) -> Result<SealingKeyHash, Failure> {
+        let keys = match server == self.me() {
+            true => Some(self.shared.sealing_keys.clone()),
+            false => self.shared.links.sealing_keys(server),
         };
-        let keys = (0..self.servers()).map(key).collect::<Option<Vec<_>>>()?;
-        ServerSetId::new(&keys).ok()
+        let keys = keys.ok_or(Failure::Unavailable(server))?;
+        keys.into_iter().find(|key| key.id() == id).ok_or(Failure::OtherKey(server))
     }
 
     /// Wakes up when a connection is made or lost.

@@ -171,7 +171,7 @@ impl Site {
             name: format!("s{index}"),
             model: self.parts[index].clone(),
             state: self.folder.path().join(format!("state-{index}")),
-            identity: Identity { certificate, key, opening_key },
+            identity: Identity { certificate, key, opening_key, retired_opening_keys: Vec::new() },
             listen: Listen {
                 mesh: self.mesh[index].unwrap_or(LOOPBACK),
                 device: (index == 0).then_some(LOOPBACK),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seco_core::{SessionKey, pack};
-use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle};
+use seco_core::{Incarnation, IncarnationKey, SessionKey, pack};
+use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle, Use};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -100,7 +100,7 @@ struct Work {
     ledger: FileLedger,
     session: [u8; 16],
     /// The server's, and at the device its own.
-    keys: Vec<SessionKey>,
+    keys: Vec<IncarnationKey>,
     setup: Spent,
 }
 
@@ -112,14 +112,16 @@ impl Work {
         let [lane, _] = &mut lanes;
         // The session: a device draws a key for every party. Here one party is the device itself, and
         // the server's key goes over the loopback interface as it is; `seco-sdk` would seal it.
+        // Keys live for one connection here, so its incarnation may be any.
+        let connection = Incarnation { nonce: job.token.0, exporter: [0; 32] };
         let keys = if job.me == DEVICE {
             let keys = [keys::secret()?, keys::secret()?];
             lane.send(SERVER, keys[SERVER].to_vec()).map_err(|e| failed("the session", e))?;
-            keys.map(|key| SessionKey::from_bytes(*key)).into()
+            keys.map(|key| SessionKey::from_bytes(*key).for_connection(&connection)).into()
         } else {
             let key = Zeroizing::new(lane.recv(DEVICE, 32).map_err(|e| failed("the session", e))?);
             let key = key.as_slice().try_into().map_err(|e| failed("the session", e))?;
-            vec![SessionKey::from_bytes(key)]
+            vec![SessionKey::from_bytes(key).for_connection(&connection)]
         };
         let party = Party::setup(part, lane, &[seco_protocol::OT_PARAMETER; 2], *keys::secret()?)
             .map_err(|e| failed("the set-up", e))?;
@@ -145,7 +147,8 @@ impl Work {
             preprocessing += clock.stop(&mut self.lanes)?;
 
             let clock = Clock::start(&mut self.lanes)?;
-            let bundle = bundle.spend(&self.ledger, &self.session, counter);
+            let usage = Use { session: self.session, incarnation: [0; 16], counter };
+            let bundle = bundle.spend(&self.ledger, &usage);
             let bundle = bundle.map_err(|e| failed("the inference", e))?;
             let answer = if job.me == DEVICE {
                 let input = inputs.next().ok_or_else(|| failed("the inference", "no input"))?;
