@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Device, LIMIT, Server, Site, digits};
+use common::{Device, LIMIT, Opened, Server, Site, digits};
 use seco_core::{Request, Response, Session};
 use seco_server::config::{Limits, Pool};
 use seco_server::events::Event;
@@ -20,11 +20,11 @@ async fn answers_equal_the_plaintext_network_and_mistakes_are_refused() {
     let (mut servers, address) = site.start_all();
     let device = site.connect(address).await;
     let keys = site.sealing_keys();
-    let mut session = site.session(1);
+    let session = site.session(1);
     servers[0].wait_ready();
-    let handle = device.open(&session, &keys).await.unwrap();
+    let mut opened = device.open(&session, &keys).await.unwrap();
     for digit in digits().iter().take(4) {
-        let logits = device.infer(&mut session, handle, digit).await.unwrap();
+        let logits = device.infer(&mut opened, digit).await.unwrap();
         assert_eq!(logits, site.expected(digit));
     }
     let sent = servers[2].wait("inference", |event| match event {
@@ -33,33 +33,32 @@ async fn answers_equal_the_plaintext_network_and_mistakes_are_refused() {
     });
     assert!(sent > 0);
 
-    // The same number again, from the same session opened on another connection.
+    // The same number again.
     let digit = &digits()[0];
-    let other = site.connect(address).await;
-    let handle = other.open(&session, &keys).await.unwrap();
-    let mut again = site.session(1);
-    let refused = other.infer(&mut again, handle, digit).await.unwrap_err();
-    assert!(refused.contains("CounterUsed"), "{refused}");
-    assert_eq!(other.infer(&mut session, handle, digit).await.unwrap(), site.expected(digit));
-
-    // A session goes on over another connection without being opened anew; a stranger's does not.
-    let third = site.connect(address).await;
-    let messages = third.ask(&Request::Resume { session: session.id() }).await;
-    let Response::Opened { handle: resumed } = Response::decode(&messages[0]).unwrap() else {
-        panic!("not resumed");
-    };
-    assert_eq!(third.infer(&mut session, resumed, digit).await.unwrap(), site.expected(digit));
-    let messages = third.ask(&Request::Resume { session: site.session(99).id() }).await;
+    let handle = opened.handle;
+    let messages = device.ask(&Request::Infer { handle, counter: 2, input: digit }).await;
     let refused = format!("{:?}", Response::decode(&messages[0]).unwrap());
+    assert!(refused.contains("CounterUsed"), "{refused}");
+    assert_eq!(device.infer(&mut opened, digit).await.unwrap(), site.expected(digit));
+
+    // A session goes on over another connection without being opened anew, beside the first; a stranger's
+    // does not.
+    let other = site.connect(address).await;
+    let mut resumed = other.resume(&session).await.unwrap();
+    assert_eq!(other.infer(&mut resumed, digit).await.unwrap(), site.expected(digit));
+    assert_eq!(device.infer(&mut opened, digit).await.unwrap(), site.expected(digit));
+    let refused = other.resume(&site.session(99)).await.err().unwrap();
     assert!(refused.contains("UnknownSession"), "{refused}");
 
     // Mistakes of a device.
-    let refused = other.infer(&mut session, handle + 9, digit).await.unwrap_err();
+    let handle = resumed.handle;
+    resumed.handle += 9;
+    let refused = other.infer(&mut resumed, digit).await.unwrap_err();
     assert!(refused.contains("UnknownSession"), "{refused}");
     let messages = other.ask(&Request::Infer { handle, counter: 99, input: &digit[1..] }).await;
     let refused = format!("{:?}", Response::decode(&messages[0]).unwrap());
     assert!(refused.contains("WrongInputSize"), "{refused}");
-    for frame in [&[0u8][..], &[2, 1, 77], &[2, 9, 0], &[0xff, 0xff, 0xff, 0x7f]] {
+    for frame in [&[0u8][..], &[2, 2, 77], &[2, 9, 0], &[0xff, 0xff, 0xff, 0x7f]] {
         let messages = other.ask_raw(frame).await;
         let refused = format!("{:?}", Response::decode(&messages[0]).unwrap());
         assert!(refused.contains("Malformed") || refused.contains("VersionUnsupported"), "{refused}");
@@ -67,13 +66,13 @@ async fn answers_equal_the_plaintext_network_and_mistakes_are_refused() {
     let mut swapped = keys.clone();
     swapped.swap(1, 2);
     let info = site.info();
-    let wrong = Session::new(info, &swapped, &mut common::rng(5)).unwrap();
-    let refused = other.open(&wrong, &swapped).await.unwrap_err();
-    assert!(refused.contains("SealRejected"), "{refused}");
+    let wrong = Session::new(info, &swapped, 0, &mut common::rng(5)).unwrap();
+    let refused = other.open(&wrong, &swapped).await.err().unwrap();
+    assert!(refused.contains("SealRejected { server: 1 }"), "{refused}");
     let mut elsewhere = info;
     elsewhere.id.0[0] ^= 1;
-    let wrong = Session::new(elsewhere, &keys, &mut common::rng(6)).unwrap();
-    let refused = other.open(&wrong, &keys).await.unwrap_err();
+    let wrong = Session::new(elsewhere, &keys, 0, &mut common::rng(6)).unwrap();
+    let refused = other.open(&wrong, &keys).await.err().unwrap();
     assert!(refused.contains("WrongModel"), "{refused}");
 
     // A probe answers with noise of the size asked for.
@@ -83,12 +82,11 @@ async fn answers_equal_the_plaintext_network_and_mistakes_are_refused() {
     );
 
     // Several requests at once.
-    let mut one = site.session(2);
-    let mut two = site.session(3);
-    let (h1, h2) = (other.open(&one, &keys).await.unwrap(), other.open(&two, &keys).await.unwrap());
+    let mut one = other.open(&site.session(2), &keys).await.unwrap();
+    let mut two = other.open(&site.session(3), &keys).await.unwrap();
     let (d1, d2) = (&digits()[1], &digits()[2]);
-    let (a, b) = tokio::join!(other.infer(&mut one, h1, d1), device_infer(&other, &mut two, h2, d2));
-    assert_eq!((a.unwrap(), b), (site.expected(d1), site.expected(d2)));
+    let (a, b) = tokio::join!(other.infer(&mut one, d1), other.infer(&mut two, d2));
+    assert_eq!((a.unwrap(), b.unwrap()), (site.expected(d1), site.expected(d2)));
 
     // SIGTERM and Ctrl-C end servers cleanly.
     for (index, signal) in [(0, "-TERM"), (1, "-INT"), (2, "-TERM")] {
@@ -97,43 +95,43 @@ async fn answers_equal_the_plaintext_network_and_mistakes_are_refused() {
     }
 }
 
-async fn device_infer(device: &Device, session: &mut Session, handle: u32, input: &[u8]) -> Vec<i32> {
-    device.infer(session, handle, input).await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_remote_is_told_to_devices_and_the_cluster_recovers() {
     let mut site = Site::new(3);
     let (mut servers, address) = site.start_all();
     let device = site.connect(address).await;
     let keys = site.sealing_keys();
-    let mut session = site.session(1);
     servers[0].wait_bundle();
-    let handle = device.open(&session, &keys).await.unwrap();
+    let mut opened = device.open(&site.session(1), &keys).await.unwrap();
     let digit = &digits()[3];
-    assert_eq!(device.infer(&mut session, handle, digit).await.unwrap(), site.expected(digit));
+    assert_eq!(device.infer(&mut opened, digit).await.unwrap(), site.expected(digit));
 
     // Killed: the gateway sees nothing but silence.
     servers[2].signal("-KILL");
     let start = Instant::now();
-    let refused = device.infer(&mut session, handle, digit).await.unwrap_err();
+    let refused = device.infer(&mut opened, digit).await.unwrap_err();
     assert!(refused.contains("Unavailable { server: 2 }"), "{refused}");
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     // Once it is known to be gone, requests are refused at once.
     let start = Instant::now();
-    let refused = device.infer(&mut session, handle, digit).await.unwrap_err();
+    let refused = device.infer(&mut opened, digit).await.unwrap_err();
     assert!(refused.contains("Unavailable { server: 2 }"), "{refused}");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 
     servers[2] = site.start(2, &[]).0;
     servers[2].wait_ready();
-    // It knows no sessions any more; the same one can be opened again, and goes on counting.
+    // It knows no sessions any more. The same one cannot be opened again, a new one can.
+    let (mut lost, mut seed) = (false, 2);
     let answer = tokio::time::timeout(LIMIT, async {
         loop {
-            match device.infer(&mut session, handle, digit).await {
+            match device.infer(&mut opened, digit).await {
                 Ok(logits) => break logits,
                 Err(refused) if refused.contains("UnknownSession") => {
-                    assert_eq!(device.open(&session, &keys).await.unwrap(), handle);
+                    let again = device.open(&site.session(1), &keys).await.err().unwrap();
+                    assert!(lost || again.contains("UnknownSession"), "{again}");
+                    lost = true;
+                    opened = device.open(&site.session(seed), &keys).await.unwrap();
+                    seed += 1;
                 }
                 // The last connection of the three may still be missing.
                 Err(refused) => assert!(refused.contains("Unavailable"), "{refused}"),
@@ -155,23 +153,23 @@ async fn requests_wait_for_bundles_and_too_many_are_sent_away() {
     let keys = site.sealing_keys();
     let mut ready = Vec::new();
     for seed in 0..8 {
-        let (device, session) = (site.connect(address).await, site.session(seed));
-        let handle = device.open(&session, &keys).await.unwrap();
-        ready.push((device, session, handle, digits()[usize::from(seed)].clone()));
+        let device = site.connect(address).await;
+        let opened = device.open(&site.session(seed), &keys).await.unwrap();
+        ready.push((device, opened, digits()[usize::from(seed)].clone()));
     }
-    let ask = |(device, mut session, handle, digit): (Device, Session, u32, Vec<u8>)| {
+    let ask = |(device, mut opened, digit): (Device, Opened, Vec<u8>)| {
         tokio::spawn(async move {
             let mut masked = digit.clone();
-            let pending = session.request(&mut masked).unwrap();
-            let request = Request::Infer { handle, counter: pending.counter(), input: &masked };
-            let messages = device.ask(&request).await;
-            (session, pending, messages, digit)
+            let pending = opened.requester.request(&mut masked).unwrap();
+            let (handle, counter) = (opened.handle, pending.counter());
+            let messages = device.ask(&Request::Infer { handle, counter, input: &masked }).await;
+            (opened, pending, messages, digit)
         })
     };
     let requests: Vec<_> = ready.into_iter().map(ask).collect();
     let (mut answered, mut queued, mut busy) = (0, 0, 0);
     for request in requests {
-        let (session, pending, messages, digit) = request.await.unwrap();
+        let (opened, pending, messages, digit) = request.await.unwrap();
         // Its place, and then that its turn has come.
         if let [place, turn, _answer] = &messages[..] {
             assert!(matches!(Response::decode(place).unwrap(), Response::Queued { position: 1 | 2, .. }));
@@ -181,17 +179,15 @@ async fn requests_wait_for_bundles_and_too_many_are_sent_away() {
             assert_eq!(messages.len(), 1);
         }
         match Response::decode(messages.last().unwrap()).unwrap() {
-            Response::Logits { masked } => {
-                let mut logits = vec![0; session.model().classes];
-                session.unmask_logits(pending, masked, &mut logits).unwrap();
-                assert_eq!(logits, site.expected(&digit));
-                answered += 1;
-            }
             Response::Busy { retry_after_ms } => {
                 assert!(retry_after_ms > 0);
                 busy += 1;
             }
-            other => panic!("{other:?}"),
+            _ => {
+                let logits = opened.read(pending, messages.last().unwrap()).unwrap();
+                assert_eq!(logits, site.expected(&digit));
+                answered += 1;
+            }
         }
     }
     // One found a bundle, two could wait; as bundles are made meanwhile, a few more may have.
@@ -200,30 +196,32 @@ async fn requests_wait_for_bundles_and_too_many_are_sent_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_cluster_refuses_what_was_used_before() {
+async fn a_restarted_cluster_refuses_sessions_that_were_used_before() {
     let mut site = Site::new(2);
     let keys = site.sealing_keys();
-    let mut session = site.session(1);
     let digit = &digits()[4];
     for run in 0..2 {
         let (servers, address) = site.start_all();
         let device = site.connect(address).await;
         let open = async {
             loop {
-                match device.open(&session, &keys).await {
-                    Ok(handle) => break handle,
+                match device.open(&site.session(1 + run), &keys).await {
+                    Ok(opened) => break opened,
                     // Devices may come before the servers have found each other.
                     Err(refused) => assert!(refused.contains("Unavailable"), "{refused}"),
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let handle = tokio::time::timeout(LIMIT, open).await.unwrap();
+        let mut opened = tokio::time::timeout(LIMIT, open).await.unwrap();
         if run == 1 {
-            let refused = device.infer(&mut site.session(1), handle, digit).await.unwrap_err();
-            assert!(refused.contains("CounterUsed"), "{refused}");
+            // Its keys are gone, its id is in the ledgers: whoever opens it now may be a stranger.
+            let refused = device.open(&site.session(1), &keys).await.err().unwrap();
+            assert!(refused.contains("UnknownSession"), "{refused}");
+            let refused = device.resume(&site.session(1)).await.err().unwrap();
+            assert!(refused.contains("UnknownSession"), "{refused}");
         }
-        assert_eq!(device.infer(&mut session, handle, digit).await.unwrap(), site.expected(digit));
+        assert_eq!(device.infer(&mut opened, digit).await.unwrap(), site.expected(digit));
         drop(servers);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{LIMIT, Site, digits, rng};
 use seco_core::mux::{ALPN, MAX_OPEN, decode_record, encode_id};
-use seco_core::{Request, Response};
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Request, Response};
 use seco_sdk::{Client, Deployment, Transport, TransportKind};
 use seco_server::split::{self, DeploymentOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -76,7 +76,10 @@ impl Raw {
     async fn open(&mut self, site: &Site, seed: u8) -> u32 {
         let (session, keys) = (site.session(seed), site.sealing_keys());
         let mut buffer = vec![0; keys.len() * seco_core::SEALED_LEN];
-        let request = session.open_message(&keys, &mut rng(200), &mut buffer).unwrap();
+        let mut exporter = [0; EXPORTER_LEN];
+        self.stream.get_ref().1.export_keying_material(&mut exporter, EXPORTER_LABEL, None).unwrap();
+        let requester = session.start(&exporter, &mut rng(200));
+        let request = session.open_message(&requester, &keys, &mut rng(201), &mut buffer).unwrap();
         self.ask(1, &request).await;
         let (id, message) = self.next().await.unwrap();
         let Response::Opened { handle } = Response::decode(&message).unwrap() else { panic!() };

@@ -175,7 +175,7 @@ pub enum Refusal {
     #[error("the servers are not those of this deployment file; fetch the current one")]
     WrongServers,
     /// A server could not open its sealed key: what was sealed is for another key than its own.
-    #[error("server {server} has another key than the deployment file says; fetch the current one")]
+    #[error("server {server} has other keys than the deployment file says; fetch the current one")]
     SealRejected {
         /// Index in the deployment, the gateway is 0.
         server: u8,

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint};
 use seco_core::message::decode_header;
-use seco_core::{ModelId, ModelInfo, Pending, Request, Response, ServerSealingKey, Session};
+use seco_core::{
+    EXPORTER_LABEL, EXPORTER_LEN, ModelId, ModelInfo, Pending, Request, Requester, Response,
+    ServerSealingKey, Session,
+};
 use seco_model::FixedModel;
 use seco_server::config::{Config, Identity, Limits, Listen, Peer, Pool};
 use seco_server::events::Event;
@@ -116,6 +119,8 @@ pub struct Site {
     pub folder: tempfile::TempDir,
     pub model: FixedModel,
     pub keys: Vec<KeyFiles>,
+    /// Opening keys of before, by server.
+    pub retired: Vec<Vec<PathBuf>>,
     pub parts: Vec<PathBuf>,
     pub model_id: [u8; 32],
     pub pool: Pool,
@@ -147,6 +152,7 @@ impl Site {
             folder,
             model,
             keys,
+            retired: vec![Vec::new(); servers],
             parts: split.files,
             model_id: split.model_id,
             pool: Pool { size: 2, low: 1, ..Pool::default() },
@@ -171,7 +177,12 @@ impl Site {
             name: format!("s{index}"),
             model: self.parts[index].clone(),
             state: self.folder.path().join(format!("state-{index}")),
-            identity: Identity { certificate, key, opening_key, retired_opening_keys: Vec::new() },
+            identity: Identity {
+                certificate,
+                key,
+                opening_key,
+                retired_opening_keys: self.retired[index].clone(),
+            },
             listen: Listen {
                 mesh: self.mesh[index].unwrap_or(LOOPBACK),
                 device: (index == 0).then_some(LOOPBACK),
@@ -230,7 +241,7 @@ impl Site {
 
     /// A session of a device.
     pub fn session(&self, seed: u8) -> Session {
-        Session::new(self.info(), &self.sealing_keys(), &mut rng(seed)).unwrap()
+        Session::new(self.info(), &self.sealing_keys(), 0, &mut rng(seed)).unwrap()
     }
 
     /// What a device's TLS needs: the gateway's certificate, and a protocol's name.
@@ -303,11 +314,32 @@ impl Device {
         messages
     }
 
-    /// Opens the session; gives its handle, or what else was answered.
-    pub async fn open(&self, session: &Session, servers: &[ServerSealingKey]) -> Result<u32, String> {
+    /// What the connection's TLS session yields.
+    pub fn exporter(&self) -> [u8; EXPORTER_LEN] {
+        let mut exporter = [0; EXPORTER_LEN];
+        self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).unwrap();
+        exporter
+    }
+
+    /// Opens the session, or says what else was answered. The nonce is always the same: the connection differs.
+    pub async fn open(&self, session: &Session, servers: &[ServerSealingKey]) -> Result<Opened, String> {
+        let requester = session.start(&self.exporter(), &mut rng(200));
         let mut buffer = vec![0; servers.len() * seco_core::SEALED_LEN];
-        let request = session.open_message(servers, &mut rng(200), &mut buffer).unwrap();
-        let messages = self.ask(&request).await;
+        let request = session.open_message(&requester, servers, &mut rng(201), &mut buffer).unwrap();
+        self.opened(&request).await.map(|handle| Opened { handle, requester })
+    }
+
+    /// Takes the session up, or says what else was answered.
+    pub async fn resume(&self, session: &Session) -> Result<Opened, String> {
+        let requester = session.start(&self.exporter(), &mut rng(202));
+        let mut buffer = [0; 128];
+        let request = requester.resume_message(&mut buffer).unwrap();
+        self.opened(&request).await.map(|handle| Opened { handle, requester })
+    }
+
+    /// The handle that the answer gives.
+    pub async fn opened(&self, request: &Request<'_>) -> Result<u32, String> {
+        let messages = self.ask(request).await;
         match Response::decode(messages.last().unwrap()).unwrap() {
             Response::Opened { handle } => Ok(handle),
             other => Err(format!("{other:?}")),
@@ -315,24 +347,28 @@ impl Device {
     }
 
     /// One inference; gives the logits, or what else was answered.
-    pub async fn infer(&self, session: &mut Session, handle: u32, input: &[u8]) -> Result<Vec<i32>, String> {
+    pub async fn infer(&self, opened: &mut Opened, input: &[u8]) -> Result<Vec<i32>, String> {
         let mut input = input.to_vec();
-        let pending = session.request(&mut input).unwrap();
-        self.infer_masked(session, handle, pending, &input).await
+        let pending = opened.requester.request(&mut input).unwrap();
+        let request = Request::Infer { handle: opened.handle, counter: pending.counter(), input: &input };
+        let messages = self.ask(&request).await;
+        opened.read(pending, messages.last().unwrap())
     }
+}
 
-    pub async fn infer_masked(
-        &self,
-        session: &Session,
-        handle: u32,
-        pending: Pending,
-        input: &[u8],
-    ) -> Result<Vec<i32>, String> {
-        let messages = self.ask(&Request::Infer { handle, counter: pending.counter(), input }).await;
-        match Response::decode(messages.last().unwrap()).unwrap() {
+/// A session on a connection.
+pub struct Opened {
+    pub handle: u32,
+    pub requester: Requester,
+}
+
+impl Opened {
+    /// The logits of an answer, or what else it is.
+    pub fn read(&self, pending: Pending, message: &[u8]) -> Result<Vec<i32>, String> {
+        match Response::decode(message).unwrap() {
             Response::Logits { masked } => {
-                let mut logits = vec![0; session.model().classes];
-                session.unmask_logits(pending, masked, &mut logits).unwrap();
+                let mut logits = vec![0; self.requester.model().classes];
+                self.requester.unmask_logits(pending, masked, &mut logits).unwrap();
                 Ok(logits)
             }
             other => Err(format!("{other:?}")),
