@@ -21,6 +21,7 @@ pub mod memory;
 pub mod mesh;
 mod node;
 mod pool;
+mod private;
 mod relay;
 mod remote;
 pub mod serve;

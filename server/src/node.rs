@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use seco_core::{Binding, ModelInfo, ServerOpeningKey, SessionId};
 use seco_model::PartyModel;
-use seco_protocol::{Bundle, BundleId, Party};
+use seco_protocol::{Bundle, BundleId, Party, Use};
 
 use crate::commands::OpenSession;
 use crate::config::Limits;
@@ -120,7 +120,8 @@ impl Node {
         let job = self.jobs.start(job, self.limits.infer())?;
         let ledger = self.ledger.clone();
         let work = move |[channel]: &mut [QuicChannel; 1]| {
-            let spent = bundle.spend(&*ledger, &session.0, counter)?;
+            let usage = Use { session: session.0, incarnation: [0; 16], counter };
+            let spent = bundle.spend(&*ledger, &usage)?;
             spent.infer(&epoch.party, channel, &key, masked_input.as_deref())
         };
         job.run(&self.mesh, ONLINE, false, work).await

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use seco_core::ServerSealingKey;
 use seco_model::PartyModel;
@@ -16,12 +17,16 @@ use crate::gateway::Gateway;
 use crate::jobs::Jobs;
 use crate::keys;
 use crate::ledger::FileLedger;
+use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
 use crate::node::Node;
 use crate::remote::Remote;
 use crate::sessions::Sessions;
 use crate::split::{model_info, read_part};
 use crate::spool::Spools;
+
+/// Pause between two looks whether the ledger is still there. What is spent looks by itself.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// What `seco serve` is asked for.
 #[derive(Clone, Debug)]
@@ -37,6 +42,7 @@ pub struct ServeOptions {
 /// Runs a server until it is told to stop (Ctrl-C, SIGTERM), or cannot start. Blocking.
 pub fn serve(options: &ServeOptions) -> Result<(), Error> {
     let config = Config::load(&options.config)?;
+    memory::lock();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
     let result = runtime.block_on(async {
@@ -52,7 +58,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
     let opening_key = keys::opening_key(&config.identity.opening_key)?;
-    let ledger = Arc::new(FileLedger::open(&config.state)?);
+    let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_head())?);
     let sealing_key = keys::public_half(&opening_key, &config.identity.opening_key)?;
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings(config, info.id.0, sealing_key)?)?;
     let node = Arc::new(Node {
@@ -60,7 +66,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         model,
         info,
         jobs: Arc::new(Jobs::default()),
-        ledger,
+        ledger: ledger.clone(),
         spools: Spools::new(config.state.clone(), config.pool.memory_mib << 20),
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
         opening_key,
@@ -99,6 +105,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     };
     let result = tokio::select! {
         result = work => result,
+        error = lost(&ledger) => Err(error),
         () = stop => {
             info!("stopping");
             Ok(())
@@ -108,7 +115,17 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         gateway.close().await;
     }
     mesh.close().await;
-    result
+    result.and(ledger.record_head())
+}
+
+/// Ends when the ledger is no longer where it was.
+async fn lost(ledger: &FileLedger) -> Error {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        if let Err(error) = ledger.check_place() {
+            return error;
+        }
+    }
 }
 
 /// Reads this server's part of the model and checks that it is this server's.

@@ -11,7 +11,7 @@ use crate::draws::Draws;
 use crate::error::Error;
 use crate::nonlinear::Role;
 use crate::spool::Spool;
-use crate::{BundleId, Ledger};
+use crate::{BundleId, Ledger, Use};
 
 /// Material for one inference, the same id on every server.
 pub struct Bundle {
@@ -46,11 +46,11 @@ impl Bundle {
         self.id
     }
 
-    /// Marks the bundle spent and binds the session's inference number to it, durably, before any
-    /// message that depends on an input.
-    pub fn spend(self, ledger: &dyn Ledger, session: &[u8; 16], counter: u64) -> Result<SpentBundle, Error> {
-        ledger.spend(&self.id, session, counter)?;
-        Ok(SpentBundle { bundle: self, counter })
+    /// Marks the bundle spent and binds it to the request it is for, durably, before any message that depends
+    /// on an input.
+    pub fn spend(self, ledger: &dyn Ledger, usage: &Use) -> Result<SpentBundle, Error> {
+        ledger.spend(&self.id, usage)?;
+        Ok(SpentBundle { bundle: self, counter: usage.counter })
     }
 }
 

@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct BundleId(pub [u8; 16]);
 
+/// What a bundle is spent for: one request of one connection of one session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Use {
+    /// The session's id.
+    pub session: [u8; 16],
+    /// The incarnation of the session, drawn by the device for this connection.
+    pub incarnation: [u8; 16],
+    /// The request's number in this incarnation.
+    pub counter: u64,
+}
+
 /// Why a bundle or an inference number may not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,7 +27,7 @@ pub enum LedgerError {
     /// The bundle was used before.
     #[error("this bundle was already used; it is gone, send the request again")]
     BundleSpent,
-    /// The session's inference number was used before.
+    /// The incarnation's inference number was used before.
     #[error("this session's inference number was already used; a retry needs a new one")]
     CounterUsed,
     /// The record could not be made durable.
@@ -24,11 +35,14 @@ pub enum LedgerError {
     Io(#[from] std::io::Error),
 }
 
-/// Durable record of spent bundles and inference numbers. [`Ledger::spend`] returns only after the
-/// record is on disk, and refuses what was recorded before.
+/// Durable record of spent bundles and of what each was spent for. [`Ledger::spend`] returns only after the
+/// record is on disk, and refuses a bundle that was recorded before.
+///
+/// Numbers count within an incarnation, which lives in memory only: whoever keeps the incarnations refuses a
+/// number that was used. A ledger may refuse it too.
 pub trait Ledger: Send + Sync {
-    /// Binds `(session, counter)` to `bundle`, once and for ever.
-    fn spend(&self, bundle: &BundleId, session: &[u8; 16], counter: u64) -> Result<(), LedgerError>;
+    /// Binds `bundle` to `usage`, once and for ever.
+    fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError>;
 }
 
 /// A ledger that forgets when the process ends: for tests only.
@@ -40,16 +54,16 @@ pub struct InsecureMemoryLedger {
 #[derive(Default)]
 struct Seen {
     bundles: HashSet<BundleId>,
-    numbers: HashSet<([u8; 16], u64)>,
+    uses: HashSet<Use>,
 }
 
 impl Ledger for InsecureMemoryLedger {
-    fn spend(&self, bundle: &BundleId, session: &[u8; 16], counter: u64) -> Result<(), LedgerError> {
+    fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !seen.bundles.insert(*bundle) {
             return Err(LedgerError::BundleSpent);
         }
-        if !seen.numbers.insert((*session, counter)) {
+        if !seen.uses.insert(*usage) {
             return Err(LedgerError::CounterUsed);
         }
         Ok(())

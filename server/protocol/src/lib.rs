@@ -37,7 +37,7 @@ mod spool;
 pub use bundle::{Bundle, SpentBundle};
 pub use channel::{Channel, ChannelError, memory};
 pub use error::Error;
-pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError};
+pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError, Use};
 pub use links::OT_PARAMETER;
 pub use party::Party;
 pub use plan::Counts;

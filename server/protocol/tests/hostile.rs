@@ -6,9 +6,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session};
+use common::{Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session, usage};
 use seco_model::{FixedModel, Placement, paper_placements};
-use seco_protocol::{Channel, Error, InsecureMemoryLedger, Ledger, MemorySpool, Party, memory};
+use seco_protocol::{Channel, Error, InsecureMemoryLedger, Ledger, MemorySpool, Party, Use, memory};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -179,22 +179,24 @@ fn used_twice_or_wrongly() {
         })
         .remove(0)
     };
-    assert!(make(1).spend(&ledger, &[1; 16], 7).is_ok());
-    assert!(matches!(make(2).spend(&ledger, &[1; 16], 7), Err(Error::Ledger(_))), "counter used");
-    assert!(matches!(make(1).spend(&ledger, &[1; 16], 8), Err(Error::Ledger(_))), "bundle used");
-    assert!(matches!(make(3).spend(&Refusing, &[1; 16], 9), Err(Error::Ledger(_))));
-    assert!(ledger.spend(&bundle_id(9), &[2; 16], 7).is_ok(), "another session's counter");
+    assert!(make(1).spend(&ledger, &usage(1, 7)).is_ok());
+    assert!(matches!(make(2).spend(&ledger, &usage(1, 7)), Err(Error::Ledger(_))), "counter used");
+    assert!(matches!(make(1).spend(&ledger, &usage(1, 8)), Err(Error::Ledger(_))), "bundle used");
+    assert!(matches!(make(3).spend(&Refusing, &usage(1, 9)), Err(Error::Ledger(_))));
+    assert!(ledger.spend(&bundle_id(9), &usage(2, 7)).is_ok(), "another session's counter");
+    let elsewhere = Use { incarnation: [3; 16], ..usage(1, 7) };
+    assert!(ledger.spend(&bundle_id(10), &elsewhere).is_ok(), "another incarnation's counter");
 
     // Inputs of the wrong size, at the wrong server, with another cluster's bundle.
     let keys = session(3, 1);
     let mut channel = memory::network(3, SHORT).remove(0);
     for wrong in [None, Some(&[0u8; 3][..]), Some(&[0u8; 4096][..])] {
         let bundle = make(10 + wrong.map_or(0, <[u8]>::len) as u64);
-        let spent = bundle.spend(&InsecureMemoryLedger::default(), &[1; 16], 1).unwrap();
+        let spent = bundle.spend(&InsecureMemoryLedger::default(), &usage(1, 1)).unwrap();
         assert!(matches!(spent.infer(&parties[0], &mut channel, &keys[0], wrong), Err(Error::Misuse(_))));
     }
     let other = cluster(&model, 3, &placements, 4);
-    let spent = make(20).spend(&InsecureMemoryLedger::default(), &[1; 16], 1).unwrap();
+    let spent = make(20).spend(&InsecureMemoryLedger::default(), &usage(1, 1)).unwrap();
     let x = input(&model, 1);
     assert!(matches!(spent.infer(&other[0], &mut channel, &keys[0], Some(&x)), Err(Error::Misuse(_))));
 }

@@ -187,10 +187,6 @@ impl Device {
         if known.is_none() {
             return Err(Refusal::UnknownSession.into());
         }
-        // Before a bundle is taken: repeating one request must not use up the pool.
-        if self.node.ledger.is_used(&session.0, counter) {
-            return Err(Refusal::CounterUsed.into());
-        }
         let ready = self.bundle(reply).await?;
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
         let (cluster, input) = (self.cluster.clone(), input.to_vec());

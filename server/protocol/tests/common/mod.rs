@@ -14,7 +14,7 @@ use seco_model::{
 };
 use seco_protocol::{
     BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, OT_PARAMETER, Party,
-    SpentBundle, memory,
+    SpentBundle, Use, memory,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -198,12 +198,17 @@ pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Mess
             )
             .unwrap();
         let ledger = InsecureMemoryLedger::default();
-        let spent = bundle.spend(&ledger, &[9; 16], number).unwrap();
+        let spent = bundle.spend(&ledger, &usage(9, number)).unwrap();
         let mut sent = std::mem::take(&mut *a.lock().unwrap());
         sent.append(&mut b.lock().unwrap());
         (spent, sent)
     });
     made.into_iter().unzip()
+}
+
+/// What a bundle is spent for.
+pub fn usage(session: u8, counter: u64) -> Use {
+    Use { session: [session; 16], incarnation: [0; 16], counter }
 }
 
 /// The online phase: logits after the device's unmasking, and what was sent.
@@ -264,7 +269,7 @@ pub fn plain(model: &FixedModel, input: &[u8]) -> Vec<i32> {
 pub struct Refusing;
 
 impl Ledger for Refusing {
-    fn spend(&self, _: &BundleId, _: &[u8; 16], _: u64) -> Result<(), seco_protocol::LedgerError> {
+    fn spend(&self, _: &BundleId, _: &Use) -> Result<(), seco_protocol::LedgerError> {
         Err(seco_protocol::LedgerError::BundleSpent)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seco_core::{SessionKey, pack};
-use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle};
+use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle, Use};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -107,7 +107,7 @@ struct Work {
 impl Work {
     fn new(job: &Job, mut lanes: [Lane; LANES]) -> Result<Work, Error> {
         let part = Arc::new(split::read_part(&job.model)?);
-        let ledger = FileLedger::open(&job.state)?;
+        let ledger = FileLedger::open(&job.state, &job.state.with_extension("head"))?;
         let clock = Clock::start(&mut lanes)?;
         let [lane, _] = &mut lanes;
         // The session: a device draws a key for every party. Here one party is the device itself, and
@@ -145,7 +145,8 @@ impl Work {
             preprocessing += clock.stop(&mut self.lanes)?;
 
             let clock = Clock::start(&mut self.lanes)?;
-            let bundle = bundle.spend(&self.ledger, &self.session, counter);
+            let usage = Use { session: self.session, incarnation: [0; 16], counter };
+            let bundle = bundle.spend(&self.ledger, &usage);
             let bundle = bundle.map_err(|e| failed("the inference", e))?;
             let answer = if job.me == DEVICE {
                 let input = inputs.next().ok_or_else(|| failed("the inference", "no input"))?;
