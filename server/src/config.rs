@@ -189,6 +189,11 @@ impl Config {
         std::fs::write(path, text).map_err(|e| Error::write(path, e))
     }
 
+    /// The file beside the keys that remembers where the ledger in `state` ends.
+    pub fn ledger_head(&self) -> PathBuf {
+        crate::keys::ledger_head(&self.identity.opening_key)
+    }
+
     /// Number of servers.
     pub fn servers(&self) -> usize {
         self.peers.len() + 1

@@ -24,6 +24,18 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A secret that others can read, and that cannot be closed to them.
+    #[error(
+        "{}: other users of this machine can read this secret, and its mode cannot be changed ({source}): \
+         give it to the user who runs seco, with mode 600 (a folder: 700)",
+        path.display()
+    )]
+    Exposed {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A mistake in a server's settings.
     #[error("{}: {what}", path.display())]
     Config {

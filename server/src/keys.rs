@@ -1,7 +1,6 @@
 //! Keys of one server: its TLS identity, and the key that opens devices' session keys.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject as _;
@@ -11,6 +10,7 @@ use seco_sdk::CertificatePin;
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::private::{self, PUBLIC, SECRET};
 
 /// Certificates are compared whole, so the name inside is never looked at; TLS wants one.
 pub(crate) const TLS_NAME: &str = "seco";
@@ -45,21 +45,31 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
         sealing_key: dir.join(format!("{name}.sealing.pub")),
     };
     let all = [&files.certificate, &files.key, &files.opening_key, &files.sealing_key];
-    if let Some(path) = all.into_iter().find(|p| p.exists()) {
+    // A head without its ledger stops a server, and new keys are what allows to remove both.
+    let head = ledger_head(&files.opening_key);
+    if let Some(path) = all.into_iter().chain([&head]).find(|p| p.exists()) {
         let what = "exists already; remove it or choose another --name".to_owned();
         return Err(Error::Key { path: path.clone(), what });
     }
 
     let (certificate, tls_key) =
         self_signed().map_err(|_| Error::Usage("the TLS library could not make a certificate".to_owned()))?;
-    write(&files.key, Zeroizing::new(tls_key.serialize_pem()).as_bytes(), 0o600)?;
-    write(&files.certificate, certificate.pem().as_bytes(), 0o644)?;
+    private::create(&files.key, Zeroizing::new(tls_key.serialize_pem()).as_bytes(), SECRET)?;
+    private::create(&files.certificate, certificate.pem().as_bytes(), PUBLIC)?;
 
     let seed = secret()?;
-    write(&files.opening_key, Zeroizing::new(to_hex(seed.as_slice())).as_bytes(), 0o600)?;
+    private::create(&files.opening_key, Zeroizing::new(to_hex(seed.as_slice())).as_bytes(), SECRET)?;
     let sealing = public_half(&ServerOpeningKey::from_seed(*seed), &files.opening_key)?;
-    write(&files.sealing_key, to_hex(sealing.as_bytes()).as_bytes(), 0o644)?;
+    private::create(&files.sealing_key, to_hex(sealing.as_bytes()).as_bytes(), PUBLIC)?;
     Ok(files)
+}
+
+/// The file that remembers where a server's ledger ends: `NAME.ledger.head`, beside its opening key, for new
+/// keys are what allows to begin a new ledger. The server writes it.
+pub fn ledger_head(opening_key: &Path) -> PathBuf {
+    let name = opening_key.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".opening.key").unwrap_or(&name);
+    opening_key.with_file_name(format!("{name}.ledger.head"))
 }
 
 /// Ed25519 is the one kind of certificate that devices have code for.
@@ -129,16 +139,9 @@ pub fn sealing_key(path: &Path) -> Result<ServerSealingKey, Error> {
     ServerSealingKey::from_bytes(&bytes).map_err(|_| bad())
 }
 
-/// Reads a file that only this server should be able to read.
+/// Reads a file that only this server may read.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(path).map_err(|e| Error::read(path, e))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            tracing::warn!("{}: other users of this machine may read this secret: chmod 600", path.display());
-        }
-    }
+    private::close(path)?;
     read(path)
 }
 
@@ -153,18 +156,6 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
     fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Error::read(path, e))
 }
 
-/// Creates a file with its final mode, so that a private key is never readable by others.
-pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let mut file = options.open(path).map_err(|e| Error::write(path, e))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(|e| Error::write(path, e))
-}
-
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     // The exact capacity: a growing string would leave copies of a secret behind.
@@ -176,7 +167,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
     text
 }
 
-fn from_hex(text: &str, out: &mut [u8]) -> Option<()> {
+pub(crate) fn from_hex(text: &str, out: &mut [u8]) -> Option<()> {
     if text.len() != 2 * out.len() {
         return None;
     }

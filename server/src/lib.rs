@@ -22,6 +22,7 @@ pub mod mesh;
 mod node;
 mod opening;
 mod pool;
+mod private;
 mod relay;
 mod remote;
 pub mod serve;

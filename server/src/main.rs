@@ -111,6 +111,9 @@ struct Deployment {
 fn main() -> ExitCode {
     memory::keep();
     let Cli { command } = Cli::parse();
+    if matches!(command, Command::Serve(_) | Command::Keygen(_) | Command::Split(_) | Command::Infer(_)) {
+        memory::keep_secret();
+    }
     // A measurement has servers of its own, whose coming and going is no news.
     let usual =
         if matches!(command, Command::Bench(_)) { "error" } else { "error,seco=info,seco_server=info" };

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use seco_core::SealingKeyHash;
 use seco_model::PartyModel;
@@ -16,6 +17,7 @@ use crate::gateway::Gateway;
 use crate::jobs::Jobs;
 use crate::keys;
 use crate::ledger::FileLedger;
+use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
 use crate::node::Node;
 use crate::opening::OpeningKeys;
@@ -23,6 +25,9 @@ use crate::remote::Remote;
 use crate::sessions::Sessions;
 use crate::split::{model_info, read_part};
 use crate::spool::Spools;
+
+/// Pause between two looks whether the ledger is still there. What is spent looks by itself.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// What `seco serve` is asked for.
 #[derive(Clone, Debug)]
@@ -38,6 +43,7 @@ pub struct ServeOptions {
 /// Runs a server until it is told to stop (Ctrl-C, SIGTERM), or cannot start. Blocking.
 pub fn serve(options: &ServeOptions) -> Result<(), Error> {
     let config = Config::load(&options.config)?;
+    memory::lock();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
     let result = runtime.block_on(async {
@@ -53,7 +59,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
     let opening_keys = OpeningKeys::load(&config.identity)?;
-    let ledger = Arc::new(FileLedger::open(&config.state)?);
+    let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_head())?);
     let settings = settings(config, info.id.0, opening_keys.hashes())?;
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
     let node = Arc::new(Node {
@@ -61,7 +67,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         model,
         info,
         jobs: Arc::new(Jobs::default()),
-        ledger,
+        ledger: ledger.clone(),
         spools: Spools::new(config.state.clone(), config.pool.memory_mib << 20),
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
         opening_keys,
@@ -100,6 +106,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     };
     let result = tokio::select! {
         result = work => result,
+        error = lost(&ledger) => Err(error),
         () = stop => {
             info!("stopping");
             Ok(())
@@ -109,7 +116,17 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         gateway.close().await;
     }
     mesh.close().await;
-    result
+    result.and(ledger.record_head())
+}
+
+/// Ends when the ledger is no longer where it was.
+async fn lost(ledger: &FileLedger) -> Error {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        if let Err(error) = ledger.check_place() {
+            return error;
+        }
+    }
 }
 
 /// Reads this server's part of the model and checks that it is this server's.

@@ -11,7 +11,7 @@ use seco_model::{Architecture, FixedModel, ImportOptions, Normalisation, PartyMo
 use seco_sdk::{CertificatePin, Deployment};
 use zeroize::Zeroizing;
 
-use crate::{Error, keys};
+use crate::{Error, keys, private};
 
 /// What `seco split` is asked for.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
     }
     for (part, path) in parts.iter().zip(&files) {
         let bytes = part.to_bytes().map_err(|e| bad(path, &e))?;
-        keys::write(path, &bytes, 0o600)?;
+        private::create(path, &bytes, private::SECRET)?;
     }
     let first = parts.first().ok_or_else(|| Error::Usage("--servers must be at least 2".to_owned()))?;
     Ok(Split { files, architecture: first.architecture().clone(), model_id: *first.id() })
@@ -109,6 +109,7 @@ impl fmt::Display for Split {
 
 /// Reads one server's part of a model.
 pub(crate) fn read_part(path: &Path) -> Result<PartyModel, Error> {
+    private::close(path)?;
     let bytes = Zeroizing::new(fs::read(path).map_err(|e| Error::read(path, e))?);
     PartyModel::from_bytes(&bytes).map_err(|e| bad(path, &e))
 }

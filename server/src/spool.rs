@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use seco_protocol::{Material, MaterialSize, Spool, SpoolError};
 
-use crate::keys;
+use crate::{keys, private};
 
 /// First bytes of a file: what it is, and the version of its format.
 const HEADER: &[u8; 16] = b"SECO spool\0\0\0\0\0\x01";
@@ -168,6 +168,7 @@ impl Sealed {
     fn create(directory: &std::path::Path) -> Result<Self, SpoolError> {
         let failed = |e: std::io::Error| SpoolError(format!("{}: {e}", directory.display()));
         let mut file = tempfile::tempfile_in(directory).map_err(failed)?;
+        private::close_file(&file).map_err(failed)?;
         file.write_all(HEADER).map_err(failed)?;
         let key = keys::secret().map_err(|e| SpoolError(e.to_string()))?;
         let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|e| SpoolError(e.to_string()))?;
@@ -325,6 +326,11 @@ mod tests {
         let mut spool = spools.spool();
         spool.put(Material::zeros(MaterialSize { labels: 100, tables: CHUNK / 16 })).unwrap();
         let file = &mut spool.file.as_mut().unwrap().file;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).unwrap();
         file.read_to_end(&mut bytes).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use seco_core::{ServerOpeningKey, ServerSealingKey, ServerSetId};
+use seco_core::{KeyId, SealingKeyHash};
 use seco_protocol::{Channel, ChannelError};
 use seco_server::Error;
 use seco_server::jobs::{Clock, Jobs};
@@ -20,8 +20,9 @@ struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-fn sealing_key(server: usize) -> ServerSealingKey {
-    ServerOpeningKey::from_seed([server as u8; 32]).sealing_key().unwrap()
+/// Its present key and one of before.
+fn sealing_keys(server: usize) -> Vec<SealingKeyHash> {
+    vec![SealingKeyHash([server as u8; 32]), SealingKeyHash([server as u8 + 100; 32])]
 }
 
 fn identities(n: usize) -> Vec<Identity> {
@@ -53,7 +54,7 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
         key: ids[me].key.clone_key(),
         listen: LOOPBACK,
         model_id: [model; 32],
-        sealing_key: sealing_key(me),
+        sealing_keys: sealing_keys(me),
     })
     .unwrap()
 }
@@ -68,10 +69,15 @@ async fn cluster(n: usize) -> Vec<Mesh> {
         addresses[me] = Some(started.mesh.address().unwrap());
         all.insert(0, started);
     }
-    let keys: Vec<_> = (0..n).map(sealing_key).collect();
     for started in &mut all {
         started.mesh.start_up(&mut started.mistakes, LIMIT).await.unwrap();
-        assert_eq!(started.mesh.server_set(), ServerSetId::new(&keys).ok());
+        for server in 0..n {
+            for key in sealing_keys(server) {
+                assert_eq!(started.mesh.sealing_key(server, key.id()), Ok(key));
+            }
+            let other = started.mesh.sealing_key(server, KeyId([9; 8]));
+            assert_eq!(other, Err(Failure::OtherKey(server)));
+        }
     }
     all.into_iter().map(|s| s.mesh).collect()
 }
@@ -218,7 +224,7 @@ async fn a_lost_server_is_noticed_and_comes_back() {
         key: ids[1].key.clone_key(),
         listen,
         model_id: [1; 32],
-        sealing_key: sealing_key(1),
+        sealing_keys: sealing_keys(1),
     };
     let deadline = Instant::now() + LIMIT;
     let _again = loop {
@@ -346,7 +352,7 @@ async fn a_port_in_use_is_named() {
         })
         .collect();
     let listen = first.mesh.address().unwrap();
-    let (key, sealing_key) = (ids[1].key.clone_key(), sealing_key(1));
-    let settings = Settings { me: 1, servers, key, listen, model_id: [1; 32], sealing_key };
+    let (key, sealing_keys) = (ids[1].key.clone_key(), sealing_keys(1));
+    let settings = Settings { me: 1, servers, key, listen, model_id: [1; 32], sealing_keys };
     assert!(matches!(Mesh::start(settings), Err(Error::Bind { .. })));
 }

@@ -275,3 +275,119 @@ fn an_unknown_key_is_refused() {
     assert!(!server.ended(STOP).success());
     assert!(server.stderr().contains("unknown field `lwo`"));
 }
+
+/// Ends a server as it is told to, and starts it again expecting that it refuses; gives its last line.
+fn refuses_after(site: &mut Site, index: usize, fault: impl FnOnce(&seco_server::Config)) -> String {
+    let (mut server, _) = site.start(index, &[]);
+    server.signal("-TERM");
+    assert!(server.ended(STOP).success());
+    let config = site.config(index);
+    fault(&config);
+    let mut server = Server::start(&site.write(&config), &[]);
+    let status = server.ended(STOP);
+    let text = server.stderr();
+    assert!(!status.success(), "{text}");
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_ledger_that_is_lost_is_no_new_start() {
+    let mut site = Site::new(2);
+    let told = refuses_after(&mut site, 1, |config| std::fs::remove_dir_all(&config.state).unwrap());
+    for part in ["seco: ", "state-1/ledger: is missing", "s1.ledger.head", "seco keygen"] {
+        assert!(told.contains(part), "{told}");
+    }
+    // What the message says: new keys, and neither the ledger nor its head.
+    std::fs::remove_dir_all(site.folder.path().join("keys")).unwrap();
+    site.keys = (0..2)
+        .map(|i| seco_server::keys::generate(&site.folder.path().join("keys"), &format!("s{i}")).unwrap())
+        .collect();
+    site.start(1, &[]);
+}
+
+#[test]
+fn a_state_folder_that_is_deleted_stops_the_server() {
+    let mut site = Site::new(2);
+    let (mut server, _) = site.start(1, &[]);
+    std::fs::remove_dir_all(site.config(1).state).unwrap();
+    assert!(!server.ended(STOP).success());
+    let told = server.stderr();
+    let told = told.lines().last().unwrap_or_default();
+    assert!(told.contains("state-1/ledger: was removed or replaced while the server ran"), "{told}");
+}
+
+#[test]
+fn secrets_are_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut site = Site::new(2);
+    let config = site.config(1);
+    std::fs::create_dir(&config.state).unwrap();
+    let left = config.state.join("left");
+    std::fs::write(&left, "").unwrap();
+    let secrets = [&config.state, &left, &config.model, &config.identity.key, &config.identity.opening_key];
+    for path in secrets {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (mut server, _) = site.start(1, &[]);
+    assert_eq!(secrets.map(|path| mode(path)), [0o700, 0o600, 0o600, 0o600, 0o600]);
+    for file in std::fs::read_dir(&config.state).unwrap() {
+        assert_eq!(mode(&file.unwrap().path()), 0o600);
+    }
+    assert_eq!(mode(&config.ledger_head()), 0o600);
+    let told = server.stderr();
+    assert_eq!(told.matches("could read this secret until now").count(), secrets.len(), "{told}");
+}
+
+/// A value of `/proc/PID/status` or `limits`.
+#[cfg(target_os = "linux")]
+fn of_process(server: &Server, file: &str, key: &str) -> String {
+    let path = format!("/proc/{}/{file}", server.process.id());
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    line.unwrap_or_else(|| panic!("{key}: {text}")).trim().to_owned()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn keys_reach_neither_a_core_file_nor_swap_space() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    let mut site = Site::new(2);
+    let (mut server, _) = site.start(1, &[]);
+    let core: Vec<String> =
+        of_process(&server, "limits", "Max core file size").split_whitespace().map(str::to_owned).collect();
+    assert_eq!(core[..2], ["0", "0"]);
+    let locked = of_process(&server, "status", "VmLck:");
+    let told = server.stderr();
+    // All that is used is locked, or it is said that nothing is.
+    assert!(locked != "0 kB" || told.contains("memory is not locked"), "{locked} {told}");
+
+    // What is not dumpable belongs to root in /proc, whoever runs it; seen if another user does.
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        let (server, _) = site.start(1, &[]);
+        assert_eq!(std::fs::metadata(format!("/proc/{}/mem", server.process.id())).unwrap().uid(), 0);
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    fn give(path: &std::path::Path) {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        if path.is_dir() {
+            std::fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path()));
+        }
+    }
+    let config = site.write(&site.config(1));
+    let program = site.folder.path().join("seco");
+    std::fs::copy(env!("CARGO_BIN_EXE_seco"), &program).unwrap();
+    give(site.folder.path());
+    let mut command = std::process::Command::new(&program);
+    command.args(["serve", "--events", "--config"]).arg(config).uid(NOBODY).gid(NOBODY);
+    let mut server = Server::spawn(command);
+    server.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
+    let process = std::path::PathBuf::from(format!("/proc/{}", server.process.id()));
+    assert!(of_process(&server, "status", "Uid:").starts_with(&NOBODY.to_string()));
+    assert_eq!(std::fs::metadata(process.join("mem")).unwrap().uid(), 0, "not dumpable");
+    // Without the privilege, and under a limit, nothing is locked, and it runs all the same.
+    let limits = of_process(&server, "limits", "Max locked memory");
+    assert_eq!(of_process(&server, "status", "VmLck:") == "0 kB", !limits.starts_with("unlimited"));
+}

@@ -39,15 +39,15 @@ pub struct Server {
 
 impl Server {
     pub fn start(config: &Path, arguments: &[&str]) -> Server {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_seco"))
-            .args(["serve", "--events", "--config"])
-            .arg(config)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
+        command.args(["serve", "--events", "--config"]).arg(config).args(arguments);
+        Server::spawn(command)
+    }
+
+    /// Starts what prints a server's events.
+    pub fn spawn(mut command: Command) -> Server {
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, events) = mpsc::channel();
         let output = BufReader::new(process.stdout.take().unwrap());
         std::thread::spawn(move || {

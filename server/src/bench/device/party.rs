@@ -107,7 +107,7 @@ struct Work {
 impl Work {
     fn new(job: &Job, mut lanes: [Lane; LANES]) -> Result<Work, Error> {
         let part = Arc::new(split::read_part(&job.model)?);
-        let ledger = FileLedger::open(&job.state)?;
+        let ledger = FileLedger::open(&job.state, &job.state.with_extension("head"))?;
         let clock = Clock::start(&mut lanes)?;
         let [lane, _] = &mut lanes;
         // The session: a device draws a key for every party. Here one party is the device itself, and

@@ -1,0 +1,382 @@
+//! The record of what was used (protocol.md section 6), on disk before the first message that
+//! depends on an input.
+//!
+//! One append-only file, `ledger` in the state directory ([`format`]). A spent bundle with the session,
+//! incarnation and inference number it was spent for is one record; it is on disk when [`Ledger::spend`]
+//! returns. Only the last record can be torn by a crash, for records are written one at a time; it is then
+//! dropped, and rightly: `spend` had not returned, so nothing was sent. Damage anywhere else stops the server.
+//!
+//! **Set back, removed, replaced.** Records are chained by a hash. How many there are and the chain's end, the
+//! [`Head`], are written to a small file beside the server's keys: when the ledger is made, every
+//! [`HEAD_EVERY`] spends, at compaction and at a clean end. A ledger that does not reach that head, or whose
+//! chain is another there, is refused, as is one without a head. So losing one folder, or restoring one from a
+//! copy, is noticed; who sets back both must be noticed by the other servers.
+//!
+//! **Numbers** count within an incarnation of a session, which lives in memory only, so no record of them is
+//! needed after a restart. A number repeated among the last [`RECENT`] spends is refused here too; the window
+//! of all numbers is the sessions' table's.
+//!
+//! **Sessions**: the ledger tells whether it has ever seen one, so that nobody can open an old one with keys
+//! of his own. Of at most [`MAX_SESSIONS`] that is remembered, those used last.
+//!
+//! **Bundles** live in a server's memory and have random ids of 128 bits; after a restart or a new set-up no
+//! server has an old bundle, and its id does not come again. So compaction drops their ids (the chain still
+//! depends on each), and a new set-up forgets them.
+//!
+//! Compaction writes head and sessions to a new file, makes it durable, and renames it into place; a crash
+//! leaves one of the two files whole.
+
+mod format;
+mod head;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use seco_protocol::{BundleId, Ledger, LedgerError, Use};
+
+use self::format::{Damage, HEADER, HEADER_V1, RECORD};
+pub use self::head::Head;
+use crate::{Error, keys, private};
+
+/// A file smaller than this is not compacted (64,000 inferences).
+const COMPACT_AT: u64 = 4 << 20;
+/// Sessions that are remembered.
+const MAX_SESSIONS: usize = 1 << 20;
+/// Last spends whose use is refused a second time.
+const RECENT: usize = 4096;
+/// Spends between two recordings of the head.
+const HEAD_EVERY: u64 = 64;
+
+/// What to do when records of the past are lost.
+pub(crate) const REMEDY: &str = "restore it from a copy of its last state, or remove the ledger and its head \
+                                 (beside the keys) and make new keys with `seco keygen`, so that old sessions \
+                                 cannot be used again";
+
+struct State {
+    file: File,
+    length: u64,
+    head: Head,
+    bundles: HashSet<BundleId>,
+    /// When each session was used last.
+    sessions: HashMap<[u8; 16], u64>,
+    order: u64,
+    recent: HashSet<Use>,
+    /// The same in order.
+    recent_order: VecDeque<Use>,
+    /// After a failed write nobody knows what is on disk: nothing more is spent.
+    broken: bool,
+}
+
+/// A ledger in a directory that belongs to one running server.
+pub struct FileLedger {
+    directory: PathBuf,
+    path: PathBuf,
+    head_path: PathBuf,
+    compact_at: u64,
+    state: Mutex<State>,
+    /// Which file has the ledger's name, if nobody removes it. Not in `state`, whose lock is held for as long
+    /// as a disk may take.
+    place: Mutex<Place>,
+    /// Holds the directory's lock.
+    _lock: File,
+}
+
+impl FileLedger {
+    /// Opens or creates the ledger of a state directory. `head` is the file that remembers where it ends.
+    pub fn open(directory: &Path, head: &Path) -> Result<Self, Error> {
+        Self::open_with(directory, head, COMPACT_AT)
+    }
+
+    fn open_with(directory: &Path, head_path: &Path, compact_at: u64) -> Result<Self, Error> {
+        private::folder(directory)?;
+        let lock = lock(directory)?;
+        let path = directory.join("ledger");
+        let broken = |what: String| Error::Ledger { path: path.clone(), what };
+        let recorded = Head::load(head_path)?;
+        let shown = head_path.display();
+        if !path.exists() {
+            if let Some(head) = recorded {
+                return Err(broken(format!(
+                    "is missing, but had {} entries by {shown}: {REMEDY}",
+                    head.count
+                )));
+            }
+            let mut chain = [0; 32];
+            keys::random(&mut chain)?;
+            write_new(&path, &Head { count: 0, chain }, &[]).map_err(|e| Error::write(&path, e))?;
+        }
+
+        let read = |e| Error::read(&path, e);
+        let write = |e| Error::write(&path, e);
+        let damaged = |damage| match damage {
+            Damage::At(byte) => broken(format!("is damaged at byte {byte}: {REMEDY}")),
+            Damage::Io(error) => Error::read(&path, error),
+        };
+        let (mut file, header) = open_file(&path).map_err(read)?;
+        if header == *HEADER_V1 {
+            if let Some(head) = recorded {
+                return Err(broken(format!(
+                    "is one of an earlier release, older than {shown}, by which it had {} entries: {REMEDY}",
+                    head.count
+                )));
+            }
+            let size = file.metadata().map_err(read)?.len();
+            let sessions = format::read_v1(&mut BufReader::new(&mut file), size).map_err(damaged)?;
+            let mut chain = [0; 32];
+            keys::random(&mut chain)?;
+            write_new(&path, &Head { count: 0, chain }, &last_uses(sessions)).map_err(write)?;
+            tracing::info!("{}: an earlier release's ledger was taken over", path.display());
+            file = open_file(&path).map_err(read)?.0;
+        } else if header.is_empty() {
+            return Err(broken(format!("is empty: {REMEDY}")));
+        } else if header != *HEADER {
+            return Err(broken(format!("is not a ledger: {REMEDY}")));
+        }
+        let size = file.metadata().map_err(read)?.len();
+        let count = recorded.map(|head| head.count);
+        let contents = format::read(&mut BufReader::new(&mut file), size, count).map_err(damaged)?;
+        match recorded {
+            // Its creation was interrupted.
+            None if contents.head.count == 0 => {}
+            None => {
+                return Err(broken(format!(
+                    "has {} entries, but {shown}, which says where it ends, is missing: {REMEDY}",
+                    contents.head.count
+                )));
+            }
+            Some(head) if contents.head.count < head.count => {
+                return Err(broken(format!(
+                    "has {} entries, but had {} by {shown}: it was set back or cut short: {REMEDY}",
+                    contents.head.count, head.count
+                )));
+            }
+            Some(head) if contents.chain_there != Some(head.chain) => {
+                return Err(broken(format!(
+                    "is not the one that {shown} belongs to (entry {} differs): {REMEDY}",
+                    head.count
+                )));
+            }
+            Some(_) => {}
+        }
+        file.set_len(contents.length).map_err(write)?;
+        file.seek(SeekFrom::Start(contents.length)).map_err(write)?;
+        file.sync_all().and_then(|()| private::sync_folder(directory)).map_err(write)?;
+        contents.head.store(head_path).map_err(|e| Error::write(head_path, e))?;
+
+        let place = Place::of(&file.metadata().map_err(read)?);
+        let mut state = State {
+            file,
+            length: contents.length,
+            head: contents.head,
+            bundles: contents.bundles.into_iter().collect(),
+            sessions: HashMap::new(),
+            order: 0,
+            recent: HashSet::new(),
+            recent_order: VecDeque::new(),
+            broken: false,
+        };
+        contents.sessions.into_iter().for_each(|session| state.saw(session));
+        Ok(Self {
+            directory: directory.to_owned(),
+            path,
+            head_path: head_path.to_owned(),
+            compact_at,
+            state: Mutex::new(state),
+            place: Mutex::new(place),
+            _lock: lock,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a bundle was ever spent for this session.
+    pub fn knows(&self, session: &[u8; 16]) -> bool {
+        self.state().sessions.contains_key(session)
+    }
+
+    /// Where the ledger ends.
+    pub fn head(&self) -> Head {
+        self.state().head
+    }
+
+    /// Records where the ledger ends, for the next start: at a clean end.
+    pub fn record_head(&self) -> Result<(), Error> {
+        self.head().store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
+    }
+
+    /// The cluster was set up anew: no server has a bundle of before, and their ids do not return.
+    pub fn forget_bundles(&self) {
+        self.state().bundles.clear();
+    }
+
+    /// Fails if the ledger is not where it was: then nothing more may be spent, for the next start would not
+    /// know of it.
+    pub fn check_place(&self) -> Result<(), Error> {
+        // Held while compaction changes it.
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if fs::metadata(&self.path).is_ok_and(|found| Place::of(&found) == *place) {
+            return Ok(());
+        }
+        Err(Error::Ledger {
+            path: self.path.clone(),
+            what: format!("was removed or replaced while the server ran, which therefore stops: {REMEDY}"),
+        })
+    }
+
+    /// Rewrites the file with head and sessions alone.
+    fn compact(&self, state: &mut State) -> io::Result<()> {
+        // First: the new file does not have the entries before its own.
+        state.head.store(&self.head_path)?;
+        let mut sessions: Vec<_> = state.sessions.iter().map(|(session, order)| (*order, *session)).collect();
+        sessions.sort_unstable();
+        let sessions: Vec<_> = sessions.into_iter().map(|(_, session)| session).collect();
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        state.file = write_new(&self.path, &state.head, &sessions)?;
+        state.length = state.live();
+        *place = Place::of(&state.file.metadata()?);
+        Ok(())
+    }
+}
+
+impl State {
+    fn saw(&mut self, session: [u8; 16]) {
+        self.order += 1;
+        self.sessions.insert(session, self.order);
+        if self.sessions.len() > MAX_SESSIONS {
+            // An eighth at once, so that the sorting is rare.
+            let mut orders: Vec<u64> = self.sessions.values().copied().collect();
+            let (_, &mut limit, _) = orders.select_nth_unstable(MAX_SESSIONS / 8);
+            self.sessions.retain(|_, order| *order >= limit);
+        }
+    }
+
+    fn used(&mut self, usage: &Use) {
+        if self.recent_order.len() == RECENT
+            && let Some(oldest) = self.recent_order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+        self.recent.insert(*usage);
+        self.recent_order.push_back(*usage);
+    }
+
+    /// Bytes after a compaction.
+    fn live(&self) -> u64 {
+        (HEADER.len() + (1 + self.sessions.len()) * RECORD) as u64
+    }
+}
+
+impl Ledger for FileLedger {
+    fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
+        let mut state = self.state();
+        if state.broken {
+            return Err(LedgerError::Io(io::Error::other("an earlier write failed; restart the server")));
+        }
+        if state.bundles.contains(bundle) {
+            return Err(LedgerError::BundleSpent);
+        }
+        if state.recent.contains(usage) {
+            return Err(LedgerError::CounterUsed);
+        }
+        if let Err(error) = self.check_place() {
+            state.broken = true;
+            return Err(LedgerError::Io(io::Error::other(error.to_string())));
+        }
+        // In memory first: whatever becomes of the write, neither is used again.
+        state.bundles.insert(*bundle);
+        state.used(usage);
+        state.saw(usage.session);
+        let (record, head) = format::spend(&state.head, bundle, usage);
+        let written = state.file.write_all(&record).and_then(|()| state.file.sync_data());
+        if let Err(error) = written {
+            state.broken = true;
+            return Err(LedgerError::Io(error));
+        }
+        state.head = head;
+        state.length += RECORD as u64;
+        // The spend itself is on disk. If what follows fails, later spends could be lost, or not be missed.
+        let kept = if state.length > self.compact_at.max(2 * state.live()) {
+            self.compact(&mut state)
+        } else if head.count.is_multiple_of(HEAD_EVERY) {
+            head.store(&self.head_path)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, directory = %self.directory.display(), "the ledger cannot be kept");
+            state.broken = true;
+        }
+        Ok(())
+    }
+}
+
+/// Sessions in order of their last use, each once, as many as are remembered.
+fn last_uses(mut sessions: Vec<[u8; 16]>) -> Vec<[u8; 16]> {
+    let mut seen = HashSet::new();
+    sessions.reverse();
+    sessions.retain(|session| seen.len() < MAX_SESSIONS && seen.insert(*session));
+    sessions.reverse();
+    sessions
+}
+
+/// Which file it is, whatever its name.
+#[derive(PartialEq, Eq)]
+struct Place(#[cfg(unix)] (u64, u64));
+
+impl Place {
+    #[cfg(unix)]
+    fn of(metadata: &fs::Metadata) -> Place {
+        use std::os::unix::fs::MetadataExt as _;
+        Place((metadata.dev(), metadata.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &fs::Metadata) -> Place {
+        Place()
+    }
+}
+
+/// Takes the directory for this process.
+fn lock(directory: &Path) -> Result<File, Error> {
+    let path = directory.join("lock");
+    let open = private::options().write(true).create(true).truncate(false).open(&path);
+    let lock = open.map_err(|e| Error::write(&path, e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::Ledger {
+            path: directory.to_owned(),
+            what: "is in use by another server: give each its own [state] directory".to_owned(),
+        }),
+        Err(TryLockError::Error(e)) => Err(Error::write(&path, e)),
+    }
+}
+
+/// Opens a ledger and reads its first bytes, as many as there are.
+fn open_file(path: &Path) -> io::Result<(File, Vec<u8>)> {
+    let mut file = private::options().read(true).write(true).open(path)?;
+    let mut header = Vec::new();
+    (&mut file).take(HEADER.len() as u64).read_to_end(&mut header)?;
+    Ok((file, header))
+}
+
+/// Writes a ledger without spends and puts it in place, durably.
+fn write_new(path: &Path, head: &Head, sessions: &[[u8; 16]]) -> io::Result<File> {
+    let new = path.with_extension("new");
+    let file = private::options().write(true).create(true).truncate(true).open(&new)?;
+    let mut output = BufWriter::new(file);
+    output.write_all(HEADER)?;
+    output.write_all(&format::base(head, sessions.len()))?;
+    sessions.iter().try_for_each(|session| output.write_all(&format::session(session)))?;
+    let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), private::sync_folder)?;
+    Ok(file)
+}
