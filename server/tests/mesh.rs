@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{KeyId, SealingKeyHash};
 use seco_protocol::{Channel, ChannelError};
 use seco_server::Error;
-use seco_server::jobs::{Clock, Jobs};
+use seco_server::jobs::{Clock, Failure, Jobs};
 use seco_server::mesh::{Mesh, QuicChannel, Server, Settings, Started};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
