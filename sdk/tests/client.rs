@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Action, FakeGateway, image, reference};
+use seco_core::{MAX_SERVERS, SEALED_LEN};
 use seco_sdk::{Client, Error, Loss, Transport, UdpBytes};
 use std::pin::pin;
 use std::sync::Arc;
