@@ -43,10 +43,10 @@ public final class FileSessionStore: SessionStore {
             throw unavailable("renamed")
         }
         // The new name must outlive a crash too.
-        let folder = open(folder.path, O_RDONLY)
-        guard folder >= 0 else { throw unavailable("kept") }
-        defer { close(folder) }
-        guard Self.flush(folder) else { throw unavailable("kept") }
+        let directory = open(folder.path, O_RDONLY)
+        guard directory >= 0 else { throw unavailable("kept") }
+        defer { close(directory) }
+        guard Self.flush(directory) else { throw unavailable("kept") }
     }
 
     /// Waits until what was written outlives a loss of power.
