@@ -14,6 +14,8 @@ use crate::{
     Transport,
 };
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// A connection to a gateway with an open session. Any number of requests may run at a time; one that is
 /// cancelled leaves it usable.
 ///
@@ -50,6 +52,7 @@ impl SecoClient {
             .request_timeout(Duration::from_millis(config.request_timeout_ms.into()))
             .transport(transport)
             .fallback_delay(limit.min(Duration::from_secs(1)))
+            .session_max_age(DAY * config.session_max_age_days)
             .keep_sent(config.keep_sent);
         if let Some(store) = store {
             builder = builder.session_store(Arc::new(Adapter(store)));

@@ -8,10 +8,11 @@ use crate::StoreError;
 /// The application's place for one session, so that a restart opens no new one: an item of the platform's key
 /// store.
 ///
-/// The bytes are opaque, less than 512, and **secret**: with them, inputs and answers can be read from recorded
-/// traffic. The application guarantees that what was saved last is loaded, also after a crash; that the bytes
-/// never go back to earlier ones (no backups, no synchronisation between devices); and that one process uses
-/// them at a time. Both methods are called on the library's thread and must not call a client.
+/// The bytes are opaque, less than 512, and **secret**: whoever gets them can read inputs and answers from
+/// recorded traffic. So leave the item out of backups and of synchronisation between devices. Nothing else is
+/// asked: an application and its extension may share it, and it may be copied or come back from a backup, as
+/// every connection masks with pads of its own. Both methods are called on the library's thread and must not
+/// call a client.
 #[uniffi::export(with_foreign)]
 pub trait SessionStore: Send + Sync {
     /// What was saved last; nothing if nothing was, or if it is gone.
@@ -20,11 +21,11 @@ pub trait SessionStore: Send + Sync {
     /// Where that cannot be known now, say because the device is locked.
     fn load(&self) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Replaces what was saved before, as a whole, and returns when that is durable. Called once in 64
-    /// requests.
+    /// Replaces what was saved before, as a whole, and returns when that is durable. Called once per session,
+    /// when it is opened.
     ///
     /// # Errors
-    /// Where it is not certain. The request then fails, and nothing is sent.
+    /// Where it is not certain. The session is then not used.
     fn save(&self, session: Vec<u8>) -> Result<(), StoreError>;
 }
 

@@ -17,6 +17,10 @@ pub struct ClientConfig {
     /// How to reach the gateway. Nothing: QUIC, and TCP where a network blocks UDP.
     #[uniffi(default = None)]
     pub transport: Option<Transport>,
+    /// Age in days at which a session is given up and a new one opened, at least 1. Whoever gets hold of a
+    /// session can read what was asked under it, and nothing before or after.
+    #[uniffi(default = 30)]
+    pub session_max_age_days: u32,
     /// Keep the masked bytes of the last request for `last_sent`.
     #[uniffi(default = false)]
     pub keep_sent: bool,

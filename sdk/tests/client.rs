@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Action, FakeGateway, image, reference};
+use seco_core::{MAX_SERVERS, SEALED_LEN};
 use seco_sdk::{Client, Error, Loss, Transport, UdpBytes};
 use std::pin::pin;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ async fn a_request_whose_connection_is_lost_is_sent_again_once(via: Transport) {
     gateway.answer([Action::Close]);
     assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
     let after = client.udp_bytes();
-    assert!(after.up > before.up + 3 * 1168, "counted over both connections");
+    assert!(after.up > before.up + 2 * 784, "counted over both connections");
     gateway.answer([Action::Close, Action::Close]);
     let error = client.infer(&image()).await.unwrap_err();
     assert!(matches!(error, Error::Closed(Loss::ByGateway)), "{error}");
@@ -132,12 +133,13 @@ async fn a_private_request_is_as_small_as_a_plain_one(via: Transport) {
 }
 
 async fn probes(via: Transport) {
+    const LONGEST: usize = MAX_SERVERS * SEALED_LEN;
     let gateway = FakeGateway::start(via);
     let client = gateway.client().connect().await.unwrap();
-    for (up, down) in [(0, 0), (1, 1), (784, 40), (8 * 1168, 65_535)] {
+    for (up, down) in [(0, 0), (1, 1), (784, 40), (LONGEST, 65_535)] {
         client.probe(up, down).await.unwrap();
     }
-    for (up, down) in [(8 * 1168 + 1, 0), (0, 65_536)] {
+    for (up, down) in [(LONGEST + 1, 0), (0, 65_536)] {
         assert!(matches!(client.probe(up, down).await, Err(Error::ProbeTooLong { .. })));
     }
 }

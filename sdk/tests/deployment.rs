@@ -27,7 +27,7 @@ fn writes_and_reads_back() {
     let text = example().to_toml().unwrap();
     assert_eq!(Deployment::from_toml(&text).unwrap(), example());
     for line in [
-        "version = 1",
+        "version = 2",
         "address = \"192.0.2.7:4433\"",
         "server_name = \"gateway.test\"",
         "input_shape = [1, 28, 28]",
@@ -54,7 +54,7 @@ fn reads_files() {
 #[test]
 fn unknown_and_missing_keys_are_refused() {
     let text = example().to_toml().unwrap();
-    let (at, problem) = refused(&text.replace("version = 1\n", "version = 1\nverison = 2\n"));
+    let (at, problem) = refused(&text.replace("version = 2\n", "version = 2\nverison = 2\n"));
     assert_eq!(at, "line 2");
     assert!(problem.contains("verison"), "{problem}");
     for key in ["server_name = ", "classes = ", "id = "] {
@@ -74,7 +74,7 @@ fn unknown_and_missing_keys_are_refused() {
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
     let cases: [(&str, Edit); 17] = [
-        ("version", |d| d.version = 2),
+        ("version", |d| d.version = 3),
         ("gateway.address", |d| d.gateway.address.set_port(0)),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
         ("gateway.pins", |d| d.gateway.pins.clear()),
@@ -126,9 +126,9 @@ fn encodings_are_checked() {
 fn values_of_other_types_are_refused_at_their_line() {
     let text = example().to_toml().unwrap();
     for (from, to) in [
-        ("version = 1", "version = \"1\""),
-        ("version = 1", "version = 1.0"),
-        ("version = 1", "version = 256"),
+        ("version = 2", "version = \"2\""),
+        ("version = 2", "version = 2.0"),
+        ("version = 2", "version = 256"),
         ("[1, 28, 28]", "[1, 28, \"28\"]"),
         ("[1, 28, 28]", "[1, 28, -28]"),
         ("[1, 28, 28]", "784"),

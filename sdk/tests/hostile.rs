@@ -126,15 +126,15 @@ async fn unreadable_answers() {
     for (bytes, expected) in [
         (vec![], Violation::Truncated),
         (vec![0x85], Violation::Truncated),
-        (vec![5, 1, 1, 28, 0], Violation::Truncated),
+        (vec![5, 2, 1, 28, 0], Violation::Truncated),
         (vec![0], Violation::Message(Core::Malformed)),
         (vec![0xff; 64], Violation::Message(Core::Malformed)),
-        (vec![2, 1, 200], Violation::Message(Core::Malformed)),
-        (vec![3, 1, 1, 9], Violation::Message(Core::Malformed)),
+        (vec![2, 2, 200], Violation::Message(Core::Malformed)),
+        (vec![3, 2, 1, 9], Violation::Message(Core::Malformed)),
         (vec![3, 9, 0, 0], Violation::Message(Core::Version { got: 9 })),
         (
             vec![0xff, 0xff, 0xff, 0x7f],
-            Violation::Message(Core::TooLong { len: (1 << 28) - 1, limit: 65_607 }),
+            Violation::Message(Core::TooLong { len: (1 << 28) - 1, limit: 65_615 }),
         ),
     ] {
         let error = answered(Transport::Quic, Action::Bytes(bytes.clone())).await;

@@ -83,13 +83,13 @@ async fn what_is_no_record_breaks_the_connection() {
         (
             "too long",
             Box::new(|id| record(id, &[0xff, 0xff, 0xff, 0x7f])),
-            core(Core::TooLong { len: (1 << 28) - 1, limit: 65_607 }),
+            core(Core::TooLong { len: (1 << 28) - 1, limit: 65_615 }),
         ),
         ("unknown id", Box::new(move |id| record(id + 1, &logits())), Violation::UnknownRequest),
         ("ended id", Box::new(move |id| record(id - 1, &logits())), Violation::UnknownRequest),
         ("end of another", Box::new(|id| record(id + 7, &[0])), Violation::UnknownRequest),
         ("no answer", Box::new(|id| record(id, &[0])), Violation::Dropped),
-        ("undecodable", Box::new(|id| record(id, &[2, 1, 200])), core(Core::Malformed)),
+        ("undecodable", Box::new(|id| record(id, &[2, 2, 200])), core(Core::Malformed)),
     ];
     for (name, script, expected) in cases {
         let error = answered(script).await;

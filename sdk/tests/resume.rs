@@ -1,4 +1,4 @@
-//! Sessions that outlive connections and processes, and the promise that no number is ever used twice.
+//! Sessions that outlive connections and processes, and the promise that no pad is ever used twice.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
@@ -6,10 +6,11 @@ mod common;
 use common::{Action, FakeGateway, image, impatient, reference};
 use seco_core::Response;
 use seco_sdk::{Client, Deployment, Error, Loss, MAX_SESSION_BLOB, Refusal, SessionStore, Transport};
-use std::collections::HashSet;
+use sha2::{Digest, Sha256};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A key store that fails on demand.
 #[derive(Default)]
@@ -44,15 +45,31 @@ async fn resuming(deployment: &Deployment, store: &Arc<Memory>) -> Result<Client
     impatient(deployment).session_store(store.clone()).connect().await
 }
 
+/// Changes the stored session and makes its checksum right again.
+fn edit(store: &Memory, edit: impl FnOnce(&mut Vec<u8>)) {
+    let mut blob = store.blob.lock().unwrap();
+    let blob = blob.as_mut().unwrap();
+    edit(blob);
+    let body = blob.len() - 32;
+    let checksum = Sha256::digest(&blob[..body]);
+    blob[body..].copy_from_slice(&checksum);
+}
+
+/// Where a stored session says when it was made.
+const CREATED: std::ops::Range<usize> = 102..110;
+
+fn created(store: &Memory) -> u64 {
+    u64::from_le_bytes(store.blob.lock().unwrap().as_ref().unwrap()[CREATED].try_into().unwrap())
+}
+
 async fn check(client: &Client) {
     assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
 }
 
-/// Handle and counter of all inferences; no pair twice.
+/// Incarnation and counter of all inferences, which asked about [`image`]; no pad twice.
 fn ledger(gateway: &FakeGateway) -> Vec<(u32, u64)> {
-    let seen = gateway.shared.seen.lock().unwrap().clone();
-    assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len(), "{seen:?}");
-    seen
+    gateway.shared.audit(&[image()]).unwrap();
+    gateway.shared.seen.lock().unwrap().clone()
 }
 
 fn sessions(gateway: &FakeGateway) -> usize {
@@ -61,7 +78,6 @@ fn sessions(gateway: &FakeGateway) -> usize {
 
 async fn a_new_process_goes_on_without_sealing(via: Transport) {
     let gateway = FakeGateway::start(via);
-    gateway.resume([]);
     let store = Arc::new(Memory::default());
     let session_bytes = async || {
         let client = resuming(&gateway.deployment, &store).await.unwrap();
@@ -74,33 +90,31 @@ async fn a_new_process_goes_on_without_sealing(via: Transport) {
     println!("{opened} bytes up to open, {resumed} to resume");
     assert!(opened > 3 * 1168 && resumed < 400, "{opened} {resumed}");
     session_bytes().await;
-    assert_eq!(ledger(&gateway), [(0, 0), (0, 1), (0, 64), (0, 65), (0, 128), (0, 129)]);
-    assert_eq!((sessions(&gateway), store.saves.load(Ordering::Relaxed)), (1, 3));
+    assert_eq!(ledger(&gateway), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]);
+    assert_eq!((sessions(&gateway), store.saves.load(Ordering::Relaxed)), (1, 1));
 }
 
 async fn a_lost_connection_keeps_the_session(via: Transport) {
     let gateway = FakeGateway::start(via);
-    gateway.resume([]);
     let client = gateway.impatient().connect().await.unwrap();
     check(&client).await;
     gateway.answer([Action::Close]);
     check(&client).await;
-    assert_eq!(ledger(&gateway), [(0, 0), (0, 1), (0, 2)]);
+    assert_eq!(ledger(&gateway), [(0, 0), (0, 1), (1, 0)]);
     assert_eq!(sessions(&gateway), 1);
 }
 
 /// Whatever is wrong with the stored session, a new one takes its place and is resumed the next time.
 async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
     let unknown = Action::Send(Response::Refused { reason: Refusal::UnknownSession });
-    let malformed = Action::Send(Response::Refused { reason: Refusal::Malformed });
-    for case in ["unknown", "earlier gateway", "damaged", "empty", "other model", "other servers"] {
+    for case in ["unknown", "other keys", "damaged", "empty", "other model", "other servers"] {
         let mut gateway = FakeGateway::start(via);
         let store = Arc::new(Memory::default());
         check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
         let mut deployment = gateway.deployment.clone();
         match case {
             "unknown" => gateway.resume([unknown.clone()]),
-            "earlier gateway" => gateway.resume([malformed.clone()]),
+            "other keys" => edit(&store, |blob| blob[110] ^= 1),
             "damaged" => store.blob.lock().unwrap().as_mut().unwrap()[100] ^= 1,
             "empty" => *store.blob.lock().unwrap() = Some(Vec::new()),
             "other model" => deployment.model.fraction = 15,
@@ -115,9 +129,8 @@ async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
             }
         }
         check(&resuming(&deployment, &store).await.unwrap()).await;
-        gateway.resume([]);
         check(&resuming(&deployment, &store).await.unwrap()).await;
-        assert_eq!(ledger(&gateway), [(0, 0), (1, 0), (1, 64)], "{case}");
+        assert_eq!((ledger(&gateway), sessions(&gateway)), (vec![(0, 0), (1, 0), (2, 0)], 2), "{case}");
     }
 }
 
@@ -144,45 +157,39 @@ async fn other_answers_to_resuming_are_errors(via: Transport) {
     assert!(matches!(errors[3], Error::Protocol(_)), "{errors:?}");
     assert!(matches!(errors[4], Error::Closed(Loss::ByGateway)), "{errors:?}");
     check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
-    assert_eq!(ledger(&gateway), [(0, 0), (0, 64)]);
+    assert_eq!(ledger(&gateway), [(0, 0), (1, 0)]);
 }
 
-async fn numbers_are_reserved_before_they_are_used(via: Transport) {
+async fn many_processes_go_on_with_one_session(via: Transport) {
     let gateway = FakeGateway::start(via);
-    gateway.resume([]);
     let store = Arc::new(Memory::default());
     let mut requests = 0;
-    // Every process ends at another place of its block, with requests side by side or not.
+    // With requests side by side or not.
     for process in 0..12 {
         let client = resuming(&gateway.deployment, &store).await.unwrap();
         let count = process * 13 % 70;
-        let inputs = vec![[process as u8; 784]; count];
-        assert!(client.infer_many(&inputs).await.iter().all(Result::is_ok));
+        assert!(client.infer_many(&vec![image(); count]).await.iter().all(Result::is_ok));
         requests += count;
     }
     assert_eq!(ledger(&gateway).len(), requests);
-    assert_eq!(sessions(&gateway), 1);
+    assert_eq!((sessions(&gateway), gateway.shared.incarnations()), (1, 12));
 }
 
-/// The second client finds the first one's session in the store, and must leave it alone.
-async fn two_clients_on_one_store_do_not_share_a_session(via: Transport) {
+/// The second client finds the first one's session in the store, and both go on with it at the same time.
+async fn two_clients_on_one_store_share_a_session(via: Transport) {
     let gateway = FakeGateway::start(via);
-    gateway.resume([]);
     let store = Arc::new(Memory::default());
     let first = resuming(&gateway.deployment, &store).await.unwrap();
     let second = resuming(&gateway.deployment, &store).await.unwrap();
     let inputs = vec![image(); 150];
     let (one, other) = tokio::join!(first.infer_many(&inputs), second.infer_many(&inputs));
     assert!(one.iter().chain(&other).all(Result::is_ok));
-    assert_eq!((sessions(&gateway), ledger(&gateway).len()), (2, 300));
-    drop((first, second));
-    check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
-    assert_eq!((sessions(&gateway), ledger(&gateway).len()), (2, 301));
+    assert_eq!((sessions(&gateway), ledger(&gateway).len()), (1, 300));
+    assert_eq!(store.saves.load(Ordering::Relaxed), 1);
 }
 
 async fn a_store_that_fails(via: Transport) {
     let gateway = FakeGateway::start(via);
-    gateway.resume([]);
     let store = Arc::new(Memory::default());
     let lock = |locked| store.locked.store(locked, Ordering::Relaxed);
     lock(true);
@@ -193,22 +200,77 @@ async fn a_store_that_fails(via: Transport) {
     lock(false);
     let client = resuming(&gateway.deployment, &store).await.unwrap();
     lock(true);
-    let results = client.infer_many(&vec![image(); 70]).await;
-    assert!(results[..64].iter().all(Result::is_ok), "what is reserved can be used");
-    assert!(results[64..].iter().all(|result| matches!(result, Err(Error::Storage(_)))));
+    // Only a new session needs the store.
+    assert!(client.infer_many(&vec![image(); 70]).await.iter().all(Result::is_ok));
+    gateway.answer([Action::Close]);
+    check(&client).await;
+    gateway.answer([Action::Forget]);
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(matches!(error, Error::Storage(_)), "{error}");
     lock(false);
     check(&client).await;
-    assert_eq!(ledger(&gateway).last(), Some(&(0, 64)), "failures take no number");
 }
 
-/// The application put back an older blob: servers notice, and the session ends at once.
-async fn a_number_that_the_servers_have_seen_ends_the_session(via: Transport) {
+async fn a_refused_number_ends_the_session(via: Transport) {
     let gateway = FakeGateway::start(via);
     let client = gateway.client().connect().await.unwrap();
     gateway.answer([Action::Send(Response::Refused { reason: Refusal::CounterUsed })]);
     check(&client).await;
     check(&client).await;
     assert_eq!(ledger(&gateway), [(0, 0), (1, 0), (1, 1)]);
+    assert_eq!(sessions(&gateway), 2);
+}
+
+async fn an_old_session_is_not_taken_up(via: Transport) {
+    const DAY: u64 = 24 * 3600;
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let gateway = FakeGateway::start(via);
+    let store = Arc::new(Memory::default());
+    let start = now();
+    resuming(&gateway.deployment, &store).await.unwrap();
+    assert!((start..=now()).contains(&created(&store)));
+    let mut opened = 1;
+    for (age, old) in [
+        (now() - 29 * DAY, false),
+        (now() - 30 * DAY - 5, true),
+        (now() + DAY - 60, false),
+        (now() + DAY + 60, true),
+        (0, true),
+        (1, true),
+        (u64::MAX, true),
+    ] {
+        edit(&store, |blob| blob[CREATED].copy_from_slice(&age.to_le_bytes()));
+        check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
+        opened += usize::from(old);
+        assert_eq!(sessions(&gateway), opened, "{age}");
+        assert_eq!(old, created(&store) != age, "the new one is stored");
+    }
+    // Where the application allows it.
+    edit(&store, |blob| blob[CREATED].copy_from_slice(&(now() - 31 * DAY).to_le_bytes()));
+    let builder = || gateway.client().session_store(store.clone());
+    check(&builder().session_max_age(Duration::from_secs(32 * DAY)).connect().await.unwrap()).await;
+    assert_eq!(sessions(&gateway), opened);
+    check(&builder().session_max_age(Duration::from_secs(DAY)).connect().await.unwrap()).await;
+    assert_eq!(sessions(&gateway), opened + 1);
+}
+
+/// On a connection that lives, and on the next one.
+async fn a_session_that_grows_too_old_is_replaced_in_use(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let store = Arc::new(Memory::default());
+    let builder = gateway.impatient().session_store(store.clone());
+    let client = builder.session_max_age(Duration::from_secs(2)).connect().await.unwrap();
+    check(&client).await;
+    assert_eq!(sessions(&gateway), 1);
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    // Together they replace it once.
+    assert!(client.infer_many(&vec![image(); 4]).await.iter().all(Result::is_ok));
+    assert_eq!((sessions(&gateway), store.saves.load(Ordering::Relaxed)), (2, 2));
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    client.network_changed().unwrap();
+    check(&client).await;
+    assert_eq!((sessions(&gateway), store.saves.load(Ordering::Relaxed)), (3, 3));
+    assert_eq!(ledger(&gateway).len(), 6);
 }
 
 over_both!(
@@ -216,8 +278,10 @@ over_both!(
     a_lost_connection_keeps_the_session,
     a_session_that_cannot_go_on_is_replaced,
     other_answers_to_resuming_are_errors,
-    numbers_are_reserved_before_they_are_used,
-    two_clients_on_one_store_do_not_share_a_session,
+    many_processes_go_on_with_one_session,
+    two_clients_on_one_store_share_a_session,
     a_store_that_fails,
-    a_number_that_the_servers_have_seen_ends_the_session,
+    a_refused_number_ends_the_session,
+    an_old_session_is_not_taken_up,
+    a_session_that_grows_too_old_is_replaced_in_use,
 );

@@ -14,12 +14,13 @@ async fn impossible_settings_are_named() {
     let gateway = FakeGateway::start(Transport::Auto);
     let (zero, day) = (Duration::ZERO, Duration::from_secs(86_400));
     type Edit = fn(ClientBuilder, Duration) -> ClientBuilder;
-    let cases: [(&str, Edit, Duration); 5] = [
+    let cases: [(&str, Edit, Duration); 6] = [
         ("connect_timeout", ClientBuilder::connect_timeout, zero),
         ("connect_timeout", ClientBuilder::connect_timeout, day),
         ("request_timeout", ClientBuilder::request_timeout, zero),
         ("request_timeout", ClientBuilder::request_timeout, day),
         ("fallback_delay", ClientBuilder::fallback_delay, day),
+        ("session_max_age", ClientBuilder::session_max_age, zero),
     ];
     for (name, edit, value) in cases {
         let error = edit(gateway.client(), value).connect().await.unwrap_err();
@@ -35,18 +36,15 @@ async fn impossible_settings_are_named() {
 #[tokio::test]
 async fn a_session_in_a_file() {
     let gateway = FakeGateway::start(Transport::Auto);
-    gateway.resume([]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("session");
     let store = || Arc::new(FileStore::new(&path));
     assert!(store().load().unwrap().is_none());
-    // Left by a crash, with other permissions.
-    std::fs::write(folder.path().join("session.new"), "half a session").unwrap();
     for _ in 0..2 {
         let client = gateway.client().session_store(store()).connect().await.unwrap();
         client.infer(&image()).await.unwrap();
     }
-    assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (0, 64)]);
+    assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (1, 0)]);
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["session"], "nothing is left over");
     #[cfg(unix)]

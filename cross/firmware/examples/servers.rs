@@ -13,10 +13,10 @@
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use seco_core::message::{decode_header, sealed_keys};
+use seco_core::message::{decode_header, resume_tags, sealed_keys};
 use seco_core::{
-    Binding, MAX_SESSION_BLOB, Request, Response, ServerOpeningKey, ServerSealingKey, ServerSetId, Session,
-    SessionId, SessionKey, pack,
+    Binding, EXPORTER_LEN, Incarnation, IncarnationKey, MAX_SESSION_BLOB, Request, Response,
+    ServerOpeningKey, ServerSealingKey, ServerSetId, Session, SessionId, SessionKey, pack,
 };
 use seco_firmware::device::{self, Board, CLASSES, DOWN_LEN, INPUT_LEN, MODEL, Memory, Result};
 use seco_firmware::{SEALING_KEYS, SERVERS, opening_seed};
@@ -39,24 +39,29 @@ fn main() {
     for _ in 0..2 {
         device::infer(&mut servers, &mut session, &mut memory).expect("inferred");
     }
-    servers.record(&Path::new(&dir).join("sealing"), "seed", &seed);
+    servers.record(&Path::new(&dir).join("sealing"), &[("seed", &seed)]);
 
     let mut servers = Servers::new(&mut random);
     let mut blob = [0; MAX_SESSION_BLOB];
     let blob = servers.provision(&mut blob);
     let stored = blob.to_vec();
-    let mut session = device::resume(&mut servers, blob, &mut memory).expect("resumed");
+    let seed = entropy();
+    let mut random = ChaCha20Rng::from_seed(seed);
+    let mut session = device::resume(&mut servers, blob, &mut random, &mut memory).expect("resumed");
     for _ in 0..2 {
         device::infer(&mut servers, &mut session, &mut memory).expect("inferred");
     }
-    servers.record(&Path::new(&dir).join("provisioned"), "session", &stored);
+    servers.record(&Path::new(&dir).join("provisioned"), &[("session", &stored), ("seed", &seed)]);
 }
 
 /// All servers of the deployment, the gateway among them, and what went over the link.
 struct Servers {
     random: ChaCha20Rng,
-    binding: Option<Binding>,
-    keys: Vec<SessionKey>,
+    session: Option<SessionId>,
+    session_keys: Vec<SessionKey>,
+    /// Stands for what both ends of a TLS connection export.
+    exporter: [u8; EXPORTER_LEN],
+    keys: Vec<IncarnationKey>,
     counters: Vec<u64>,
     answers: VecDeque<Vec<u8>>,
     sensed: [u8; INPUT_LEN],
@@ -69,9 +74,14 @@ struct Servers {
 
 impl Servers {
     fn new(random: &mut ChaCha20Rng) -> Self {
+        let mut random = ChaCha20Rng::from_rng(random);
+        let mut exporter = [0; EXPORTER_LEN];
+        random.fill_bytes(&mut exporter);
         Self {
-            random: ChaCha20Rng::from_rng(random),
-            binding: None,
+            random,
+            session: None,
+            session_keys: Vec::new(),
+            exporter,
             keys: Vec::new(),
             counters: Vec::new(),
             answers: VecDeque::new(),
@@ -84,11 +94,16 @@ impl Servers {
         }
     }
 
-    fn record(&self, dir: &Path, start: &str, bytes: &[u8]) {
+    fn record(&self, dir: &Path, start: &[(&str, &[u8])]) {
         fs::create_dir_all(dir).expect("the folder can be made");
-        let files =
-            [("input", &self.inputs), ("up", &self.up), ("down", &self.down), ("logits", &self.logits)];
-        for (name, bytes) in files.into_iter().chain([(start, &bytes.to_vec())]) {
+        let files: [(&str, &[u8]); 5] = [
+            ("input", &self.inputs),
+            ("up", &self.up),
+            ("down", &self.down),
+            ("logits", &self.logits),
+            ("exporter", &self.exporter),
+        ];
+        for (name, bytes) in files.iter().chain(start) {
             fs::write(dir.join(name), bytes).expect("the recording can be written");
         }
         println!(
@@ -100,17 +115,18 @@ impl Servers {
         );
     }
 
-    /// Another device opens a session and hands it over as a blob.
+    /// Another device opens a session, on a connection of its own, and hands it over as a blob.
     fn provision<'b>(&mut self, out: &'b mut [u8]) -> &'b mut [u8] {
         let public = SEALING_KEYS.map(|key| ServerSealingKey::from_bytes(&key).expect("a key"));
         let mut random = ChaCha20Rng::from_rng(&mut self.random);
-        let mut session = Session::new(MODEL, &public, &mut random).expect("a session");
+        let session = Session::new(MODEL, &public, 0, &mut random).expect("a session");
+        let requester = session.start(&[1; EXPORTER_LEN], &mut random);
         let mut sealed = [0; device::UP_LEN];
-        match session.open_message(&public, &mut random, &mut sealed).expect("sealed") {
-            Request::Open { session, sealed, .. } => self.open(session, sealed),
+        match session.open_message(&requester, &public, &mut random, &mut sealed).expect("sealed") {
+            Request::Open { session, sealed, .. } => self.open(session, &requester.incarnation(), sealed),
             _ => panic!("a session opens with another message"),
         }
-        let len = session.save(1, out).expect("saved").0.len();
+        let len = session.save(out).expect("saved").len();
         &mut out[..len]
     }
 
@@ -119,20 +135,29 @@ impl Servers {
         self.answers.push_back(response.encode_frame(&mut frame).expect("a short answer").to_vec());
     }
 
-    fn open(&mut self, session: SessionId, sealed: &[u8]) {
+    fn incarnation(&self, nonce: [u8; 16]) -> Incarnation {
+        Incarnation { nonce, exporter: self.exporter }
+    }
+
+    fn open(&mut self, session: SessionId, incarnation: &Incarnation, sealed: &[u8]) {
         let public = SEALING_KEYS.map(|key| ServerSealingKey::from_bytes(&key).expect("a key"));
         let servers = ServerSetId::new(&public).expect("a set");
-        let binding = Binding { session, model: MODEL.id, servers };
+        let binding = Binding { session, model: MODEL.id, servers, incarnation: incarnation.id() };
         let blobs = sealed_keys(sealed).expect("one sealed key after the other");
         assert_eq!(blobs.len(), SERVERS);
-        self.keys = (0u8..)
+        self.session_keys = (0u8..)
             .zip(blobs)
             .map(|(j, blob)| {
                 let secret = ServerOpeningKey::from_seed(opening_seed(j));
                 secret.open(blob, &binding, j).expect("sealed to this server")
             })
             .collect();
-        self.binding = Some(binding);
+        self.session = Some(session);
+        self.start(incarnation);
+    }
+
+    fn start(&mut self, incarnation: &Incarnation) {
+        self.keys = self.session_keys.iter().map(|key| key.for_connection(incarnation)).collect();
     }
 
     /// `x ^ P_1 ^ … ^ P_n` back to `x`, then logits under `Q_1 + … + Q_n`.
@@ -173,13 +198,17 @@ impl Board for Servers {
         let header = decode_header(frame, device::UP_LEN)?.expect("a whole header");
         assert_eq!(header.header_len + header.message_len, frame.len());
         match Request::decode(header.message(frame).expect("a whole message"))? {
-            Request::Open { session, model, sealed } => {
+            Request::Open { session, model, nonce, sealed } => {
                 assert_eq!(model, MODEL.id);
-                self.open(session, sealed);
+                self.open(session, &self.incarnation(nonce), sealed);
                 self.answer(Response::Opened { handle: HANDLE });
             }
-            Request::Resume { session } => {
-                assert_eq!(self.binding.map(|binding| binding.session), Some(session));
+            Request::Resume { session, nonce, tags } => {
+                assert_eq!(self.session, Some(session));
+                self.start(&self.incarnation(nonce));
+                let tags = resume_tags(tags).expect("one tag after the other");
+                assert_eq!(tags.len(), SERVERS);
+                assert!(self.keys.iter().zip(tags).all(|(key, tag)| key.accepts(tag)), "it has every key");
                 self.answer(Response::Opened { handle: HANDLE });
             }
             Request::Infer { handle: HANDLE, counter, input } => {
@@ -197,6 +226,10 @@ impl Board for Servers {
         self.down.extend_from_slice(&answer);
         frame[..answer.len()].copy_from_slice(&answer);
         Ok(answer.len())
+    }
+
+    fn exporter(&mut self) -> Result<[u8; EXPORTER_LEN]> {
+        Ok(self.exporter)
     }
 
     fn store(&mut self, blob: &[u8]) -> Result<()> {

@@ -8,6 +8,7 @@ use crate::stack;
 use core::ffi::CStr;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
+use seco_core::EXPORTER_LEN;
 use semihosting::fs::File;
 use semihosting::io::Read;
 use semihosting::{println, process};
@@ -33,6 +34,7 @@ pub struct Recording {
     up: File,
     down: File,
     logits: File,
+    exporter: File,
     compared: usize,
 }
 
@@ -54,6 +56,7 @@ impl Recording {
             up: file(c"up")?,
             down: file(c"down")?,
             logits: file(c"logits")?,
+            exporter: file(c"exporter")?,
             compared: 0,
         })
     }
@@ -74,7 +77,8 @@ impl Recording {
 
     /// Everything recorded was sent, and nothing else.
     fn end(&mut self) -> Result<()> {
-        for file in [&mut self.up, &mut self.down, &mut self.input, &mut self.logits] {
+        let Self { up, down, input, logits, exporter, .. } = self;
+        for file in [up, down, input, logits, exporter] {
             if !matches!(file.read(&mut [0]), Ok(0)) {
                 return Err(Error::Board("the host did more"));
             }
@@ -100,6 +104,13 @@ impl Board for Recording {
         let len = usize::from(*header);
         read(&mut self.down, message.get_mut(..len).ok_or(Error::Unexpected)?)?;
         Ok(1 + len)
+    }
+
+    fn exporter(&mut self) -> Result<[u8; EXPORTER_LEN]> {
+        // There is no TLS under the emulator: the host drew it.
+        let mut exporter = [0; EXPORTER_LEN];
+        read(&mut self.exporter, &mut exporter)?;
+        Ok(exporter)
     }
 
     fn store(&mut self, blob: &[u8]) -> Result<()> {

@@ -4,9 +4,10 @@ use crate::{SEALING_KEYS, SERVERS};
 use core::fmt;
 use rand_core::CryptoRng;
 use seco_core::message::{FRAME_OVERHEAD, decode_header};
+use seco_core::pad::TAG_LEN;
 use seco_core::{
-    MAX_SESSION_BLOB, ModelId, ModelInfo, Pending, Refusal, Request, Response, SEALED_LEN, ServerSealingKey,
-    Session,
+    EXPORTER_LEN, MAX_SESSION_BLOB, ModelId, ModelInfo, Pending, Refusal, Request, Requester, Response,
+    SEALED_LEN, ServerSealingKey, Session,
 };
 use zeroize::Zeroizing;
 
@@ -25,9 +26,6 @@ pub const UP_LEN: usize = FRAME_OVERHEAD + SERVERS * SEALED_LEN;
 
 /// Bytes of the buffer for frames from the gateway; the longest carries the logits.
 pub const DOWN_LEN: usize = FRAME_OVERHEAD + MODEL.logits_len();
-
-/// Counters that a stored session reserves at a time.
-const BLOCK: u64 = 64;
 
 /// What went wrong.
 #[derive(Debug)]
@@ -83,7 +81,15 @@ pub trait Board {
     /// [`Error::Board`].
     fn receive(&mut self, frame: &mut [u8; DOWN_LEN]) -> Result<usize>;
 
-    /// Puts a session where only the device reads it, durably, and replaces the one before.
+    /// What the TLS session of the link yields for this connection (RFC 5705; `exporter` in most libraries),
+    /// under the label [`seco_core::EXPORTER_LABEL`] and without a context. The gateway computes the same: pads
+    /// depend on it, so a board whose link ends elsewhere must get it from there.
+    ///
+    /// # Errors
+    /// [`Error::Board`].
+    fn exporter(&mut self) -> Result<[u8; EXPORTER_LEN]>;
+
+    /// Puts a session where only the device reads it, and replaces the one before. Once per session.
     ///
     /// # Errors
     /// [`Error::Board`].
@@ -122,39 +128,46 @@ impl Default for Memory {
     }
 }
 
-/// A session that the gateway knows, and its name on this connection.
+/// A session that the gateway knows on this connection, and its name there. Ends with the connection.
 pub struct Opened {
-    session: Session,
+    requester: Requester,
     handle: u32,
 }
 
-/// Opens a session: draws its keys, seals them to the servers, tells the gateway. All of the device's
+/// Opens a session: draws its keys, seals them to the servers, tells the gateway, stores it. All of the device's
 /// public-key cryptography, once.
 ///
 /// # Errors
 /// [`Error`].
 pub fn open(board: &mut impl Board, rng: &mut impl CryptoRng, memory: &mut Memory) -> Result<Opened> {
-    let (session, start) = board.step("session set-up", || seal(rng, &mut memory.up))?;
+    let exporter = board.exporter()?;
+    let (session, requester, start) =
+        board.step("session set-up", || seal(&exporter, rng, &mut memory.up))?;
     board.send(memory.up.get(start..).unwrap_or_default())?;
-    let answer = receive(board, &mut memory.down)?;
-    Ok(Opened { session, handle: opened(answer)? })
+    let handle = opened(receive(board, &mut memory.down)?)?;
+    let mut buffer = Zeroizing::new([0; MAX_SESSION_BLOB]);
+    board.store(session.save(buffer.as_mut_slice())?)?;
+    Ok(Opened { requester, handle })
 }
 
-/// Goes on with a stored session, on a new connection or after a restart. `blob` is wiped. No public-key
-/// cryptography.
+/// Goes on with a stored session, on a new connection or after a restart. `blob` is a copy and is wiped; what is
+/// stored stays as it is. No public-key cryptography.
 ///
 /// # Errors
 /// [`Error`].
-pub fn resume(board: &mut impl Board, blob: &mut [u8], memory: &mut Memory) -> Result<Opened> {
-    let mut session = board.step("session restored", || Session::restore(blob))?;
-    let mut buffer = Zeroizing::new([0; MAX_SESSION_BLOB]);
-    let (stored, reservation) = session.save(BLOCK, buffer.as_mut_slice())?;
-    board.store(stored)?;
-    session.confirm(reservation)?;
-    let frame = Request::Resume { session: session.id() }.encode_frame(&mut memory.up)?;
+pub fn resume(
+    board: &mut impl Board,
+    blob: &mut [u8],
+    rng: &mut impl CryptoRng,
+    memory: &mut Memory,
+) -> Result<Opened> {
+    let exporter = board.exporter()?;
+    let requester = board.step("session restored", || restore(blob, &exporter, rng))?;
+    let mut tags = [0; SERVERS * TAG_LEN];
+    let frame = requester.resume_message(&mut tags)?.encode_frame(&mut memory.up)?;
     board.send(frame)?;
-    let answer = receive(board, &mut memory.down)?;
-    Ok(Opened { session, handle: opened(answer)? })
+    let handle = opened(receive(board, &mut memory.down)?)?;
+    Ok(Opened { requester, handle })
 }
 
 /// Classifies what the sensor sees.
@@ -176,25 +189,37 @@ pub fn infer(board: &mut impl Board, opened: &mut Opened, memory: &mut Memory) -
 // The steps are not inlined, so that their stack is theirs and free between them.
 
 #[inline(never)]
-fn seal(rng: &mut impl CryptoRng, up: &mut [u8; UP_LEN]) -> Result<(Session, usize)> {
+fn seal(
+    exporter: &[u8; EXPORTER_LEN],
+    rng: &mut impl CryptoRng,
+    up: &mut [u8; UP_LEN],
+) -> Result<(Session, Requester, usize)> {
     let [first, second, third] = SEALING_KEYS;
     let servers = [
         ServerSealingKey::from_bytes(first)?,
         ServerSealingKey::from_bytes(second)?,
         ServerSealingKey::from_bytes(third)?,
     ];
-    let session = Session::new(MODEL, &servers, rng)?;
+    // Without a clock, nobody knows when it was made.
+    let session = Session::new(MODEL, &servers, 0, rng)?;
+    let requester = session.start(exporter, rng);
     let sealed = up.get_mut(FRAME_OVERHEAD..).unwrap_or_default();
-    session.open_message(&servers, rng, sealed)?;
-    let request = Request::Open { session: session.id(), model: MODEL.id, sealed: &[] };
+    session.open_message(&requester, &servers, rng, sealed)?;
+    let nonce = requester.incarnation().nonce;
+    let request = Request::Open { session: session.id(), model: MODEL.id, nonce, sealed: &[] };
     let start = request.encode_frame_around(up)?;
-    Ok((session, start))
+    Ok((session, requester, start))
+}
+
+#[inline(never)]
+fn restore(blob: &mut [u8], exporter: &[u8; EXPORTER_LEN], rng: &mut impl CryptoRng) -> Result<Requester> {
+    Ok(Session::restore(blob)?.start(exporter, rng))
 }
 
 #[inline(never)]
 fn mask(opened: &mut Opened, up: &mut [u8]) -> Result<(Pending, usize)> {
     let input = up.get_mut(FRAME_OVERHEAD..).unwrap_or_default();
-    let pending = opened.session.request(input)?;
+    let pending = opened.requester.request(input)?;
     let request = Request::Infer { handle: opened.handle, counter: pending.counter(), input: &[] };
     let start = request.encode_frame_around(up)?;
     Ok((pending, start))
@@ -203,7 +228,7 @@ fn mask(opened: &mut Opened, up: &mut [u8]) -> Result<(Pending, usize)> {
 #[inline(never)]
 fn unmask(opened: &Opened, pending: Pending, answer: &[u8], logits: &mut [i32; CLASSES]) -> Result<()> {
     match decode(answer)? {
-        Response::Logits { masked } => Ok(opened.session.unmask_logits(pending, masked, logits)?),
+        Response::Logits { masked } => Ok(opened.requester.unmask_logits(pending, masked, logits)?),
         other => Err(unexpected(&other)),
     }
 }

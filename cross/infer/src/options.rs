@@ -15,8 +15,8 @@ bytes as the model takes them. Images must have the model's height and width.
 
 Options:
       --deployment FILE   Gateway, servers, keys and model
-      --session FILE      Keeps the session here, so that the next start opens no new one. Secret, and one
-                          process at a time; leave it out of backups
+      --session FILE      Keeps the session here, so that the next start opens no new one. Secret, so leave it
+                          out of backups; several processes may use it
       --watch DIR         Then asks about every file that comes to DIR, until killed
       --transport NAME    auto (QUIC, and TCP where a network blocks UDP), quic or tcp [default: auto]
       --json              One JSON object per line

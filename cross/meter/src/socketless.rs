@@ -7,7 +7,7 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use seco_core::message::decode_header;
 use seco_core::{
-    ModelId, ModelInfo, Request, Response, SEALED_LEN, ServerOpeningKey, ServerSealingKey, Session,
+    EXPORTER_LEN, ModelId, ModelInfo, Request, Response, SEALED_LEN, ServerOpeningKey, ServerSealingKey, Session,
 };
 use std::hint::black_box;
 
@@ -49,22 +49,25 @@ pub fn measure(options: &Options, heap: HeapWatch) -> Result<()> {
     for _ in 0..rounds {
         run("empty", no_heap_watch, || Ok(()))?;
         run("session", no_heap_watch, || {
-            let session = Session::new(model, &servers, &mut rng).map_err(failed)?;
+            let session = Session::new(model, &servers, 0, &mut rng).map_err(failed)?;
+            let requester = session.start(&[5; EXPORTER_LEN], &mut rng);
             let mut sealed = [0; seco_core::MAX_SERVERS * SEALED_LEN];
-            let open = session.open_message(&servers, &mut rng, &mut sealed).map_err(failed)?;
+            let open =
+                session.open_message(&requester, &servers, &mut rng, &mut sealed).map_err(failed)?;
             black_box(open.encode_frame(&mut up).map_err(failed)?);
             Ok(())
         })?;
     }
-    let mut session = Session::new(model, &servers, &mut rng).map_err(failed)?;
+    let session = Session::new(model, &servers, 0, &mut rng).map_err(failed)?;
+    let mut requester = session.start(&[5; EXPORTER_LEN], &mut rng);
     for _ in 0..rounds {
         run("request", heap, || {
-            let pending = session.request(&mut values).map_err(failed)?;
+            let pending = requester.request(&mut values).map_err(failed)?;
             let request = Request::Infer { handle: 1, counter: pending.counter(), input: &values };
             black_box(request.encode_frame(&mut up).map_err(failed)?);
             match decode(black_box(private_down), &model)? {
                 Response::Logits { masked } => {
-                    session.unmask_logits(pending, masked, &mut logits).map_err(failed)
+                    requester.unmask_logits(pending, masked, &mut logits).map_err(failed)
                 }
                 _ => Err(Error::new("socket-free request", "wrong answer")),
             }

@@ -156,7 +156,10 @@ impl Deployment {
     pub fn validate(&self) -> Result<()> {
         let check = |good, at: &str, text: &str| if good { Ok(()) } else { Err(problem(at, text)) };
         if self.version != WIRE_VERSION {
-            let text = format!("this application speaks {WIRE_VERSION}, not {}; update it", self.version);
+            let older = self.version < WIRE_VERSION;
+            let remedy =
+                if older { "fetch the servers' current deployment file" } else { "update the application" };
+            let text = format!("this application speaks {WIRE_VERSION}, not {}; {remedy}", self.version);
             return Err(problem("version", text));
         }
         check(self.gateway.address.port() != 0, "gateway.address", "port 0 cannot be reached")?;

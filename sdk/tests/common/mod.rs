@@ -11,17 +11,16 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, ServerConfig};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use seco_core::message::{decode_header, sealed_keys};
+use seco_core::message::{decode_header, resume_tags, sealed_keys};
 use seco_core::{
-    Binding, ModelInfo, Refusal, Request, Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey,
-    mux, pack,
+    Binding, EXPORTER_LABEL, EXPORTER_LEN, Incarnation, IncarnationKey, ModelInfo, Refusal, Request,
+    Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey, WIRE_VERSION, mux, pack,
 };
 use seco_sdk::{
     CertificatePin, Client, ClientBuilder, Deployment, Gateway, Model, ModelId, Server, Transport,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,12 +74,11 @@ pub struct Shared {
     servers: Vec<ServerOpeningKey>,
     set: ServerSetId,
     model: ModelInfo,
-    /// Session `i` has handle `i`.
     sessions: Mutex<Vec<KnownSession>>,
     /// The name of session `i`.
     pub names: Mutex<Vec<SessionId>>,
-    /// Resuming is refused as malformed otherwise: the gateway is of an earlier version.
-    resumes: AtomicBool,
+    /// Incarnation `i` has handle `i`.
+    incarnations: Mutex<Vec<KnownIncarnation>>,
     resumptions: Mutex<VecDeque<Action>>,
     /// Codes of streams that clients gave up.
     pub cancelled: Mutex<Vec<Option<u64>>>,
@@ -96,6 +94,13 @@ struct KnownSession {
     keys: Vec<SessionKey>,
     /// For the devices. The ledger goes back to the start.
     forgotten: bool,
+}
+
+struct KnownIncarnation {
+    /// Index of its session.
+    session: usize,
+    incarnation: Incarnation,
+    keys: Vec<IncarnationKey>,
 }
 
 pub struct Certificate {
@@ -140,7 +145,7 @@ pub fn resolver(shown: &Certificate, key: &Certificate) -> Resolver {
 
 pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpeningKey]) -> Deployment {
     Deployment {
-        version: 1,
+        version: WIRE_VERSION,
         gateway: Gateway { address, server_name: "gateway.test".into(), pins: vec![pin] },
         model: Model {
             id: ModelId([7; 32]),
@@ -212,7 +217,7 @@ impl FakeGateway {
             servers,
             sessions: Mutex::default(),
             names: Mutex::default(),
-            resumes: AtomicBool::default(),
+            incarnations: Mutex::default(),
             resumptions: Mutex::default(),
             cancelled: Mutex::default(),
             opens: Mutex::default(),
@@ -244,7 +249,6 @@ impl FakeGateway {
 
     /// Sessions are resumed like this first, later honestly.
     pub fn resume(&self, actions: impl IntoIterator<Item = Action>) {
-        self.shared.resumes.store(true, Ordering::Relaxed);
         self.shared.resumptions.lock().unwrap().extend(actions);
     }
 
@@ -268,8 +272,10 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
         let shared = shared.clone();
         tokio::spawn(async move {
             let Ok(connection) = incoming.await else { return };
+            let mut exporter = [0; EXPORTER_LEN];
+            connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").unwrap();
             while let Ok((send, recv)) = connection.accept_bi().await {
-                tokio::spawn(serve(connection.clone(), send, recv, shared.clone()));
+                tokio::spawn(serve(connection.clone(), exporter, send, recv, shared.clone()));
             }
         });
     }
@@ -283,16 +289,19 @@ enum Wire {
 
 async fn serve(
     connection: Connection,
+    exporter: [u8; EXPORTER_LEN],
     send: quinn::SendStream,
     mut recv: quinn::RecvStream,
     shared: Arc<Shared>,
 ) {
     let Ok(frame) = recv.read_to_end(shared.model.request_limit() + 4).await else { return };
     let header = decode_header(&frame, shared.model.request_limit()).unwrap().unwrap();
-    answer(Wire::Quic { connection, send, recv }, header.message(&frame).unwrap(), shared).await;
+    let wire = Wire::Quic { connection, send, recv };
+    answer(wire, &exporter, header.message(&frame).unwrap(), shared).await;
 }
 
-async fn answer(mut wire: Wire, message: &[u8], shared: Arc<Shared>) {
+/// `exporter` is the connection's.
+async fn answer(mut wire: Wire, exporter: &[u8; EXPORTER_LEN], message: &[u8], shared: Arc<Shared>) {
     let request = Request::decode(message).unwrap();
     let script = match request {
         Request::Open { .. } => &shared.opens,
@@ -308,14 +317,14 @@ async fn answer(mut wire: Wire, message: &[u8], shared: Arc<Shared>) {
     }
     match action {
         Action::Logits | Action::Label => {
-            shared.respond(&mut wire, request, matches!(action, Action::Label)).await
+            shared.respond(&mut wire, exporter, request, matches!(action, Action::Label)).await
         }
         Action::Queue(places) => {
             for position in (0..places).rev() {
                 wire.reply(Response::Queued { position, wait_ms: 20 }).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            shared.respond(&mut wire, request, false).await;
+            shared.respond(&mut wire, exporter, request, false).await;
         }
         Action::Send(response) => wire.reply(response).await,
         Action::Stop(response) => {
@@ -382,25 +391,33 @@ impl Wire {
 }
 
 impl Shared {
-    async fn respond(&self, wire: &mut Wire, request: Request<'_>, label_only: bool) {
+    async fn respond(
+        &self,
+        wire: &mut Wire,
+        exporter: &[u8; EXPORTER_LEN],
+        request: Request<'_>,
+        label_only: bool,
+    ) {
         match request {
-            Request::Open { session, model, sealed } => {
-                let binding = Binding { session, model, servers: self.set };
+            Request::Open { session, model, nonce, sealed } => {
+                let incarnation = Incarnation { nonce, exporter: *exporter };
+                let binding = Binding { session, model, servers: self.set, incarnation: incarnation.id() };
                 let blobs = sealed_keys(sealed).unwrap();
                 let keys = (0u8..)
                     .zip(self.servers.iter().zip(blobs))
                     .map(|(i, (server, blob))| server.open(blob, &binding, i).unwrap())
                     .collect();
-                let handle = {
+                let session = {
                     let mut sessions = self.sessions.lock().unwrap();
                     sessions.push(KnownSession { keys, forgotten: false });
                     self.names.lock().unwrap().push(session);
                     sessions.len() - 1
                 };
-                wire.reply(Response::Opened { handle: handle as u32 }).await;
+                let handle = self.start(session, incarnation, None).unwrap();
+                wire.reply(Response::Opened { handle }).await;
             }
             Request::Infer { handle, counter, input } => {
-                let Some(masked) = self.infer(handle, counter, input, label_only) else {
+                let Some(masked) = self.infer(handle, exporter, counter, input, label_only) else {
                     return wire.reply(Response::Refused { reason: Refusal::UnknownSession }).await;
                 };
                 let masked = masked.as_slice();
@@ -411,16 +428,13 @@ impl Shared {
             Request::Probe { down, .. } => {
                 wire.reply(Response::Probe { noise: &vec![0xa5; down.into()] }).await
             }
-            Request::Resume { session } => {
+            Request::Resume { session, nonce, tags } => {
                 let known = self.names.lock().unwrap().iter().position(|name| *name == session);
-                let response = match known {
-                    _ if !self.resumes.load(Ordering::Relaxed) => {
-                        Response::Refused { reason: Refusal::Malformed }
-                    }
-                    Some(handle) if !self.sessions.lock().unwrap()[handle].forgotten => {
-                        Response::Opened { handle: handle as u32 }
-                    }
-                    _ => Response::Refused { reason: Refusal::UnknownSession },
+                let known = known.filter(|session| !self.sessions.lock().unwrap()[*session].forgotten);
+                let incarnation = Incarnation { nonce, exporter: *exporter };
+                let response = match known.and_then(|session| self.start(session, incarnation, Some(tags))) {
+                    Some(handle) => Response::Opened { handle },
+                    None => Response::Refused { reason: Refusal::UnknownSession },
                 };
                 wire.reply(response).await;
             }
@@ -428,9 +442,36 @@ impl Shared {
         }
     }
 
-    fn infer(&self, handle: u32, counter: u64, input: &[u8], label_only: bool) -> Option<Vec<u8>> {
+    /// The handle of an incarnation, if `tags` show that the device has every key.
+    fn start(&self, session: usize, incarnation: Incarnation, tags: Option<&[u8]>) -> Option<u32> {
         let sessions = self.sessions.lock().unwrap();
-        let keys = &sessions.get(handle as usize).filter(|session| !session.forgotten)?.keys;
+        let keys: Vec<_> =
+            sessions[session].keys.iter().map(|key| key.for_connection(&incarnation)).collect();
+        if let Some(tags) = tags.map(|tags| resume_tags(tags).unwrap()) {
+            assert_eq!(tags.len(), keys.len());
+            if !keys.iter().zip(tags).all(|(key, tag)| key.accepts(tag)) {
+                return None;
+            }
+        }
+        let mut incarnations = self.incarnations.lock().unwrap();
+        incarnations.push(KnownIncarnation { session, incarnation, keys });
+        Some((incarnations.len() - 1) as u32)
+    }
+
+    fn infer(
+        &self,
+        handle: u32,
+        exporter: &[u8; EXPORTER_LEN],
+        counter: u64,
+        input: &[u8],
+        label_only: bool,
+    ) -> Option<Vec<u8>> {
+        let (sessions, incarnations) = (self.sessions.lock().unwrap(), self.incarnations.lock().unwrap());
+        let KnownIncarnation { session, incarnation, keys } = incarnations.get(handle as usize)?;
+        assert_eq!(incarnation.exporter, *exporter, "a handle is of its connection");
+        if sessions[*session].forgotten {
+            return None;
+        }
         let mut input = input.to_vec();
         keys.iter().for_each(|key| key.apply_input_pad(counter, &mut input).unwrap());
         let logits = reference(&input);

@@ -2,6 +2,7 @@
 
 use super::{Shared, answer};
 use seco_core::mux::{decode_record, empty_record, encode_id};
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
@@ -71,9 +72,11 @@ pub async fn accept(listener: TcpListener, config: rustls::ServerConfig, shared:
         let (acceptor, shared) = (acceptor.clone(), shared.clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
+            let exporter = [0; EXPORTER_LEN];
+            let exporter = stream.get_ref().1.export_keying_material(exporter, EXPORTER_LABEL, None).unwrap();
             let (read, mut write) = tokio::io::split(stream);
             let (out, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
-            let reading = tokio::spawn(requests(read, out, shared));
+            let reading = tokio::spawn(requests(read, exporter, out, shared));
             while let Some(bytes) = queue.recv().await {
                 if bytes.is_empty() || write.write_all(&bytes).await.is_err() {
                     break;
@@ -86,7 +89,12 @@ pub async fn accept(listener: TcpListener, config: rustls::ServerConfig, shared:
     }
 }
 
-async fn requests(mut read: ReadHalf<Stream>, out: mpsc::UnboundedSender<Vec<u8>>, shared: Arc<Shared>) {
+async fn requests(
+    mut read: ReadHalf<Stream>,
+    exporter: [u8; EXPORTER_LEN],
+    out: mpsc::UnboundedSender<Vec<u8>>,
+    shared: Arc<Shared>,
+) {
     let mut open = HashMap::new();
     let mut buffer = Vec::new();
     while let Some((id, message)) = read_record(&mut read, &mut buffer).await {
@@ -101,7 +109,7 @@ async fn requests(mut read: ReadHalf<Stream>, out: mpsc::UnboundedSender<Vec<u8>
             open.insert(id, sender);
             let wire = Wire { id, out: out.clone(), given_up };
             let shared = shared.clone();
-            tokio::spawn(async move { answer(super::Wire::Tcp(wire), &message, shared).await });
+            tokio::spawn(async move { answer(super::Wire::Tcp(wire), &exporter, &message, shared).await });
         }
     }
 }

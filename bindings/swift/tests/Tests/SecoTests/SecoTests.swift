@@ -144,6 +144,16 @@ final class SecoTests: XCTestCase {
         XCTAssertEqual(mode, 0o600)
     }
 
+    func testTwoProcessesUseOneSessionAtTheSameTime() async throws {
+        let session = Self.cluster.folder.appendingPathComponent("shared").path
+        for _ in 0..<2 {
+            async let one = anotherProcess(session)
+            async let other = anotherProcess(session)
+            let labels = try await [one[1], other[1]]
+            XCTAssertEqual(labels, [digits.labels[5], digits.labels[5]])
+        }
+    }
+
     /// Bytes up of connecting, and the label.
     private func anotherProcess(_ session: String) throws -> [Int] {
         let deployment = Self.cluster.folder.appendingPathComponent("copy.toml")
@@ -158,6 +168,11 @@ final class SecoTests: XCTestCase {
         process.waitUntilExit()
         XCTAssertEqual(process.terminationStatus, 0)
         return text.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
+    }
+
+    func testASessionsAgeIsASetting() async {
+        let code = await code { _ = try await client { ClientConfig(deployment: $0.deployment, sessionMaxAgeDays: 0) } }
+        XCTAssertEqual(code, 1)
     }
 
     func testServersThatAreGoneAreAnErrorInTime() async throws {

@@ -1,6 +1,7 @@
 package io.github.seco
 
 import java.io.File
+import java.util.concurrent.CompletableFuture
 import java.util.concurrent.TimeUnit
 import kotlin.time.Duration.Companion.milliseconds
 import kotlinx.coroutines.CompletableDeferred
@@ -159,9 +160,23 @@ class SecoClientTest {
         assertTrue(opened.first - resumed.first > 3000)
     }
 
+    @Test
+    fun `two processes use one session at the same time`() {
+        val store = File(cluster.folder, "shared")
+        repeat(2) {
+            val both = List(2) { CompletableFuture.supplyAsync { anotherProcess(store) } }
+            assertEquals(List(2) { Digits.label(5) }, both.map { it.get().second })
+        }
+    }
+
+    @Test
+    fun `a session's age is a setting`() {
+        assertEquals(1, fails { SecoClient.connect(ClientConfig(cluster.deployment, sessionMaxAgeDays = 0u)) }.code)
+    }
+
     /** Bytes up of connecting, and the label, of a JVM of its own. */
     private fun anotherProcess(store: File): Pair<Long, Int> {
-        val deployment = File(cluster.folder, "copy.toml").apply { writeText(cluster.deployment) }
+        val deployment = File.createTempFile("copy", ".toml", cluster.folder).apply { writeText(cluster.deployment) }
         val properties = listOf("seco.data", "seco.models").map { "-D$it=${System.getProperty(it)}" }
         val java = File(System.getProperty("java.home"), "bin/java").path
         val command = listOf(java, "-cp", System.getProperty("java.class.path")) + properties +
