@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::draws::Draws;
 use crate::error::Error;
 use crate::nonlinear::Role;
+use crate::plan::GarblingKeys;
 use crate::spool::Spool;
 use crate::{BundleId, Ledger};
 
@@ -17,6 +18,7 @@ use crate::{BundleId, Ledger};
 pub struct Bundle {
     pub(crate) id: BundleId,
     pub(crate) setup: [u8; 32],
+    pub(crate) keys: GarblingKeys,
     /// `r^me` by activation; the evaluator of a step subtracts its own in clear.
     pub(crate) masks: Vec<Zeroizing<Vec<u32>>>,
     /// This server's offline word by layer.
@@ -32,13 +34,14 @@ impl Bundle {
     pub(crate) fn new(
         id: BundleId,
         setup: [u8; 32],
+        keys: GarblingKeys,
         draws: Draws,
         delta: Delta,
         words: Vec<Zeroizing<Vec<u32>>>,
         roles: Vec<Vec<Role>>,
         spool: Box<dyn Spool>,
     ) -> Bundle {
-        Bundle { id, setup, masks: draws.masks, words, delta, roles, spool }
+        Bundle { id, setup, keys, masks: draws.masks, words, delta, roles, spool }
     }
 
     /// The bundle's name.

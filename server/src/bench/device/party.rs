@@ -136,6 +136,7 @@ impl Work {
             let [linear, nonlinear] = &mut self.lanes;
             let bundle = self.party.preprocess(
                 id,
+                self.party.next_bundle(),
                 linear,
                 nonlinear,
                 *keys::secret()?,
