@@ -7,7 +7,6 @@
 use seco_ot::Delta;
 use zeroize::Zeroizing;
 
-use crate::draws::Draws;
 use crate::error::Error;
 use crate::nonlinear::Role;
 use crate::plan::GarblingKeys;
@@ -31,19 +30,6 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    pub(crate) fn new(
-        id: BundleId,
-        setup: [u8; 32],
-        keys: GarblingKeys,
-        draws: Draws,
-        delta: Delta,
-        words: Vec<Zeroizing<Vec<u32>>>,
-        roles: Vec<Vec<Role>>,
-        spool: Box<dyn Spool>,
-    ) -> Bundle {
-        Bundle { id, setup, keys, masks: draws.masks, words, delta, roles, spool }
-    }
-
     /// The bundle's name.
     pub fn id(&self) -> BundleId {
         self.id

@@ -171,7 +171,7 @@ impl Party {
         });
         // The non-linear error first: where one side fails the other often only sees a closed channel.
         let ((roles, keys), words) = (roles?, words?);
-        Ok(Bundle::new(id, self.setup, keys, draws, delta, words, roles, spool))
+        Ok(Bundle { id, setup: self.setup, keys, masks: draws.masks, words, delta, roles, spool })
     }
 
     /// The number of the next bundle: one more than the highest used.
