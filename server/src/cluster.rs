@@ -1,10 +1,10 @@
 //! The gateway's view of the cluster: it orders set-ups, bundles and inferences, keeps the pool
 //! filled, and starts over when a server was lost.
 //!
-//! A set-up and all that was made from it form an epoch. Bundles are made one at a time, since the
-//! long-lived OT extension must stay in step on all servers; after a failure, or when the
-//! connection with a remote was lost (it may have restarted), there is a new epoch. Inferences run
-//! beside that and beside each other.
+//! A set-up and all that was made from it form an epoch. Its bundles are numbered, since every server
+//! must take the same seeds of the long-lived OT extension for one, and are made one at a time; after
+//! a failure, or when the connection with a remote was lost (it may have restarted), there is a new
+//! epoch. Inferences run beside that and beside each other.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -205,8 +205,9 @@ impl Cluster {
             let mut id = [0; 16];
             keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
             let (job, bundle) = (self.job(), BundleId(id));
-            let command = Command::Preprocess { job, epoch: epoch.id, bundle };
-            let own = self.node.preprocess(job, epoch.clone(), bundle);
+            let index = epoch.party.next_bundle();
+            let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
+            let own = self.node.preprocess(job, epoch.clone(), (bundle, index));
             let bundle = self.order(job, command, self.node.limits.preprocess(), true, own).await?;
             made += 1;
             self.pace

@@ -50,8 +50,8 @@ pub(crate) struct ResumeSession {
 pub(crate) enum Command {
     /// Make new keys and base OTs; bundles made before are dropped.
     SetUp { job: u64, epoch: u64 },
-    /// Make a bundle.
-    Preprocess { job: u64, epoch: u64, bundle: BundleId },
+    /// Make a bundle, number `index` of the set-up.
+    Preprocess { job: u64, epoch: u64, bundle: BundleId, index: u64 },
     /// Remember a session.
     Open(OpenSession),
     /// Know a session on another connection.

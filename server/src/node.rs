@@ -69,13 +69,18 @@ impl Node {
         Ok(Arc::new(Epoch { id: epoch, party }))
     }
 
-    /// Makes a bundle.
-    pub async fn preprocess(&self, job: u64, epoch: Arc<Epoch>, bundle: BundleId) -> Result<Bundle, Broken> {
+    /// Makes a bundle, number `index` of the set-up.
+    pub async fn preprocess(
+        &self,
+        job: u64,
+        epoch: Arc<Epoch>,
+        (bundle, index): (BundleId, u64),
+    ) -> Result<Bundle, Broken> {
         let job = self.jobs.start(job, self.limits.preprocess())?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let spool = Box::new(self.spools.spool());
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
-            epoch.party.preprocess(bundle, linear, nonlinear, *seed, spool)
+            epoch.party.preprocess(bundle, index, linear, nonlinear, *seed, spool)
         };
         // A bundle counts as made when all servers have all of it.
         job.run(&self.mesh, OFFLINE, true, work).await

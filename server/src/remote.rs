@@ -84,8 +84,8 @@ impl Remote {
     async fn obey(&self, command: Command) -> Result<(), Failure> {
         let result = match command {
             Command::SetUp { job, epoch } => self.set_up(job, epoch).await.map_err(|e| ("set-up", e)),
-            Command::Preprocess { job, epoch, bundle } => {
-                self.preprocess(job, epoch, bundle).await.map_err(|e| ("preprocessing", e))
+            Command::Preprocess { job, epoch, bundle, index } => {
+                self.preprocess(job, epoch, (bundle, index)).await.map_err(|e| ("preprocessing", e))
             }
             Command::Infer { job, epoch, bundle, usage } => {
                 self.infer(job, epoch, bundle, usage).await.map_err(|e| ("inference", e))
@@ -130,7 +130,7 @@ impl Remote {
         Ok(())
     }
 
-    async fn preprocess(&self, job: u64, epoch: u64, bundle: BundleId) -> Result<(), Broken> {
+    async fn preprocess(&self, job: u64, epoch: u64, (bundle, index): (BundleId, u64)) -> Result<(), Broken> {
         let start = Instant::now();
         // Only one that was cancelled, and has not noticed yet, can be in the way.
         let permit = timeout(self.node.limits.preprocess(), self.offline.acquire()).await;
@@ -142,7 +142,7 @@ impl Remote {
             }
             state.epoch(epoch)?
         };
-        let made = self.node.preprocess(job, current, bundle).await;
+        let made = self.node.preprocess(job, current, (bundle, index)).await;
         let mut state = self.state();
         state.epoch(epoch)?;
         match made {

@@ -202,13 +202,13 @@ impl Slots {
         &mut self.rows[slot as usize]
     }
 
-    /// `dst = a ^ b`; the compiler of programs never lets them share a slot.
+    /// `dst = a ^ b`, right even where slots are shared.
     #[inline(always)]
     pub fn xor<E: Engine>(&mut self, engine: &E, dst: u32, a: u32, b: u32) {
-        if let Ok([dst, a, b]) = self.rows.get_disjoint_mut([dst as usize, a as usize, b as usize]) {
-            for ((dst, a), b) in dst.0.iter_mut().zip(&a.0).zip(&b.0) {
-                engine.store(engine.xor(engine.load(a), engine.load(b)), dst);
-            }
+        let [dst, a, b] = [dst as usize, a as usize, b as usize];
+        for c in 0..CHUNKS {
+            let sum = engine.xor(engine.load(&self.rows[a].0[c]), engine.load(&self.rows[b].0[c]));
+            engine.store(sum, &mut self.rows[dst].0[c]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A garbler's online phase: its own masked word, and labels once all masked values are known.
 
-use seco_ot::{Block, Delta, Prg};
+use seco_ot::{Block, Delta, Mask, Prg};
 use zeroize::Zeroizing;
 
 use crate::batch::{Batch, owns};
@@ -70,7 +70,7 @@ impl OnlineGarbler {
         let zero_labels = Self::zero_labels(&self.batch, *self.seed);
         for (plane, row) in masked.chunks(words.max(1)).zip(zero_labels.chunks(lanes.max(1))) {
             for (lane, label) in row.iter().enumerate() {
-                let active = *label ^ delta.block().select(plane[lane / 64] >> (lane % 64) & 1 == 1);
+                let active = *label ^ delta.block().select(Mask::of_bit(plane[lane / 64], lane));
                 labels.extend_from_slice(&active.to_bytes());
             }
         }

@@ -5,6 +5,7 @@
 //! online value come first: the evaluator runs them in preprocessing (`protocol.md` section 5,
 //! "Circuits").
 
+use crate::error::Error;
 use crate::gates::Gates;
 
 /// Who masks a wire whose value becomes known online.
@@ -103,6 +104,44 @@ impl Program {
     /// Source of every input wire, in order.
     pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
         self.words.iter().flat_map(|w| std::iter::repeat_n(w.source, w.width))
+    }
+
+    /// Refuses a program that was damaged: whose operations share slots, use slots or inputs that there are not, read
+    /// what was not written, or are not as many as the program says. Garbling reads slots without looking again.
+    pub fn check(&self) -> Result<(), Error> {
+        let mut written = vec![false; self.slots];
+        let has = |written: &[bool], slot: u32| written.get(slot as usize).copied().unwrap_or(false);
+        let (inputs, mut ands) = (self.words.iter().map(|w| w.width).sum::<usize>(), 0);
+        let live_and_counted = |written: &[bool], ands: usize| {
+            self.live.iter().all(|&slot| has(written, slot)) && ands == self.prefix_ands
+        };
+        let mut sound = self.prefix <= self.ops.len();
+        for (time, op) in self.ops.iter().enumerate() {
+            if time == self.prefix {
+                sound &= live_and_counted(&written, ands);
+            }
+            let dst = match *op {
+                Op::Input { dst, input } => {
+                    sound &= (input as usize) < inputs;
+                    dst
+                }
+                Op::Xor { dst, a, b }
+                | Op::And { dst, a: Operand { slot: a, .. }, b: Operand { slot: b, .. } } => {
+                    sound &= a != b && a != dst && b != dst && has(&written, a) && has(&written, b);
+                    ands += usize::from(matches!(op, Op::And { .. }));
+                    dst
+                }
+            };
+            match written.get_mut(dst as usize) {
+                Some(written) => *written = true,
+                None => sound = false,
+            }
+        }
+        if self.prefix == self.ops.len() {
+            sound &= live_and_counted(&written, ands);
+        }
+        sound &= ands == self.ands && self.outputs.iter().all(|o| has(&written, o.slot));
+        if sound { Ok(()) } else { Err(Error::Shape("circuit: it is damaged, compile it again")) }
     }
 
     /// Number of input wires whose source satisfies `which`.

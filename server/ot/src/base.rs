@@ -12,10 +12,10 @@ use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConditionallySelectable};
+use subtle::ConditionallySelectable;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{Bits, Block, Error, Result};
+use crate::{Bits, Block, Error, Mask, Result};
 
 /// Bytes of an encoded group element.
 const POINT: usize = 32;
@@ -47,14 +47,14 @@ impl BaseSender {
         // a(B - A) = aB - aA, so the second product is shared by all transfers.
         let square = Zeroizing::new(*self.secret * *self.secret);
         let square = Zeroizing::new(RistrettoPoint::mul_base(&square));
-        let mut pairs = Vec::with_capacity(count);
+        let mut pairs = Zeroizing::new(Vec::with_capacity(count));
         for (i, bytes) in encoded.iter().enumerate() {
             let reply = CompressedRistretto(*bytes);
             let shared = Zeroizing::new(*self.secret * decode(&reply, i)?);
             let other = Zeroizing::new(*shared - *square);
             pairs.push([&shared, &other].map(|point| derive(i, &self.offer, &reply, point)));
         }
-        Ok(pairs)
+        Ok(std::mem::take(&mut *pairs))
     }
 }
 
@@ -76,13 +76,19 @@ pub fn base_receive(choices: &Bits, offer: &[u8], rng: &mut impl CryptoRng) -> R
         let secret = random_scalar(rng);
         let mut masked = RistrettoPoint::mul_base(&secret);
         let shifted = masked + point;
-        masked.conditional_assign(&shifted, Choice::from(u8::from(choices.get(i))));
+        assign_selected(&mut masked, &shifted, choices.mask(i));
         let encoded = masked.compress();
         let shared = Zeroizing::new(&*secret * &table);
         seeds.push(derive(i, &offer, &encoded, &shared));
         reply.extend_from_slice(encoded.as_bytes());
     }
     Ok((seeds, reply))
+}
+
+/// `point = other` if the mask is of a one, without a branch. On its own, so that its instructions can be looked at.
+#[inline(never)]
+fn assign_selected(point: &mut RistrettoPoint, other: &RistrettoPoint, mask: Mask) {
+    point.conditional_assign(other, mask.choice());
 }
 
 /// Uniform modulo the group order, from 64 bytes.

@@ -3,7 +3,7 @@
 use rand_core::CryptoRng;
 use zeroize::Zeroize;
 
-use crate::{Error, Result};
+use crate::{Error, Mask, Result};
 
 /// A string of secret bits, 64 to a word, bit `i` in word `i / 64` at place `i % 64`.
 ///
@@ -87,7 +87,17 @@ impl Bits {
         self.len == 0
     }
 
-    /// Bit `i`.
+    /// Bit `i` as a mask: how to choose by it without a branch.
+    ///
+    /// # Panics
+    /// If `i` is not below the length.
+    #[inline]
+    pub fn mask(&self, i: usize) -> Mask {
+        assert!(i < self.len, "bit {i} of {}", self.len);
+        Mask::of_bit(self.words[i / 64], i)
+    }
+
+    /// Bit `i`, for code that may branch on it: tests, and bits that are no secret. Else [`Bits::mask`].
     ///
     /// # Panics
     /// If `i` is not below the length.

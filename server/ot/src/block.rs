@@ -6,6 +6,8 @@ use rand_core::CryptoRng;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{DefaultIsZeroes, Zeroize};
 
+use crate::Mask;
+
 /// A 128-bit block: a wire label, a seed or one end of a correlated OT.
 ///
 /// As bytes it is little-endian. It has no `Debug` and no `PartialEq`, because it nearly always holds a
@@ -32,10 +34,19 @@ impl Block {
         self.0 & 1 == 1
     }
 
-    /// `self` if `bit`, else zero, without a branch.
-    #[inline]
-    pub const fn select(self, bit: bool) -> Self {
-        Self(self.0 & (bit as u128).wrapping_neg())
+    /// `self` if the mask is of a one, else zero, without a branch.
+    #[inline(always)]
+    pub const fn select(self, mask: Mask) -> Self {
+        let word = mask.word() as u128;
+        Self(self.0 & (word | word << 64))
+    }
+
+    /// Exchanges the two blocks if the mask is of a one. On its own, so that its instructions can be looked at.
+    #[inline(never)]
+    pub(crate) fn exchange([a, b]: &mut [Self; 2], mask: Mask) {
+        let difference = (*a ^ *b).select(mask);
+        *a ^= difference;
+        *b ^= difference;
     }
 
     /// From 16 bytes, little-endian.
@@ -132,8 +143,14 @@ mod tests {
     fn select_and_compare() {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let x = Block::random(&mut rng);
-        assert!(bool::from(x.select(true).ct_eq(&x)));
-        assert!(bool::from(x.select(false).ct_eq(&Block::ZERO)));
+        let (one, zero) = (Mask::of_bit(2, 1), Mask::of_bit(2, 0));
+        assert!(bool::from(x.select(one).ct_eq(&x)));
+        assert!(bool::from(x.select(zero).ct_eq(&Block::ZERO)));
+        let mut pair = [x, Block(1)];
+        Block::exchange(&mut pair, zero);
+        assert!(pair[0].0 == x.0 && pair[1].0 == 1);
+        Block::exchange(&mut pair, one);
+        assert!(pair[0].0 == 1 && pair[1].0 == x.0);
         assert!(!bool::from(x.ct_eq(&(x ^ Block(1 << 127)))));
     }
 

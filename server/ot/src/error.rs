@@ -29,6 +29,16 @@ pub enum Error {
     /// The extension parameter `k` is not 1, 2, 4 or 8.
     #[error("extension parameter {0} is not 1, 2, 4 or 8")]
     Parameter(usize),
+    /// Seeds for this number were given out, are forgotten, or lie further ahead than is kept in memory.
+    #[error(
+        "seeds number {index} are used up or too far from the next, {next}: number them one after the other"
+    )]
+    Index {
+        /// The number asked for.
+        index: u64,
+        /// The first that was not reached yet.
+        next: u64,
+    },
     /// Two arguments that belong together differ in length.
     #[error("{what}: {got} elements where {expected} are due")]
     Arguments {

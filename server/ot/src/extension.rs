@@ -24,7 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::aes::{Backend, Keystreams, LANES};
 use crate::matrix::{Kernel, Row, Tile, scatter};
-use crate::{Bits, Block, Delta, Error, FixedKey, Result, tree};
+use crate::{Bits, Block, Delta, Error, FixedKey, Mask, Result, tree};
 
 /// Base OTs that an extension is built on: one for each bit of `Δ`.
 const BASE: usize = 128;
@@ -127,6 +127,42 @@ fn check_length(what: &'static str, expected: usize, got: usize) -> Result<()> {
     if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
 }
 
+/// The receiver's leaves of all trees, from base OT pairs, and its message.
+fn grow(pairs: Vec<[Block; 2]>, parameter: usize) -> Result<(Zeroizing<Vec<Block>>, Vec<u8>)> {
+    let pairs = Zeroizing::new(pairs);
+    check_parameter(parameter)?;
+    check_arguments("base OT pairs", BASE, pairs.len())?;
+    let mut message = Vec::with_capacity(BASE / parameter * tree::message_blocks(parameter));
+    let mut leaves = Zeroizing::new(Vec::with_capacity((BASE / parameter) << parameter));
+    for pairs in pairs.chunks_exact(parameter) {
+        leaves.extend_from_slice(&tree::grow(pairs, &mut message));
+    }
+    Ok((leaves, bytemuck::cast_slice(&message).to_vec()))
+}
+
+/// The sender's leaves of all trees, from the base OT seeds that `delta` chose and the receiver's message.
+fn grow_punctured(
+    delta: &Delta,
+    seeds: Vec<Block>,
+    parameter: usize,
+    setup: &[u8],
+) -> Result<Zeroizing<Vec<Block>>> {
+    let seeds = Zeroizing::new(seeds);
+    check_parameter(parameter)?;
+    check_arguments("base OT seeds", BASE, seeds.len())?;
+    let each = tree::message_blocks(parameter);
+    let trees = BASE / parameter;
+    check_length("set-up of OT extension", trees * each * size_of::<Block>(), setup.len())?;
+    let setup: Vec<Block> = setup.as_chunks().0.iter().map(|bytes| Block::from_bytes(*bytes)).collect();
+    let mut leaves = Zeroizing::new(Vec::with_capacity(trees << parameter));
+    for (tree, seeds) in seeds.chunks_exact(parameter).enumerate() {
+        let alpha = (delta.block().0 >> (tree * parameter)) as u8;
+        let message = &setup[tree * each..(tree + 1) * each];
+        leaves.extend_from_slice(&tree::grow_punctured(seeds, alpha, message));
+    }
+    Ok(leaves)
+}
+
 /// The 128 choice bits of each of the tile's matrices, zeros after the last.
 fn choice_row(words: &[u64]) -> Row {
     let mut row = Row::ZERO;
@@ -156,15 +192,8 @@ impl CotReceiver {
     /// # Errors
     /// [`Error::Parameter`] or [`Error::Arguments`].
     pub fn new(pairs: Vec<[Block; 2]>, parameter: usize) -> Result<(Self, Vec<u8>)> {
-        let pairs = Zeroizing::new(pairs);
-        check_parameter(parameter)?;
-        check_arguments("base OT pairs", BASE, pairs.len())?;
-        let mut message = Vec::with_capacity(BASE / parameter * tree::message_blocks(parameter));
-        let mut leaves = Zeroizing::new(Vec::with_capacity((BASE / parameter) << parameter));
-        for pairs in pairs.chunks_exact(parameter) {
-            leaves.extend_from_slice(&tree::grow(pairs, &mut message));
-        }
-        Ok((Self(Streams::new(parameter, &leaves)), bytemuck::cast_slice(&message).to_vec()))
+        let (leaves, message) = grow(pairs, parameter)?;
+        Ok((Self(Streams::new(parameter, &leaves)), message))
     }
 
     /// The parameter it was made with.
@@ -217,19 +246,7 @@ impl CotSender {
     /// # Errors
     /// [`Error::Parameter`], [`Error::Arguments`], or [`Error::Length`] for the peer's message.
     pub fn new(delta: &Delta, seeds: Vec<Block>, parameter: usize, setup: &[u8]) -> Result<Self> {
-        let seeds = Zeroizing::new(seeds);
-        check_parameter(parameter)?;
-        check_arguments("base OT seeds", BASE, seeds.len())?;
-        let each = tree::message_blocks(parameter);
-        let trees = BASE / parameter;
-        check_length("set-up of OT extension", trees * each * size_of::<Block>(), setup.len())?;
-        let setup: Vec<Block> = setup.as_chunks().0.iter().map(|bytes| Block::from_bytes(*bytes)).collect();
-        let mut leaves = Zeroizing::new(Vec::with_capacity(trees << parameter));
-        for (tree, seeds) in seeds.chunks_exact(parameter).enumerate() {
-            let alpha = (delta.block().0 >> (tree * parameter)) as u8;
-            let message = &setup[tree * each..(tree + 1) * each];
-            leaves.extend_from_slice(&tree::grow_punctured(seeds, alpha, message));
-        }
+        let leaves = grow_punctured(delta, seeds, parameter, setup)?;
         Ok(Self { streams: Streams::new(parameter, &leaves), delta: Zeroizing::new(delta.block()) })
     }
 
@@ -254,8 +271,8 @@ impl CotSender {
                 let blocks = message.by_ref().take(out.len().div_ceil(128));
                 masked.0.iter_mut().zip(blocks).for_each(|(to, from)| *to = from);
                 for bit in streams.rows(tree) {
-                    let set = delta.0 >> bit & 1 == 1;
-                    streams.tile[bit].xor(masked.select(set));
+                    let mask = Mask::of_bit((delta.0 >> bit) as u64, 0);
+                    streams.tile[bit].xor_selected(&masked, mask);
                 }
             }
             streams.emit(out);
@@ -276,8 +293,8 @@ impl CotSender {
         let hash = random_ot_hash(message);
         let mut permuted = Zeroizing::new(vec![Block::ZERO; count]);
         let mut pairs = vec![[Block::ZERO; 2]; count];
-        for side in 0..2 {
-            hash.permute_xor(&correlated, self.delta.select(side == 1), &mut permuted);
+        for (side, offset) in [Block::ZERO, *self.delta].into_iter().enumerate() {
+            hash.permute_xor(&correlated, offset, &mut permuted);
             let mut out = Zeroizing::new(vec![Block::ZERO; count]);
             hash.hash_xor(&permuted, tweak, &mut out);
             pairs.iter_mut().zip(out.iter()).for_each(|(pair, out)| pair[side] = *out);
@@ -286,5 +303,8 @@ impl CotSender {
     }
 }
 
+mod ratchet;
 #[cfg(test)]
 mod tests;
+
+pub use ratchet::{ReceiverSeeds, SenderSeeds, WINDOW};

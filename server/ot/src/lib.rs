@@ -7,7 +7,8 @@
 //! - [`BaseSender`] and [`base_receive`]: Chou-Orlandi OT over Ristretto255 (eprint 2015/267), once per pair
 //!   of servers;
 //! - [`CotSender`] and [`CotReceiver`]: SoftSpokenOT (Roy 2022, eprint 2022/192), which stretches 128 base
-//!   OTs into as many correlated OTs as wanted.
+//!   OTs into as many correlated OTs as wanted; [`ReceiverSeeds`] and [`SenderSeeds`] give one such pair after
+//!   the other from the same base OTs, and forget what they gave.
 //!
 //! Everything is secure against passive (semi-honest) adversaries only. Malformed messages are refused with
 //! an [`Error`], but a peer that sends well-formed lies is outside the model.
@@ -21,6 +22,7 @@ mod bits;
 mod block;
 mod error;
 mod extension;
+mod mask;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod matrix_x86;
@@ -31,7 +33,10 @@ pub use base::{BaseSender, base_receive};
 pub use bits::Bits;
 pub use block::{Block, Delta};
 pub use error::{Error, Result};
-pub use extension::{CotReceiver, CotSender, PARAMETERS, message_len, setup_len};
+pub use extension::{
+    CotReceiver, CotSender, PARAMETERS, ReceiverSeeds, SenderSeeds, WINDOW, message_len, setup_len,
+};
+pub use mask::Mask;
 
 /// Lower-case hex, for frozen answers.
 #[cfg(test)]

@@ -6,10 +6,10 @@
 
 use zeroize::DefaultIsZeroes;
 
-use crate::Block;
 use crate::aes::{Backend, Chunk, LANES};
 #[cfg(target_arch = "x86_64")]
 use crate::matrix_x86;
+use crate::{Block, Mask};
 
 /// A row across the matrices of a tile, aligned for the widest loads.
 #[repr(C, align(64))]
@@ -27,9 +27,12 @@ impl Row {
         bytemuck::cast_mut(&mut self.0)
     }
 
-    /// `self` if `bit`, else zero, without a branch.
-    pub(crate) fn select(self, bit: bool) -> Self {
-        Self(self.0.map(|block| block.select(bit)))
+    /// `self ^= other` if the mask is of a one, without a branch. On its own, so that its instructions can be
+    /// looked at.
+    #[inline(never)]
+    pub(crate) fn xor_selected(&mut self, other: &Self, mask: Mask) {
+        let other: &[u64; 2 * LANES] = bytemuck::cast_ref(&other.0);
+        self.words().iter_mut().zip(other).for_each(|(a, b)| *a ^= b & mask.word());
     }
 
     /// `self ^= other`.

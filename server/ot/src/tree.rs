@@ -14,8 +14,8 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::Block;
 use crate::aes::Prg;
+use crate::{Block, Mask};
 
 /// Blocks in the owner's message for one tree of depth `k`.
 pub(crate) const fn message_blocks(k: usize) -> usize {
@@ -60,17 +60,18 @@ pub(crate) fn grow_punctured(seeds: &[Block], alpha: u8, message: &[Block]) -> Z
     };
     let mut nodes = Zeroizing::new(vec![Block::ZERO, *top]);
     for ((bit, seed), masked) in lower.iter().enumerate().rev().zip(message.as_chunks::<2>().0) {
-        let choice = alpha >> bit & 1 == 1;
-        let mut known = masked[0] ^ (masked[0] ^ masked[1]).select(choice) ^ *seed;
+        let choice = Mask::of_bit(u64::from(alpha), bit);
+        let mut masked = *masked;
+        Block::exchange(&mut masked, choice);
+        let mut known = masked[0] ^ *seed;
         let mut next = Zeroizing::new(Vec::with_capacity(2 * nodes.len()));
         next.extend([Block::ZERO; 2]);
         for node in &nodes[1..] {
-            let [mut even, mut odd] = children(*node);
-            let swap = (even ^ odd).select(choice);
-            even ^= swap;
-            odd ^= swap;
-            known ^= odd;
-            next.extend([even, odd]);
+            let mut pair = children(*node);
+            Block::exchange(&mut pair, choice);
+            known ^= pair[1];
+            next.extend(pair);
+            pair.zeroize();
         }
         next[1] = known;
         nodes = next;

@@ -7,9 +7,9 @@
 use seco_ot::Delta;
 use zeroize::Zeroizing;
 
-use crate::draws::Draws;
 use crate::error::Error;
 use crate::nonlinear::Role;
+use crate::plan::GarblingKeys;
 use crate::spool::Spool;
 use crate::{BundleId, Ledger, Use};
 
@@ -17,6 +17,7 @@ use crate::{BundleId, Ledger, Use};
 pub struct Bundle {
     pub(crate) id: BundleId,
     pub(crate) setup: [u8; 32],
+    pub(crate) keys: GarblingKeys,
     /// `r^me` by activation; the evaluator of a step subtracts its own in clear.
     pub(crate) masks: Vec<Zeroizing<Vec<u32>>>,
     /// This server's offline word by layer.
@@ -29,18 +30,6 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    pub(crate) fn new(
-        id: BundleId,
-        setup: [u8; 32],
-        draws: Draws,
-        delta: Delta,
-        words: Vec<Zeroizing<Vec<u32>>>,
-        roles: Vec<Vec<Role>>,
-        spool: Box<dyn Spool>,
-    ) -> Bundle {
-        Bundle { id, setup, masks: draws.masks, words, delta, roles, spool }
-    }
-
     /// The bundle's name.
     pub fn id(&self) -> BundleId {
         self.id

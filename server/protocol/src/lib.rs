@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Party::setup`] | nonces; public key shares; base OT (3) |
 //! | [`Party::preprocess`], linear lane | `Enc(r^j)` to the holders; `c1` to all; decryption shares back |
-//! | [`Party::preprocess`], other lane | bundle OT (2); choices; cross bits; corrections; tables |
+//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables |
 //! | [`SpentBundle::infer`], per step | masked words; labels to the evaluator; `x - r` to the holders |
 //! | [`SpentBundle::infer`], last layer | masked logits to the gateway |
 //!

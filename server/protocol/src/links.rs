@@ -4,10 +4,26 @@
 //! Base OTs are run once per ordered pair, when the cluster is set up. For every bundle each server
 //! draws a new `Δ` and uses its bits as the choices of 128 random OTs from the long-lived extension
 //! towards every other server; those seed the bundle's own extension, whose sender's delta is `Δ`.
+//!
+//! # Forward secrecy
+//!
+//! The long-lived seeds go forward by a hash with every bundle ([`ReceiverSeeds`]), by the bundle's number in the
+//! set-up; what belonged to a number is wiped when its 128 OTs are done. So who takes a server's memory later, with all
+//! traffic recorded, cannot open the material of bundles made before: neither which `Δ` other servers chose nor the
+//! labels and choices of the bundle's extension.
+//!
+//! What stays exposed: bundles still to be made until the next set-up, whose base OTs are new; bundles that are being
+//! made, whose extensions are in memory; numbers passed over while several are made at once, at most [`WINDOW`]; and
+//! whatever a server keeps of an unspent bundle, which spending erases.
 
 use rand_core::CryptoRng;
 use rayon::prelude::*;
-use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, base_receive, message_len, setup_len};
+#[cfg(doc)]
+use seco_ot::WINDOW;
+use seco_ot::{
+    BaseSender, Bits, Block, CotReceiver, CotSender, Delta, ReceiverSeeds, SenderSeeds, base_receive,
+    message_len, setup_len,
+};
 use zeroize::Zeroizing;
 
 use crate::channel::Channel;
@@ -23,10 +39,28 @@ const OFFER: usize = 32;
 /// Bytes of the second base OT message.
 const REPLY: usize = 32 * BASE;
 
+/// Bytes of a bundle's nonce.
+const NONCE: usize = 32;
+/// Bytes of a bundle's number.
+const NUMBER: usize = 8;
+
+/// What one server contributes to the public random values of a bundle.
+pub type Nonce = [u8; NONCE];
+
 /// Indices of all servers but this one.
 pub fn peers(channel: &dyn Channel) -> impl Iterator<Item = usize> + use<> {
     let me = channel.me();
     (0..channel.parties()).filter(move |&p| p != me)
+}
+
+/// Seeds of correlated OT with every other server, by index, as long as the cluster's set-up lives.
+pub struct LinkSeeds {
+    /// This server is the receiver (its choices).
+    receivers: Vec<Option<ReceiverSeeds>>,
+    /// This server is the sender (its delta).
+    senders: Vec<Option<SenderSeeds>>,
+    /// After the highest number that was taken.
+    next: u64,
 }
 
 /// Extensions with every other server, by index; none at this server's own.
@@ -37,14 +71,14 @@ pub struct Links {
     senders: Vec<Option<CotSender>>,
 }
 
-impl Links {
+impl LinkSeeds {
     /// Base OTs with every other server, both ways. Three rounds. `parameters` are the links', by server; both
     /// ends of a link have the same.
     pub fn base(
         channel: &mut dyn Channel,
         parameters: &[usize],
         rng: &mut impl CryptoRng,
-    ) -> Result<Links, Error> {
+    ) -> Result<LinkSeeds, Error> {
         const PHASE: &str = "base OT";
         let parameter = |p: usize| parameters.get(p).copied().ok_or(NO_LINK);
         let all: Vec<usize> = peers(channel).collect();
@@ -55,49 +89,91 @@ impl Links {
             offers[p] = Some(sender);
             channel.send(p, offer)?;
         }
-        let mut choices: Vec<Option<(Delta, Vec<Block>)>> = (0..channel.parties()).map(|_| None).collect();
+        let mut choices: Vec<Option<(Delta, Zeroizing<Vec<Block>>)>> =
+            (0..channel.parties()).map(|_| None).collect();
         for &p in &all {
             let offer = channel.recv(p, OFFER)?;
             let delta = Delta::random(rng);
             let (seeds, reply) = from_peer(base_receive(&delta.choices(), &offer, rng), p, PHASE)?;
-            choices[p] = Some((delta, seeds));
+            choices[p] = Some((delta, Zeroizing::new(seeds)));
             channel.send(p, reply)?;
         }
-        let mut links = Links::none(channel.parties());
+        let parties = channel.parties();
+        let mut links = LinkSeeds {
+            receivers: (0..parties).map(|_| None).collect(),
+            senders: (0..parties).map(|_| None).collect(),
+            next: 0,
+        };
         for &p in &all {
             let reply = channel.recv(p, REPLY)?;
             let Some(sender) = offers[p].take() else { continue };
             let pairs = from_peer(sender.finish(&reply, BASE), p, PHASE)?;
-            let (receiver, setup) = CotReceiver::new(pairs, parameter(p)?)?;
+            let (receiver, setup) = ReceiverSeeds::new(pairs, parameter(p)?)?;
             links.receivers[p] = Some(receiver);
             channel.send(p, setup)?;
         }
         for &p in &all {
             let parameter = parameter(p)?;
             let setup = channel.recv(p, setup_len(parameter))?;
-            let Some((delta, seeds)) = choices[p].take() else { continue };
-            links.senders[p] = Some(from_peer(CotSender::new(&delta, seeds, parameter, &setup), p, PHASE)?);
+            let Some((delta, mut seeds)) = choices[p].take() else { continue };
+            let seeds = std::mem::take(&mut *seeds);
+            links.senders[p] = Some(from_peer(SenderSeeds::new(&delta, seeds, parameter, &setup), p, PHASE)?);
         }
         Ok(links)
     }
 
-    /// Extensions for one bundle, with `delta` this server's offset in it. Two rounds over the
-    /// long-lived extensions.
-    pub fn bundle(&mut self, channel: &mut dyn Channel, delta: &Delta) -> Result<Links, Error> {
+    /// The first number after all that were taken.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The extensions of bundle number `index`, for [`Links::bundle`] alone; the seeds forget them. A number that was
+    /// taken, or is far from the others, is refused.
+    pub fn take(&mut self, index: u64) -> Result<Links, Error> {
+        let receivers =
+            self.receivers.iter_mut().map(|seeds| seeds.as_mut().map(|s| s.take(index)).transpose());
+        let receivers = receivers.collect::<Result<_, _>>()?;
+        let senders = self.senders.iter_mut().map(|seeds| seeds.as_mut().map(|s| s.take(index)).transpose());
+        let senders = senders.collect::<Result<_, _>>()?;
+        self.next = self.next.max(index.saturating_add(1));
+        Ok(Links { receivers, senders })
+    }
+}
+
+impl Links {
+    /// From the long-lived extensions of bundle number `index`, the extensions for the bundle, with `delta` this
+    /// server's offset in it, and everyone's nonce, by server: `nonce` is this server's, and goes with the first
+    /// message, which fixes its offset. Two rounds.
+    pub fn bundle(
+        mut self,
+        channel: &mut dyn Channel,
+        delta: &Delta,
+        index: u64,
+        nonce: Nonce,
+    ) -> Result<(Links, Vec<Nonce>), Error> {
         const PHASE: &str = "bundle OT";
+        let mut nonces = vec![nonce; channel.parties()];
         let all: Vec<usize> = peers(channel).collect();
         let mut links = Links::none(channel.parties());
-        let mut seeds: Vec<Vec<Block>> = vec![Vec::new(); channel.parties()];
+        let mut seeds = vec![Zeroizing::<Vec<Block>>::default(); channel.parties()];
         for &p in &all {
             let (received, message) = self.receiver(p)?.extend_random(&delta.choices())?;
-            seeds[p] = received;
-            channel.send(p, message)?;
+            *seeds[p] = received;
+            channel.send(p, [&nonce[..], &index.to_le_bytes(), &message].concat())?;
         }
         for &p in &all {
             let link = self.sender(p)?;
             let parameter = link.parameter();
-            let message = channel.recv(p, message_len(BASE, parameter))?;
-            let pairs = from_peer(link.extend_random(&message, BASE), p, PHASE)?;
+            let message = channel.recv(p, NONCE + NUMBER + message_len(BASE, parameter))?;
+            let invalid = Error::Peer { peer: p, phase: PHASE };
+            let Some((theirs, message)) = message.split_first_chunk::<NONCE>() else { return Err(invalid) };
+            let Some((number, message)) = message.split_first_chunk::<NUMBER>() else { return Err(invalid) };
+            // Another number has other seeds, and what came of them would be noise without a word.
+            if u64::from_le_bytes(*number) != index {
+                return Err(Error::Peer { peer: p, phase: "bundle OT, another number" });
+            }
+            nonces[p] = *theirs;
+            let pairs = from_peer(link.extend_random(message, BASE), p, PHASE)?;
             let (receiver, setup) = CotReceiver::new(pairs, parameter)?;
             links.receivers[p] = Some(receiver);
             channel.send(p, setup)?;
@@ -105,10 +181,10 @@ impl Links {
         for &p in &all {
             let parameter = self.sender(p)?.parameter();
             let setup = channel.recv(p, setup_len(parameter))?;
-            let seeds = std::mem::take(&mut seeds[p]);
+            let seeds = std::mem::take(&mut *seeds[p]);
             links.senders[p] = Some(from_peer(CotSender::new(delta, seeds, parameter, &setup), p, PHASE)?);
         }
-        Ok(links)
+        Ok((links, nonces))
     }
 
     fn none(parties: usize) -> Links {
@@ -200,3 +276,6 @@ impl Links {
 }
 
 const NO_LINK: Error = Error::Misuse("no correlated OT with that server");
+
+#[cfg(test)]
+mod tests;

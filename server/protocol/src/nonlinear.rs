@@ -23,12 +23,11 @@ use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, Online
 use seco_ot::{Bits, Block, Delta, FixedKey};
 use zeroize::Zeroizing;
 
-use crate::BundleId;
 use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::{Error, from_peer};
 use crate::links::Links;
-use crate::plan::{Plan, garbling_key};
+use crate::plan::{GarblingKeys, Plan};
 use crate::spool::Spool;
 
 /// Phases of a wave: choose, cross, correct, garble, finish. As many waves are under way at a time.
@@ -46,8 +45,8 @@ pub enum Role {
 pub struct Work<'a> {
     /// The model's circuits.
     pub plan: &'a Plan,
-    /// The bundle.
-    pub bundle: &'a BundleId,
+    /// The bundle's.
+    pub keys: GarblingKeys,
     /// This server's random words.
     pub draws: &'a Draws,
     /// This server's offset.
@@ -103,7 +102,7 @@ impl<'a> Work<'a> {
         let mut choices = Vec::with_capacity(wave.len());
         for &(step, index) in wave {
             let Some(batch) = self.plan.steps.get(step).and_then(|s| s.batches.get(index)) else { continue };
-            let job = Job { step, batch, key: garbling_key(self.bundle, batch), me };
+            let job = Job { step, batch, key: self.keys.of(batch), me };
             let (own, bits) = job.start(self.draws, rng)?;
             choices.push((bits, job.others().map(|(_, server)| server).collect()));
             jobs.push((job, own));

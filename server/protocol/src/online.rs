@@ -13,7 +13,7 @@ use crate::error::{Error, from_peer};
 use crate::links::peers;
 use crate::nonlinear::Role;
 use crate::party::Party;
-use crate::plan::{Step, garbling_key};
+use crate::plan::{GarblingKeys, Step};
 use crate::spool::Spool;
 use crate::{BundleId, Use};
 
@@ -58,8 +58,8 @@ impl SpentBundle {
         let input = Zeroizing::new(input.iter().map(|&b| u32::from(b)).collect::<Vec<_>>());
         let everyone: Vec<usize> = (0..channel.parties()).collect();
 
-        let Bundle { id, masks, words, delta, roles, spool, .. } = bundle;
-        let mut run = Run { architecture, channel, id, delta, masks, spool };
+        let Bundle { keys, masks, words, delta, roles, spool, .. } = bundle;
+        let mut run = Run { architecture, channel, keys, delta, masks, spool };
         let mut roles = roles.into_iter();
         let mut steps = party.plan().steps.iter().enumerate();
         let first = steps.next().zip(roles.next()).ok_or(Error::Misuse("the bundle is empty"))?;
@@ -121,7 +121,7 @@ fn confirm(channel: &mut dyn Channel, bundle: &BundleId, usage: &Use) -> Result<
 pub(crate) struct Run<'a> {
     pub architecture: &'a Architecture,
     pub channel: &'a mut dyn Channel,
-    pub id: BundleId,
+    pub keys: GarblingKeys,
     pub delta: Delta,
     pub masks: Vec<Zeroizing<Vec<u32>>>,
     pub spool: Box<dyn Spool>,
@@ -175,7 +175,7 @@ impl Run<'_> {
                         labels.push(message);
                     }
                     let material = self.spool.take()?;
-                    let key = garbling_key(&self.id, batch);
+                    let key = self.keys.of(batch);
                     output.extend(online.evaluate(&material, &masked, &labels, &key)?);
                 }
             }

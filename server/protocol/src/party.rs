@@ -11,8 +11,8 @@ use crate::bundle::Bundle;
 use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::Error;
-use crate::links::{Links, peers};
-use crate::plan::{Plan, WAVE_BYTES};
+use crate::links::{LinkSeeds, Nonce, peers};
+use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
 use crate::spool::Spool;
 use crate::{BundleId, linear, nonlinear};
@@ -31,7 +31,7 @@ pub struct Party {
     layers: Vec<LayerState>,
     plan: Plan,
     wave_bytes: usize,
-    links: Mutex<Links>,
+    links: Mutex<LinkSeeds>,
 }
 
 /// The cluster's BFV keys as this server has them.
@@ -88,7 +88,7 @@ impl Party {
         let length = share.len();
         let shares = exchange(channel, share, length)?;
         let public = PublicKey::combine(&parameters, &setup, &shares)?;
-        let links = Links::base(channel, ot_parameters, &mut seeds.rng())?;
+        let links = LinkSeeds::base(channel, ot_parameters, &mut seeds.rng())?;
 
         let mut memory = WEIGHTS_MEMORY;
         let mut layers = Vec::with_capacity(architecture.layers.len());
@@ -139,11 +139,13 @@ impl Party {
     /// Makes one bundle together with all other servers. Blocking; linear and non-linear layers run
     /// side by side, each over its own channel. `spool` is empty, for this bundle alone.
     ///
-    /// One bundle at a time: the long-lived OT extension must stay in step on all servers. After a
-    /// failure it may not be, so the cluster has to be set up again.
+    /// `index` numbers the bundles of a set-up, the same on all servers: it picks the seeds of correlated OT, which
+    /// then are gone ([`Party::next_bundle`]). A number that was used, also by a bundle that failed, is refused, and so
+    /// is one far from the others.
     pub fn preprocess(
         &self,
         id: BundleId,
+        index: u64,
         linear_channel: &mut dyn Channel,
         nonlinear_channel: &mut dyn Channel,
         seed: [u8; 32],
@@ -164,27 +166,36 @@ impl Party {
                 };
                 work.preprocess(linear_channel, &mut linear_seeds)
             });
-            let roles = self.garble(&id, &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
+            let roles = self.garble((&id, index), &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
             (linear.join().unwrap_or(Err(Error::Thread)), roles)
         });
         // The non-linear error first: where one side fails the other often only sees a closed channel.
-        let (roles, words) = (roles?, words?);
-        Ok(Bundle::new(id, self.setup, draws, delta, words, roles, spool))
+        let ((roles, keys), words) = (roles?, words?);
+        Ok(Bundle { id, setup: self.setup, keys, masks: draws.masks, words, delta, roles, spool })
+    }
+
+    /// The number of the next bundle: one more than the highest used.
+    pub fn next_bundle(&self) -> u64 {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 
     fn garble(
         &self,
-        bundle: &BundleId,
+        (bundle, index): (&BundleId, u64),
         draws: &Draws,
         delta: &Delta,
         channel: &mut dyn Channel,
         spool: &mut dyn Spool,
         rng: &mut impl rand_core::CryptoRng,
-    ) -> Result<Vec<Vec<nonlinear::Role>>, Error> {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).bundle(channel, delta)?;
+    ) -> Result<(Vec<Vec<nonlinear::Role>>, GarblingKeys), Error> {
+        let seeds = self.links.lock().unwrap_or_else(PoisonError::into_inner).take(index)?;
+        let mut nonce = Nonce::default();
+        rng.fill_bytes(&mut nonce);
+        let (links, nonces) = seeds.bundle(channel, delta, index, nonce)?;
+        let keys = GarblingKeys::new(&self.setup, bundle, &nonces);
         let Party { plan, wave_bytes, .. } = self;
-        nonlinear::Work { plan, bundle, draws, delta, links, wave_bytes: *wave_bytes }
-            .preprocess(channel, spool, rng)
+        let work = nonlinear::Work { plan, keys, draws, delta, links, wave_bytes: *wave_bytes };
+        Ok((work.preprocess(channel, spool, rng)?, keys))
     }
 }
 

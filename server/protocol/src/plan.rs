@@ -9,6 +9,7 @@ use seco_ot::FixedKey;
 use sha2::{Digest, Sha256};
 
 use crate::BundleId;
+use crate::links::Nonce;
 
 /// Lanes garbled as one message: enough tiles for several threads, and few enough that a wave has several batches
 /// and labels stream online. A message of a ReLU of 32 bits is 12 MB with three servers.
@@ -129,14 +130,77 @@ impl Plan {
     }
 }
 
-/// The fixed AES key of one batch: public, and fresh for every bundle and batch (multi-instance
-/// attacks, eprint 2019/1168).
-pub fn garbling_key(bundle: &BundleId, batch: &Batch) -> FixedKey {
-    let digest = Sha256::new()
-        .chain_update(b"seco garbling key v1")
-        .chain_update(bundle.0)
-        .chain_update(batch.layer.to_le_bytes())
-        .chain_update(batch.first_lane.to_le_bytes())
-        .finalize();
-    FixedKey::new(std::array::from_fn(|i| digest[i]))
+/// What the fixed AES keys of a bundle's garbling come from (`protocol.md` section 5): public, and random as long as one
+/// server's nonce is.
+///
+/// An attacker of many instances at once gains by instances under the same key, and by work done before the key is known
+/// (eprint 2019/1168). So no server, the gateway that names the bundle included, chooses keys: each contributes a nonce,
+/// in the message that fixes its offset. Who sends last sees the others' nonces and can try his own, which lets him pick
+/// among hashes, not a key of his choice; and no key is known before every server has drawn for this very bundle.
+#[derive(Clone, Copy)]
+pub struct GarblingKeys([u8; 32]);
+
+impl GarblingKeys {
+    /// Of a bundle, from the cluster's set-up and everyone's nonces, in order of servers.
+    pub fn new(setup: &[u8; 32], bundle: &BundleId, nonces: &[Nonce]) -> GarblingKeys {
+        let mut digest =
+            Sha256::new().chain_update(b"seco garbling keys v2").chain_update(setup).chain_update(bundle.0);
+        for nonce in nonces {
+            digest.update(nonce);
+        }
+        GarblingKeys(digest.finalize().into())
+    }
+
+    /// The key of a batch, as bytes.
+    fn bytes(&self, batch: &Batch) -> [u8; 16] {
+        let digest = Sha256::new()
+            .chain_update(b"seco garbling key v2")
+            .chain_update(self.0)
+            .chain_update(batch.layer.to_le_bytes())
+            .chain_update(batch.first_lane.to_le_bytes())
+            .finalize();
+        std::array::from_fn(|i| digest[i])
+    }
+
+    /// The permutation of a batch.
+    pub fn of(&self, batch: &Batch) -> FixedKey {
+        FixedKey::new(self.bytes(batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seco_garble::circuits::{Circuit, Spec};
+
+    use super::*;
+
+    fn batch(layer: u32, first_lane: u32) -> Batch {
+        let circuit = Arc::new(Circuit::compile(&Spec::Input { bits: 8, mask_width: 16 }, 3, 0));
+        Batch { circuit, lanes: 1, layer, first_lane }
+    }
+
+    /// The key depends on every server's nonce, the bundle, the set-up and the batch, each by itself.
+    #[test]
+    fn everyone_has_a_hand_in_the_key() {
+        let (setup, bundle, nonces) = ([1; 32], BundleId([2; 16]), [[3; 32], [4; 32], [5; 32]]);
+        let first = batch(0, 0);
+        let key = |setup, bundle, nonces: &[Nonce]| GarblingKeys::new(&setup, &bundle, nonces).bytes(&first);
+        let mut seen = std::collections::HashSet::from([key(setup, bundle, &nonces)]);
+        for server in 0..nonces.len() {
+            for byte in 0..32 {
+                let mut other = nonces;
+                other[server][byte] ^= 1;
+                assert!(seen.insert(key(setup, bundle, &other)), "server {server}, byte {byte}");
+            }
+        }
+        let mut exchanged = nonces;
+        exchanged.swap(0, 1);
+        assert!(seen.insert(key(setup, bundle, &exchanged)));
+        assert!(seen.insert(key(setup, bundle, &nonces[..2])));
+        assert!(seen.insert(key([0; 32], bundle, &nonces)));
+        assert!(seen.insert(key(setup, BundleId([0; 16]), &nonces)));
+        let keys = GarblingKeys::new(&setup, &bundle, &nonces);
+        assert!(!seen.insert(keys.bytes(&first)));
+        assert!(seen.insert(keys.bytes(&batch(1, 0))) && seen.insert(keys.bytes(&batch(0, 1024))));
+    }
 }

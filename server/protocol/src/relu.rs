@@ -1,7 +1,7 @@
 //! One ReLU layer by itself, without a model and without homomorphic encryption: what measures and
 //! tests the non-linear half of the protocol (`protocol.md` sections 5 and 7).
 
-use rand_core::CryptoRng;
+use rand_core::{CryptoRng, Rng as _};
 use seco_garble::program::Source;
 use seco_model::{Activation, Architecture, Dense, Geometry, InputSpec, Layer as ModelLayer, Placement};
 use seco_ot::Delta;
@@ -11,10 +11,10 @@ use crate::BundleId;
 use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::Error;
-use crate::links::{Links, peers};
+use crate::links::{LinkSeeds, Nonce, peers};
 use crate::nonlinear::{Role, Work};
 use crate::online::Run;
-use crate::plan::{Plan, WAVE_BYTES};
+use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
 use crate::spool::Spool;
 
@@ -105,12 +105,12 @@ pub struct ReluLayer {
     layer: Layer,
     architecture: Architecture,
     plan: Plan,
-    links: Links,
+    links: LinkSeeds,
 }
 
 /// One server's part of a preprocessed layer, used once.
 pub struct ReluBundle {
-    id: BundleId,
+    keys: GarblingKeys,
     draws: Draws,
     delta: Delta,
     roles: Vec<Vec<Role>>,
@@ -138,7 +138,7 @@ impl ReluLayer {
             return Err(Error::Misuse("the layer does not fit the cluster"));
         }
         let parameters = vec![layer.ot_parameter; layer.servers];
-        let links = Links::base(channel, &parameters, &mut Seeds::new(seed).rng())?;
+        let links = LinkSeeds::base(channel, &parameters, &mut Seeds::new(seed).rng())?;
         let architecture = layer.architecture();
         let plan = Plan::new(&architecture).only(STEP);
         Ok(ReluLayer { layer, architecture, plan, links })
@@ -155,11 +155,16 @@ impl ReluLayer {
         let mut rng = Seeds::new(seed).rng();
         let draws = Draws::new(&self.architecture, channel.me(), &mut rng);
         let delta = Delta::random(&mut rng);
-        let links = self.links.bundle(channel, &delta)?;
+        let mut nonce = Nonce::default();
+        rng.fill_bytes(&mut nonce);
+        let index = self.links.next();
+        let (links, nonces) = self.links.take(index)?.bundle(channel, &delta, index, nonce)?;
+        // No set-up but the base OTs, so nothing to tell it by.
+        let keys = GarblingKeys::new(&[0; 32], &id, &nonces);
         let wave_bytes = WAVE_BYTES;
-        let work = Work { plan: &self.plan, bundle: &id, draws: &draws, delta: &delta, links, wave_bytes };
+        let work = Work { plan: &self.plan, keys, draws: &draws, delta: &delta, links, wave_bytes };
         let roles = work.preprocess(channel, &mut *spool, &mut rng)?;
-        Ok(ReluBundle { id, draws, delta, roles, spool })
+        Ok(ReluBundle { keys, draws, delta, roles, spool })
     }
 
     /// The online phase. The holder brings its word: random here, drawn from `rng`. Blocking.
@@ -170,7 +175,7 @@ impl ReluLayer {
         rng: &mut impl CryptoRng,
     ) -> Result<ReluOutcome, Error> {
         let me = channel.me();
-        let ReluBundle { id, mut draws, delta, mut roles, spool } = bundle;
+        let ReluBundle { keys, mut draws, delta, mut roles, spool } = bundle;
         let missing = Error::Misuse("the bundle is incomplete");
         let (Some(step), Some(roles)) = (self.plan.steps.get(STEP), roles.get_mut(STEP)) else {
             return Err(missing);
@@ -184,7 +189,7 @@ impl ReluLayer {
         }
         let masks_of_run = std::mem::take(&mut draws.masks);
         let mut run =
-            Run { architecture: &self.architecture, channel, id, delta, masks: masks_of_run, spool };
+            Run { architecture: &self.architecture, channel, keys, delta, masks: masks_of_run, spool };
         let word = (me == holder).then_some(share.as_slice());
         let values = run.step(STEP, step, std::mem::take(roles), word, &[holder])?;
         Ok(ReluOutcome { values, share, masks })

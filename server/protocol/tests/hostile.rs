@@ -104,7 +104,7 @@ fn preprocessing() {
     for number in [0, 1, 2, 3, 4, 5, 7, 9] {
         for fault in FAULTS {
             for linear in [true, false] {
-                // The long-lived extensions fall out of step after a failure: a fresh cluster each time.
+                // Whatever a failure leaves behind: a fresh cluster each time.
                 let parties = cluster(&model, 3, &placements, 3);
                 let lanes: Vec<_> =
                     memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
@@ -115,6 +115,7 @@ fn preprocessing() {
                     party
                         .preprocess(
                             bundle_id(1),
+                            0,
                             &mut a,
                             &mut b,
                             seed(1, i),
@@ -167,10 +168,12 @@ fn used_twice_or_wrongly() {
     let ledger = InsecureMemoryLedger::default();
     let make = |number: u64| {
         let lanes: Vec<_> = memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
+        let index = parties[0].next_bundle();
         all(parties.iter().zip(lanes).collect(), |i, (party, (mut a, mut b))| {
             party
                 .preprocess(
                     bundle_id(number),
+                    index,
                     &mut a,
                     &mut b,
                     seed(number, i),

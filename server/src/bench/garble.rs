@@ -130,7 +130,7 @@ fn failed(error: seco_garble::Error) -> Error {
 fn correlations(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> [Zeroizing<Vec<Block>>; 2] {
     let mut keys = vec![Block::ZERO; choices.len()];
     seco_ot::Prg::new(Block::random(rng)).fill(&mut keys);
-    let other = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.get(i)));
+    let other = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.mask(i)));
     [Zeroizing::new(other.collect()), Zeroizing::new(keys)]
 }
 

@@ -112,7 +112,7 @@ fn measure(parameter: usize, count: usize) -> Result<Figures, Error> {
         let message = timed(&mut receiving, || receiver.extend(&choices, &mut chosen)).map_err(failed)?;
         timed(&mut sending, || sender.extend(&message, &mut keys)).map_err(failed)?;
         (transfers, bytes) = (transfers + count, bytes + message.len());
-        let wanted = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.get(i)));
+        let wanted = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.mask(i)));
         exact &= chosen.iter().zip(wanted).all(|(chosen, wanted)| chosen.0 == wanted.0);
     }
     Ok(Figures {

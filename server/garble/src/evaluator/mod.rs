@@ -30,6 +30,7 @@ impl Evaluator {
     /// `random` are the evaluator's words that are known ahead, in the order of
     /// [`crate::circuits::Circuit`]'s input words: uniform, one value per lane each.
     pub fn new(batch: Batch, random: &[&[u32]]) -> Result<Evaluator, Error> {
+        batch.circuit.program.check()?;
         let mut random = random.iter();
         let mut choices = Zeroizing::new(Vec::new());
         for word in batch.circuit.program.words.iter().filter(|w| w.source == Source::Choice) {

@@ -120,6 +120,7 @@ impl Garbler {
     ) -> Result<Garbler, Error> {
         let (words, lanes) = (batch.words(), batch.lanes);
         let program = &batch.circuit.program;
+        program.check()?;
         let mut ahead = ahead.iter();
         let mut inputs = Zeroizing::new(Vec::with_capacity(words * program.sources().count()));
         for word in &program.words {

@@ -200,7 +200,8 @@ impl Pass<'_> {
         };
         let block = self.delta.block();
         let delta = engine.splat(block);
-        let (flip_a, flip_b) = (engine.splat(block.select(a.negated)), engine.splat(block.select(b.negated)));
+        let flip = |operand: Operand| engine.splat(if operand.negated { block } else { Block::ZERO });
+        let (flip_a, flip_b) = (flip(a), flip(b));
         let (rho, lambda) = if single {
             Default::default()
         } else {

@@ -23,7 +23,7 @@ fn deal(
     rng: &mut ChaCha20Rng,
 ) -> (Zeroizing<Vec<Block>>, Zeroizing<Vec<Block>>) {
     let keys: Vec<Block> = (0..choices.len()).map(|_| Block::random(rng)).collect();
-    let macs = keys.iter().enumerate().map(|(i, &k)| k ^ delta.block().select(choices.get(i))).collect();
+    let macs = keys.iter().enumerate().map(|(i, &k)| k ^ delta.block().select(choices.mask(i))).collect();
     (Zeroizing::new(macs), Zeroizing::new(keys))
 }
 
@@ -403,4 +403,52 @@ fn hostile_messages_are_refused() {
     assert!(garblers.next().unwrap().labels(&run.deltas[0], &masked[1..]).is_err());
     // Wrong labels give a wrong answer, not a panic.
     assert_eq!(run.evaluator.evaluate(&run.material, &masked, &labels, &hash).unwrap().len(), 64);
+}
+
+/// A circuit whose slots overlap, or that reads what it did not write, is refused by whoever would garble or evaluate
+/// it: with one XOR or AND left out or read from the wrong place, labels would say nothing and masks nothing hide.
+#[test]
+fn damaged_circuits_are_refused() {
+    use crate::program::{Op, Operand, Program};
+    let spec = Spec::Relu { width: 9, shift: 3, mask_width: 9, holders: vec![0] };
+    let circuit = Circuit::compile(&spec, 3, 1);
+    let refused = |damage: &dyn Fn(&mut Program)| {
+        let mut circuit = Circuit { program: circuit.program.clone(), ..circuit };
+        damage(&mut circuit.program);
+        let batch = Batch { circuit: Arc::new(circuit), lanes: 64, layer: 0, first_lane: 0 };
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let word = [0; 64];
+        let words = |source| {
+            vec![&word[..]; batch.circuit.program.words.iter().filter(|w| w.source == source).count()]
+        };
+        let results = [
+            Garbler::new(batch.clone(), 0, &words(Source::Ahead(0)), rng).is_err(),
+            Evaluator::new(batch.clone(), &words(Source::Choice)).is_err(),
+        ];
+        assert_eq!(results[0], results[1]);
+        results[0]
+    };
+    assert!(!refused(&|_| ()));
+    let xor = circuit.program.ops.iter().position(|op| matches!(op, Op::Xor { .. })).unwrap();
+    let and = circuit.program.ops.iter().position(|op| matches!(op, Op::And { .. })).unwrap();
+    let Op::Xor { dst, a, b } = circuit.program.ops[xor] else { unreachable!() };
+    for (dst, a, b) in [(dst, a, a), (a, a, b), (b, a, b), (u32::MAX, a, b), (dst, u32::MAX, b)] {
+        assert!(refused(&|program| program.ops[xor] = Op::Xor { dst, a, b }), "{dst} {a} {b}");
+    }
+    let Op::And { dst, a, b } = circuit.program.ops[and] else { unreachable!() };
+    let operand = |slot| Operand { slot, negated: false };
+    for (dst, a, b) in [(dst, a, a), (a.slot, a, b), (dst, a, operand(u32::MAX))] {
+        assert!(refused(&|program| program.ops[and] = Op::And { dst, a, b }));
+    }
+    assert!(refused(&|program| program.ops[0] = Op::Xor { dst: 0, a: 1, b: 2 }), "nothing written yet");
+    assert!(refused(&|program| program.ops[0] = Op::Input { dst: 0, input: u32::MAX }));
+    assert!(refused(&|program| program.slots = 1));
+    assert!(refused(&|program| program.ands += 1));
+    assert!(refused(&|program| program.prefix_ands += 1));
+    assert!(refused(&|program| program.prefix = usize::MAX));
+    assert!(refused(&|program| program.live.push(u32::MAX)));
+    assert!(refused(&|program| program.outputs[0].slot = u32::MAX));
+    assert!(refused(&|program| {
+        program.ops.remove(and);
+    }));
 }

@@ -7,7 +7,7 @@ use ::aes::Aes128;
 use ::aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 use super::{Chunk, Engine, Kernel, LANES, chunks_each};
-use crate::Block;
+use crate::{Block, Mask};
 
 /// Expanded key; the crate zeroizes it on drop.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Engine for Portable {
     #[inline(always)]
     fn select(&self, bits: u8, mut x: Chunk) -> Chunk {
         for (lane, x) in x.iter_mut().enumerate() {
-            *x = x.select(bits >> lane & 1 == 1);
+            *x = x.select(Mask::of_bit(u64::from(bits), lane));
         }
         x
     }
@@ -68,6 +68,8 @@ impl Engine for Portable {
     }
 }
 
+// Not within its caller, whose choice of a backend is a jump: see `server/tests/constant-time`.
+#[inline(never)]
 pub(super) fn run<K: Kernel>(key: &Portable, kernel: K) -> K::Output {
     kernel.run(key)
 }

@@ -29,7 +29,7 @@ fn connect(parameter: usize, rng: &mut ChaCha20Rng) -> (CotReceiver, CotSender, 
 
 fn assert_correlated(receiver: &[Block], sender: &[Block], choices: &Bits, delta: &Delta) {
     for (i, (m, k)) in receiver.iter().zip(sender).enumerate() {
-        assert!(m.0 == (*k ^ delta.block().select(choices.get(i))).0, "{i}");
+        assert!(m.0 == (*k ^ delta.block().select(choices.mask(i))).0, "{i}");
     }
 }
 

@@ -185,7 +185,7 @@ pub fn bundle_id(number: u64) -> BundleId {
 
 /// Makes a bundle.
 pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Messages>) {
-    let servers = parties.len();
+    let (servers, index) = (parties.len(), parties[0].next_bundle());
     let lanes: Vec<_> =
         memory::network(servers, LIMIT).into_iter().zip(memory::network(servers, LIMIT)).collect();
     let made = all(parties.iter().zip(lanes).collect(), |i, (party, (linear, nonlinear))| {
@@ -193,6 +193,7 @@ pub fn preprocess(parties: &[Party], number: u64) -> (Vec<SpentBundle>, Vec<Mess
         let bundle = party
             .preprocess(
                 bundle_id(number),
+                index,
                 &mut linear,
                 &mut nonlinear,
                 seed(number, i),

@@ -138,6 +138,7 @@ impl Work {
             let [linear, nonlinear] = &mut self.lanes;
             let bundle = self.party.preprocess(
                 id,
+                self.party.next_bundle(),
                 linear,
                 nonlinear,
                 *keys::secret()?,
