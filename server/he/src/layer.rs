@@ -213,7 +213,7 @@ impl Weights {
                 let part = &message.as_ref()[index * size..][..size];
                 sum += &wire::read_polynomial(WHAT, basis, part).map_err(Error::of_message(position))?;
             }
-            Ok::<_, Error>([sum, keys.common(occasion, index)])
+            Ok::<_, Error>([sum, keys.common(occasion, index)?])
         };
         (0..plan.input_ciphertexts()).into_par_iter().map(sum).collect()
     }

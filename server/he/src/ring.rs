@@ -19,6 +19,8 @@ use fhe::bfv::BfvParametersBuilder;
 use fhe_math::rq::traits::TryConvertFrom;
 use fhe_math::rq::{Context, Poly, Representation};
 use fhe_math::zq::Modulus;
+use rand_chacha09::ChaCha12Rng;
+use rand_chacha09::rand_core::{RngCore, SeedableRng};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -53,9 +55,23 @@ impl Basis {
         Ok(polynomial)
     }
 
-    /// The uniform polynomial, in NTT form, that every server expands from the same seed.
-    pub(crate) fn common(&self, seed: &[u8; 32]) -> Poly {
-        Poly::random_from_seed(&self.0, Representation::Ntt, *seed)
+    /// The uniform polynomial, in NTT form, that every server expands from the same public seed: for each prime words
+    /// of one stream, cut to the prime's bits, of which those below the prime count.
+    pub(crate) fn common(&self, seed: &[u8; 32]) -> Result<Poly, Error> {
+        let mut out = Vec::with_capacity(self.moduli().len() * DEGREE);
+        let mut bytes = [0; 4096];
+        for (index, m) in self.moduli().iter().enumerate() {
+            let (mut rng, mask) = (ChaCha12Rng::from_seed(*seed), u64::MAX >> m.leading_zeros());
+            rng.set_stream(index as u64);
+            let end = (index + 1) * DEGREE;
+            while out.len() < end {
+                rng.fill_bytes(&mut bytes);
+                let words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word) & mask);
+                let missing = end - out.len();
+                out.extend(words.filter(|word| *word < **m).take(missing));
+            }
+        }
+        self.polynomial(out, Representation::Ntt)
     }
 
     pub(crate) fn zero(&self) -> Poly {
@@ -209,7 +225,6 @@ mod tests {
     use crate::MODULUS_LIMIT;
     use crate::parameters::{SETS, bits};
     use crate::sample::{Purpose, stream};
-    use rand_chacha09::rand_core::RngCore;
 
     /// Deterministic Miller-Rabin: these bases decide every number below 2^64.
     fn is_prime(p: u64) -> bool {
@@ -304,6 +319,22 @@ mod tests {
             for (k, x) in dropped.iter().enumerate() {
                 let exact: BigUint = (x + p3 / 2) / p3;
                 assert_eq!([got[k], got[DEGREE + k]], [residue(&exact, p1), residue(&exact, p2)]);
+            }
+        }
+    }
+
+    #[test]
+    fn common_polynomials_are_uniform() {
+        for set in &SETS {
+            let ring = Ring::new(set, 3).unwrap();
+            let one = ring.whole().common(&[1; 32]).unwrap();
+            assert_eq!(one, ring.whole().common(&[1; 32]).unwrap());
+            assert_ne!(one, ring.whole().common(&[2; 32]).unwrap());
+            for (row, p) in residues(&one).unwrap().chunks(DEGREE).zip(set.primes) {
+                let mut counts = [0u32; 8];
+                row.iter().for_each(|&x| counts[(u128::from(x) * 8 / u128::from(p)) as usize] += 1);
+                // 1024 each, standard deviation 30. A residue that is too large would be out of the array.
+                assert!(counts.iter().all(|c| (864..1184).contains(c)), "{counts:?}");
             }
         }
     }

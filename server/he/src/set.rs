@@ -49,7 +49,7 @@ impl KeySetName {
     }
 
     /// The common polynomial of the public key.
-    fn common(&self, parameters: &Parameters) -> Poly {
+    fn common(&self, parameters: &Parameters) -> Result<Poly, Error> {
         parameters.ring().whole().common(&self.hash(b"public key").finalize().into())
     }
 
@@ -93,7 +93,7 @@ impl KeyDraft {
     ) -> Result<Self, Error> {
         let ring = parameters.ring();
         let secret = SecretShare::random(ring, seed)?;
-        let share = secret.public_share(ring, name.common(parameters), seed)?;
+        let share = secret.public_share(ring, name.common(parameters)?, seed)?;
         let mut opening = vec![0; HASH];
         stream(seed, Purpose::Nonce, 0).fill_bytes(&mut opening);
         let commitment = name.commitment(server, &opening, &share);
@@ -133,7 +133,7 @@ impl KeyDraft {
     /// [`Error::Count`] unless there is one of each for every server; as [`KeyDraft::check`] for a malformed one.
     pub fn finish(self, openings: &[impl AsRef<[u8]>], shares: &[impl AsRef<[u8]>]) -> Result<KeySet, Error> {
         Error::check_count("key openings", openings.len(), self.parameters.servers())?;
-        let public = PublicKey::combine(&self.parameters, self.name.common(&self.parameters), shares)?;
+        let public = PublicKey::combine(&self.parameters, self.name.common(&self.parameters)?, shares)?;
         let mut id = self.name.hash(b"id");
         for opening in openings {
             Error::check_length("key opening", opening.as_ref().len(), Self::OPENING_LEN)?;
@@ -193,7 +193,7 @@ impl KeySet {
             let message = plan.packing().input(index, mask);
             let noise = error(&mut stream(seed, Purpose::Mask, index));
             let mut c0 = ring.encoded(&noise, &message)?;
-            self.secret.mask(&mut c0, self.common(occasion, index));
+            self.secret.mask(&mut c0, self.common(occasion, index)?);
             let mut out = Vec::with_capacity(self.parameters.polynomial_len());
             wire::write_polynomial(ring.whole(), &c0, &mut out)?;
             Ok(out)
@@ -202,7 +202,7 @@ impl KeySet {
     }
 
     /// The polynomial `a` of one input ciphertext: public, the same on all servers.
-    pub(crate) fn common(&self, occasion: &Occasion, index: usize) -> Poly {
+    pub(crate) fn common(&self, occasion: &Occasion, index: usize) -> Result<Poly, Error> {
         let digest = Sha256::new()
             .chain_update(b"seco key set v2 encrypted mask")
             .chain_update(self.id)

@@ -219,7 +219,7 @@ fn c1_hides_the_weights() {
     let encrypted = cluster.encrypt(&plan, &masks);
     let ring = cluster.parameters.ring();
     assert_eq!(plan.input_ciphertexts(), 1);
-    let a = cluster.keys[1].common(&OCCASION, 0);
+    let a = cluster.keys[1].common(&OCCASION, 0).unwrap();
 
     // Coefficients of `c1/a` modulo `q'` that are as small as weights. What leaves the holder was divided by `p_3`:
     // without noise, multiplying by it again undoes that up to the rounding, which is noise of its own; so the attack
@@ -280,7 +280,7 @@ fn common_polynomials_never_repeat() {
         let [_, p1] = keys.public().polynomials();
         note(p1);
         for (bundle, layer) in [([0; 16], 0), ([0; 16], 1), ([1; 16], 0), ([1; 16], 256)] {
-            (0..3).for_each(|index| note(&keys.common(&Occasion { bundle, layer }, index)));
+            (0..3).for_each(|index| note(&keys.common(&Occasion { bundle, layer }, index).unwrap()));
         }
     }
 }
