@@ -78,7 +78,7 @@ impl Smudging {
         let (Some(bound), Some(largest)) = (small(&bound), small(&largest)) else {
             return Err(Error::NoiseBudget { needed: largest.bits() + 32, available: 128 });
         };
-        let &[ref first, ref second] = moduli else { return Err(Error::Mismatch) };
+        let [first, second] = moduli else { return Err(Error::Mismatch) };
         let offset = [first, second].map(|m| m.neg(m.reduce_u128(bound)));
         Ok(Self { largest, mask: u128::MAX >> largest.leading_zeros(), offset })
     }

@@ -26,6 +26,9 @@ use crate::seeds::Seeds;
 /// Layers of a wave by index, each with what this server has of it as a holder.
 type Wave<T> = Vec<(usize, Option<T>)>;
 
+/// A server's words, by layer.
+type Words = Vec<Zeroizing<Vec<u32>>>;
+
 /// Steps of a wave.
 const STEPS: usize = 4;
 
@@ -56,7 +59,7 @@ impl Work<'_> {
         mut begun: Option<Exchange>,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
-    ) -> Result<(Vec<Zeroizing<Vec<u32>>>, Option<KeySet>), Error> {
+    ) -> Result<(Words, Option<KeySet>), Error> {
         let waves = self.waves(channel.parties());
         let (mut encrypted, mut multiplied, mut answered) = (None, None, None);
         let mut words = Vec::with_capacity(self.layers.len());
@@ -177,12 +180,7 @@ impl Work<'_> {
     }
 
     /// Step 4: the holders decode.
-    fn finish(
-        &self,
-        wave: Wave<Product>,
-        channel: &mut dyn Channel,
-        words: &mut Vec<Zeroizing<Vec<u32>>>,
-    ) -> Result<(), Error> {
+    fn finish(&self, wave: Wave<Product>, channel: &mut dyn Channel, words: &mut Words) -> Result<(), Error> {
         let (me, parties) = (channel.me(), channel.parties());
         for (index, product) in wave {
             let layer = self.layer(index)?;

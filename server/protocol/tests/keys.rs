@@ -118,7 +118,7 @@ fn shares_wait_for_all_commitments() {
                 log.iter().position(|&(from, _, bytes)| from == server && bytes == share).unwrap();
             let to_it = |&(_, to, bytes): &(usize, usize, usize)| to == server && bytes == OPENING;
             assert_eq!(log.iter().filter(|entry| to_it(entry)).count(), 2);
-            assert!(log.iter().rposition(|entry| to_it(entry)).unwrap() < first_share, "server {server}");
+            assert!(log.iter().rposition(to_it).unwrap() < first_share, "server {server}");
         }
     };
     let log = Log::default();

@@ -265,6 +265,69 @@ fn c1_hides_the_weights() {
     }
 }
 
+/// Small coefficients of a polynomial modulo `Q` in NTT form.
+fn coefficients(cluster: &Cluster, polynomial: &Poly) -> Vec<i64> {
+    let mut polynomial = polynomial.clone();
+    polynomial.change_representation(Representation::PowerBasis);
+    let m = *cluster.parameters.ring().whole().moduli()[0];
+    let row = &residues(&polynomial).unwrap()[..DEGREE];
+    row.iter().map(|&x| if x > m / 2 { x as i64 - m as i64 } else { x as i64 }).collect()
+}
+
+/// Whether these are errors, the sums of `parts` of the scheme's distribution.
+fn are_errors(values: &[i64], parts: usize) -> bool {
+    let variance = values.iter().map(|&e| (e * e) as f64).sum::<f64>() / values.len() as f64;
+    let expected = 10.5 * parts as f64;
+    values.iter().all(|e| e.unsigned_abs() <= 21 * parts as u64) && (variance / expected - 1.0).abs() < 0.08
+}
+
+/// An error is in everything that would be a linear equation without it: encrypted masks, the public key, and the
+/// `c1` of the encryption of zero.
+#[test]
+fn nothing_leaves_without_an_error() {
+    let (geometry, width) = (dense(90, 60), 20);
+    let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 2);
+    let plan = cluster.plan(&geometry, width);
+    let (ring, keys) = (cluster.parameters.ring(), &cluster.keys[0]);
+    let whole = ring.whole();
+    let masks = [1, 2].map(|k| uniform(&mut rng(k), plan.inputs(), 32));
+    let encrypted = cluster.encrypt(&plan, &masks);
+    let a = keys.common(&OCCASION, 0).unwrap();
+    let mut errors = Vec::new();
+    for ((keys, mask), bytes) in cluster.keys.iter().zip(&masks).zip(&encrypted) {
+        // c0 + a·sk - round(Q·r/t).
+        let mut rest = wire::read_polynomial("c0", whole, bytes).unwrap();
+        keys.secret().mask(&mut rest, -&a);
+        rest -= &*ring.encoded(&[0; DEGREE], &plan.packing().input(0, mask)).unwrap();
+        errors.push(coefficients(&cluster, &rest));
+        assert!(are_errors(&errors[errors.len() - 1], 1));
+    }
+    assert_ne!(errors[0], errors[1]);
+    assert!(!are_errors(&[0; DEGREE], 1) && !are_errors(&[1; DEGREE], 1));
+
+    let [p0, p1] = keys.public().polynomials().map(|p| {
+        let mut p = p.clone();
+        p.change_representation(Representation::Ntt);
+        p
+    });
+    let mut rest = p0;
+    cluster.keys.iter().for_each(|keys| keys.secret().mask(&mut rest, -&p1));
+    assert!(are_errors(&coefficients(&cluster, &rest), 2));
+
+    // The same product with and without its encryption of zero, from the same generator.
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), width)).unwrap();
+    let bare = weights.bare_product(0, keys, &OCCASION, &encrypted).unwrap();
+    let made = weights.rerandomised_product(0, keys, &OCCASION, &encrypted, &mut rng(1)).unwrap();
+    let zero = keys.public().encrypt_zero(whole, &mut rng(1)).unwrap();
+    for ((made, bare), product) in made.iter().zip(&bare).zip(&zero.products) {
+        let mut rest = made.clone();
+        rest.change_representation(Representation::Ntt);
+        rest -= bare;
+        rest -= product;
+        assert!(are_errors(&coefficients(&cluster, &rest), 1));
+    }
+}
+
 /// No two ciphertexts of a key set have the same common polynomial, nor do two key sets, nor the public key.
 #[test]
 fn common_polynomials_never_repeat() {
