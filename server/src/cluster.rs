@@ -26,8 +26,6 @@ use crate::node::{Epoch, Node};
 use crate::pool::{Pool, Take};
 use crate::sessions::Connected;
 
-/// The common public key is renewed after so many bundles (protocol.md section 4).
-const MAX_BUNDLES: u64 = 1_000_000;
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Time for commands that need no job.
@@ -183,15 +181,10 @@ impl Cluster {
         self.order(job, command, self.node.limits.setup(), true, self.node.set_up(job, epoch)).await
     }
 
-    /// Makes bundles as the pool wants them, until one fails, a connection is lost or the key has
-    /// served long enough.
+    /// Makes bundles as the pool wants them, until one fails or a connection is lost.
     async fn fill(&self, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
         let mut changes = self.node.mesh.changes();
-        let mut made = 0;
-        while made < MAX_BUNDLES {
-            if self.node.mesh.generations() != generations {
-                return Ok(());
-            }
+        while self.node.mesh.generations() == generations {
             // The guard must not live across the wait.
             let wanted = self.pool().wants();
             if !wanted || self.stock.held.load(Ordering::Relaxed) >= self.room {
@@ -209,7 +202,6 @@ impl Cluster {
             let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
             let own = self.node.preprocess(job, epoch.clone(), (bundle, index));
             let bundle = self.order(job, command, self.node.limits.preprocess(), true, own).await?;
-            made += 1;
             self.pace
                 .store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             let pool = {

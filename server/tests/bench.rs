@@ -86,8 +86,15 @@ fn homomorphic_steps_are_exact_and_told_by_ciphertext() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["exact"], true, "{report}");
     for layer in report["layers"].as_array().unwrap() {
-        for field in ["weights_ms", "encrypt_ms", "multiply_ms", "answer_ms", "finish_ms", "bytes_answer"] {
-            assert!(layer[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+        for step in ["weights", "encrypt", "multiply", "answer", "decode"] {
+            assert!(layer[format!("{step}_cpu_ms")].as_f64().unwrap() > 0.0, "{step}: {report}");
+        }
+        // Residues are packed without gaps.
+        for (bits, bytes) in
+            [("q_bits", "bytes_in_per_ciphertext"), ("q_prime_bits", "bytes_c1_per_ciphertext")]
+        {
+            let bits = layer[bits].as_u64().unwrap();
+            assert!(bits <= 202 && layer[bytes] == bits * 8192 / 8, "{report}");
         }
     }
 }

@@ -7,7 +7,8 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use seco_core::message::decode_header;
 use seco_core::{
-    EXPORTER_LEN, ModelId, ModelInfo, Request, Response, SEALED_LEN, ServerOpeningKey, ServerSealingKey, Session,
+    EXPORTER_LEN, ModelId, ModelInfo, Request, Response, SEALED_LEN, ServerOpeningKey, ServerSealingKey,
+    Session,
 };
 use std::hint::black_box;
 
@@ -52,8 +53,7 @@ pub fn measure(options: &Options, heap: HeapWatch) -> Result<()> {
             let session = Session::new(model, &servers, 0, &mut rng).map_err(failed)?;
             let requester = session.start(&[5; EXPORTER_LEN], &mut rng);
             let mut sealed = [0; seco_core::MAX_SERVERS * SEALED_LEN];
-            let open =
-                session.open_message(&requester, &servers, &mut rng, &mut sealed).map_err(failed)?;
+            let open = session.open_message(&requester, &servers, &mut rng, &mut sealed).map_err(failed)?;
             black_box(open.encode_frame(&mut up).map_err(failed)?);
             Ok(())
         })?;

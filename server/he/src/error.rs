@@ -2,8 +2,8 @@
 
 /// Why a linear layer failed.
 ///
-/// [`Error::Length`] and [`Error::Residue`] are the peer's doing (a broken or truncated message; which peer is the
-/// caller's knowledge), [`Error::Model`], [`Error::Width`], [`Error::Band`], [`Error::NoiseBudget`] and
+/// [`Error::Length`], [`Error::Residue`] and [`Error::Commitment`], alone or in [`Error::Message`], are the peer's
+/// doing, [`Error::Model`], [`Error::Width`], [`Error::Band`], [`Error::NoiseBudget`] and
 /// [`Error::Layer`] are the model's, the others are misuse by the caller. None carries secret content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -21,6 +21,14 @@ pub enum Error {
     /// A message from a peer has a residue that is not reduced, or padding bits that are not zero.
     #[error("{0}: not in canonical form")]
     Residue(&'static str),
+    /// Which of several peers' messages an error is about.
+    #[error("message {position}: {source}")]
+    Message {
+        /// Index of the message in the order given.
+        position: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// A layer's shape is unusable.
     #[error(transparent)]
     Model(#[from] seco_model::Error),
@@ -38,11 +46,14 @@ pub enum Error {
         available: usize,
     },
     /// The worst-case noise of a layer, smudging included, does not fit the ciphertext modulus.
-    #[error("worst-case noise needs a ciphertext modulus of {needed} bits; {available} are there")]
+    #[error(
+        "its worst-case noise needs answers modulo a number of {needed} bits where {available} are there; give it a \
+         smaller width or fewer inputs"
+    )]
     NoiseBudget {
-        /// Bits of ciphertext modulus that the layer needs.
+        /// Bits of the modulus `q'` that the layer needs.
         needed: u64,
-        /// Bits of ciphertext modulus in the largest set that was allowed.
+        /// Bits of `q'` in the largest set that was allowed.
         available: u64,
     },
     /// Which layer an error is about, counted from 0 in the order given.
@@ -69,6 +80,20 @@ pub enum Error {
     /// A weight does not fit the layer's width.
     #[error("a weight is not below 2^{0}")]
     Weight(u32),
+    /// A server's public share is not the one that it committed to.
+    #[error("the public key share is not the one that was committed to")]
+    Commitment,
+    /// The same thing was asked of a key set twice.
+    #[error("a second {0} for the same bundle and layer under one key set")]
+    Repeated(&'static str),
+    /// A key set has served as much as it may.
+    #[error("the key set has served its {limit} {what}; new keys are due")]
+    Exhausted {
+        /// What is counted.
+        what: &'static str,
+        /// The most that a key set may serve.
+        limit: u64,
+    },
     /// Things made under different parameters were used together.
     #[error("keys, plan or product belong to different parameters")]
     Mismatch,
@@ -81,6 +106,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says which peer's message an error is about.
+    pub(crate) fn of_message(position: usize) -> impl Fn(Self) -> Self {
+        move |source| Self::Message { position, source: Box::new(source) }
+    }
+
     /// `Ok` if a peer's message has the length that is due.
     pub(crate) fn check_length(what: &'static str, got: usize, expected: usize) -> Result<(), Self> {
         if got == expected { Ok(()) } else { Err(Error::Length { what, got, expected }) }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use fhe_math::rq::{Poly, dot_product};
+use fhe_math::rq::{Poly, Representation, dot_product};
+use rand_chacha09::ChaCha20Rng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use crate::keys::{PublicKey, SecretShare};
+use crate::keys::SecretShare;
 use crate::noise::{check_budget, noise_bound};
 use crate::packing::Packing;
 use crate::parameters::{DEGREE, LayerShape, Parameters};
-use crate::ring::{MAX_PRIMES, residues};
+use crate::ring::residues;
 use crate::sample::{Purpose, Smudging, stream};
+use crate::set::{KeySet, Occasion};
 use crate::{Error, wire};
 
 /// How one layer is packed into ciphertexts, how long its messages are and how wide its smudging noise is.
@@ -39,17 +41,17 @@ impl LinearPlan {
     /// [`Error::NoiseBudget`] if `parameters` were selected without this layer and are too small for it;
     /// [`Error::Model`], [`Error::Width`] or [`Error::Band`] if the layer cannot be served at all.
     pub fn new(parameters: &Parameters, layer: LayerShape) -> Result<Self, Error> {
-        let bound = noise_bound(layer, parameters.servers())?;
+        let bound = noise_bound(layer, parameters)?;
         check_budget(&bound, parameters.servers(), parameters.set())?;
         let (ring, packing) = (parameters.ring(), Packing::new(layer.geometry)?);
         let mut end = 0;
         let mut answer_offsets = vec![0];
         answer_offsets.extend((0..packing.output_ciphertexts()).map(|k| {
-            end += wire::packed_len(packing.output_count(k), ring.prime_bits());
+            end += wire::packed_len(packing.output_count(k), ring.answer_bits());
             end
         }));
         Ok(Self(Arc::new(Plan {
-            smudging: Smudging::new(&bound, ring.moduli())?,
+            smudging: Smudging::new(&bound, ring.kept().moduli())?,
             width: layer.width,
             inputs: layer.geometry.inputs(),
             outputs: layer.geometry.outputs(),
@@ -80,17 +82,17 @@ impl LinearPlan {
         self.0.packing.output_ciphertexts()
     }
 
-    /// Bytes of one server's encrypted mask (two polynomials for each input ciphertext).
+    /// Bytes of one server's encrypted mask: a polynomial modulo `Q` for each input ciphertext.
     pub fn encrypted_len(&self) -> usize {
-        self.input_ciphertexts() * 2 * self.parameters().polynomial_len()
+        self.input_ciphertexts() * self.parameters().polynomial_len()
     }
 
-    /// Bytes of the `c1` polynomials that a holder sends to each other server.
+    /// Bytes of the `c1` polynomials, modulo `q'`, that a holder sends to each other server.
     pub fn c1_len(&self) -> usize {
-        self.output_ciphertexts() * self.parameters().polynomial_len()
+        self.output_ciphertexts() * wire::polynomial_len(self.parameters().ring().kept())
     }
 
-    /// Bytes of one server's answer: one residue modulo the first prime for each output, and padding.
+    /// Bytes of one server's answer: a number of 36 or 37 bits for each output, and padding.
     pub fn answer_len(&self) -> usize {
         self.0.answer_offsets.last().copied().unwrap_or(0)
     }
@@ -121,7 +123,7 @@ impl Weights {
     /// Bytes of a layer's weights in NTT form: 8 for each of `DEGREE` coefficients and each prime, for every block
     /// of output channels and group of input channels.
     pub fn transformed_len(plan: &LinearPlan) -> usize {
-        plan.packing().weight_polynomials() * DEGREE * plan.parameters().ring().moduli().len() * 8
+        plan.packing().weight_polynomials() * DEGREE * plan.parameters().ring().whole().moduli().len() * 8
     }
 
     /// Lifts and transforms `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`, if the result
@@ -151,38 +153,87 @@ impl Weights {
         Ok(Self { plan: plan.clone(), kept })
     }
 
-    /// Step 2: `F·Enc(r) + Enc(0)`, from the encrypted masks of all servers, the holder's own included.
+    /// Step 2: `F·Enc(r) + Enc(0)`, from the encrypted masks of all servers, the holder's own included, switched from
+    /// `Q` to `q'`.
     ///
     /// Returns what the holder keeps and the `c1` polynomials ([`LinearPlan::c1_len`] bytes) that go to every other
     /// server. `seed` is secret, uniform and fresh for every call; the encryption of zero that hides the weights
     /// comes from it.
     ///
     /// # Errors
-    /// [`Error::Count`] unless there is one message for each server; [`Error::Length`] or [`Error::Residue`] if one
-    /// is malformed; [`Error::Mismatch`] for a key of other parameters.
+    /// [`Error::Count`] unless there is one message for each server; [`Error::Message`] around [`Error::Length`] or
+    /// [`Error::Residue`] if one is malformed; [`Error::Mismatch`] for keys of other parameters.
     pub fn multiply(
         &self,
-        key: &PublicKey,
+        keys: &KeySet,
+        occasion: &Occasion,
         encrypted: &[impl AsRef<[u8]> + Sync],
         seed: &[u8; 32],
     ) -> Result<(Product, Vec<u8>), Error> {
-        let (plan, parameters) = (&self.plan, self.plan.parameters());
-        parameters.check_same(key.parameters())?;
-        let inputs = sum_masks(plan, encrypted)?;
+        let (plan, ring) = (&self.plan, self.plan.parameters().ring());
+        let inputs = self.inputs(keys, occasion, encrypted)?;
         let ciphertexts = (0..plan.output_ciphertexts())
             .into_par_iter()
             .map(|index| {
-                let mut product = self.product(index, &inputs)?;
-                let zero = key.encrypt_coefficients(None, &mut stream(seed, Purpose::Zero, index))?;
-                product.iter_mut().zip(&zero).for_each(|(c, z)| *c += z);
+                let mut rng = stream(seed, Purpose::Zero, index);
+                let mut product = self.rerandomised(index, &inputs, keys, &mut rng)?;
+                for polynomial in &mut product {
+                    ring.drop_prime(polynomial)?;
+                }
+                product[1].change_representation(Representation::Ntt);
                 Ok(product)
             })
             .collect::<Result<Vec<_>, Error>>()?;
         let mut message = Vec::with_capacity(plan.c1_len());
         for [_, c1] in &ciphertexts {
-            wire::write_polynomial(parameters.ring(), c1, &mut message)?;
+            wire::write_polynomial(ring.kept(), c1, &mut message)?;
         }
         Ok((Product { plan: plan.clone(), ciphertexts }, message))
+    }
+
+    /// The encryptions of `Σ_j r^j`, in NTT form: all servers' parts together, and the common polynomials.
+    fn inputs(
+        &self,
+        keys: &KeySet,
+        occasion: &Occasion,
+        encrypted: &[impl AsRef<[u8]> + Sync],
+    ) -> Result<Vec<[Poly; 2]>, Error> {
+        const WHAT: &str = "encrypted mask";
+        let (plan, parameters) = (&self.plan, self.plan.parameters());
+        parameters.check_same(keys.parameters())?;
+        Error::check_count("encrypted masks", encrypted.len(), parameters.servers())?;
+        for (position, message) in encrypted.iter().enumerate() {
+            Error::check_length(WHAT, message.as_ref().len(), plan.encrypted_len())
+                .map_err(Error::of_message(position))?;
+        }
+        let (basis, size) = (parameters.ring().whole(), parameters.polynomial_len());
+        let sum = |index: usize| {
+            let mut sum = basis.zero();
+            for (position, message) in encrypted.iter().enumerate() {
+                let part = &message.as_ref()[index * size..][..size];
+                sum += &wire::read_polynomial(WHAT, basis, part).map_err(Error::of_message(position))?;
+            }
+            Ok::<_, Error>([sum, keys.common(occasion, index)?])
+        };
+        (0..plan.input_ciphertexts()).into_par_iter().map(sum).collect()
+    }
+
+    /// One output ciphertext modulo `Q`, with its encryption of zero, as coefficients.
+    fn rerandomised(
+        &self,
+        index: usize,
+        inputs: &[[Poly; 2]],
+        keys: &KeySet,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<[Poly; 2], Error> {
+        let mut product = self.product(index, inputs)?;
+        let zero = keys.public().encrypt_zero(self.plan.parameters().ring().whole(), rng)?;
+        for ((polynomial, randomised), error) in product.iter_mut().zip(&zero.products).zip(&zero.errors) {
+            *polynomial += randomised;
+            polynomial.change_representation(Representation::PowerBasis);
+            *polynomial += &**error;
+        }
+        Ok(product)
     }
 
     /// The weighted sum of input ciphertexts for one output ciphertext. Not re-randomised: `c1` over an input's
@@ -210,128 +261,121 @@ impl Weights {
 fn transformed(plan: &LinearPlan, weights: &[u32], index: usize) -> Result<Zeroizing<Poly>, Error> {
     let spare = u32::BITS - plan.0.width;
     let lift = |weight: u32| i64::from((weight << spare) as i32 >> spare);
-    plan.parameters().ring().small(&plan.packing().weights(index, weights, lift))
+    plan.parameters().ring().whole().transformed(&plan.packing().weights(index, weights, lift))
 }
 
-/// `Σ_j Enc(r^j)`: the input ciphertexts, from every server's message.
-fn sum_masks(plan: &LinearPlan, encrypted: &[impl AsRef<[u8]> + Sync]) -> Result<Vec<[Poly; 2]>, Error> {
-    const WHAT: &str = "encrypted mask";
-    Error::check_count("encrypted masks", encrypted.len(), plan.parameters().servers())?;
-    for message in encrypted {
-        Error::check_length(WHAT, message.as_ref().len(), plan.encrypted_len())?;
-    }
-    let (ring, size) = (plan.parameters().ring(), plan.parameters().polynomial_len());
-    let sum = |position: usize| {
-        let mut parts = encrypted
-            .iter()
-            .map(|message| wire::read_polynomial(WHAT, ring, &message.as_ref()[position * size..][..size]));
-        let mut sum = parts.next().unwrap_or(Err(Error::Servers(0)))?;
-        for part in parts {
-            sum += &part?;
-        }
-        Ok::<_, Error>(sum)
-    };
-    let ciphertexts = 0..plan.input_ciphertexts();
-    ciphertexts.into_par_iter().map(|k| Ok([sum(2 * k)?, sum(2 * k + 1)?])).collect()
-}
-
-impl SecretShare {
-    /// Step 3: this server's answer to a holder, `h_j = sk_j·c1 + e_j - Δ·s^j` at the coefficients that carry
-    /// outputs ([`LinearPlan::answer_len`] bytes, modulus-switched).
+impl KeySet {
+    /// Step 3: this server's answer to the product of server `holder`, `h_j = sk_j·c1 + e'_j - (q'/t)·s^j` at the
+    /// coefficients that carry outputs, switched to a modulus of 36 or 37 bits ([`LinearPlan::answer_len`] bytes).
     ///
     /// `c1s` is the holder's message. `s` is this server's share of the result, one value for each output, drawn
     /// by the caller uniform modulo `2^32` whatever the layer's width (a narrower one would leave the high bits of
-    /// `F·r` bare). `seed` is secret, uniform and fresh for every call. **Answer once for each layer and bundle**:
-    /// see the head of this crate.
+    /// `F·r` bare). `seed` is secret, uniform and fresh for every call.
     ///
     /// # Errors
-    /// [`Error::Length`] or [`Error::Residue`] if `c1s` is malformed; [`Error::Count`] for a wrong number of
-    /// values in `s`; [`Error::Mismatch`] for another set's plan.
+    /// [`Error::Message`] around [`Error::Length`] or [`Error::Residue`] if `c1s` is malformed; [`Error::Repeated`] for a second answer to the
+    /// holder on one occasion, which would average the smudging out; [`Error::Exhausted`] beyond
+    /// [`KEY_COEFFICIENTS`](crate::KEY_COEFFICIENTS); [`Error::Count`] for a wrong number of values in `s`;
+    /// [`Error::Mismatch`] for another set's plan.
     pub fn answer(
         &self,
         plan: &LinearPlan,
-        c1s: &[u8],
+        occasion: &Occasion,
+        (holder, c1s): (usize, &[u8]),
         s: &[u32],
         seed: &[u8; 32],
     ) -> Result<Vec<u8>, Error> {
         const WHAT: &str = "product c1";
         self.parameters().check_same(plan.parameters())?;
-        Error::check_length(WHAT, c1s.len(), plan.c1_len())?;
+        Error::check_length(WHAT, c1s.len(), plan.c1_len()).map_err(Error::of_message(0))?;
         Error::check_count("output shares", s.len(), plan.outputs())?;
-        let (ring, smudging) = (plan.parameters().ring(), &plan.0.smudging);
-        let parts = c1s.par_chunks(plan.parameters().polynomial_len()).enumerate().map(|(index, bytes)| {
-            let product = self.apply(&wire::read_polynomial(WHAT, ring, bytes)?, None);
-            let product = residues(&product)?;
-            let mut rng = stream(seed, Purpose::Smudging, index);
-            let values = plan.packing().outputs(index).map(|(output, coefficient)| {
-                let noise = smudging.draw(&mut rng);
-                switched(plan, |i| {
-                    let m = &ring.moduli()[i];
-                    let flooded = m.add(product[i * DEGREE + coefficient], smudging.residue(&noise, i, m));
-                    m.sub(flooded, ring.scaled(s[output], i))
-                })
+        self.record_answer(occasion, holder, plan.outputs())?;
+        let ring = plan.parameters().ring();
+        let parts = c1s.par_chunks(wire::polynomial_len(ring.kept())).enumerate().map(|(index, bytes)| {
+            let c1 = wire::read_polynomial(WHAT, ring.kept(), bytes).map_err(Error::of_message(0))?;
+            let flooded = flooded(self.secret(), plan, index, &c1, seed)?;
+            let outputs = plan.packing().outputs(index).zip(flooded.iter());
+            let values = outputs.map(|((output, _), &residues)| {
+                ring.answer_reduced(ring.switch(residues).wrapping_sub(ring.answer_scaled(s[output])))
             });
             let mut out = Vec::new();
-            wire::pack(values, ring.prime_bits(), &mut out);
+            wire::pack(values, ring.answer_bits(), &mut out);
             Ok(out)
         });
         Ok(parts.collect::<Result<Vec<_>, Error>>()?.concat())
     }
 }
 
-/// One number modulo `q`, given residue by residue, switched to the first prime.
-fn switched(plan: &LinearPlan, residue: impl Fn(usize) -> u64) -> u64 {
-    let ring = plan.parameters().ring();
-    let mut x = Zeroizing::new([0; MAX_PRIMES]);
-    let x = &mut x[..ring.moduli().len()];
-    x.iter_mut().enumerate().for_each(|(i, x)| *x = residue(i));
-    ring.switch(x)
+/// `sk_j·c1 + e'_j` modulo both primes of `q'`, for each output of one output ciphertext.
+pub(crate) fn flooded(
+    secret: &SecretShare,
+    plan: &LinearPlan,
+    index: usize,
+    c1: &Poly,
+    seed: &[u8; 32],
+) -> Result<Zeroizing<Vec<[u64; 2]>>, Error> {
+    let (moduli, smudging) = (plan.parameters().ring().kept().moduli(), &plan.0.smudging);
+    let product = secret.apply(c1);
+    let product = residues(&product)?;
+    let mut rng = stream(seed, Purpose::Smudging, index);
+    // Never grows, so no copy is left behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(plan.packing().output_count(index)));
+    out.extend(plan.packing().outputs(index).map(|(_, coefficient)| {
+        let noise = smudging.draw(&mut rng);
+        [0, 1].map(|i| {
+            let m = &moduli[i];
+            m.add(product[i * DEGREE + coefficient], smudging.residue(*noise, i, m))
+        })
+    }));
+    Ok(out)
 }
 
 /// A layer's product ciphertexts, kept by the holder until all answers are in. Holds no plaintext and no weight in
 /// clear; used up by [`Product::finish`], because each is answered and decoded once.
 pub struct Product {
     plan: LinearPlan,
+    /// Modulo `q'`: `c0` as coefficients, `c1` in NTT form.
     ciphertexts: Vec<[Poly; 2]>,
 }
 
 impl Product {
     /// Step 4: the holder's share `F·r - Σ_{j≠h} s^j` modulo `2^32`, one value for each output (flat, `C H W`).
     ///
-    /// `share` is the holder's own; `answers` are those of all other servers, in any order. A wrong answer from a
+    /// `keys` are the holder's; `answers` are those of all other servers, in any order. A wrong answer from a
     /// peer (not malformed, but for another `c1`) gives a wrong share, which cannot be noticed here.
     ///
     /// # Errors
-    /// [`Error::Count`] unless every other server answered; [`Error::Length`] or [`Error::Residue`] if one is
-    /// malformed; [`Error::Mismatch`] for a key share of other parameters.
+    /// [`Error::Count`] unless every other server answered; [`Error::Message`] around [`Error::Length`] or
+    /// [`Error::Residue`] if one is malformed; [`Error::Mismatch`] for keys of other parameters.
     pub fn finish(
         self,
-        share: &SecretShare,
+        keys: &KeySet,
         answers: &[impl AsRef<[u8]> + Sync],
     ) -> Result<Zeroizing<Vec<u32>>, Error> {
         const WHAT: &str = "answer";
         let (plan, parameters) = (&self.plan, self.plan.parameters());
-        parameters.check_same(share.parameters())?;
+        parameters.check_same(keys.parameters())?;
         Error::check_count("answers", answers.len(), parameters.servers() - 1)?;
-        for answer in answers {
-            Error::check_length(WHAT, answer.as_ref().len(), plan.answer_len())?;
+        for (position, answer) in answers.iter().enumerate() {
+            Error::check_length(WHAT, answer.as_ref().len(), plan.answer_len())
+                .map_err(Error::of_message(position))?;
         }
         let ring = parameters.ring();
-        let first = &ring.moduli()[0];
         let offsets = plan.0.answer_offsets.par_windows(2);
         let parts = self.ciphertexts.par_iter().zip(offsets).enumerate().map(|(index, ([c0, c1], range))| {
             let count = plan.packing().output_count(index);
-            let format = (count, ring.prime_bits(), **first);
+            let format = (count, ring.answer_bits(), 1 << ring.answer_bits());
             let mut others = Zeroizing::new(Vec::with_capacity(count * answers.len()));
-            for answer in answers {
-                wire::unpack(WHAT, &answer.as_ref()[range[0]..range[1]], format, &mut others)?;
+            for (position, answer) in answers.iter().enumerate() {
+                wire::unpack(WHAT, &answer.as_ref()[range[0]..range[1]], format, &mut others)
+                    .map_err(Error::of_message(position))?;
             }
-            let own = share.apply(c1, Some(c0));
+            let mut own = keys.secret().apply(c1);
+            *own += c0;
             let own = residues(&own)?;
             let values = plan.packing().outputs(index).enumerate().map(|(k, (output, coefficient))| {
-                let own = switched(plan, |i| own[i * DEGREE + coefficient]);
-                let sum = others.iter().skip(k).step_by(count).fold(own, |sum, &h| first.add(sum, h));
-                (output, ring.decode(sum))
+                let own = ring.switch([own[coefficient], own[DEGREE + coefficient]]);
+                (output, ring.decode(others.iter().skip(k).step_by(count).fold(own, |sum, h| sum + h)))
             });
             // Never grows, so no copy is left behind.
             let mut part = Zeroizing::new(Vec::with_capacity(count));
@@ -348,13 +392,27 @@ impl Product {
 
 #[cfg(test)]
 impl Weights {
-    /// The product without its encryption of zero, to show what that hides.
+    /// One output ciphertext modulo `Q` in NTT form, without its encryption of zero, to show what that hides.
     pub(crate) fn bare_product(
         &self,
         index: usize,
+        keys: &KeySet,
+        occasion: &Occasion,
         encrypted: &[impl AsRef<[u8]> + Sync],
     ) -> Result<[Poly; 2], Error> {
-        self.product(index, &sum_masks(&self.plan, encrypted)?)
+        self.product(index, &self.inputs(keys, occasion, encrypted)?)
+    }
+
+    /// One output ciphertext modulo `Q` as coefficients, with its encryption of zero.
+    pub(crate) fn rerandomised_product(
+        &self,
+        index: usize,
+        keys: &KeySet,
+        occasion: &Occasion,
+        encrypted: &[impl AsRef<[u8]> + Sync],
+        rng: &mut ChaCha20Rng,
+    ) -> Result<[Poly; 2], Error> {
+        self.rerandomised(index, &self.inputs(keys, occasion, encrypted)?, keys, rng)
     }
 }
 

@@ -1,17 +1,20 @@
 //! Ciphertext moduli that were vetted, and the choice among them.
 //!
-//! The degree is fixed at 8192 and the plaintext modulus at `2^32`; only the ciphertext modulus `q` varies, because
-//! it decides the length of every message and, by its number of primes, the time of every operation. Three sets:
+//! The degree is fixed at 8192 and the plaintext modulus at `2^32`; only the ciphertext modulus varies, because it
+//! decides the length of every message. `Q = p_1·p_2·p_3`, the largest prime first:
 //!
-//! | bits of `q` | primes | what it is for |
-//! |---|---|---|
-//! | 174 | 3 of 58 bits | layers of about 20 bits |
-//! | 186 | 3 of 62 bits | layers of 26 bits, most layers of 32; the most that three primes can give |
-//! | 200 | 4 of 50 bits | very wide layers, many servers; a third slower |
+//! - `q' = p_1·p_2` carries the answer. Smudging, and with it the number of servers, decides its size: two primes of
+//!   59 bits do for 2 and 3 servers, of 60 for 4 and 5, of 61 for 6 to 8.
+//! - `p_3` is dropped after the product and takes the product's noise with it. The widest layer decides its size: 34
+//!   bits do for layers of about 20 bits, 42 for most of 32, 50 for wider sums. Weights are below it in absolute
+//!   value, which 34 bits leave room for.
+//!
+//! Three primes always, since each costs a transform of every polynomial. `fhe-math` needs primes below `2^62` that
+//! are 1 modulo `2N`.
 //!
 //! **Security.** The HomomorphicEncryption.org standard (Albrecht et al., version 1.1, 2018; eprint 2019/939) gives
 //! for dimension 8192, ternary secret and 128-bit security at most 218 bits of modulus against classical and **202
-//! against quantum attack**. The limit relied on is 202 ([`MODULUS_LIMIT`]), and every set is below it. The table
+//! against quantum attack**. The limit relied on is 202 ([`MODULUS_LIMIT`]), and the largest set has 172. The table
 //! assumes errors of standard deviation 3.19; ours is `sqrt(21/2) = 3.24`. Later attacks (the hybrid dual attack;
 //! see Bossuat et al., *Security Guidelines for Implementing Homomorphic Encryption*, eprint 2024/463) take some
 //! bits off the classical column, the other reason to stay well below 218.
@@ -20,7 +23,7 @@ use std::sync::Arc;
 
 use seco_model::{Geometry, MAX_SERVERS};
 
-use crate::noise::{self, noise_bound};
+use crate::noise::{check_budget, noise_under};
 use crate::ring::Ring;
 use crate::{Error, wire};
 
@@ -34,28 +37,40 @@ pub const PLAINTEXT_BITS: u32 = 32;
 /// secrets (HomomorphicEncryption.org standard 1.1).
 pub const MODULUS_LIMIT: u32 = 202;
 
-/// A ciphertext modulus: the product of primes of the same size, each 1 modulo `2N`, largest first.
+/// A ciphertext modulus: `p_1`, `p_2` and `p_3`, distinct, each 1 modulo `2N`.
 pub(crate) struct ModulusSet {
-    /// Bits of every prime.
-    pub(crate) prime_bits: u32,
-    pub(crate) primes: &'static [u64],
+    pub(crate) primes: [u64; 3],
 }
 
-/// The vetted sets, smallest first.
-pub(crate) const SETS: [ModulusSet; 3] = [
-    ModulusSet {
-        prime_bits: 58,
-        primes: &[0x3ff_ffff_fff3_4001, 0x3ff_ffff_fff0_c001, 0x3ff_ffff_ffef_8001],
-    },
-    ModulusSet {
-        prime_bits: 62,
-        primes: &[0x3fff_ffff_ffff_0001, 0x3fff_ffff_fffe_8001, 0x3fff_ffff_fff1_c001],
-    },
-    ModulusSet {
-        prime_bits: 50,
-        primes: &[0x3_ffff_ffff_c001, 0x3_ffff_fffc_c001, 0x3_ffff_ffef_4001, 0x3_ffff_ffe9_4001],
-    },
+/// Pairs of primes for `q'`, of 59, 60 and 61 bits.
+const KEPT: [[u64; 2]; 3] = [
+    [0x07ff_ffff_fffc_c001, 0x07ff_ffff_fffa_4001],
+    [0x0fff_ffff_ffff_c001, 0x0fff_ffff_fffe_8001],
+    [0x1fff_ffff_fffa_4001, 0x1fff_ffff_fff7_4001],
 ];
+
+/// Primes to drop, of 34, 42 and 50 bits.
+const DROPPED: [u64; 3] = [0x3_fffe_4001, 0x03ff_fffa_8001, 0x0003_ffff_ffff_c001];
+
+/// The vetted sets, smallest `Q` first. The last leaves the most room: enough for the largest layer that a model file may
+/// have, with weights of 32 bits and eight servers.
+pub(crate) const SETS: [ModulusSet; 9] = {
+    const fn set(kept: usize, dropped: usize) -> ModulusSet {
+        ModulusSet { primes: [KEPT[kept][0], KEPT[kept][1], DROPPED[dropped]] }
+    }
+    [set(0, 0), set(1, 0), set(2, 0), set(0, 1), set(1, 1), set(2, 1), set(0, 2), set(1, 2), set(2, 2)]
+};
+
+/// Bits of a prime, and of a packed residue.
+pub(crate) const fn bits(prime: u64) -> u32 {
+    u64::BITS - prime.leading_zeros()
+}
+
+/// Answers are switched to the modulus `2^answer_bits`: wide enough for `n` roundings by a half, and a multiple of
+/// `t`, so that a share of the result can be taken off exactly.
+pub(crate) const fn answer_bits(servers: usize) -> u32 {
+    if servers <= 4 { 36 } else { 37 }
+}
 
 /// A linear layer as all servers know it.
 #[derive(Clone, Copy, Debug)]
@@ -88,21 +103,39 @@ impl Parameters {
     /// [`Error::Servers`]; [`Error::Layer`] around [`Error::NoiseBudget`], [`Error::Model`], [`Error::Width`] or
     /// [`Error::Band`] for the first layer that cannot be served.
     pub fn select(layers: &[LayerShape], servers: usize) -> Result<Self, Error> {
+        Self::select_from(&SETS, layers, servers)
+    }
+
+    /// As [`Parameters::select`], from the first of the vetted sets.
+    pub(crate) fn select_from(
+        sets: &[ModulusSet],
+        layers: &[LayerShape],
+        servers: usize,
+    ) -> Result<Self, Error> {
         if !(2..=MAX_SERVERS).contains(&servers) {
             return Err(Error::Servers(servers));
         }
-        let named = |layer, source| Error::Layer { layer, source: Box::new(source) };
-        let mut set = 0;
-        for (layer, shape) in layers.iter().enumerate() {
-            let bound = noise_bound(*shape, servers).map_err(|e| named(layer, e))?;
-            while let Err(e) = noise::check_budget(&bound, servers, &SETS[set]) {
-                set += 1;
-                if set == SETS.len() {
-                    return Err(named(layer, e));
-                }
+        // The last set tells whether there is room at all, the first that has enough is taken.
+        let mut result = Err(Error::Mismatch);
+        for (number, set) in sets.iter().enumerate().rev() {
+            let fit = layers.iter().enumerate().try_for_each(|(layer, shape)| {
+                let bound = noise_under(*shape, servers, set.primes[2]);
+                let fit = bound.and_then(|bound| check_budget(&bound, servers, set));
+                fit.map_err(|source| Error::Layer { layer, source: Box::new(source) })
+            });
+            match fit {
+                Ok(()) => result = Ok(number),
+                Err(error) if number + 1 == sets.len() => return Err(error),
+                Err(_) => {}
             }
         }
-        Ok(Self(Arc::new(Inner { set, servers, ring: Ring::new(&SETS[set])? })))
+        Self::of(result?, servers)
+    }
+
+    /// Set number `set`, whatever the layers.
+    pub(crate) fn of(set: usize, servers: usize) -> Result<Self, Error> {
+        let primes = SETS.get(set).ok_or(Error::Mismatch)?;
+        Ok(Self(Arc::new(Inner { set, servers, ring: Ring::new(primes, servers)? })))
     }
 
     /// Number of servers, `n`.
@@ -110,14 +143,19 @@ impl Parameters {
         self.0.servers
     }
 
-    /// Bits of the ciphertext modulus `q`.
+    /// Bits of the ciphertext modulus `Q`, under which masks are encrypted and products computed.
     pub fn modulus_bits(&self) -> u32 {
-        self.set().prime_bits * self.set().primes.len() as u32
+        self.set().primes.iter().map(|&p| bits(p)).sum()
     }
 
-    /// Bytes of one polynomial in a message; also the length of a public share.
+    /// Bits of the ciphertext modulus `q'`, to which products are switched before they are answered.
+    pub fn answered_modulus_bits(&self) -> u32 {
+        self.set().primes[..2].iter().map(|&p| bits(p)).sum()
+    }
+
+    /// Bytes of one polynomial modulo `Q` in a message; also the length of a public share.
     pub fn polynomial_len(&self) -> usize {
-        wire::polynomial_len(self.ring())
+        wire::polynomial_len(self.ring().whole())
     }
 
     pub(crate) fn set(&self) -> &'static ModulusSet {

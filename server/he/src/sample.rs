@@ -27,6 +27,7 @@ pub(crate) enum Purpose {
     Mask = 3,
     Zero = 4,
     Smudging = 5,
+    Nonce = 6,
 }
 
 /// The generator for polynomial `index` of one purpose.
@@ -57,62 +58,46 @@ pub(crate) fn error(rng: &mut ChaCha20Rng) -> Zeroizing<Vec<i64>> {
 
 /// Smudging noise: uniform in `-bound ..= bound`, exactly, by rejection.
 ///
-/// Draws are three little-endian limbs `x` in `0 ..= 2·bound`; the noise is `x - bound`.
+/// Draws are numbers `x` in `0 ..= 2·bound`; the noise is `x - bound`.
 pub(crate) struct Smudging {
     /// `2·bound`.
-    largest: [u64; LIMBS],
+    largest: u128,
     /// Ones up to the highest bit of `largest`.
-    mask: [u64; LIMBS],
-    /// `-bound` modulo every prime.
-    offset: Vec<u64>,
+    mask: u128,
+    /// `-bound` modulo both primes of `q'`.
+    offset: [u64; 2],
 }
 
-/// `2^84·B` is below `q/2t < 2^168`.
-const LIMBS: usize = 3;
-
 impl Smudging {
-    /// The noise that hides ciphertext noise up to `noise`.
+    /// The noise that hides ciphertext noise up to `noise`, modulo the primes of `q'`.
     pub(crate) fn new(noise: &BigUint, moduli: &[Modulus]) -> Result<Self, Error> {
         let bound = smudging_bound(noise);
-        let limbs = |x: &BigUint| {
-            let mut limbs = [0; LIMBS];
-            limbs.iter_mut().zip(x.iter_u64_digits()).for_each(|(limb, digit)| *limb = digit);
-            limbs
-        };
         let largest: BigUint = &bound << 1;
-        if largest.bits() > 64 * LIMBS as u64 {
-            return Err(Error::NoiseBudget { needed: largest.bits(), available: 64 * LIMBS as u64 });
-        }
-        let mask = (BigUint::from(1u32) << largest.bits()) - 1u32;
-        let bound = limbs(&bound);
-        let offset = moduli.iter().map(|m| m.neg(reduce(&bound, m))).collect();
-        Ok(Self { largest: limbs(&largest), mask: limbs(&mask), offset })
+        // `2^70·B` is below `q'/2t < 2^89`, or the budget was not checked.
+        let small = |x: &BigUint| u128::try_from(x).ok().filter(|x| x >> 96 == 0);
+        let (Some(bound), Some(largest)) = (small(&bound), small(&largest)) else {
+            return Err(Error::NoiseBudget { needed: largest.bits() + 32, available: 128 });
+        };
+        let [first, second] = moduli else { return Err(Error::Mismatch) };
+        let offset = [first, second].map(|m| m.neg(m.reduce_u128(bound)));
+        Ok(Self { largest, mask: u128::MAX >> largest.leading_zeros(), offset })
     }
 
     /// One draw, as `x = noise + bound`.
-    pub(crate) fn draw(&self, rng: &mut ChaCha20Rng) -> Zeroizing<[u64; LIMBS]> {
+    pub(crate) fn draw(&self, rng: &mut ChaCha20Rng) -> Zeroizing<u128> {
         loop {
-            let x = Zeroizing::new(self.mask.map(|mask| rng.next_u64() & mask));
-            // Accepted if `largest - x` does not borrow; all limbs are read, so time tells only the verdict.
-            let borrow = self.largest.iter().zip(x.iter()).fold(false, |borrow, (&bound, &limb)| {
-                let (difference, first) = bound.overflowing_sub(limb);
-                first | difference.overflowing_sub(borrow.into()).1
-            });
-            if !borrow {
+            let words = Zeroizing::new([rng.next_u64(), rng.next_u64()]);
+            let x = Zeroizing::new((u128::from(words[1]) << 64 | u128::from(words[0])) & self.mask);
+            if *x <= self.largest {
                 return x;
             }
         }
     }
 
-    /// A draw's noise modulo prime number `index`, which is `modulus`.
-    pub(crate) fn residue(&self, draw: &[u64; LIMBS], index: usize, modulus: &Modulus) -> u64 {
-        modulus.add(reduce(draw, modulus), self.offset[index])
+    /// A draw's noise modulo prime number `index` of `q'`, which is `modulus`.
+    pub(crate) fn residue(&self, draw: u128, index: usize, modulus: &Modulus) -> u64 {
+        modulus.add(modulus.reduce_u128(draw), self.offset[index])
     }
-}
-
-/// A three-limb number modulo a prime.
-fn reduce(limbs: &[u64; LIMBS], modulus: &Modulus) -> u64 {
-    limbs.iter().rev().fold(0, |rest, &limb| modulus.reduce_u128(u128::from(rest) << 64 | u128::from(limb)))
 }
 
 #[cfg(test)]
@@ -138,25 +123,32 @@ mod tests {
 
     #[test]
     fn smudging_is_uniform_and_reaches_its_bound() {
-        // 2^84·3 + … in three limbs; draws are compared with the bound as big integers.
-        let moduli = [Modulus::new(0x3fff_ffff_ffff_0001).unwrap()];
-        for noise in [BigUint::from(3u32), BigUint::from(0x1234_5678_9abc_def1u64) << 17] {
+        let moduli = [0x1fff_ffff_fffa_4001, 0x1fff_ffff_fff7_4001].map(|p| Modulus::new(p).unwrap());
+        for noise in [BigUint::from(3u32), BigUint::from(0x1_2345u32)] {
             let smudging = Smudging::new(&noise, &moduli).unwrap();
-            let bound = smudging_bound(&noise);
+            let bound = u128::try_from(smudging_bound(&noise)).unwrap();
+            assert_eq!(bound, u128::try_from(&noise).unwrap() << 70);
             let mut rng = stream(&[2; 32], Purpose::Smudging, 0);
             let mut counts = [0u32; 16];
+            let mut farthest = [0; 2];
             for _ in 0..16_000 {
-                let draw = smudging.draw(&mut rng);
-                let x = draw.iter().rev().fold(BigUint::from(0u32), |x, &limb| (x << 64) + limb);
-                assert!(x <= &bound << 1);
-                let residue = (&x + &moduli[0].to_owned() as &u64 - &bound % *moduli[0]) % *moduli[0];
-                assert_eq!(BigUint::from(smudging.residue(&draw, 0, &moduli[0])), residue);
-                let bin: BigUint = x * 16u32 / ((&bound << 1) + 1u32);
-                counts[bin.iter_u32_digits().next().unwrap_or(0) as usize] += 1;
+                let x = *smudging.draw(&mut rng);
+                assert!(x <= 2 * bound);
+                for (i, m) in moduli.iter().enumerate() {
+                    let p = u128::from(**m);
+                    let residue = (x % p + p - bound % p) % p;
+                    assert_eq!(u128::from(smudging.residue(x, i, m)), residue);
+                }
+                counts[(x / (bound / 8 + 1)) as usize] += 1;
+                farthest =
+                    [farthest[0].max(bound.saturating_sub(x)), farthest[1].max(x.saturating_sub(bound))];
             }
             // 1000 each, standard deviation 31.
             assert!(counts.iter().all(|c| (840..1160).contains(c)), "{counts:?}");
+            assert!(farthest.iter().all(|f| f * 1000 > bound * 995));
         }
+        let unchecked = BigUint::from(1u32) << 30;
+        assert!(matches!(Smudging::new(&unchecked, &moduli), Err(Error::NoiseBudget { .. })));
     }
 
     #[test]

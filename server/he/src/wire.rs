@@ -1,14 +1,14 @@
 //! Messages: residues packed without gaps, little-endian, and unpacked with every check.
 //!
-//! A polynomial is its residues in NTT form, `DEGREE` for each prime in the order of the modulus set. Answers are
-//! residues modulo the first prime. Lengths follow from the layer, so there are no headers; a residue that is not
-//! below its prime, or padding that is not zero, is refused, so that every value has exactly one encoding.
+//! A polynomial is its residues in NTT form, `DEGREE` for each prime of its basis in order, packed at that prime's own
+//! width. Answers are numbers modulo a power of two. Lengths follow from the layer, so there are no headers; a residue
+//! that is not below its prime, or padding that is not zero, is refused, so that every value has exactly one encoding.
 
 use fhe_math::rq::{Poly, Representation};
 
 use crate::Error;
-use crate::parameters::DEGREE;
-use crate::ring::{Ring, residues};
+use crate::parameters::{DEGREE, bits};
+use crate::ring::{Basis, residues};
 
 /// Bytes of `count` values of `bits` bits.
 pub(crate) fn packed_len(count: usize, bits: u32) -> usize {
@@ -16,8 +16,8 @@ pub(crate) fn packed_len(count: usize, bits: u32) -> usize {
 }
 
 /// Bytes of one polynomial.
-pub(crate) fn polynomial_len(ring: &Ring) -> usize {
-    ring.moduli().len() * packed_len(DEGREE, ring.prime_bits())
+pub(crate) fn polynomial_len(basis: &Basis) -> usize {
+    basis.moduli().iter().map(|m| packed_len(DEGREE, bits(**m))).sum()
 }
 
 /// Appends values below `2^bits`, padded with zeros to whole bytes.
@@ -66,21 +66,28 @@ pub(crate) fn unpack(
 }
 
 /// Appends a polynomial in NTT form.
-pub(crate) fn write_polynomial(ring: &Ring, polynomial: &Poly, out: &mut Vec<u8>) -> Result<(), Error> {
-    let rows = residues(polynomial)?.chunks_exact(DEGREE);
-    rows.for_each(|row| pack(row.iter().copied(), ring.prime_bits(), out));
+pub(crate) fn write_polynomial(basis: &Basis, polynomial: &Poly, out: &mut Vec<u8>) -> Result<(), Error> {
+    for (row, m) in residues(polynomial)?.chunks_exact(DEGREE).zip(basis.moduli()) {
+        pack(row.iter().copied(), bits(**m), out);
+    }
     Ok(())
 }
 
 /// Reads a polynomial of exactly [`polynomial_len`] bytes, in NTT form.
-pub(crate) fn read_polynomial(what: &'static str, ring: &Ring, bytes: &[u8]) -> Result<Poly, Error> {
-    Error::check_length(what, bytes.len(), polynomial_len(ring))?;
-    let mut out = Vec::with_capacity(ring.moduli().len() * DEGREE);
-    let rows = bytes.chunks_exact(packed_len(DEGREE, ring.prime_bits()));
-    for (row, modulus) in rows.zip(ring.moduli()) {
-        unpack(what, row, (DEGREE, ring.prime_bits(), **modulus), &mut out)?;
+pub(crate) fn read_polynomial(what: &'static str, basis: &Basis, mut bytes: &[u8]) -> Result<Poly, Error> {
+    let wrong = Error::Length { what, got: bytes.len(), expected: polynomial_len(basis) };
+    let mut out = Vec::with_capacity(basis.moduli().len() * DEGREE);
+    for m in basis.moduli() {
+        let Some((row, rest)) = bytes.split_at_checked(packed_len(DEGREE, bits(**m))) else {
+            return Err(wrong);
+        };
+        bytes = rest;
+        unpack(what, row, (DEGREE, bits(**m), **m), &mut out)?;
     }
-    ring.polynomial(out, Representation::Ntt)
+    if !bytes.is_empty() {
+        return Err(wrong);
+    }
+    basis.polynomial(out, Representation::Ntt)
 }
 
 #[cfg(test)]

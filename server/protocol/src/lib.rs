@@ -6,8 +6,9 @@
 //!
 //! | call | messages, in rounds |
 //! |---|---|
-//! | [`Party::setup`] | nonces; public key shares; base OT (3) |
-//! | [`Party::preprocess`], linear lane | `Enc(r^j)` to the holders; `c1` to all; decryption shares back |
+//! | [`Party::setup`] | nonces; commitments to public key shares; the shares; base OT (3) |
+//! | [`Party::preprocess`], linear lane | parts of `Enc(r)` to the holders; `c1` to all; decryption shares back |
+//! | the same, a key set's last bundle | beside these, commitments and public key shares of the next |
 //! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables |
 //! | [`SpentBundle::infer`], per step | masked words; labels to the evaluator; `x - r` to the holders |
 //! | [`SpentBundle::infer`], last layer | masked logits to the gateway |
@@ -23,6 +24,7 @@ mod bundle;
 mod channel;
 mod draws;
 mod error;
+mod keys;
 mod ledger;
 mod linear;
 mod links;

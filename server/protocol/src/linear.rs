@@ -5,28 +5,44 @@
 //! the four steps as in a pipeline (module `nonlinear` tells why nobody waits in a circle and nobody
 //! runs ahead: here a holder needs every server's answers, and the others the holder's `c1`), so
 //! that at most four waves of ciphertexts are in memory.
+//!
+//! With a key set's last bundle goes the exchange of the next: the commitments before all else, the shares
+//! before the second turn's messages. What a server waits for in it was sent before what it waits for
+//! anyway, so renewing keys costs no time.
 
 use std::ops::Range;
 
-use seco_he::Product;
+use seco_he::{KeySet, Occasion, Product};
 use zeroize::Zeroizing;
 
-use crate::channel::Channel;
+use crate::BundleId;
+use crate::channel::{Channel, ChannelError};
 use crate::draws::Draws;
-use crate::error::{Error, from_peer};
-use crate::party::{HeState, LayerState};
+use crate::error::Error;
+use crate::keys::{Exchange, Revealed};
+use crate::party::LayerState;
 use crate::seeds::Seeds;
 
 /// Layers of a wave by index, each with what this server has of it as a holder.
 type Wave<T> = Vec<(usize, Option<T>)>;
 
+/// A server's words, by layer.
+type Words = Vec<Zeroizing<Vec<u32>>>;
+
 /// Steps of a wave.
 const STEPS: usize = 4;
+
+/// Where in the protocol a message is wrong.
+const MASK: &str = "encrypted mask";
+const PRODUCT: &str = "product to be decrypted";
+const ANSWER: &str = "decryption share";
 
 /// What a server brings to a bundle's linear layers.
 pub struct Work<'a> {
     /// The cluster's keys as this server has them.
-    pub he: &'a HeState,
+    pub keys: &'a KeySet,
+    /// The bundle.
+    pub bundle: &'a BundleId,
     /// All layers.
     pub layers: &'a [LayerState],
     /// This server's random words.
@@ -37,15 +53,17 @@ pub struct Work<'a> {
 
 impl Work<'_> {
     /// This server's share of every layer's product, mod `2^32`: `F^h r - Σ s^j` where it holds
-    /// weights, plus its own `s` towards other holders.
+    /// weights, plus its own `s` towards other holders. With it the next key set, if its exchange was begun.
     pub fn preprocess(
         &self,
+        mut begun: Option<Exchange>,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
-    ) -> Result<Vec<Zeroizing<Vec<u32>>>, Error> {
+    ) -> Result<(Words, Option<KeySet>), Error> {
         let waves = self.waves(channel.parties());
         let (mut encrypted, mut multiplied, mut answered) = (None, None, None);
         let mut words = Vec::with_capacity(self.layers.len());
+        let (mut revealed, mut renewed) = (None::<Revealed>, None);
         let mut next = waves.iter();
         for _ in 1..waves.len() + STEPS {
             // The youngest first: what it sends has the whole turn for its way.
@@ -57,8 +75,14 @@ impl Work<'_> {
             if let Some(wave) = std::mem::replace(&mut answered, made) {
                 self.finish(wave, channel, &mut words)?;
             }
+            // In front of every server's masks of the first wave is its commitment, behind them its share. They are
+            // read, in the second turn, before anything else that comes.
+            if let Some(exchange) = revealed.take() {
+                renewed = Some(exchange.finish(channel)?);
+            }
+            revealed = begun.take().map(|exchange| exchange.reveal(channel)).transpose()?;
         }
-        Ok(words)
+        Ok((words, renewed))
     }
 
     /// Runs of layers whose ciphertexts are in memory together.
@@ -91,7 +115,8 @@ impl Work<'_> {
         let layers = self.layers.iter().zip(&self.draws.masks).enumerate();
         let mut own = Vec::with_capacity(wave.len());
         for (index, (layer, mask)) in layers.skip(wave.start).take(wave.len()) {
-            let encrypted = self.he.public.encrypt(&layer.plan, mask, &seeds.next())?;
+            let occasion = self.occasion(index);
+            let encrypted = self.keys.encrypt(&layer.plan, &occasion, mask, &seeds.next())?;
             for &holder in layer.holders.iter().filter(|&&h| h != me) {
                 channel.send(holder, encrypted.clone())?;
             }
@@ -120,10 +145,12 @@ impl Work<'_> {
                 encrypted.push(if server == me {
                     std::mem::take(&mut own)
                 } else {
-                    channel.recv(server, layer.plan.encrypted_len())?
+                    received(channel, server, layer.plan.encrypted_len(), MASK)?
                 });
             }
-            let (product, c1) = weights.multiply(&self.he.public, &encrypted, &seeds.next())?;
+            let occasion = self.occasion(index);
+            let multiplied = weights.multiply(self.keys, &occasion, &encrypted, &seeds.next());
+            let (product, c1) = multiplied.map_err(|error| named(error, |server| server, MASK))?;
             for server in (0..parties).filter(|&s| s != me) {
                 channel.send(server, c1.clone())?;
             }
@@ -132,8 +159,7 @@ impl Work<'_> {
         Ok(products)
     }
 
-    /// Step 3: decryption shares, with this server's `s` and its smudging noise, to each holder. Each
-    /// `c1` is answered once: it is read from the channel once.
+    /// Step 3: decryption shares, with this server's `s` and its smudging noise, to each holder, once.
     fn answer(
         &self,
         wave: Wave<Product>,
@@ -143,21 +169,18 @@ impl Work<'_> {
         for &(index, _) in &wave {
             let layer = self.layer(index)?;
             for (holder, s) in self.draws.shares.get(index).into_iter().flatten() {
-                let c1 = channel.recv(*holder, layer.plan.c1_len())?;
-                let answer = self.he.secret.answer(&layer.plan, &c1, s, &seeds.next());
-                channel.send(*holder, from_peer(answer, *holder, "decryption share")?)?;
+                let c1 = received(channel, *holder, layer.plan.c1_len(), PRODUCT)?;
+                let occasion = self.occasion(index);
+                let answer = self.keys.answer(&layer.plan, &occasion, (*holder, &c1), s, &seeds.next());
+                let answer = answer.map_err(|error| named(error, |_| *holder, PRODUCT))?;
+                channel.send(*holder, answer)?;
             }
         }
         Ok(wave)
     }
 
     /// Step 4: the holders decode.
-    fn finish(
-        &self,
-        wave: Wave<Product>,
-        channel: &mut dyn Channel,
-        words: &mut Vec<Zeroizing<Vec<u32>>>,
-    ) -> Result<(), Error> {
+    fn finish(&self, wave: Wave<Product>, channel: &mut dyn Channel, words: &mut Words) -> Result<(), Error> {
         let (me, parties) = (channel.me(), channel.parties());
         for (index, product) in wave {
             let layer = self.layer(index)?;
@@ -165,9 +188,12 @@ impl Work<'_> {
             if let Some(product) = product {
                 let mut answers = Vec::with_capacity(parties - 1);
                 for server in (0..parties).filter(|&s| s != me) {
-                    answers.push(channel.recv(server, layer.plan.answer_len())?);
+                    answers.push(received(channel, server, layer.plan.answer_len(), ANSWER)?);
                 }
-                let share = product.finish(&self.he.secret, &answers)?;
+                // This server's own is not among them.
+                let server = |position| position + usize::from(position >= me);
+                let share = product.finish(self.keys, &answers);
+                let share = share.map_err(|error| named(error, server, ANSWER))?;
                 word.iter_mut().zip(share.iter()).for_each(|(w, s)| *w = w.wrapping_add(*s));
             }
             words.push(word);
@@ -177,5 +203,31 @@ impl Work<'_> {
 
     fn layer(&self, index: usize) -> Result<&LayerState, Error> {
         self.layers.get(index).ok_or(Error::Misuse("a layer is missing"))
+    }
+
+    fn occasion(&self, layer: usize) -> Occasion {
+        // A model has a few hundred layers at most.
+        Occasion { bundle: self.bundle.0, layer: layer as u32 }
+    }
+}
+
+/// Takes a message of a peer; a longer one is its mistake in this phase.
+pub fn received(
+    channel: &mut dyn Channel,
+    peer: usize,
+    max: usize,
+    phase: &'static str,
+) -> Result<Vec<u8>, Error> {
+    channel.recv(peer, max).map_err(|error| match error {
+        ChannelError::TooLarge { peer, .. } => Error::Peer { peer, phase },
+        error => error.into(),
+    })
+}
+
+/// Blames the peer whose message was malformed; whatever else is wrong is this server's own matter.
+fn named(error: seco_he::Error, peer: impl Fn(usize) -> usize, phase: &'static str) -> Error {
+    match error {
+        seco_he::Error::Message { position, .. } => Error::Peer { peer: peer(position), phase },
+        error => error.into(),
     }
 }

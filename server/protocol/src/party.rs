@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use seco_he::{LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weights};
+use seco_he::{LayerShape, LinearPlan, Parameters, Weights};
 use seco_model::{Architecture, PartyModel};
 use seco_ot::Delta;
 use sha2::{Digest, Sha256};
@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::Error;
+use crate::keys::Keys;
 use crate::links::{LinkSeeds, Nonce, peers};
 use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
@@ -27,17 +28,11 @@ pub struct Party {
     index: usize,
     model: Arc<PartyModel>,
     setup: [u8; 32],
-    he: HeState,
+    keys: Mutex<Keys>,
     layers: Vec<LayerState>,
     plan: Plan,
     wave_bytes: usize,
     links: Mutex<LinkSeeds>,
-}
-
-/// The cluster's BFV keys as this server has them.
-pub(crate) struct HeState {
-    pub secret: SecretShare,
-    pub public: PublicKey,
 }
 
 /// A linear layer, ready for products on ciphertexts.
@@ -49,7 +44,7 @@ pub(crate) struct LayerState {
 }
 
 impl Party {
-    /// Runs the once-per-cluster set-up with all other servers: the common BFV key and the base OTs
+    /// Runs the once-per-cluster set-up with all other servers: the first BFV keys and the base OTs
     /// (`protocol.md` sections 4 and 5). Blocking. `ot_parameters` are SoftSpokenOT's, by the server at the other
     /// end of a link ([`OT_PARAMETER`](crate::OT_PARAMETER)); both ends must have the same. `seed` comes from the
     /// operating system.
@@ -75,7 +70,7 @@ impl Party {
             .collect();
         let parameters = Parameters::select(&shapes, servers)?;
 
-        // The common polynomial comes from what all servers contributed, the same on each.
+        // Common polynomials come from what all servers contributed, the same on each.
         let nonce = seeds.next();
         let nonces = exchange(channel, nonce.to_vec(), NONCE)?;
         let mut digest = Sha256::new().chain_update(b"seco set-up v1").chain_update(model.id());
@@ -83,11 +78,7 @@ impl Party {
             digest.update(nonce);
         }
         let setup: [u8; 32] = digest.finalize().into();
-        let secret = SecretShare::random(&parameters, &seeds.next())?;
-        let share = secret.public_share(&setup, &seeds.next())?;
-        let length = share.len();
-        let shares = exchange(channel, share, length)?;
-        let public = PublicKey::combine(&parameters, &setup, &shares)?;
+        let keys = Keys::agree(&parameters, architecture, setup, channel, &seeds.next())?;
         let links = LinkSeeds::base(channel, ot_parameters, &mut seeds.rng())?;
 
         let mut memory = WEIGHTS_MEMORY;
@@ -101,15 +92,21 @@ impl Party {
             layers.push(LayerState { plan, holders: layer.placement.holders().to_vec(), weights });
         }
         let plan = Plan::new(architecture);
-        let he = HeState { secret, public };
-        let links = Mutex::new(links);
-        Ok(Party { index, setup, he, layers, plan, wave_bytes: WAVE_BYTES, links, model })
+        let (keys, links) = (Mutex::new(keys), Mutex::new(links));
+        Ok(Party { index, setup, keys, layers, plan, wave_bytes: WAVE_BYTES, links, model })
     }
 
     /// Other waves than those of a real cluster, whose servers must agree: for tests, whose models are small.
     #[doc(hidden)]
     pub fn with_waves(mut self, bytes: usize) -> Party {
         self.wave_bytes = bytes;
+        self
+    }
+
+    /// Key sets of fewer bundles than those of a real cluster, whose servers must agree: for tests.
+    #[doc(hidden)]
+    pub fn with_key_life(self, bundles: u64) -> Party {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).limit(bundles);
         self
     }
 
@@ -142,6 +139,9 @@ impl Party {
     /// `index` numbers the bundles of a set-up, the same on all servers: it picks the seeds of correlated OT, which
     /// then are gone ([`Party::next_bundle`]). A number that was used, also by a bundle that failed, is refused, and so
     /// is one far from the others.
+    ///
+    /// One bundle at a time: the homomorphic keys' renewal must stay in step on all servers. After a failure it may
+    /// not be, so the cluster has to be set up again.
     pub fn preprocess(
         &self,
         id: BundleId,
@@ -158,13 +158,20 @@ impl Party {
         let delta = Delta::random(&mut rng);
         let (words, roles) = std::thread::scope(|scope| {
             let linear = scope.spawn(|| {
+                let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+                let (set, exchange) = keys.next(linear_channel, &linear_seeds.next())?;
                 let work = linear::Work {
-                    he: &self.he,
+                    keys: set,
+                    bundle: &id,
                     layers: &self.layers,
                     draws: &draws,
                     wave_bytes: self.wave_bytes,
                 };
-                work.preprocess(linear_channel, &mut linear_seeds)
+                let (words, next) = work.preprocess(exchange, linear_channel, &mut linear_seeds)?;
+                if let Some(next) = next {
+                    keys.renew(next);
+                }
+                Ok(words)
             });
             let roles = self.garble((&id, index), &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
             (linear.join().unwrap_or(Err(Error::Thread)), roles)

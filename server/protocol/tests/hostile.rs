@@ -83,7 +83,7 @@ fn is_clear(error: &Error) -> bool {
 #[test]
 fn set_up() {
     let (model, placements) = small();
-    for number in [0, 1, 2, 3, 4, 6, 8] {
+    for number in [0, 1, 2, 3, 4, 5, 6, 8, 10] {
         for fault in FAULTS {
             let parts = parts(&model, 3, &placements, 1);
             let channels = memory::network(3, SHORT);
@@ -166,7 +166,7 @@ fn used_twice_or_wrongly() {
     let parties = cluster(&model, 3, &placements, 3);
     // A counter that was used, a bundle that was used, a ledger that cannot write.
     let ledger = InsecureMemoryLedger::default();
-    let make = |number: u64| {
+    let make_in = |parties: &[Party], number: u64| {
         let lanes: Vec<_> = memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
         let index = parties[0].next_bundle();
         all(parties.iter().zip(lanes).collect(), |i, (party, (mut a, mut b))| {
@@ -183,9 +183,12 @@ fn used_twice_or_wrongly() {
         })
         .remove(0)
     };
+    let make = |number| make_in(&parties, number);
+    let other = cluster(&model, 3, &placements, 4);
     assert!(make(1).spend(&ledger, &usage(1, 7)).is_ok());
     assert!(matches!(make(2).spend(&ledger, &usage(1, 7)), Err(Error::Ledger(_))), "counter used");
-    assert!(matches!(make(1).spend(&ledger, &usage(1, 8)), Err(Error::Ledger(_))), "bundle used");
+    let again = make_in(&other, 1);
+    assert!(matches!(again.spend(&ledger, &usage(1, 8)), Err(Error::Ledger(_))), "bundle used");
     assert!(matches!(make(3).spend(&Refusing, &usage(1, 9)), Err(Error::Ledger(_))));
     assert!(ledger.spend(&bundle_id(9), &usage(2, 7)).is_ok(), "another session's counter");
     let elsewhere = Use { incarnation: [3; 16], ..usage(1, 7) };
@@ -199,7 +202,6 @@ fn used_twice_or_wrongly() {
         let spent = bundle.spend(&InsecureMemoryLedger::default(), &usage(1, 1)).unwrap();
         assert!(matches!(spent.infer(&parties[0], &mut channel, &keys[0], wrong), Err(Error::Misuse(_))));
     }
-    let other = cluster(&model, 3, &placements, 4);
     let spent = make(20).spend(&InsecureMemoryLedger::default(), &usage(1, 1)).unwrap();
     let x = input(&model, 1);
     assert!(matches!(spent.infer(&other[0], &mut channel, &keys[0], Some(&x)), Err(Error::Misuse(_))));

@@ -57,15 +57,15 @@ fn no_block_repeats_between_runs() {
     }
 }
 
-/// The check above can fail: the same seeds again give the same blocks. (A bundle's seed is drawn
-/// anew in production; the long-lived OT goes on, so only the linear layers repeat here.)
+/// The check above can fail: the same seeds again give the same blocks. (Of another cluster with the same
+/// seeds: one cluster refuses to make the same bundle twice. In production all seeds are drawn anew.)
 #[test]
 fn repeated_randomness_is_noticed() {
     let model = model(1);
     let x = input(&model, 1);
-    let parties = cluster(&model, 2, &paper_placements(4, 2, 1), 3);
-    let (_, a) = run(&parties, 1, &x);
-    let (_, b) = run(&parties, 1, &x);
+    let parties = || cluster(&model, 2, &paper_placements(4, 2, 1), 3);
+    let (_, a) = run(&parties(), 1, &x);
+    let (_, b) = run(&parties(), 1, &x);
     assert!(!repeats(&a, &b).is_empty());
 }
 

@@ -37,7 +37,7 @@
 //! - A circuit puts the input under new masks, which the device garbles (`and_gates` has it). DELPHI's
 //!   client knows its mask and sends `x - r`, with no circuit.
 //! - The BFV key is shared by both parties, so the device answers with a decryption share, smudged with
-//!   84 bits, where DELPHI's client decrypts by itself. Parameters are those of `seco-he` (`N = 8192`,
+//!   70 bits, where DELPHI's client decrypts by itself. Parameters are those of `seco-he` (`N = 8192`,
 //!   `t = 2^32`, coefficient packing; DELPHI: SEAL, a prime plaintext modulus, packing by slots and
 //!   rotations for which the client sends keys).
 //! - Numbers are mod `2^k` with `k` by layer, shifts are exact and in the circuit; DELPHI works in a

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
-use seco_he::{LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weights};
+use seco_he::{KeyDraft, KeySet, KeySetName, LayerShape, LinearPlan, Occasion, Parameters, Weights};
 use seco_model::{Conv, Dense, Geometry};
 use serde_json::{Value, json};
 
@@ -35,13 +35,14 @@ struct Times {
     encrypt: Took,
     multiply: Took,
     answer: Took,
-    finish: Took,
+    decode: Took,
 }
 
 /// Figures of one layer.
 struct Figures {
     layer: &'static str,
-    modulus_bits: u32,
+    /// Bits of `Q` and of `q'`.
+    modulus_bits: [u32; 2],
     ciphertexts_in: usize,
     ciphertexts_out: usize,
     /// In NTT form.
@@ -49,12 +50,14 @@ struct Figures {
     /// Milliseconds of one server: all weights once, then by ciphertext in, out, out, out.
     /// CPU time, and by the clock.
     ms: [[f64; 2]; 5],
-    /// Of one server's encrypted mask, of the holder's `c1`, of one answer.
-    bytes: [usize; 3],
+    /// By ciphertext, of one server's encrypted mask and of the holder's `c1`.
+    ciphertext_bytes: [usize; 2],
+    /// Of one answer.
+    answer_bytes: usize,
     exact: bool,
 }
 
-const STEPS: [&str; 5] = ["weights", "encrypt", "multiply", "answer", "finish"];
+const STEPS: [&str; 5] = ["weights", "encrypt", "multiply", "answer", "decode"];
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
@@ -96,37 +99,39 @@ impl Figures {
     fn json(&self) -> Value {
         let mut value = json!({
             "layer": self.layer,
-            "modulus_bits": self.modulus_bits,
+            "q_bits": self.modulus_bits[0],
+            "q_prime_bits": self.modulus_bits[1],
             "ciphertexts_in": self.ciphertexts_in,
             "ciphertexts_out": self.ciphertexts_out,
             "weights_bytes": self.weights_bytes,
-            "bytes_encrypted": self.bytes[0],
-            "bytes_c1": self.bytes[1],
-            "bytes_answer": self.bytes[2],
+            "bytes_in_per_ciphertext": self.ciphertext_bytes[0],
+            "bytes_c1_per_ciphertext": self.ciphertext_bytes[1],
+            "bytes_answer": self.answer_bytes,
             "exact": self.exact,
         });
         for (step, [cpu, wall]) in STEPS.iter().zip(self.ms) {
-            value[format!("{step}_ms")] = cpu.into();
+            value[format!("{step}_cpu_ms")] = cpu.into();
             value[format!("{step}_wall_ms")] = wall.into();
         }
         value
     }
 
     fn table(&self) -> String {
-        let [weights, encrypt, multiply, answer, finish] = self.ms.map(|[cpu, _]| cpu);
-        let [encrypted, c1, answered] = self.bytes;
+        let [weights, encrypt, multiply, answer, decode] = self.ms.map(|[cpu, _]| cpu);
+        let ([bytes_in, bytes_c1], answered) = (self.ciphertext_bytes, self.answer_bytes);
         let (inputs, outputs) = (self.ciphertexts_in, self.ciphertexts_out);
-        let mut text = format!("{}, modulus of {} bits\n", self.layer, self.modulus_bits);
+        let [q, q_prime] = self.modulus_bits;
+        let mut text = format!("{}, modulus of {q} bits, of {q_prime} after the product\n", self.layer);
         for (what, ms, unit) in [
             ("weights to NTT form", weights, format!("once, {} bytes", self.weights_bytes)),
-            ("encrypt a mask", encrypt, format!("by ciphertext; {inputs} of them, {encrypted} bytes")),
+            ("encrypt a mask", encrypt, format!("by ciphertext; {inputs} of them, {bytes_in} bytes each")),
             (
                 "multiply, rerandomise",
                 multiply,
-                format!("by ciphertext out; {outputs} of them, {c1} bytes to each"),
+                format!("by ciphertext out; {outputs} of them, {bytes_c1} bytes each"),
             ),
-            ("decryption share", answer, format!("by ciphertext out; {answered} bytes")),
-            ("decode", finish, "by ciphertext out".to_owned()),
+            ("decryption share", answer, format!("by ciphertext out; {answered} bytes in all")),
+            ("decode", decode, "by ciphertext out".to_owned()),
         ] {
             let _ = writeln!(text, "  {what:<24}{ms:>9.2}  {unit}");
         }
@@ -140,18 +145,18 @@ fn failed(error: seco_he::Error) -> Error {
 
 fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<Figures, Error> {
     let layer = Layer::new(geometry, setting, ChaCha20Rng::from_seed(*keys::secret()?)).map_err(failed)?;
-    let Layer { plan, parameters, shares, .. } = &layer;
+    let Layer { plan, parameters, servers, .. } = &layer;
     let (mut times, mut runs, mut exact) = (Times::default(), 0, true);
     let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
     while (times.multiply + times.answer + times.encrypt).cpu < LONG_ENOUGH {
         exact &= layer.once(&mut rng, &mut times).map_err(failed)?;
         runs += 1;
     }
-    let (inputs, outputs, servers) = (plan.input_ciphertexts(), plan.output_ciphertexts(), shares.len());
+    let (inputs, outputs) = (plan.input_ciphertexts(), plan.output_ciphertexts());
     let ms = |took: Took, count: usize| took.milliseconds(f64::from(runs) * count.max(1) as f64);
     Ok(Figures {
         layer: name,
-        modulus_bits: parameters.modulus_bits(),
+        modulus_bits: [parameters.modulus_bits(), parameters.answered_modulus_bits()],
         ciphertexts_in: inputs,
         ciphertexts_out: outputs,
         weights_bytes: Weights::transformed_len(plan),
@@ -160,19 +165,19 @@ fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<
             ms(times.encrypt, inputs * servers),
             ms(times.multiply, outputs),
             ms(times.answer, outputs * (servers - 1)),
-            ms(times.finish, outputs),
+            ms(times.decode, outputs),
         ],
-        bytes: [plan.encrypted_len(), plan.c1_len(), plan.answer_len()],
+        ciphertext_bytes: [plan.encrypted_len() / inputs.max(1), plan.c1_len() / outputs.max(1)],
+        answer_bytes: plan.answer_len(),
         exact,
     })
 }
 
-/// A layer and all servers' keys.
+/// A layer of a cluster.
 struct Layer<'a> {
     shape: LayerShape<'a>,
     parameters: Parameters,
-    shares: Vec<SecretShare>,
-    key: PublicKey,
+    servers: usize,
     plan: LinearPlan,
     weights: Vec<u32>,
 }
@@ -191,41 +196,48 @@ impl<'a> Layer<'a> {
     fn new(geometry: &'a Geometry, setting: Setting, mut rng: ChaCha20Rng) -> Result<Self, seco_he::Error> {
         let shape = LayerShape { geometry, width: setting.width.into() };
         let parameters = Parameters::select(&[shape], setting.servers.into())?;
-        let common = seed(&mut rng);
-        let mut shares = Vec::new();
-        let mut public = Vec::new();
-        for _ in 0..setting.servers {
-            let share = SecretShare::random(&parameters, &seed(&mut rng))?;
-            public.push(share.public_share(&common, &seed(&mut rng))?);
-            shares.push(share);
-        }
-        let key = PublicKey::combine(&parameters, &common, &public)?;
         let plan = LinearPlan::new(&parameters, shape)?;
         let weights = words(&mut rng, geometry.weights(), shape.width);
-        Ok(Self { shape, parameters, shares, key, plan, weights })
+        Ok(Self { shape, parameters, servers: setting.servers.into(), plan, weights })
+    }
+
+    /// The keys of all servers: new ones for every repetition, since they serve a bundle once.
+    fn keys(&self, rng: &mut ChaCha20Rng) -> Result<Vec<KeySet>, seco_he::Error> {
+        let name = KeySetName { setup: seed(rng), number: 0 };
+        let drafts =
+            (0..self.servers).map(|server| KeyDraft::new(&self.parameters, name, server, &seed(rng)));
+        let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
+        let openings: Vec<_> = drafts.iter().map(|draft| draft.opening().to_vec()).collect();
+        let shares: Vec<_> = drafts.iter().map(|draft| draft.share().to_vec()).collect();
+        drafts.into_iter().map(|draft| draft.finish(&openings, &shares)).collect()
     }
 
     /// All four steps; whether the shares sum up to the product. Server 0 holds the weights.
     fn once(&self, rng: &mut ChaCha20Rng, times: &mut Times) -> Result<bool, seco_he::Error> {
-        let Self { shape, shares, key, plan, weights, .. } = self;
+        let Self { shape, plan, weights, .. } = self;
+        let keys = self.keys(rng)?;
+        let occasion = Occasion { bundle: [0; 16], layer: 0 };
         let mut memory = usize::MAX;
         let prepared = timed(&mut times.weights, || Weights::new(plan, weights, &mut memory))?;
         let (mut mask, mut encrypted) = (vec![0u32; plan.inputs()], Vec::new());
-        for _ in shares {
+        for server in &keys {
             let (part, seed) = (words(rng, plan.inputs(), shape.width), seed(rng));
-            encrypted.push(timed(&mut times.encrypt, || key.encrypt(plan, &part, &seed))?);
+            encrypted.push(timed(&mut times.encrypt, || server.encrypt(plan, &occasion, &part, &seed))?);
             add(&mut mask, &part);
         }
         let zero = seed(rng);
-        let (product, c1s) = timed(&mut times.multiply, || prepared.multiply(key, &encrypted, &zero))?;
+        let multiplied =
+            timed(&mut times.multiply, || prepared.multiply(&keys[0], &occasion, &encrypted, &zero));
+        let (product, c1s) = multiplied?;
         let (mut sum, mut answers) = (vec![0u32; plan.outputs()], Vec::new());
-        for share in &shares[1..] {
+        for server in &keys[1..] {
             // Its share of the result.
             let (drawn, seed) = (words(rng, plan.outputs(), 32), seed(rng));
-            answers.push(timed(&mut times.answer, || share.answer(plan, &c1s, &drawn, &seed))?);
+            let answer = || server.answer(plan, &occasion, (0, &c1s), &drawn, &seed);
+            answers.push(timed(&mut times.answer, answer)?);
             add(&mut sum, &drawn);
         }
-        let own = timed(&mut times.finish, || product.finish(&shares[0], &answers))?;
+        let own = timed(&mut times.decode, || product.finish(&keys[0], &answers))?;
         add(&mut sum, &own);
         let mut expected = vec![0; plan.outputs()];
         seco_model::linear(shape.geometry, weights, &mask, &mut expected);

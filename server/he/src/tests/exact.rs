@@ -9,11 +9,11 @@ use super::*;
 
 /// Runs one layer with uniform weights of `width` bits and with extreme ones, and checks every output.
 fn check(geometry: &Geometry, width: u32, servers: usize, mask_bits: u32) {
-    let cluster = Cluster::new(&[LayerShape { geometry, width }], servers);
-    check_in(&cluster, geometry, width, mask_bits);
+    let mut cluster = Cluster::new(&[LayerShape { geometry, width }], servers);
+    check_in(&mut cluster, geometry, width, mask_bits);
 }
 
-fn check_in(cluster: &Cluster, geometry: &Geometry, width: u32, mask_bits: u32) {
+fn check_in(cluster: &mut Cluster, geometry: &Geometry, width: u32, mask_bits: u32) {
     let plan = cluster.plan(geometry, width);
     let random = uniform(&mut rng(11), geometry.weights(), width);
     // -2^(k-1) and 2^(k-1) - 1 in turn.
@@ -22,7 +22,9 @@ fn check_in(cluster: &Cluster, geometry: &Geometry, width: u32, mask_bits: u32) 
         // One byte too little to keep them transformed.
         let mut memory = Weights::transformed_len(&plan) - 1;
         let slow = Weights::new(&plan, &weights, &mut memory).unwrap();
+        cluster.renew();
         let slow = cluster.run(&plan, &slow, mask_bits);
+        cluster.renew();
         let run = cluster.run(&plan, &prepared(&plan, &weights).unwrap(), mask_bits);
         assert!(slow.c1s == run.c1s && slow.share == run.share, "transformed late: {geometry:?}");
         let expected = reference(geometry, width, &weights, &sum(&run.masks));
@@ -31,56 +33,33 @@ fn check_in(cluster: &Cluster, geometry: &Geometry, width: u32, mask_bits: u32) 
 }
 
 #[test]
-fn convolutions() {
-    check(&conv([1, 12, 12], 4, 3, 1, [0; 4]), 20, 2, 20);
-    check(&conv([3, 9, 7], 5, 3, 2, [1, 1, 1, 1]), 24, 3, 32);
-    check(&conv([6, 6, 6], 3, 5, 1, [2, 0, 1, 3]), 26, 3, 26);
-    check(&conv([16, 8, 8], 40, 1, 1, [0; 4]), 26, 3, 32);
-    check(&conv([8, 8, 8], 9, 1, 2, [0; 4]), 18, 4, 32);
-    // One channel of output, kernel as large as the input.
-    check(&conv([2, 5, 5], 1, 5, 1, [0; 4]), 32, 2, 32);
-    // Two strides, oblong kernel.
-    let oblong = Conv { input: [2, 11, 6], channels: 3, kernel: [4, 2], stride: [3, 2], pads: [1, 0, 0, 1] };
-    check(&Geometry::Conv(oblong), 22, 3, 22);
+fn every_shape() {
+    for (number, (geometry, width, servers)) in shapes().iter().enumerate() {
+        let mask_bits = if number % 2 == 0 { *width } else { 32 };
+        check(geometry, *width, *servers, mask_bits);
+    }
 }
 
 #[test]
-fn convolutions_over_several_ciphertexts() {
-    // Channel groups: 64 · 18 · 18 values.
-    let grouped = conv([64, 18, 18], 6, 3, 1, [0; 4]);
-    let cluster = Cluster::new(&[LayerShape { geometry: &grouped, width: 26 }], 3);
-    assert!(cluster.plan(&grouped, 26).input_ciphertexts() > 1);
-    check_in(&cluster, &grouped, 26, 32);
-    // Channel blocks.
-    let blocks = conv([4, 16, 16], 33, 3, 1, [1; 4]);
-    let cluster = Cluster::new(&[LayerShape { geometry: &blocks, width: 20 }], 3);
-    assert!(cluster.plan(&blocks, 20).output_ciphertexts() > 1);
-    check_in(&cluster, &blocks, 20, 20);
-    // Bands: a plane larger than a polynomial, with stride and padding across the seams.
-    let bands = conv([2, 130, 101], 3, 5, 2, [2, 2, 2, 1]);
-    let cluster = Cluster::new(&[LayerShape { geometry: &bands, width: 24 }], 2);
-    assert!(cluster.plan(&bands, 24).input_ciphertexts() > 2);
-    check_in(&cluster, &bands, 24, 32);
-}
-
-#[test]
-fn matrices() {
-    check(&dense(256, 10), 20, 2, 20);
-    check(&dense(1, 1), 1, 2, 32);
-    check(&dense(100, 82), 26, 4, 32);
-    check(&dense(800, 500), 26, 3, 32);
-    check(&dense(9000, 3), 26, 3, 32);
-    check(&dense(300, 40), 32, 3, 32);
-    check(&dense(2, 9000), 12, 2, 12);
+fn shapes_need_several_ciphertexts() {
+    let cut = |geometry: &Geometry, width, servers| {
+        let plan = Cluster::new(&[LayerShape { geometry, width }], servers).plan(geometry, width);
+        (plan.input_ciphertexts(), plan.output_ciphertexts())
+    };
+    let cuts: Vec<_> = shapes().iter().map(|(geometry, width, n)| cut(geometry, *width, *n)).collect();
+    assert!(cuts[7].0 > 1 && cuts[8].1 > 1 && cuts[9].0 > 2 && cuts[15].0 > 1, "{cuts:?}");
 }
 
 #[test]
 fn every_parameter_set() {
-    for (width, bits) in [(12, 174), (26, 186), (32, 200)] {
-        let (layer, widest) = (dense(40, 7), dense(4000, 500));
-        let cluster = Cluster::new(&[LayerShape { geometry: &widest, width }], 3);
-        assert_eq!(cluster.parameters.modulus_bits(), bits);
-        check_in(&cluster, &layer, width, 32);
+    let layer = dense(40, 7);
+    for (number, set) in crate::parameters::SETS.iter().enumerate() {
+        // As many servers as its q' is meant for.
+        let servers = [3, 5, 8][number % 3];
+        let width = if number < 3 { 20 } else { 32 };
+        let mut cluster = Cluster::with(Parameters::of(number, servers).unwrap());
+        assert_eq!(cluster.parameters.set().primes, set.primes);
+        check_in(&mut cluster, &layer, width, 32);
     }
 }
 
@@ -88,10 +67,13 @@ fn every_parameter_set() {
 #[test]
 fn shared_weights() {
     let (geometry, width) = (dense(64, 30), 26);
-    let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 3);
+    let mut cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 3);
     let plan = cluster.plan(&geometry, width);
     let shares = [12, 13].map(|k| uniform(&mut rng(k), geometry.weights(), width));
-    let runs = shares.each_ref().map(|w| cluster.run(&plan, &prepared(&plan, w).unwrap(), 32));
+    let runs = shares.each_ref().map(|w| {
+        cluster.renew();
+        cluster.run(&plan, &prepared(&plan, w).unwrap(), 32)
+    });
     let total = sum(runs.iter().flat_map(|run| run.s.iter().chain([&*run.share])));
     let whole: Vec<_> = sum(&shares).iter().map(|w| w & ((1 << width) - 1)).collect();
     let expected = reference(&geometry, width, &whole, &sum(&runs[0].masks));
@@ -101,10 +83,12 @@ fn shared_weights() {
 #[test]
 fn same_seeds_same_bytes() {
     let geometry = dense(30, 20);
-    let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width: 16 }], 2);
+    let mut cluster = Cluster::new(&[LayerShape { geometry: &geometry, width: 16 }], 2);
     let plan = cluster.plan(&geometry, 16);
     let weights = prepared(&plan, &uniform(&mut rng(1), 600, 16)).unwrap();
-    let runs = [cluster.run(&plan, &weights, 16), cluster.run(&plan, &weights, 16)];
+    let first = cluster.run(&plan, &weights, 16);
+    cluster.renew();
+    let runs = [first, cluster.run(&plan, &weights, 16)];
     assert_eq!(runs[0].encrypted, runs[1].encrypted);
     assert_eq!(runs[0].c1s, runs[1].c1s);
     assert_eq!(runs[0].answers, runs[1].answers);
@@ -155,20 +139,22 @@ fn cost_of_each_step() {
         lap();
         let encrypted = cluster.encrypt(&plan, &masks);
         let encrypt = lap() / 3.0;
-        let (product, c1s) = weights.multiply(&cluster.key, &encrypted, &seed(4, 0)).unwrap();
+        let (product, c1s) = cluster.multiply(&weights, &encrypted, seed(4, 0));
         let multiply = lap();
         let s = uniform(&mut rng(9), plan.outputs(), 32);
         lap();
-        let answers = [1, 2].map(|j| cluster.shares[j].answer(&plan, &c1s, &s, &seed(5, j)).unwrap());
+        let answers = [1, 2].map(|j| cluster.answer(j, &plan, &c1s, &s).unwrap());
         let answer = lap() / 2.0;
-        product.finish(&cluster.shares[0], &answers).unwrap();
+        product.finish(&cluster.keys[0], &answers).unwrap();
         let finish = lap();
-        let bound = crate::noise_bound(LayerShape { geometry: &geometry, width }, 3).unwrap();
+        let shape = LayerShape { geometry: &geometry, width };
+        let bound = crate::noise_bound(shape, &cluster.parameters).unwrap();
         println!(
-            "{name}, {width} bits: q {} bits, B 2^{:.1}, ciphertexts {} in {} out; \
+            "{name}, {width} bits: Q {} bits, q' {}, B 2^{:.1}, ciphertexts {} in {} out; \
              ms: weights {prepare:.1}, encrypt {encrypt:.1}, multiply {multiply:.1}, answer {answer:.1}, \
              finish {finish:.1}; bytes: encrypted {}, c1 {}, answer {}",
             cluster.parameters.modulus_bits(),
+            cluster.parameters.answered_modulus_bits(),
             bound.to_string().parse::<f64>().unwrap().log2(),
             plan.input_ciphertexts(),
             plan.output_ciphertexts(),

@@ -9,14 +9,17 @@ use rand_chacha09::rand_core::{RngCore, SeedableRng};
 use seco_model::{Conv, Dense, Geometry};
 use zeroize::Zeroizing;
 
-use crate::{Error, LayerShape, LinearPlan, Parameters, PublicKey, SecretShare, Weights};
+use crate::{
+    Error, KeyDraft, KeySet, KeySetName, LayerShape, LinearPlan, Occasion, Parameters, Product, Weights,
+};
 
-const COMMON: [u8; 32] = [0xc0; 32];
+const SETUP: [u8; 32] = [0xc0; 32];
+const OCCASION: Occasion = Occasion { bundle: [0xb0; 16], layer: 3 };
 
+/// All servers of a cluster.
 struct Cluster {
     parameters: Parameters,
-    shares: Vec<SecretShare>,
-    key: PublicKey,
+    keys: Vec<KeySet>,
 }
 
 /// What came out of one run of section 4 for one holder, server 0.
@@ -59,17 +62,32 @@ impl Cluster {
     }
 
     fn with(parameters: Parameters) -> Self {
+        let keys = Self::keys(&parameters, KeySetName { setup: SETUP, number: 0 });
+        Self { parameters, keys }
+    }
+
+    fn drafts(parameters: &Parameters, name: KeySetName) -> Vec<KeyDraft> {
         let servers = 0..parameters.servers();
-        let shares: Vec<_> =
-            servers.map(|j| SecretShare::random(&parameters, &seed(1, j)).unwrap()).collect();
-        let public: Vec<_> = shares
-            .iter()
-            .enumerate()
-            .map(|(j, share)| share.public_share(&COMMON, &seed(2, j)).unwrap())
-            .collect();
-        assert!(public.iter().all(|share| share.len() == parameters.polynomial_len()));
-        let key = PublicKey::combine(&parameters, &COMMON, &public).unwrap();
-        Self { parameters, shares, key }
+        servers.map(|j| KeyDraft::new(parameters, name, j, &seed(1, j)).unwrap()).collect()
+    }
+
+    fn keys(parameters: &Parameters, name: KeySetName) -> Vec<KeySet> {
+        let drafts = Self::drafts(parameters, name);
+        let openings: Vec<_> = drafts.iter().map(|draft| draft.opening().to_vec()).collect();
+        let shares: Vec<_> = drafts.iter().map(|draft| draft.share().to_vec()).collect();
+        assert!(shares.iter().all(|share| share.len() == parameters.polynomial_len()));
+        for (j, (opening, share)) in openings.iter().zip(&shares).enumerate() {
+            drafts[0].check(j, opening, share).unwrap();
+        }
+        let keys: Vec<_> =
+            drafts.into_iter().map(|draft| draft.finish(&openings, &shares).unwrap()).collect();
+        assert!(keys.iter().all(|key| key.id() == keys[0].id()));
+        keys
+    }
+
+    /// The same keys with an empty record.
+    fn renew(&mut self) {
+        *self = Self::with(self.parameters.clone());
     }
 
     fn plan(&self, geometry: &Geometry, width: u32) -> LinearPlan {
@@ -77,26 +95,72 @@ impl Cluster {
     }
 
     fn encrypt(&self, plan: &LinearPlan, masks: &[Vec<u32>]) -> Vec<Vec<u8>> {
-        let encrypt = |(j, mask): (usize, &Vec<u32>)| self.key.encrypt(plan, mask, &seed(3, j)).unwrap();
-        masks.iter().enumerate().map(encrypt).collect()
+        let encrypt = |(keys, (j, mask)): (&KeySet, (usize, &Vec<u32>))| {
+            keys.encrypt(plan, &OCCASION, mask, &seed(3, j)).unwrap()
+        };
+        self.keys.iter().zip(masks.iter().enumerate()).map(encrypt).collect()
     }
 
-    /// Steps 1 to 4 with uniform masks of `mask_bits`.
+    fn multiply(&self, weights: &Weights, encrypted: &[Vec<u8>], seed: [u8; 32]) -> (Product, Vec<u8>) {
+        weights.multiply(&self.keys[0], &OCCASION, encrypted, &seed).unwrap()
+    }
+
+    fn answer(&self, j: usize, plan: &LinearPlan, c1s: &[u8], s: &[u32]) -> Result<Vec<u8>, Error> {
+        self.keys[j].answer(plan, &OCCASION, (0, c1s), s, &seed(5, j))
+    }
+
+    /// Steps 1 to 4 with uniform masks of `mask_bits`. Once with a key set.
     fn run(&self, plan: &LinearPlan, weights: &Weights, mask_bits: u32) -> Run {
         let n = self.parameters.servers();
         let mut rng = rng(7);
         let masks: Vec<_> = (0..n).map(|_| uniform(&mut rng, plan.inputs(), mask_bits)).collect();
         let encrypted = self.encrypt(plan, &masks);
         assert!(encrypted.iter().all(|message| message.len() == plan.encrypted_len()));
-        let (product, c1s) = weights.multiply(&self.key, &encrypted, &seed(4, 0)).unwrap();
+        let (product, c1s) = self.multiply(weights, &encrypted, seed(4, 0));
         assert_eq!(c1s.len(), plan.c1_len());
         let s: Vec<_> = (1..n).map(|_| uniform(&mut rng, plan.outputs(), 32)).collect();
-        let answer = |j: usize| self.shares[j].answer(plan, &c1s, &s[j - 1], &seed(5, j)).unwrap();
-        let answers: Vec<_> = (1..n).map(answer).collect();
+        let answers: Vec<_> = (1..n).map(|j| self.answer(j, plan, &c1s, &s[j - 1]).unwrap()).collect();
         assert!(answers.iter().all(|answer| answer.len() == plan.answer_len()));
-        let share = product.finish(&self.shares[0], &answers).unwrap();
+        let share = product.finish(&self.keys[0], &answers).unwrap();
         Run { masks, encrypted, c1s, s, answers, share }
     }
+}
+
+/// Every layer shape that these tests know, with its width and number of servers.
+fn shapes() -> Vec<(Geometry, u32, usize)> {
+    // Two strides, oblong kernel.
+    let oblong = Conv { input: [2, 11, 6], channels: 3, kernel: [4, 2], stride: [3, 2], pads: [1, 0, 0, 1] };
+    vec![
+        (conv([1, 12, 12], 4, 3, 1, [0; 4]), 20, 2),
+        (conv([3, 9, 7], 5, 3, 2, [1, 1, 1, 1]), 24, 3),
+        (conv([6, 6, 6], 3, 5, 1, [2, 0, 1, 3]), 26, 3),
+        (conv([16, 8, 8], 40, 1, 1, [0; 4]), 26, 3),
+        (conv([8, 8, 8], 9, 1, 2, [0; 4]), 18, 4),
+        // One channel of output, kernel as large as the input.
+        (conv([2, 5, 5], 1, 5, 1, [0; 4]), 32, 2),
+        (Geometry::Conv(oblong), 22, 3),
+        // Channel groups: 64 · 18 · 18 values.
+        (conv([64, 18, 18], 6, 3, 1, [0; 4]), 26, 3),
+        // Channel blocks.
+        (conv([4, 16, 16], 33, 3, 1, [1; 4]), 20, 3),
+        // Bands: a plane larger than a polynomial, with stride and padding across the seams.
+        (conv([2, 130, 101], 3, 5, 2, [2, 2, 2, 1]), 24, 2),
+        (conv([16, 6, 6], 16, 3, 1, [1; 4]), 26, 3),
+        (conv([16, 12, 12], 16, 5, 1, [0; 4]), 26, 8),
+        (dense(256, 10), 20, 2),
+        (dense(1, 1), 1, 2),
+        (dense(100, 82), 26, 4),
+        (dense(800, 500), 26, 3),
+        (dense(9000, 3), 26, 3),
+        (dense(300, 40), 32, 3),
+        (dense(2, 9000), 12, 2),
+        (dense(256, 100), 32, 4),
+        (dense(70, 30), 32, 5),
+        (dense(70, 30), 20, 6),
+        (dense(4000, 500), 32, 3),
+        (dense(40, 7), 32, 7),
+        (dense(40, 7), 32, 8),
+    ]
 }
 
 /// `F·r` modulo `2^32` by the definition, weights lifted from `width` bits.
