@@ -43,9 +43,21 @@ pub enum Error {
     /// A server's model file that is cut short or changed.
     #[error("the SECO model file is truncated or damaged")]
     DamagedModelFile,
+    /// A server's model file of an earlier format.
+    #[error(
+        "the SECO model file has format {found}, written by an older version; this one reads {supported}: split the \
+         model again, for all servers"
+    )]
+    OlderModelFile {
+        /// Format of the file.
+        found: u16,
+        /// The format this version reads.
+        supported: u16,
+    },
     /// A server's model file of a later format.
     #[error(
-        "the SECO model file has format {found}, written by a newer version; this one reads up to {supported}"
+        "the SECO model file has format {found}, written by a newer version; this one reads up to {supported}: \
+         install the newer version"
     )]
     NewerModelFile {
         /// Format of the file.

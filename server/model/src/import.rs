@@ -44,7 +44,7 @@ pub fn import(onnx: &[u8], options: &ImportOptions) -> Result<FixedModel, Error>
     let graph = parse(onnx)?;
     let chain = chain(&graph)?;
     drop(graph);
-    let input = InputSpec { shape: chain.input, bits: options.input_bits };
+    let input = InputSpec::new(chain.input, options.input_bits);
     quantise(chain.name, input, stages(chain.ops)?, options)
 }
 

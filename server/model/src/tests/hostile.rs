@@ -76,9 +76,13 @@ fn changed_bytes_are_noticed() {
         }
     }
     let mut newer = file.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let error = PartyModel::from_bytes(&resealed(newer)).unwrap_err();
     assert!(error.to_string().contains("written by a newer version"), "{error}");
+    let mut older = file.clone();
+    older[8] = 1;
+    let error = PartyModel::from_bytes(&resealed(older)).unwrap_err();
+    assert!(error.to_string().contains("split the model again"), "{error}");
     let mut longer = file;
     longer.push(0);
     assert!(PartyModel::from_bytes(&resealed(longer)).is_err());
@@ -154,7 +158,7 @@ proptest! {
         prop_assert!(import(&bytes, &ImportOptions::default()).is_err());
         prop_assert!(PartyModel::from_bytes(&bytes).is_err());
         prop_assert!(reader::read_u8(&bytes).is_err());
-        let framed = [b"SECOpart\x01\x00", bytes.as_slice(), &[0; 32]].concat();
+        let framed = [b"SECOpart\x02\x00", bytes.as_slice(), &[0; 32]].concat();
         prop_assert!(PartyModel::from_bytes(&resealed(framed)).is_err());
         let header = String::from_utf8_lossy(&bytes);
         prop_assert!(reader::read_u8(&npy(&header, &[1, 2])).is_err());

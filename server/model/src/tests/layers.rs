@@ -121,7 +121,7 @@ fn linear_is_the_affine_map_without_bias() {
 }
 
 /// One matrix entry and a bias, as a model with two layers.
-fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
+pub fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
     let layer = |name: &str, weight, bias, width, activation| FixedLayer {
         name: name.to_owned(),
         geometry: Geometry::Dense(Dense { inputs: 1, outputs: 1 }),
@@ -132,7 +132,7 @@ fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
     };
     FixedModel {
         name: "tiny".to_owned(),
-        input: InputSpec { shape: vec![1], bits: 8 },
+        input: InputSpec::new(vec![1], 8),
         layers: vec![
             layer("first", weight, bias, widths[0], Activation::Relu { shift: 2 }),
             layer("second", 1, 0, widths[1], Activation::Output { fraction: 0 }),
@@ -156,30 +156,6 @@ fn values_that_do_not_fit_wrap_around_and_are_counted() {
     assert_eq!(run(tiny(-1, 0, [12, 10]), 1), (0, 0));
     // Beyond 32 bits, mod 2^32 and shifted: (2^31 - 1)·255 = -2^31 - 255 mod 2^32, that is 2^31 - 255.
     assert_eq!(run(tiny(i32::MAX, 0, [32, 32]), 255), ((((1i64 << 31) - 255) >> 2) as i32, 1));
-}
-
-#[test]
-fn widths_are_the_smallest_with_a_margin() {
-    // At most 3·255 + 1 = 766: 11 bits signed. Calibrated at 100: 301, 10 bits and one more.
-    let mut model = tiny(3, 1, [32, 32]);
-    assert_eq!(model.worst_case_widths().unwrap(), [11, 9]);
-    model.calibrate(&[1, 100]).unwrap();
-    assert_eq!([model.layers[0].width, model.layers[1].width], [11, 9]);
-    // At 10: 31, 6 bits and one more; but the device's bytes must not be negative.
-    model.calibrate(&[10]).unwrap();
-    assert_eq!([model.layers[0].width, model.layers[1].width], [9, 5]);
-    model.use_worst_case_widths().unwrap();
-    assert_eq!([model.layers[0].width, model.layers[1].width], [11, 9]);
-    // A weight must fit even if it only ever meets zero.
-    model = tiny(-70_000, 0, [32, 32]);
-    model.calibrate(&[0]).unwrap();
-    assert_eq!(model.layers[0].width, 18);
-    let error = tiny(i32::MAX, 0, [32, 32]).calibrate(&[200]).unwrap_err();
-    assert!(matches!(error, Error::Width { ref layer, needed: 41 } if layer == "first"), "{error}");
-    for samples in [&[][..], &[0; 3][..]] {
-        assert_eq!(model.calibrate(samples).is_err(), samples.is_empty());
-    }
-    assert!(model.execute(&[1, 2]).is_err());
 }
 
 #[test]
