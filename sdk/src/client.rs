@@ -148,7 +148,11 @@ impl Client {
     pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
         let expected = self.linker.model.input_len;
         if input.len() != expected {
-            return Err(Error::WrongInputSize { expected, got: input.len(), shape: self.input.shape.clone() });
+            return Err(Error::WrongInputSize {
+                expected,
+                got: input.len(),
+                shape: self.input.shape.clone(),
+            });
         }
         self.request(async {
             let (mut lost, mut replaced) = (false, false);

@@ -61,7 +61,10 @@ pub enum Error {
         gateway: SocketAddr,
     },
     /// The input is not as long as the model's.
-    #[error("the model takes {expected} input bytes ({}), got {got}: give one byte for each value", Axes(shape, " x "))]
+    #[error(
+        "the model takes {expected} input bytes ({}), got {got}: give one byte for each value",
+        Axes(shape, " x ")
+    )]
     WrongInputSize {
         /// Bytes that the model takes.
         expected: usize,

@@ -48,7 +48,9 @@ impl fmt::Display for ShapeMismatch {
         )?;
         if array.len() == input.len() + 1 {
             let others = array.iter().enumerate().skip(1).zip(input);
-            for (i, ((axis, got), expected)) in others.filter(|((_, got), expected)| got != expected).enumerate() {
+            for (i, ((axis, got), expected)) in
+                others.filter(|((_, got), expected)| got != expected).enumerate()
+            {
                 let before = if i == 0 { ": " } else { ", " };
                 write!(f, "{before}axis {axis} is {got} instead of {expected}")?;
             }
@@ -146,7 +148,9 @@ mod tests {
         ] {
             assert!(inputs(input, array).is_err(), "{input:?} {array:?}");
         }
-        assert!(is_input(&[3, 8, 8], &[3, 8, 8]) && is_input(&[1, 28, 28], &[28, 28]) && is_input(&[64], &[64]));
+        assert!(
+            is_input(&[3, 8, 8], &[3, 8, 8]) && is_input(&[1, 28, 28], &[28, 28]) && is_input(&[64], &[64])
+        );
         assert!(!is_input(&[3, 8, 8], &[8, 8, 3]) && !is_input(&[64], &[8, 8]) && !is_input(&[64], &[]));
     }
 
@@ -179,7 +183,11 @@ mod tests {
                     for place in [0, length / 2, length.max(1) - 1] {
                         let mut input = vec![range[1]; length];
                         input.iter_mut().skip(place).take(1).for_each(|v| *v = value);
-                        assert_eq!(form.is_left_by(&input), outside && length > 0, "{range:?} {length} {value}");
+                        assert_eq!(
+                            form.is_left_by(&input),
+                            outside && length > 0,
+                            "{range:?} {length} {value}"
+                        );
                     }
                 }
             }

@@ -99,7 +99,14 @@ async fn ask(
         if options.json {
             let (value, outside_calibration) = (prediction.value(), prediction.outside_calibration);
             let label = value.is_none().then_some(prediction.label);
-            lines.push(Line { index, label, value, logits: prediction.logits, outside_calibration, online_ms });
+            lines.push(Line {
+                index,
+                label,
+                value,
+                logits: prediction.logits,
+                outside_calibration,
+                online_ms,
+            });
         } else {
             let mut text = vec![
                 format!("sample {index}"),

@@ -8,8 +8,8 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_core::{ModelId, ModelInfo};
 use seco_model::{
-    Architecture, Calibration, FixedModel, ImportOptions, LayerWidth, Normalisation, PartyModel, Placement, Scales,
-    Warning, WidthRule, npy,
+    Architecture, Calibration, FixedModel, ImportOptions, LayerWidth, Normalisation, PartyModel, Placement,
+    Scales, Warning, WidthRule, npy,
 };
 use seco_sdk::{CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;

@@ -149,7 +149,10 @@ impl Architecture {
         if self.input.shape.len() > 4 || !(1..=8).contains(&self.input.bits) {
             return bad("input of more than four axes, or not of 1 to 8 bits".to_owned());
         }
-        if self.input.calibrated.is_some_and(|[least, most]| least > most || u32::from(most) >> self.input.bits != 0)
+        if self
+            .input
+            .calibrated
+            .is_some_and(|[least, most]| least > most || u32::from(most) >> self.input.bits != 0)
         {
             return bad("calibrated input range that no inputs can have".to_owned());
         }

@@ -51,8 +51,7 @@ fn the_worst_case_is_chosen_where_it_costs_two_bits_at_most() {
     assert_eq!(chosen(1000, 50, Calibrated).0[0], 18);
     assert_eq!(chosen(1000, 15, Worst).0, [19, 17]);
     let (_, calibration) = chosen(1000, 15, Affordable);
-    let first =
-        LayerWidth { name: "first".to_owned(), used: 15, calibrated: 16, worst: 19, width: 16 };
+    let first = LayerWidth { name: "first".to_owned(), used: 15, calibrated: 16, worst: 19, width: 16 };
     assert_eq!((&calibration.layers[0], first.headroom(), first.is_safe()), (&first, 1, false));
     // What a first layer of 16 bits passes on takes 14, even where no calibration has gone so far.
     assert_eq!((calibration.layers[1].worst, calibration.layers[1].is_safe()), (14, true));

@@ -70,9 +70,15 @@ fn changed_bytes_are_noticed() {
         changed[i] ^= 1 << (i % 8);
         let error = PartyModel::from_bytes(&changed).unwrap_err();
         match i {
-            0..8 => assert_eq!(error.to_string(), "not a SECO model file"),
+            0..8 => assert_eq!(
+                error.to_string(),
+                "this is not a server's model file: give one that `seco split` wrote"
+            ),
             8..10 => assert!(matches!(error, Error::NewerModelFile { .. } | Error::DamagedModelFile)),
-            _ => assert_eq!(error.to_string(), "the SECO model file is truncated or damaged"),
+            _ => assert_eq!(
+                error.to_string(),
+                "the server's model file is truncated or damaged: copy it again"
+            ),
         }
     }
     let mut newer = file.clone();
