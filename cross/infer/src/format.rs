@@ -7,7 +7,7 @@ use seco_sdk::shape;
 /// model's ([`shape::inputs`]). An image must have the channels, height and width of the last three; for a model that
 /// knows no height and width, a grey one is taken row by row if it has as many pixels.
 pub fn inputs(file: &[u8], shape: &[usize]) -> Result<Vec<Vec<u8>>> {
-    let len = shape.iter().product();
+    let len = shape.iter().product::<usize>();
     let inputs = if let Some(array) = file.strip_prefix(b"\x93NUMPY") {
         npy(array, shape)?
     } else if let Some(image) = file.strip_prefix(b"P5") {
