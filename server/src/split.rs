@@ -149,7 +149,8 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
 }
 
 impl Split {
-    /// What makes the calibration a poor one and how to make it better, a line each.
+    /// What may make answers wrong and how to prevent it, a line each: a poor calibration, and weights that are too
+    /// small for their fractional bits.
     pub fn warnings(&self) -> Vec<String> {
         let line = |warning: &Warning| {
             let remedy = match warning {
@@ -162,17 +163,37 @@ impl Split {
             };
             format!("calibrated on {warning}: {remedy}, or --width worst")
         };
-        self.calibration.warnings().iter().map(line).collect()
+        let calibration = self.calibration.warnings();
+        let coarse = self.coarse().map(|layer| {
+            let LayerWidth { name, largest_weight, .. } = layer;
+            format!(
+                "layer {name}: its weights are at most {largest_weight} units of their last place, so rounding leaves \
+                 little of them: give them more fractional bits (--weight-bits)"
+            )
+        });
+        calibration.iter().map(line).chain(coarse).collect()
     }
 
     /// All of [`Split::warnings`] in one short line, if there are any.
     pub fn warning(&self) -> Option<String> {
-        let warnings = self.calibration.warnings();
-        let all: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        let all = all.join("; ");
-        (!all.is_empty()).then(|| {
-            format!("calibrated on {all}: other inputs may get wrong answers (--width worst rules that out)")
-        })
+        let calibration: Vec<String> = self.calibration.warnings().iter().map(ToString::to_string).collect();
+        let coarse: Vec<&str> = self.coarse().map(|layer| layer.name.as_str()).collect();
+        let mut all = Vec::new();
+        if !calibration.is_empty() {
+            all.push(format!(
+                "calibrated on {}: other inputs may get wrong answers (--width worst rules that out)",
+                calibration.join("; ")
+            ));
+        }
+        if !coarse.is_empty() {
+            all.push(format!("rounding leaves little of the weights of {}", coarse.join(", ")));
+        }
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Layers of which rounding left little.
+    fn coarse(&self) -> impl Iterator<Item = &LayerWidth> {
+        self.calibration.layers.iter().filter(|layer| layer.is_coarse())
     }
 }
 

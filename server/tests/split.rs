@@ -115,6 +115,16 @@ fn arrays_of_another_shape_are_refused_axis_by_axis() {
     assert!(told.contains("transpose(0, 3, 1, 2)"), "{told}");
 }
 
+/// Weights that rounding makes vanish: said, and mended by the option that is named.
+#[test]
+fn weights_too_small_for_their_bits_are_warned_of() {
+    let (_folder, model, array) = site(&[10, 144], &values(1440, 255));
+    let (_, told, good) = seco_split(&model, &array, &["--weight-bits=4", "--width=worst"]);
+    assert!(good && told.contains("its weights are at most ") && told.contains("--weight-bits"), "{told}");
+    let (_, told, good) = seco_split(&model, &array, &["--weight-bits=8", "--width=worst"]);
+    assert!(good && told.is_empty(), "{told}");
+}
+
 /// A sum that no ring holds: the advice is an option that exists, and helps, layer by layer.
 #[test]
 fn too_wide_a_layer_names_an_option_that_helps() {

@@ -7,6 +7,9 @@ pub const AFFORDABLE_BITS: u32 = 2;
 /// Fewer inputs than this say little about the others.
 pub const FEW_INPUTS: usize = 10;
 
+/// A layer whose largest weight is below this many units in the last place keeps too little of its weights.
+pub const COARSE_WEIGHTS: u32 = 16;
+
 /// Which of its possible widths a layer gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WidthRule {
@@ -32,12 +35,19 @@ pub struct LayerWidth {
     pub worst: u32,
     /// What was chosen.
     pub width: u32,
+    /// The largest magnitude of a weight, in units of its last place.
+    pub largest_weight: u32,
 }
 
 impl LayerWidth {
     /// Bits that accumulators may grow beyond the calibration's before they wrap around.
     pub fn headroom(&self) -> u32 {
         self.width.saturating_sub(self.used)
+    }
+
+    /// Whether rounding left little of the weights, or nothing: they are too small for their fractional bits.
+    pub fn is_coarse(&self) -> bool {
+        self.largest_weight < COARSE_WEIGHTS
     }
 
     /// Whether no input at all can make an accumulator wrap around.

@@ -33,7 +33,9 @@ mod wide;
 pub use architecture::{
     Activation, Architecture, InputSpec, Layer, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
 };
-pub use calibration::{AFFORDABLE_BITS, Calibration, FEW_INPUTS, LayerWidth, Warning, WidthRule};
+pub use calibration::{
+    AFFORDABLE_BITS, COARSE_WEIGHTS, Calibration, FEW_INPUTS, LayerWidth, Warning, WidthRule,
+};
 pub use error::Error;
 pub use execute::{Execution, Executor};
 pub use fixed::{FixedLayer, FixedModel};

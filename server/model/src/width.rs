@@ -12,11 +12,14 @@ fn signed_width(low: i128, high: i128) -> u32 {
     magnitude(low).max(magnitude(high)) + 1
 }
 
+fn largest_weight(layer: &FixedLayer) -> u32 {
+    layer.weights.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0)
+}
+
 /// What a width must be apart from the accumulator: every weight below `2^(k-1)`, at least two bits left after the
 /// shift, and the device's values not negative.
 fn least_width(layer: &FixedLayer, input: Option<&InputSpec>) -> u32 {
-    let largest = layer.weights.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0);
-    let weights = u32::BITS - largest.leading_zeros() + 1;
+    let weights = u32::BITS - largest_weight(layer).leading_zeros() + 1;
     let shift = match layer.activation {
         Activation::Relu { shift } => shift.saturating_add(2),
         Activation::Output { .. } => 2,
@@ -82,7 +85,15 @@ impl FixedModel {
                 return Err(Error::Width { layer: layer.name.clone(), needed: width });
             }
             largest = passed_on(layer, worst_high, width);
-            layers.push(LayerWidth { name: layer.name.clone(), used, calibrated, worst, width });
+            let largest_weight = largest_weight(layer);
+            layers.push(LayerWidth {
+                name: layer.name.clone(),
+                used,
+                calibrated,
+                worst,
+                width,
+                largest_weight,
+            });
         }
         let range = samples.iter().fold([u8::MAX, 0], |[l, h], &v| [l.min(v), h.max(v)]);
         let mut others = inputs.clone();

@@ -51,7 +51,8 @@ fn the_worst_case_is_chosen_where_it_costs_two_bits_at_most() {
     assert_eq!(chosen(1000, 50, Calibrated).0[0], 18);
     assert_eq!(chosen(1000, 15, Worst).0, [19, 17]);
     let (_, calibration) = chosen(1000, 15, Affordable);
-    let first = LayerWidth { name: "first".to_owned(), used: 15, calibrated: 16, worst: 19, width: 16 };
+    let name = "first".to_owned();
+    let first = LayerWidth { name, used: 15, calibrated: 16, worst: 19, width: 16, largest_weight: 1000 };
     assert_eq!((&calibration.layers[0], first.headroom(), first.is_safe()), (&first, 1, false));
     // What a first layer of 16 bits passes on takes 14, even where no calibration has gone so far.
     assert_eq!((calibration.layers[1].worst, calibration.layers[1].is_safe()), (14, true));
@@ -130,4 +131,13 @@ fn the_same_input_again_and_again_is_told() {
     assert_eq!(told(&[1, 2].repeat(20)), (true, true));
     assert_eq!(told(&[&[1, 2].repeat(20)[..], &[2, 1]].concat()), (false, false));
     assert_eq!(told(&[1, 2]), (true, false));
+}
+
+#[test]
+fn weights_that_vanish_are_told() {
+    for (weight, coarse) in [(0, true), (-15, true), (16, false), (-4096, false)] {
+        let calibration = tiny(weight, 0, [32, 32]).calibrate(&[3], Affordable).unwrap();
+        assert_eq!(calibration.layers[0].is_coarse(), coarse, "{weight}");
+        assert_eq!(calibration.layers[0].largest_weight, weight.unsigned_abs());
+    }
 }
