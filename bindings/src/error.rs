@@ -13,12 +13,14 @@ pub enum SecoError {
         reason: String,
     },
     /// 2: the input has not as many bytes as the model takes.
-    #[error("{expected} bytes are expected, not {got}")]
+    #[error("{reason}")]
     WrongInputSize {
         /// Bytes that the model takes.
         expected: u32,
         /// Bytes given.
         got: u32,
+        /// Both, and the model's axes.
+        reason: String,
     },
     /// 3: the servers cannot be reached, or the connection was lost twice. Try again later, or with a network.
     #[error("{reason}")]
@@ -97,8 +99,8 @@ impl From<Error> for SecoError {
     fn from(error: Error) -> Self {
         let reason = error.to_string();
         match error {
-            Error::WrongInputSize { expected, got } => {
-                Self::WrongInputSize { expected: length(expected), got: length(got) }
+            Error::WrongInputSize { expected, got, .. } => {
+                Self::WrongInputSize { expected: length(expected), got: length(got), reason }
             }
             Error::ProbeTooLong { .. }
             | Error::File { .. }

@@ -38,18 +38,22 @@ pub enum Transport {
 /// What the model says about an input.
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct Prediction {
-    /// The class with the largest logit, the first of several.
+    /// The class with the largest logit, the first of several. Of a model with one output, a value and no class, 0.
     pub label: u32,
     /// One per class: `logit / 2^fraction`. Empty where the servers reveal the label only.
     pub logits: Vec<i32>,
     /// Fractional bits of a logit.
     pub fraction: u32,
+    /// Whether the input has values beyond those that calibrated the model, as the deployment file tells them: its
+    /// numbers may then have been too large for the servers, and the answer wrong. Found on the device; no server
+    /// learns it. `false` where the deployment file, an earlier version's, does not tell.
+    pub outside_calibration: bool,
 }
 
 impl From<seco_sdk::Prediction> for Prediction {
     fn from(prediction: seco_sdk::Prediction) -> Self {
-        let seco_sdk::Prediction { logits, fraction, label } = prediction;
-        Self { label: length(label), logits, fraction }
+        let seco_sdk::Prediction { logits, fraction, label, outside_calibration } = prediction;
+        Self { label: length(label), logits, fraction, outside_calibration }
     }
 }
 

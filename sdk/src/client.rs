@@ -3,6 +3,7 @@
 use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::link::{Link, Linker};
+use crate::shape::InputForm;
 use crate::{Deployment, Error, Loss, Result, TransportKind, Violation, lock};
 use bytes::{Buf as _, Bytes};
 use seco_core::message::FRAME_OVERHEAD;
@@ -27,8 +28,24 @@ pub struct Prediction {
     pub logits: Vec<i32>,
     /// Fractional bits of a logit.
     pub fraction: u32,
-    /// The class with the largest logit, the first of several.
+    /// The class with the largest logit, the first of several. Of a model with one output, which is a value and no
+    /// class, 0: see [`Prediction::value`].
     pub label: usize,
+    /// Whether the input has values beyond those that calibrated the model ([`Model::calibrated`](crate::Model)). Its
+    /// numbers may then have been too large for the servers' rings, and the answer wrong. Found on the device; no
+    /// server learns it. `false` where the deployment does not tell the calibrated range.
+    pub outside_calibration: bool,
+}
+
+impl Prediction {
+    /// The output of a model that has only one: a value, of which no class can be told.
+    #[must_use]
+    pub fn value(&self) -> Option<f64> {
+        match *self.logits {
+            [value] => Some(f64::from(value) / 2f64.powi(i32::try_from(self.fraction).unwrap_or(i32::MAX))),
+            _ => None,
+        }
+    }
 }
 
 /// How a request is getting on.
@@ -55,6 +72,7 @@ pub enum Progress {
 /// closes the connection.
 pub struct Client {
     linker: Linker,
+    input: InputForm,
     /// Bytes of the first connection when its handshake was done.
     handshake: UdpBytes,
     keep_sent: bool,
@@ -95,6 +113,7 @@ impl Client {
         let (keep_sent, heap_meter) = (settings.keep_sent, settings.heap_meter.take());
         let meter = Meter::start(heap_meter.as_ref());
         let linker = Linker::new(&deployment, settings)?;
+        let input = deployment.model.input_form();
         let connection = linker.dialer.connect().await?;
         let handshake = connection.traffic().bytes();
         let link = Arc::new(linker.stored_or_new_session(connection).await?);
@@ -102,7 +121,7 @@ impl Client {
         let (earlier, last, sent) = (Cost::default(), Cost::default(), None);
         let state = Mutex::new(State { link, earlier, last, spent, sent });
         let renewal = tokio::sync::Mutex::default();
-        Ok(Self { linker, handshake, keep_sent, heap_meter, state, renewal })
+        Ok(Self { linker, input, handshake, keep_sent, heap_meter, state, renewal })
     }
 
     /// Runs the model on `input`, one byte per value in the order of the model's input shape.
@@ -130,7 +149,11 @@ impl Client {
     pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
         let expected = self.linker.model.input_len;
         if input.len() != expected {
-            return Err(Error::WrongInputSize { expected, got: input.len() });
+            return Err(Error::WrongInputSize {
+                expected,
+                got: input.len(),
+                shape: self.input.shape.clone(),
+            });
         }
         self.request(async {
             let (mut lost, mut replaced) = (false, false);
@@ -307,6 +330,7 @@ impl Client {
         progress: impl FnMut(Progress),
     ) -> Result<Prediction> {
         let model = &self.linker.model;
+        let outside_calibration = self.input.is_left_by(input);
         // Masked and sent from where it is copied to.
         let mut frame = Vec::with_capacity(FRAME_OVERHEAD + input.len());
         frame.resize(FRAME_OVERHEAD, 0);
@@ -336,7 +360,7 @@ impl Client {
                 Response::Label { masked } => (Vec::new(), link.unmask_label(pending, masked)?),
                 _ => return Err(Violation::WrongKind.into()),
             };
-        Ok(Prediction { logits, fraction: model.fraction, label })
+        Ok(Prediction { logits, fraction: model.fraction, label, outside_calibration })
     }
 
     fn link(&self) -> Arc<Link> {

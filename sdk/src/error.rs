@@ -1,5 +1,6 @@
 //! The one error type of this crate. Every message is one line that says what to do.
 
+use crate::shape::Axes;
 use seco_core::Refusal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,12 +61,17 @@ pub enum Error {
         gateway: SocketAddr,
     },
     /// The input is not as long as the model's.
-    #[error("the model takes {expected} input bytes, got {got}")]
+    #[error(
+        "the model takes {expected} input bytes ({}), got {got}: give one byte for each value",
+        Axes(shape, " x ")
+    )]
     WrongInputSize {
         /// Bytes that the model takes.
         expected: usize,
         /// Bytes given.
         got: usize,
+        /// The model's axes, whose product is `expected`.
+        shape: Vec<usize>,
     },
     /// A probe is longer than a request or an answer may be.
     #[error("a probe of {got} bytes exceeds {limit}; use a shorter one")]
@@ -242,6 +248,6 @@ mod tests {
         }
         assert!(Error::Closed(Loss::Restart).is_temporary());
         assert!(!Error::Closed(Loss::Local).is_temporary());
-        assert!(!Error::WrongInputSize { expected: 784, got: 783 }.is_temporary());
+        assert!(!Error::WrongInputSize { expected: 784, got: 783, shape: vec![1, 28, 28] }.is_temporary());
     }
 }

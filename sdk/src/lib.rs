@@ -28,6 +28,7 @@ mod dial;
 mod error;
 mod hex;
 mod link;
+pub mod shape;
 mod store;
 mod tls;
 mod transport;

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Action, FakeGateway, image, reference};
 use seco_core::{MAX_SERVERS, SEALED_LEN};
-use seco_sdk::{Client, Error, Loss, Transport, UdpBytes};
+use seco_sdk::{Client, Error, Loss, Prediction, Transport, UdpBytes};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -29,6 +29,35 @@ async fn predictions_are_exact(via: Transport) {
     assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (0, 1), (0, 2)]);
     client.close().await;
     assert!(matches!(client.infer(&image()).await, Err(Error::Closed(Loss::Local))));
+}
+
+/// The gateway, which gets the same bytes as ever, cannot tell.
+async fn inputs_beyond_the_calibrated_range_are_told(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let mut deployment = gateway.deployment.clone();
+    for (range, least, most) in [(Some([3, 200]), 3, 200), (Some([0, 255]), 0, 255), (None, 0, 255)] {
+        deployment.model.calibrated = range;
+        let client = Client::builder(deployment.clone()).transport(via).connect().await.unwrap();
+        for value in [0, 2, 3, 100, 200, 201, 255] {
+            let mut input = vec![100; 784];
+            input[783] = value;
+            let prediction = client.infer(&input).await.unwrap();
+            let outside = !(least..=most).contains(&value);
+            assert_eq!(prediction.outside_calibration, outside, "{value} of {range:?}");
+            assert_eq!((prediction.logits, prediction.fraction), (reference(&input), 16));
+        }
+        gateway.answer([Action::Label]);
+        let outside = client.infer(&[255; 784]).await.unwrap().outside_calibration;
+        assert_eq!(outside, most < 255);
+    }
+}
+
+#[test]
+fn one_output_is_a_value_and_no_class() {
+    let prediction = |logits| Prediction { logits, fraction: 4, label: 0, outside_calibration: false };
+    assert_eq!(prediction(vec![-40]).value(), Some(-2.5));
+    assert_eq!(prediction(vec![1, 2]).value(), None);
+    assert_eq!(prediction(vec![]).value(), None);
 }
 
 async fn label_only_answers(via: Transport) {
@@ -219,6 +248,7 @@ fn without_a_runtime_connecting_is_an_error() {
 over_both!(
     predictions_are_exact,
     label_only_answers,
+    inputs_beyond_the_calibrated_range_are_told,
     a_queued_request_waits,
     requests_run_side_by_side,
     a_forgotten_session_is_opened_anew_once,

@@ -31,6 +31,7 @@ fn writes_and_reads_back() {
         "address = \"192.0.2.7:4433\"",
         "server_name = \"gateway.test\"",
         "input_shape = [1, 28, 28]",
+        "calibrated = [0, 254]",
         "[[servers]]",
         "name = \"server 2\"",
         &format!("id = \"{}\"", "07".repeat(32)),
@@ -39,6 +40,21 @@ fn writes_and_reads_back() {
     }
     let info = example().model_info().unwrap();
     assert_eq!((info.input_len, info.classes, info.width, info.fraction), (784, 10, 22, 16));
+}
+
+#[test]
+fn files_of_earlier_versions_are_read() {
+    let text = example().to_toml().unwrap();
+    let older = text.replace("calibrated = [0, 254]\n", "");
+    assert_ne!(older, text);
+    let mut expected = example();
+    expected.model.calibrated = None;
+    assert_eq!(Deployment::from_toml(&older).unwrap(), expected);
+    assert_eq!(expected.to_toml().unwrap(), older);
+    for wrong in ["[0]", "[0, 1, 2]", "[]"] {
+        let (at, problem) = refused(&text.replace("[0, 254]", wrong));
+        assert!(at.starts_with("line ") && problem.contains("list of two numbers"), "{at}: {problem}");
+    }
 }
 
 #[test]
@@ -73,7 +89,7 @@ fn unknown_and_missing_keys_are_refused() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 17] = [
+    let cases: [(&str, Edit); 18] = [
         ("version", |d| d.version = 3),
         ("gateway.address", |d| d.gateway.address.set_port(0)),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
@@ -87,6 +103,7 @@ fn every_field_is_checked() {
         ("model.input_shape", |d| d.model.input_shape = vec![28, 0]),
         ("model.input_shape", |d| d.model.input_shape = vec![usize::MAX, 2]),
         ("model.input_bits", |d| d.model.input_bits = 5),
+        ("model.calibrated", |d| d.model.calibrated = Some([9, 8])),
         ("model.classes", |d| d.model.classes = 0),
         ("model.output_width", |d| d.model.output_width = 1),
         ("model.output_width", |d| d.model.output_width = 33),
@@ -132,6 +149,8 @@ fn values_of_other_types_are_refused_at_their_line() {
         ("[1, 28, 28]", "[1, 28, \"28\"]"),
         ("[1, 28, 28]", "[1, 28, -28]"),
         ("[1, 28, 28]", "784"),
+        ("calibrated = [0, 254]", "calibrated = [0, 256]"),
+        ("calibrated = [0, 254]", "calibrated = 254"),
         ("classes = 10", "classes = true"),
         ("classes = 10", "classes = [10]"),
         ("\"gateway.test\"", "7"),

@@ -72,7 +72,8 @@ async fn a_wrong_input_size_is_not_sent(via: Transport) {
     let client = gateway.client().connect().await.unwrap();
     for got in [0, 783, 785] {
         let error = client.infer(&vec![0; got]).await.unwrap_err();
-        assert!(matches!(error, Error::WrongInputSize { expected: 784, got: g } if g == got), "{error}");
+        assert!(matches!(error, Error::WrongInputSize { expected: 784, got: g, .. } if g == got), "{error}");
+        assert!(error.to_string().contains("(1 x 28 x 28)"), "{error}");
     }
     assert_eq!(gateway.shared.seen.lock().unwrap().len(), 0);
 }

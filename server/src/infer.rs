@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use seco_sdk::{Client, Deployment};
+use seco_sdk::{Client, Deployment, Prediction, shape};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
@@ -38,16 +38,21 @@ pub struct Options {
 #[derive(Serialize)]
 struct Line {
     index: usize,
-    label: usize,
+    /// Of a network with one output, which is no class, nothing.
+    label: Option<usize>,
+    /// The one output of such a network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
     logits: Vec<i32>,
+    /// Whether the input has values beyond the calibrated ones.
+    outside_calibration: bool,
     online_ms: f64,
 }
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<(), Error> {
     let (values, shape) = samples::inputs(&options.input)?;
-    let size = shape.iter().product::<usize>().max(1);
-    let available = values.len() / size;
+    let available = shape.first().copied().unwrap_or_default();
     let bad = |what: String| Error::Model { path: options.input.clone(), what };
     let chosen = match (options.index, options.count) {
         (Some(index), _) if index < available => index..index + 1,
@@ -75,11 +80,14 @@ async fn ask(
     options: &Options,
     chosen: std::ops::Range<usize>,
     values: &[u8],
-    shape: &[usize],
+    axes: &[usize],
 ) -> Result<(), Error> {
-    let size = shape.iter().product::<usize>();
     let deployment = Deployment::from_file(&options.deployment)
         .map_err(|e| Error::Demo(format!("{}: {e}", options.deployment.display())))?;
+    let shape = deployment.model.input_shape.clone();
+    let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
+    shape::inputs(&shape, axes).map_err(|e| mismatch(e.to_string()))?;
+    let size = shape.iter().product::<usize>();
     let builder = Client::builder(deployment).request_timeout(LIMIT);
     let client = limited(builder.connect()).await?;
     let mut lines = Vec::new();
@@ -89,14 +97,26 @@ async fn ask(
         let prediction = limited(client.infer(input)).await?;
         let online_ms = start.elapsed().as_secs_f64() * 1000.0;
         if options.json {
-            lines.push(Line { index, label: prediction.label, logits: prediction.logits, online_ms });
+            let (value, outside_calibration) = (prediction.value(), prediction.outside_calibration);
+            let label = value.is_none().then_some(prediction.label);
+            lines.push(Line {
+                index,
+                label,
+                value,
+                logits: prediction.logits,
+                outside_calibration,
+                online_ms,
+            });
         } else {
-            let text = [
+            let mut text = vec![
                 format!("sample {index}"),
-                format!("predicted   {}", prediction.label),
+                conclusion(&prediction),
                 format!("online      {online_ms:.1} ms"),
             ];
-            let picture = terminal::picture(shape, input, Ink::detect()).unwrap_or_default();
+            if prediction.outside_calibration {
+                text.push("warning     values beyond the calibrated range: this may be wrong".to_owned());
+            }
+            let picture = terminal::picture(&shape, input, Ink::detect()).unwrap_or_default();
             terminal::print(&terminal::beside(&picture, &text));
         }
     }
@@ -104,6 +124,14 @@ async fn ask(
         terminal::print(&serde_json::json!({ "predictions": lines }).to_string());
     }
     Ok(())
+}
+
+/// What the network says, for people: a class, or the value of a network that has one output.
+pub(crate) fn conclusion(prediction: &Prediction) -> String {
+    match prediction.value() {
+        Some(value) => format!("value       {value:.4}"),
+        None => format!("predicted   {}", prediction.label),
+    }
 }
 
 async fn limited<T>(work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {

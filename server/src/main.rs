@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use seco_server::bench::Bench;
 use seco_server::serve::{ServeOptions, serve};
-use seco_server::split::{DeploymentOptions, SplitOptions, deployment, split};
+use seco_server::split::{DeploymentOptions, SplitOptions, WEIGHT_BITS, Width, deployment, split};
 use seco_server::{Error, bench, demo, infer, keys, memory};
 use tracing_subscriber::EnvFilter;
 
@@ -69,6 +69,13 @@ struct Split {
     /// Typical inputs, uint8, first axis the samples; they choose the width of every layer.
     #[arg(long, value_name = "FILE.npy")]
     calibrate: PathBuf,
+    /// Bits of the layers' sums: what those inputs need, or what any inputs need [default: the former,
+    /// or the latter where it costs at most two bits more].
+    #[arg(long, value_enum)]
+    width: Option<Width>,
+    /// Fractional bits of the weights: fewer make the sums smaller, more make small weights finer.
+    #[arg(long, value_name = "B", default_value_t = WEIGHT_BITS, value_parser = clap::value_parser!(u32).range(0..=22))]
+    weight_bits: u32,
     /// Number of servers, the gateway included.
     #[arg(long, value_name = "N")]
     servers: usize,
@@ -146,10 +153,22 @@ fn run(command: Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Split(options) => {
-            let Split { model, calibrate, servers, gateway_layers, scale, mean, std, out } = options;
-            let made =
-                split(&SplitOptions { model, calibrate, servers, gateway_layers, scale, mean, std, out })?;
+            let Split { model, calibrate, servers, gateway_layers, scale, mean, std, out, .. } = options;
+            let (width, weight_bits) = (Width::rule(options.width), options.weight_bits);
+            let made = split(&SplitOptions {
+                model,
+                calibrate,
+                width,
+                weight_bits,
+                servers,
+                gateway_layers,
+                scale,
+                mean,
+                std,
+                out,
+            })?;
             print!("{made}");
+            made.warnings().iter().for_each(|warning| eprintln!("seco: warning: {warning}"));
             Ok(())
         }
         Command::Deployment(options) => {

@@ -7,11 +7,38 @@ use std::path::{Path, PathBuf};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_core::{ModelId, ModelInfo};
-use seco_model::{Architecture, FixedModel, ImportOptions, Normalisation, PartyModel, Placement, npy};
-use seco_sdk::{CertificatePin, Deployment};
+use seco_model::{
+    Architecture, Calibration, FixedModel, ImportOptions, LayerWidth, Normalisation, PartyModel, Placement,
+    Scales, Warning, WidthRule, npy,
+};
+use seco_sdk::{CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
 
 use crate::{Error, keys, private};
+
+/// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
+/// most two bits more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Width {
+    /// What the calibration needs, and one bit of margin.
+    Calibrated,
+    /// What any input at all needs.
+    Worst,
+}
+
+impl Width {
+    /// The rule that the option stands for.
+    pub fn rule(given: Option<Width>) -> WidthRule {
+        match given {
+            None => WidthRule::Affordable,
+            Some(Width::Calibrated) => WidthRule::Calibrated,
+            Some(Width::Worst) => WidthRule::Worst,
+        }
+    }
+}
+
+/// Fractional bits of weights where nothing else is asked for.
+pub const WEIGHT_BITS: u32 = 8;
 
 /// What `seco split` is asked for.
 #[derive(Clone, Debug)]
@@ -20,6 +47,10 @@ pub struct SplitOptions {
     pub model: PathBuf,
     /// Inputs that calibrate the widths: uint8 .npy, first axis the samples.
     pub calibrate: PathBuf,
+    /// Which widths the layers get.
+    pub width: WidthRule,
+    /// Fractional bits of the weights, at most 22.
+    pub weight_bits: u32,
     /// Number of servers.
     pub servers: usize,
     /// Linear layers held by the gateway.
@@ -40,29 +71,58 @@ pub struct Split {
     pub files: Vec<PathBuf>,
     /// What all servers know.
     pub architecture: Architecture,
+    /// How the widths were chosen.
+    pub calibration: Calibration,
     /// Name of the model and its split.
     pub model_id: [u8; 32],
 }
 
 /// Reads the network and chooses the widths: the whole model in clear.
-pub fn import(options: &SplitOptions) -> Result<FixedModel, Error> {
-    let SplitOptions { model: path, calibrate, scale, mean, std, .. } = options;
+pub fn import(options: &SplitOptions) -> Result<(FixedModel, Calibration), Error> {
+    let SplitOptions { model: path, calibrate, scale, mean, std, width, weight_bits, .. } = options;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
     let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
     let normalisation = Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() };
-    let options = ImportOptions { normalisation, ..ImportOptions::default() };
+    let scales = Scales::new(*weight_bits, Scales::default().activation_bits);
+    let options = ImportOptions { normalisation, scales, ..ImportOptions::default() };
     let mut model = seco_model::import(&onnx, &options).map_err(|e| bad(path, &e))?;
-    let (_, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
-    // What is wrong now is the samples' shape, or that the model needs too many bits for them.
-    model.calibrate(&samples).map_err(|e| bad(calibrate, &e))?;
-    Ok(model)
+    let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
+    let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
+    match shape::inputs(&model.input.shape, &axes) {
+        Ok(0) => return Err(wrong("has no inputs: give some that are typical".to_owned())),
+        Ok(_) => {}
+        Err(mismatch) => return Err(wrong(mismatch.to_string())),
+    }
+    let calibration = model.calibrate(&samples, *width).map_err(|e| match e {
+        seco_model::Error::Width { layer, needed } => {
+            Error::Model { path: path.clone(), what: too_wide(&layer, needed, *width, *weight_bits) }
+        }
+        e => bad(calibrate, &e),
+    })?;
+    Ok((model, calibration))
+}
+
+/// A layer that no ring is wide enough for, and what its owner can do.
+fn too_wide(layer: &str, needed: u32, rule: WidthRule, weight_bits: u32) -> String {
+    let remedy = match (rule, needed.saturating_sub(32)) {
+        (WidthRule::Worst, _) => "leave out --width worst".to_owned(),
+        (_, excess) if excess <= weight_bits => {
+            format!("give weights fewer fractional bits, --weight-bits {}", weight_bits - excess)
+        }
+        (_, excess) => format!(
+            "give weights no fractional bits, --weight-bits 0, and divide this layer's weights and biases by {}, \
+             which changes no label if it is the last",
+            2f64.powi(i32::try_from(excess - weight_bits).unwrap_or(i32::MAX))
+        ),
+    };
+    format!("layer {layer} needs {needed} bits for its sums, and there are 32 at most: {remedy}")
 }
 
 /// Imports, splits and writes. Existing files are not overwritten: every split is another one, and
 /// half of an old one is of no use.
 pub fn split(options: &SplitOptions) -> Result<Split, Error> {
     let SplitOptions { servers, gateway_layers, out, .. } = options;
-    let model = import(options)?;
+    let (model, calibration) = import(options)?;
     let layers = model.layers.len();
     if *gateway_layers > layers {
         return Err(Error::Usage(format!(
@@ -85,12 +145,76 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
         private::create(path, &bytes, private::SECRET)?;
     }
     let first = parts.first().ok_or_else(|| Error::Usage("--servers must be at least 2".to_owned()))?;
-    Ok(Split { files, architecture: first.architecture().clone(), model_id: *first.id() })
+    Ok(Split { files, architecture: first.architecture().clone(), calibration, model_id: *first.id() })
+}
+
+impl Split {
+    /// What may make answers wrong and how to prevent it, a line each: a poor calibration, and weights that are too
+    /// small for their fractional bits.
+    pub fn warnings(&self) -> Vec<String> {
+        let line = |warning: &Warning| {
+            let remedy = match warning {
+                Warning::FewInputs(_) => "give a hundred or so, typical and extreme ones",
+                Warning::OneValue(_) | Warning::Alike => "give inputs that differ as real ones do",
+                Warning::Narrow { .. } => {
+                    "values beyond may get wrong answers, of which devices are told (outside_calibration); give \
+                     inputs with all values that occur"
+                }
+            };
+            format!("calibrated on {warning}: {remedy}, or --width worst")
+        };
+        let calibration = self.calibration.warnings();
+        let coarse = self.coarse().map(|layer| {
+            let LayerWidth { name, largest_weight, .. } = layer;
+            format!(
+                "layer {name}: its weights are at most {largest_weight} units of their last place, so rounding leaves \
+                 little of them: give them more fractional bits (--weight-bits)"
+            )
+        });
+        calibration.iter().map(line).chain(coarse).collect()
+    }
+
+    /// All of [`Split::warnings`] in one short line, if there are any.
+    pub fn warning(&self) -> Option<String> {
+        let calibration: Vec<String> = self.calibration.warnings().iter().map(ToString::to_string).collect();
+        let coarse: Vec<&str> = self.coarse().map(|layer| layer.name.as_str()).collect();
+        let mut all = Vec::new();
+        if !calibration.is_empty() {
+            all.push(format!(
+                "calibrated on {}: other inputs may get wrong answers (--width worst rules that out)",
+                calibration.join("; ")
+            ));
+        }
+        if !coarse.is_empty() {
+            all.push(format!("rounding leaves little of the weights of {}", coarse.join(", ")));
+        }
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Layers of which rounding left little.
+    fn coarse(&self) -> impl Iterator<Item = &LayerWidth> {
+        self.calibration.layers.iter().filter(|layer| layer.is_coarse())
+    }
+}
+
+/// How much more than the calibration a layer's width can take.
+fn headroom(layer: &LayerWidth, input_bits: u32) -> String {
+    let bits = |count: u32| if count == 1 { "1 bit".to_owned() } else { format!("{count} bits") };
+    let LayerWidth { calibrated, worst, width, .. } = layer;
+    let over = format!("headroom {} over the calibration", bits(layer.headroom()));
+    match layer.is_safe() {
+        true if width > calibrated => {
+            let more = bits(width - calibrated);
+            format!("{over}; chosen for the worst case of {input_bits}-bit inputs, which costs {more}")
+        }
+        true => format!("{over}; enough for the worst case of {input_bits}-bit inputs"),
+        false => format!("{over}; the worst case of {input_bits}-bit inputs needs {worst} bits"),
+    }
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for layer in &self.architecture.layers {
+        for (layer, chosen) in self.architecture.layers.iter().zip(&self.calibration.layers) {
             let holders: Vec<String> = layer.placement.holders().iter().map(ToString::to_string).collect();
             let how = match layer.placement {
                 Placement::Held(_) => "held by server",
@@ -99,6 +223,7 @@ impl fmt::Display for Split {
             let (inputs, outputs) = (layer.geometry.inputs(), layer.geometry.outputs());
             let (name, width) = (&layer.name, layer.width);
             writeln!(f, "{name}: {inputs} -> {outputs} values, {width} bits, {how} {}", holders.join(", "))?;
+            writeln!(f, "  {}", headroom(chosen, self.calibration.bits))?;
         }
         for (index, file) in self.files.iter().enumerate() {
             writeln!(f, "secret, for server {index} only: {}", file.display())?;
@@ -176,6 +301,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             id: info.id,
             input_shape: architecture.input.shape.clone(),
             input_bits: architecture.input.bits,
+            calibrated: architecture.input.calibrated,
             classes: info.classes,
             output_width: info.width,
             fraction: info.fraction,
@@ -196,6 +322,8 @@ mod tests {
         SplitOptions {
             model: data("mlp-digits.onnx"),
             calibrate: data("mlp-digits-20.npy"),
+            width: WidthRule::default(),
+            weight_bits: WEIGHT_BITS,
             servers: 3,
             gateway_layers: 1,
             scale: 16.0,

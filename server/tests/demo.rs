@@ -1,6 +1,9 @@
 //! The demo as its user runs it: the real binary, real server processes, real input.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "common/files.rs"]
+mod files;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -124,7 +127,7 @@ fn mistakes_are_told_in_one_line() {
         (vec!["demo", "--model", "lenet"], "give minionn, mlp, or a file that ends in .onnx"),
         (vec!["demo", "--count", "21"], "--count 21 is not from 1 to 20"),
         (vec!["demo", "--input", &digits], "mlp-digits-20.npy"),
-        (vec!["demo", "--input", &labels], "the first axis must count the samples"),
+        (vec!["demo", "--input", &labels], "the array has shape (20), the model takes (N, 1, 28, 28)"),
         (vec!["demo", "--model", "none.onnx", "--input", &digits], "none.onnx"),
         (vec!["infer", "--deployment", "none.toml", "--input", &digits], "none.toml"),
         (vec!["infer", "--deployment", "none.toml", "--input", &digits, "--index", "20"], "no --index 20"),
@@ -135,6 +138,33 @@ fn mistakes_are_told_in_one_line() {
         assert!(errors.contains(expected), "{arguments:?}: {errors}");
         assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
     }
+}
+
+/// One output is a value: it is printed, and nothing is said about classes and labels.
+#[test]
+fn the_value_of_one_output_is_not_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: Vec<u8>| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let model = write("regression.onnx", files::network([1, 5, 5], 1));
+    let input = write("input.npy", files::npy(&[2, 5, 5], &files::values(50, 99)));
+    let labels = write("labels.npy", files::npy(&[2], &[0, 0]));
+    let options = ["demo", "--servers", "2", "--model", &model, "--input", &input, "--labels", &labels];
+    let output = finish(seco(&options));
+    let (text, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        text.contains("value       ") && !text.contains("predicted") && !text.contains("label"),
+        "{text}"
+    );
+    assert!(errors.contains("calibrated on 2 inputs only; values from 0 to "), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    let report = json(&[&options[..], &["--json"]].concat());
+    assert_eq!((&report["correct"], &report["equal"]), (&Value::Null, &2.into()), "{report}");
 }
 
 #[cfg(unix)]
@@ -164,6 +194,7 @@ fn a_kept_cluster_serves_until_it_is_told_to_end() {
     let answers = json(&[&ask[..], &["--count", "2"]].concat());
     assert_eq!(answers["predictions"].as_array().unwrap().len(), 2);
     assert_eq!(answers["predictions"][0]["logits"].as_array().unwrap().len(), 10);
+    assert_eq!(answers["predictions"][0]["outside_calibration"], false);
     let one = json(&[&ask[..], &["--index", "1"]].concat());
     assert_eq!(one["predictions"][0]["logits"], answers["predictions"][1]["logits"]);
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,7 +62,21 @@ fn mistakes_are_told_in_one_line_and_in_time() {
 
     let start = Instant::now();
     let output = infer(&good, &data("minionn-digits-20.npy")).output().unwrap();
-    refused(start, &output, "input");
+    refused(start, &output, "the array has shape (20, 1, 28, 28), the model takes (N, 64)");
+
+    // As many values, but a sample's end where the next one begins; and pictures of another brightness.
+    let array = |shape: &[usize], value: u8| {
+        let path = site.folder.path().join(format!("{value}.npy"));
+        std::fs::write(&path, files::npy(shape, &vec![value; shape.iter().product()])).unwrap();
+        path
+    };
+    let start = Instant::now();
+    refused(start, &infer(&good, &array(&[4, 32], 3)).output().unwrap(), "axis 1 is 32 instead of 64");
+    for (value, outside) in [(16, false), (17, true)] {
+        let output = infer(&good, &array(&[1, 64], value)).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told["predictions"][0]["outside_calibration"], outside, "{told}");
+    }
 
     // Another split of the same network is another model: shares of one do not fit the other's.
     let mut other = Site::new(3);

@@ -255,7 +255,7 @@ fn what_prevents_a_start_is_told_in_one_line() {
     refuse(&|c| c.model = site.parts[0].clone(), "is the part of server 0, but this is server 1");
     refuse(&|c| c.model = other.parts[1].clone(), "server 2 (s2) runs model");
     refuse(&|c| c.peers[1].ot_parameter = 4, "server 2 (s2) has ot_parameter = 2 for the link");
-    refuse(&|c| c.model = site.keys[0].certificate.clone(), "not a SECO model file");
+    refuse(&|c| c.model = site.keys[0].certificate.clone(), "this is not a server's model file");
     refuse(&|c| c.model = "absent.seco".into(), "absent.seco: cannot be read");
     refuse(&|c| c.identity.key = site.keys[0].key.clone(), "do not belong together");
     refuse(&|c| c.identity.opening_key = "absent.key".into(), "absent.key: cannot be read");

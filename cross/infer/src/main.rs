@@ -131,8 +131,11 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
     let microseconds = cost.wall.as_micros();
     if as_json {
         return json!({
-            "file": path.to_string_lossy(), "index": index, "label": answer.label,
+            "file": path.to_string_lossy(), "index": index,
+            // One output is a value and no class.
+            "label": answer.value().is_none().then_some(answer.label), "value": answer.value(),
             "logits": answer.logits, "fraction": answer.fraction,
+            "outside_calibration": answer.outside_calibration,
             "bytes_up": cost.bytes_up, "bytes_down": cost.bytes_down,
             "cpu_us": cost.cpu.map(|cpu| cpu.as_micros() as u64), "wall_us": microseconds as u64,
         })
@@ -140,12 +143,37 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
     }
     let which = if of == 1 { String::new() } else { format!("[{index}]") };
     let cpu = cost.cpu.map_or(String::new(), |cpu| format!(", {} us CPU", cpu.as_micros()));
+    let said = answer.value().map_or_else(|| answer.label.to_string(), |value| format!("{value:.4}"));
+    let doubt = if answer.outside_calibration { ", beyond the calibrated range: may be wrong" } else { "" };
     format!(
-        "{}{which}: {}   ({} B up, {} B down{cpu}, {} ms)",
+        "{}{which}: {said}   ({} B up, {} B down{cpu}, {} ms{doubt})",
         path.display(),
-        answer.label,
         cost.bytes_up,
         cost.bytes_down,
         microseconds / 1000
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_a_class_or_a_value_and_a_doubt() {
+        let told = |logits: Vec<i32>, outside_calibration, as_json| {
+            let answer = Prediction { logits, fraction: 1, label: 0, outside_calibration };
+            line(Path::new("a.npy"), 0, 1, &answer, Cost::default(), as_json)
+        };
+        assert!(told(vec![5, 3], false, false).starts_with("a.npy: 0   ("));
+        assert!(told(vec![5], false, false).starts_with("a.npy: 2.5000   ("));
+        assert!(told(vec![5, 3], true, false).contains("beyond the calibrated range"));
+        let json = |logits, outside| {
+            serde_json::from_str::<serde_json::Value>(&told(logits, outside, true)).unwrap()
+        };
+        let class = json(vec![5, 3], true);
+        assert_eq!((&class["label"], &class["value"]), (&json!(0), &json!(null)));
+        assert_eq!(class["outside_calibration"], true);
+        let value = json(vec![5], false);
+        assert_eq!((&value["label"], &value["value"]), (&json!(null), &json!(2.5)));
+    }
 }

@@ -4,6 +4,7 @@
 
 mod read;
 
+use crate::shape::InputForm;
 use crate::{Error, Result, hex};
 use rustls::pki_types::ServerName;
 use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey, WIRE_VERSION};
@@ -48,12 +49,21 @@ pub struct Model {
     pub input_shape: Vec<usize>,
     /// Bits per input value: 8.
     pub input_bits: u32,
+    /// Smallest and largest value of the inputs that calibrated the model, for example `[0, 255]`. What goes beyond
+    /// sets [`Prediction::outside_calibration`](crate::Prediction). Files of earlier versions do not have it.
+    pub calibrated: Option<[u8; 2]>,
     /// Number of logits.
     pub classes: usize,
     /// `k`: bits per logit, 2 to 32.
     pub output_width: u32,
     /// Fractional bits of a logit, 0 to 31.
     pub fraction: u32,
+}
+
+impl Model {
+    pub(crate) fn input_form(&self) -> InputForm {
+        InputForm { shape: self.input_shape.clone(), calibrated: self.calibrated }
+    }
 }
 
 /// One server of the cluster.
@@ -182,6 +192,8 @@ impl Deployment {
             check(distinct, &at, "the sealing key is used twice")?;
         }
         check(self.model.input_bits == 8, "model.input_bits", "only 8 is supported")?;
+        let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
+        check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
         self.model_info().map(drop)
     }
 

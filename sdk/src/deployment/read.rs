@@ -26,6 +26,7 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         id: table.string("id", |text| hex::decode_array(text).map(ModelId), "64 hexadecimal digits")?,
         input_shape: table.list("input_shape", Value::number)?,
         input_bits: table.number("input_bits")?,
+        calibrated: table.pair("calibrated")?,
         classes: table.number("classes")?,
         output_width: table.number("output_width")?,
         fraction: table.number("fraction")?,
@@ -95,6 +96,16 @@ impl<'t> Table<'t> {
             }
             _ => Err(at(self.text, Some(start), format!("`{key}` is not a list"))),
         }
+    }
+
+    /// Two numbers, if the key is there.
+    fn pair<T: FromStr>(&mut self, key: &'static str) -> Result<Option<[T; 2]>> {
+        if !self.rest.contains_key(key) {
+            return Ok(None);
+        }
+        let numbers = self.list(key, Value::number)?;
+        let pair = numbers.try_into().map(Some);
+        pair.map_err(|_| at(self.text, self.start, format!("`{key}` is not a list of two numbers")))
     }
 
     fn end(self) -> Result<()> {

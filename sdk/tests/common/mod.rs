@@ -151,6 +151,7 @@ pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpe
             id: ModelId([7; 32]),
             input_shape: vec![1, 28, 28],
             input_bits: 8,
+            calibrated: Some([0, 254]),
             classes: 10,
             output_width: 22,
             fraction: 16,

@@ -19,9 +19,17 @@ pub struct InputSpec {
     pub shape: Vec<usize>,
     /// Bits of one value: 8 for bytes.
     pub bits: u32,
+    /// Smallest and largest value of the inputs that calibrated the widths, if any did. Values beyond may make
+    /// accumulators wrap around, so devices are told.
+    pub calibrated: Option<[u8; 2]>,
 }
 
 impl InputSpec {
+    /// An input that no calibration has seen.
+    pub fn new(shape: Vec<usize>, bits: u32) -> InputSpec {
+        InputSpec { shape, bits, calibrated: None }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -140,6 +148,13 @@ impl Architecture {
         }
         if self.input.shape.len() > 4 || !(1..=8).contains(&self.input.bits) {
             return bad("input of more than four axes, or not of 1 to 8 bits".to_owned());
+        }
+        if self
+            .input
+            .calibrated
+            .is_some_and(|[least, most]| least > most || u32::from(most) >> self.input.bits != 0)
+        {
+            return bad("calibrated input range that no inputs can have".to_owned());
         }
         let mut values = self
             .input

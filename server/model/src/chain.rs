@@ -9,12 +9,56 @@ use crate::compose::Pool;
 use crate::geometry::MAX_TENSOR;
 use crate::onnx::{
     AttributeProto, FLOAT, GraphProto, NodeProto, TensorProto, Values, attribute_type, is_default_domain,
-    printable, volume,
+    printable, type_name, volume,
 };
 use crate::{Conv, Dense, Error, Geometry, MAX_VALUES};
 
-/// Operators the importer knows, for messages.
-const SUPPORTED: &str = "Conv, Gemm, AveragePool, Relu, Flatten and Reshape are supported";
+/// Operators the importer knows, apart from `Constant`.
+const SUPPORTED: [&str; 6] = ["Conv", "Gemm", "AveragePool", "Relu", "Flatten", "Reshape"];
+
+/// What its owner can do about an operator that the importer does not know.
+fn remedy(operator: &str) -> &'static str {
+    match operator {
+        "BatchNormalization" => {
+            "fold it into the Conv or Gemm next to it before the export (in PyTorch torch.nn.utils.fusion)"
+        }
+        "MaxPool" | "GlobalMaxPool" | "GlobalAveragePool" | "ReduceMean" => {
+            "use AveragePool with a fixed window"
+        }
+        "MatMul" => "use a fully connected layer with a bias, which is exported as Gemm",
+        "Softmax" | "LogSoftmax" | "Sigmoid" | "ArgMax" => {
+            "leave it out if it comes last: the largest output stays the largest"
+        }
+        "LeakyRelu" | "PRelu" | "Elu" | "Selu" | "Celu" | "Gelu" | "Clip" | "HardSwish" | "HardSigmoid"
+        | "Tanh" | "Softplus" | "Mish" => "train the network with Relu instead",
+        "Identity" | "Dropout" | "Cast" | "Shape" | "Gather" | "Unsqueeze" | "Squeeze" | "Concat"
+        | "Slice" => "export for inference and simplify the file, say with onnxsim",
+        _ => "change the network, or simplify the file, say with onnxsim",
+    }
+}
+
+/// Refuses operators that the importer does not know, all at once, before anything that follows from them.
+fn all_supported(graph: &GraphProto) -> Result<(), Error> {
+    let known = |n: &NodeProto| SUPPORTED.contains(&n.op_type.as_str()) || n.op_type == "Constant";
+    let mut unknown = graph.node.iter().filter(|n| is_default_domain(&n.domain) && !known(n));
+    // What follows a cause is often a consequence of it, but constants are copied about in front of everything.
+    let constants = |n: &&NodeProto| matches!(n.op_type.as_str(), "Identity" | "Cast" | "Shape" | "Gather");
+    let Some(first) = unknown.clone().find(|n| !constants(n)).or_else(|| unknown.clone().next()) else {
+        return Ok(());
+    };
+    let others: std::collections::BTreeSet<String> =
+        unknown.by_ref().filter(|n| n.op_type != first.op_type).map(|n| printable(&n.op_type)).collect();
+    let others: Vec<String> = others.into_iter().take(8).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!(", and neither are {}, which the network has too", others.join(", ")),
+    };
+    Err(Origin::new(first).error(format!(
+        "this operator is not supported ({} are){others}: {}",
+        SUPPORTED.join(", "),
+        remedy(&first.op_type)
+    )))
+}
 
 /// What a node does.
 pub(crate) enum Kind {
@@ -77,12 +121,15 @@ type Constants<'a> = HashMap<&'a str, &'a TensorProto>;
 
 /// Follows the graph from its input to its output.
 pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
+    all_supported(graph)?;
     let mut constants: Constants<'_> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
     for node in graph.node.iter().filter(|n| n.op_type == "Constant") {
         let attributes = Attributes { node, origin: Origin::new(node) };
         attributes.only(&["value"])?;
         let (Some(value), [output]) = (attributes.tensor("value")?, node.output.as_slice()) else {
-            return Err(attributes.origin.error("has no attribute value"));
+            return Err(attributes
+                .origin
+                .error("it has no attribute value: the file is damaged, so export it again"));
         };
         constants.insert(output, value);
     }
@@ -92,16 +139,19 @@ pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
     for node in graph.node.iter().filter(|n| n.op_type != "Constant") {
         let origin = Origin::new(node);
         if !is_default_domain(&node.domain) {
-            return Err(origin.error(format!("operator domain {} is not supported", printable(&node.domain))));
-        }
-        if node.input.first().map(String::as_str) != Some(current) {
             return Err(origin.error(format!(
-                "its data input is not {}, the output of the node before it; only a single chain is supported",
-                printable(current)
+                "operator domain {} is not supported, only ONNX's own operators are: export without extensions",
+                printable(&node.domain)
             )));
         }
+        if node.input.first().map(String::as_str) != Some(current) {
+            return Err(origin.error(off_the_chain(graph, node, &constants)));
+        }
         let [output] = node.output.as_slice() else {
-            return Err(origin.error("has more than one output, or none"));
+            let count = node.output.len();
+            return Err(
+                origin.error(format!("it has {count} outputs, and one is supported: export for inference"))
+            );
         };
         let reader =
             Reader { attributes: Attributes { node, origin: origin.clone() }, constants: &constants };
@@ -115,7 +165,7 @@ pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
             }
             "Flatten" => (None, reader.flatten(&shape)?),
             "Reshape" => (None, reader.reshape(&shape)?),
-            _ => return Err(origin.error(format!("this operator is not supported; {SUPPORTED}"))),
+            _ => return Err(origin.error("this operator is not supported")),
         };
         shape = next;
         current = output;
@@ -123,8 +173,47 @@ pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
     }
     match graph.output.as_slice() {
         [output] if output.name == current => Ok(Chain { name: printable(&graph.name), input, ops }),
-        _ => Err(Error::Onnx("its one output must be that of the last node".to_owned())),
+        outputs => {
+            let names: Vec<String> = outputs.iter().take(8).map(|o| printable(&o.name)).collect();
+            Err(Error::Onnx(format!(
+                "it has {} outputs ({}), and there must be one, the last node's ({}): export the network with its \
+                 logits as its only output",
+                outputs.len(),
+                names.join(", "),
+                printable(current)
+            )))
+        }
     }
+}
+
+/// Why a node does not go on where the one before it ended.
+fn off_the_chain(graph: &GraphProto, node: &NodeProto, constants: &Constants<'_>) -> String {
+    let Some(input) = node.input.first() else {
+        return "it has no input: the file is damaged, so export it again".to_owned();
+    };
+    let maker = graph.node.iter().find(|n| n.output.contains(input));
+    let from = match maker {
+        _ if constants.contains_key(input.as_str()) => {
+            return format!(
+                "its first input {} is a constant, where the data of the node before is expected: simplify the file, \
+                 say with onnxsim",
+                printable(input)
+            );
+        }
+        Some(maker) => Origin::new(maker),
+        None if graph.input.iter().any(|i| i.name == *input) => {
+            Origin { name: printable(input), op: "the network's input".to_owned() }
+        }
+        None => {
+            let name = printable(input);
+            return format!("no node makes its input {name}: the file is damaged, so export it again");
+        }
+    };
+    format!(
+        "it goes on from {} ({}), which is not the node just before it: the network branches (a skip connection, a \
+         second path), and only a single path from input to output is supported; use a network without",
+        from.name, from.op
+    )
 }
 
 /// Name and shape of the only input that is not a constant.
@@ -132,24 +221,42 @@ fn graph_input<'a>(graph: &'a GraphProto, constants: &Constants<'_>) -> Result<(
     let bad = |what: &str| Error::Onnx(format!("input: {what}"));
     let mut inputs = graph.input.iter().filter(|i| !constants.contains_key(i.name.as_str()));
     let (Some(input), None) = (inputs.next(), inputs.next()) else {
-        return Err(bad("there must be exactly one"));
+        let names: Vec<String> = graph.input.iter().take(8).map(|i| printable(&i.name)).collect();
+        return Err(bad(&format!(
+            "there must be exactly one that is no constant, and there are {}: export the network with its picture or \
+             features as its only input",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        )));
     };
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let tensor = tensor.ok_or_else(|| bad("is not a tensor"))?;
+    let name = printable(&input.name);
+    let tensor = tensor
+        .ok_or_else(|| bad(&format!("{name} is not a tensor: export the network with one as input")))?;
     if tensor.elem_type != FLOAT {
-        return Err(bad("only FLOAT (1) is supported"));
+        return Err(bad(&format!(
+            "{name} is of type {}, and FLOAT is needed: export in float32 (devices send bytes all the same)",
+            type_name(tensor.elem_type)
+        )));
     }
     let dims = tensor.shape.as_ref().map_or(&[][..], |s| &s.dim);
     // One inference is one sample, so a batch size that is left open is 1.
-    let [batch, rest @ ..] = dims else { return Err(bad("has no shape")) };
-    if batch.dim_value.is_some_and(|d| d != 1) {
-        return Err(bad("batch size must be 1"));
+    let [batch, rest @ ..] = dims else {
+        return Err(bad(&format!("{name} has no shape: export the network with an example input")));
+    };
+    if let Some(batch) = batch.dim_value.filter(|&d| d != 1) {
+        return Err(bad(&format!(
+            "{name} has batch size {batch}, and batch size must be 1 or left open: export with one example input"
+        )));
     }
     let shape: Option<Vec<usize>> =
         rest.iter().map(|d| d.dim_value.and_then(|v| usize::try_from(v).ok()).filter(|&v| v > 0)).collect();
-    let shape = shape.ok_or_else(|| bad("every axis but the first needs a fixed size"))?;
+    let shape = shape.ok_or_else(|| {
+        bad(&format!("{name} has an axis without a fixed size: only the first, the batch, may be left open"))
+    })?;
     if shape.is_empty() || shape.len() > 4 || volume(&shape).is_none_or(|n| n > MAX_VALUES) {
-        return Err(bad("one to four axes after the batch are supported, and not that many values"));
+        return Err(bad(&format!(
+            "{name} has shape {shape:?} behind the batch; one to four axes and {MAX_VALUES} values are supported"
+        )));
     }
     Ok((&input.name, shape))
 }
@@ -164,7 +271,11 @@ impl<'a> Attributes<'a> {
     /// Refuses attributes of other names: they may change what the operator means.
     fn only(&self, names: &[&str]) -> Result<(), Error> {
         match self.node.attribute.iter().find(|a| !names.contains(&a.name.as_str())) {
-            Some(a) => Err(self.origin.error(format!("attribute {} is not supported", printable(&a.name)))),
+            Some(a) => Err(self.origin.error(format!(
+                "attribute {} is not supported, for it may change the meaning ({} are): export without it",
+                printable(&a.name),
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            ))),
             None => Ok(()),
         }
     }
@@ -172,7 +283,9 @@ impl<'a> Attributes<'a> {
     fn get(&self, name: &str, kind: i32) -> Result<Option<&'a AttributeProto>, Error> {
         match self.node.attribute.iter().find(|a| a.name == name) {
             Some(a) if a.r#type != kind => {
-                Err(self.origin.error(format!("attribute {name} is of the wrong type")))
+                let what =
+                    format!("attribute {name} is of the wrong type: the file is damaged, so export it again");
+                Err(self.origin.error(what))
             }
             found => Ok(found),
         }
@@ -188,7 +301,17 @@ impl<'a> Attributes<'a> {
         let value = value.or(allowed.first().copied()).unwrap_or_default();
         match allowed.contains(&value) {
             true => Ok(value),
-            false => Err(self.origin.error(format!("{name} = {value} is not supported; {allowed:?} is"))),
+            false => {
+                let remedy = match name {
+                    "group" => "use an ordinary convolution in place of a grouped or depthwise one",
+                    "ceil_mode" => "pool with ceil_mode=False",
+                    "transA" => "exchange the factors",
+                    "axis" => "flatten all axes behind the batch",
+                    _ => "export it so",
+                };
+                let allowed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+                Err(self.origin.error(format!("{name} = {value} is not supported, {allowed} is: {remedy}")))
+            }
         }
     }
 
@@ -196,7 +319,12 @@ impl<'a> Attributes<'a> {
     fn one(&self, name: &str) -> Result<(), Error> {
         match self.get(name, attribute_type::FLOAT)?.map_or(1.0, |a| a.f) {
             1.0 => Ok(()),
-            value => Err(self.origin.error(format!("{name} = {value} is not supported; 1 is"))),
+            value => {
+                let what = if name == "alpha" { "weights" } else { "bias" };
+                Err(self
+                    .origin
+                    .error(format!("{name} = {value} is not supported, 1 is: multiply the {what} by it")))
+            }
         }
     }
 
@@ -208,14 +336,21 @@ impl<'a> Attributes<'a> {
         default: [usize; N],
     ) -> Result<[usize; N], Error> {
         let Some(attribute) = self.get(name, attribute_type::INTS)? else { return Ok(default) };
-        let sizes: Option<Vec<usize>> = attribute
-            .ints
+        let given = &attribute.ints;
+        if given.len() != N {
+            let shown = given.iter().take(8).collect::<Vec<_>>();
+            return Err(self.origin.error(format!(
+                "{name} = {shown:?} is not for two spatial axes (height and width), which alone are supported and take \
+                 {N} numbers: make it two-dimensional"
+            )));
+        }
+        let sizes: Option<Vec<usize>> = given
             .iter()
             .map(|&v| usize::try_from(v).ok().filter(|v| (least..MAX_TENSOR).contains(v)))
             .collect();
         sizes.and_then(|s| s.try_into().ok()).ok_or_else(|| {
             self.origin.error(format!(
-                "{name} must be {N} numbers, each at least {least}: two spatial axes are supported"
+                "{name} = {given:?} is not possible here: each number must be at least {least}"
             ))
         })
     }
@@ -227,7 +362,10 @@ impl<'a> Attributes<'a> {
         match auto {
             b"" | b"NOTSET" => Ok(pads),
             b"VALID" if pads == [0; 4] => Ok(pads),
-            _ => Err(self.origin.error("this auto_pad is not supported; NOTSET and VALID are")),
+            auto => Err(self.origin.error(format!(
+                "auto_pad = {} is not supported, NOTSET and VALID are: export it with the padding as numbers (pads)",
+                printable(&String::from_utf8_lossy(auto))
+            ))),
         }
     }
 
@@ -235,7 +373,9 @@ impl<'a> Attributes<'a> {
     fn undilated(&self) -> Result<(), Error> {
         match self.sizes("dilations", 1, [1; 2])? {
             [1, 1] => Ok(()),
-            _ => Err(self.origin.error("dilations other than 1 are not supported")),
+            dilations => Err(self.origin.error(format!(
+                "dilations = {dilations:?} are not supported, [1, 1] are: use an undilated, larger kernel"
+            ))),
         }
     }
 }
@@ -257,7 +397,11 @@ impl Reader<'_> {
             None | Some("") => Ok(None),
             Some(name) => match self.constants.get(name) {
                 Some(tensor) => Ok(Some(tensor)),
-                None => Err(self.error(format!("input {} is not a constant", printable(name)))),
+                None => Err(self.error(format!(
+                    "input {} is not a constant, as weights, biases and shapes must be: simplify the file, say with \
+                     onnxsim",
+                    printable(name)
+                ))),
             },
         }
     }
@@ -267,7 +411,8 @@ impl Reader<'_> {
     }
 
     fn weights(&self) -> Result<Values<f64>, Error> {
-        self.floats(1)?.ok_or_else(|| self.error("has no weights"))
+        self.floats(1)?
+            .ok_or_else(|| self.error("it has no weights: the file is damaged, so export it again"))
     }
 
     /// The bias, zero if it is left out.
@@ -275,22 +420,36 @@ impl Reader<'_> {
         match self.floats(2)? {
             None => Ok(vec![0.0; channels]),
             Some((dims, bias)) if dims == [channels] || dims == [1, channels] => Ok(bias),
-            Some((dims, _)) => Err(self.error(format!("bias of shape {dims:?}; [{channels}] is supported"))),
+            Some((dims, _)) => Err(self.error(format!(
+                "its bias has shape {dims:?}, and [{channels}] is needed, a value for each output: export it so"
+            ))),
         }
     }
 
     fn image(&self, shape: &[usize]) -> Result<[usize; 3], Error> {
         shape.try_into().map_err(|_| {
+            let remedy = match shape.len() {
+                1 => "reshape the network's input to those, or use Gemm",
+                2 => "one spatial axis is not enough; make the network two-dimensional with a height of 1",
+                _ => "use a two-dimensional network",
+            };
             self.error(format!(
-                "input of shape {shape:?} after the batch; channels, height, width are supported"
+                "its input has shape {shape:?} behind the batch, and three axes are needed (channels, height, width): \
+                 {remedy}"
             ))
         })
     }
 
     fn linear(&self, geometry: Geometry, weights: Vec<f64>, bias: Vec<f64>) -> Result<Kind, Error> {
-        geometry.check().map_err(|e| self.error(e.to_string()))?;
+        geometry.check().map_err(|e| match e {
+            Error::Shape(what) => self.error(what),
+            e => e,
+        })?;
         if geometry.outputs() > MAX_VALUES {
-            return Err(self.error(format!("more than {MAX_VALUES} outputs")));
+            let outputs = geometry.outputs();
+            return Err(self.error(format!(
+                "it has {outputs} outputs, and {MAX_VALUES} are possible: use a smaller network"
+            )));
         }
         Ok(Kind::Linear(Linear { geometry, weights, bias }))
     }
@@ -298,16 +457,30 @@ impl Reader<'_> {
     fn conv(&self, shape: &[usize]) -> Result<(Kind, Vec<usize>), Error> {
         let a = &self.attributes;
         a.only(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
-        a.int("group", &[1])?;
-        a.undilated()?;
+        // First what makes it one of another dimension: that explains attributes of other lengths.
         let input = self.image(shape)?;
         let (dims, weights) = self.weights()?;
         let &[channels, inputs, height, width] = dims.as_slice() else {
-            return Err(self.error(format!("weights of shape {dims:?}; two spatial axes are supported")));
+            return Err(self.error(format!(
+                "its weights have shape {dims:?}, and four axes are needed (outputs, inputs, height, width): use a \
+                 two-dimensional convolution"
+            )));
         };
+        a.int("group", &[1])?;
+        a.undilated()?;
         let kernel = [height, width];
-        if inputs != input[0] || a.sizes("kernel_shape", 1, kernel)? != kernel {
-            return Err(self.error("weights that do not fit the input channels or kernel_shape"));
+        if inputs != input[0] {
+            let found = input[0];
+            return Err(self.error(format!(
+                "its weights are for {inputs} input channels, and its input has {found}: are the axes in the order \
+                 channels, height, width?"
+            )));
+        }
+        let said = a.sizes("kernel_shape", 1, kernel)?;
+        if said != kernel {
+            return Err(self.error(format!(
+                "its kernel_shape is {said:?}, and its weights are {kernel:?}: the file is damaged, so export it again"
+            )));
         }
         let stride = a.sizes("strides", 1, [1; 2])?;
         let conv = Conv { input, channels, kernel, stride, pads: a.pads()? };
@@ -324,11 +497,20 @@ impl Reader<'_> {
         let (dims, weights) = self.weights()?;
         let transposed = a.int("transB", &[0, 1])? == 1;
         let (&[rows, columns], &[inputs]) = (dims.as_slice(), shape) else {
-            return Err(self.error("input and weights must be matrices; put a Flatten in front"));
+            return Err(self.error(match shape {
+                [_] => format!(
+                    "its weights have shape {dims:?}, and a matrix is needed: export it as a linear layer"
+                ),
+                _ => format!(
+                    "its input has shape {shape:?} behind the batch, and must be flat: put a Flatten in front"
+                ),
+            }));
         };
         let (inputs_of_weights, outputs) = if transposed { (columns, rows) } else { (rows, columns) };
         if inputs_of_weights != inputs {
-            return Err(self.error(format!("weights for {inputs_of_weights} inputs, but there are {inputs}")));
+            return Err(self.error(format!(
+                "its weights are for {inputs_of_weights} inputs, and there are {inputs}: change the layer or its input"
+            )));
         }
         let weights = if transposed { weights } else { transpose(&weights, columns) };
         let geometry = Geometry::Dense(Dense { inputs, outputs });
@@ -346,16 +528,22 @@ impl Reader<'_> {
             "pads",
             "strides",
         ])?;
+        let input = self.image(shape)?;
         a.int("ceil_mode", &[0])?;
         a.undilated()?;
         if a.pads()? != [0; 4] {
-            return Err(self.error("padded pooling is not supported"));
+            return Err(self.error("padding is not supported in pooling: pool without it"));
         }
-        let input = self.image(shape)?;
         let kernel = a.sizes("kernel_shape", 1, [0; 2])?;
         let stride = a.sizes("strides", 1, [1; 2])?;
-        if kernel.contains(&0) || kernel[0] > input[1] || kernel[1] > input[2] {
-            return Err(self.error("kernel_shape is missing or larger than the input"));
+        if kernel.contains(&0) {
+            return Err(self.error("its kernel_shape is missing: the file is damaged, so export it again"));
+        }
+        if kernel[0] > input[1] || kernel[1] > input[2] {
+            let [_, height, width] = input;
+            return Err(self.error(format!(
+                "its kernel_shape {kernel:?} is larger than its input, {height} x {width}: use a smaller window"
+            )));
         }
         let pool = Pool { input, kernel, stride };
         let output = pool.output().to_vec();
@@ -371,14 +559,19 @@ impl Reader<'_> {
     fn reshape(&self, shape: &[usize]) -> Result<Vec<usize>, Error> {
         self.attributes.only(&["allowzero"])?;
         self.attributes.int("allowzero", &[0])?;
-        let target = self.constant(1)?.ok_or_else(|| self.error("has no target shape"))?;
+        let target = self
+            .constant(1)?
+            .ok_or_else(|| self.error("it has no target shape: the file is damaged, so export it again"))?;
         let (_, target) = target.integers().map_err(|e| self.error(e))?;
         let full: Vec<usize> = core::iter::once(1).chain(shape.iter().copied()).collect();
         let flat: usize = shape.iter().product();
         match resolve(&target, &full) {
             Some(to) if to == [1, flat] => Ok(vec![flat]),
             Some(to) if to == full => Ok(shape.to_vec()),
-            _ => Err(self.error(format!("its target is not supported; a flattening to [1, {flat}] is"))),
+            _ => Err(self.error(format!(
+                "its target {:?} is not supported, only flattening to [1, {flat}] is: use Flatten",
+                target.iter().take(8).collect::<Vec<_>>()
+            ))),
         }
     }
 }

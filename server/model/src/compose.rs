@@ -80,7 +80,11 @@ fn dilated(kernel: [usize; 2], step: [usize; 2], window: [usize; 2], gap: [usize
 /// The layer `linear` with `pool` in front of it, as one layer on the unpooled input. Real weights: those of the
 /// layer divided by the window.
 pub(crate) fn fold_before(linear: Linear, pool: &Pool) -> Result<Linear, String> {
-    let too_large = || "the layer behind it becomes too large".to_owned();
+    let too_large = || {
+        format!(
+            "pooling is merged into the layer behind it, which then has more than {MAX_VALUES} weights: pool less at a time"
+        )
+    };
     let window = pool.window() as f64;
     let scaled: Vec<f64> = linear.weights.iter().map(|w| w / window).collect();
     let [_, height, width] = pool.input;
@@ -98,7 +102,8 @@ pub(crate) fn fold_before(linear: Linear, pool: &Pool) -> Result<Linear, String>
             let behind = (0..2).any(|i| c.pads[i + 2] > 0 && uneven(i));
             if c.pads != [0; 4] && (overlaps || behind) {
                 return Err(
-                    "pooling in front of a padded convolution needs windows that do not overlap and divide the input evenly"
+                    "pooling in front of a padded convolution needs windows that do not overlap and divide the input evenly: \
+                     change the window, or leave out the padding"
                         .to_owned(),
                 );
             }
@@ -114,7 +119,7 @@ pub(crate) fn fold_before(linear: Linear, pool: &Pool) -> Result<Linear, String>
             (Geometry::Conv(conv), c.kernel, kernel)
         }
     };
-    geometry.check().map_err(|e| e.to_string())?;
+    geometry.check().map_err(|_| too_large())?;
     let spread = Spread { from, to, step: pool.stride, window: pool.kernel, gap: [1; 2] };
     let weights = spread.apply(&scaled).ok_or_else(too_large)?;
     Ok(Linear { geometry, weights, bias: linear.bias })
@@ -131,12 +136,17 @@ pub(crate) struct IntegerConv {
 ///
 /// Needs `|weight| < 2^31` and `|bias| < 2^32`, which leave room for any window a model may have.
 pub(crate) fn sum_after(layer: &IntegerConv, pool: &Pool) -> Result<IntegerConv, String> {
-    let too_large = || "the layer in front of it becomes too large".to_owned();
+    let too_large = || {
+        format!(
+            "pooling is merged into the layer in front of it, which then has more than {MAX_VALUES} weights: pool less \
+             at a time"
+        )
+    };
     let c = &layer.conv;
     let kernel = dilated(c.kernel, [1; 2], pool.kernel, c.stride).ok_or_else(too_large)?;
     let grow = |i: usize| c.stride[i].checked_mul(pool.stride[i]).ok_or_else(too_large);
     let conv = Conv { kernel, stride: [grow(0)?, grow(1)?], ..c.clone() };
-    Geometry::Conv(conv.clone()).check().map_err(|e| e.to_string())?;
+    Geometry::Conv(conv.clone()).check().map_err(|_| too_large())?;
     let spread = Spread { from: c.kernel, to: kernel, step: [1; 2], window: pool.kernel, gap: c.stride };
     let weights = spread.apply(&layer.weights).ok_or_else(too_large)?;
     let bias = sum_windows(&layer.bias, pool);

@@ -24,7 +24,9 @@ pub enum Error {
     #[error("import options: {0}")]
     Options(String),
     /// Values that do not fit the widest ring.
-    #[error("layer {layer} needs {needed} bits; at most 32 are possible, so choose smaller scales")]
+    #[error(
+        "layer {layer} needs {needed} bits, and at most 32 are possible: give weights fewer fractional bits"
+    )]
     Width {
         /// Name of the layer.
         layer: String,
@@ -38,14 +40,26 @@ pub enum Error {
     #[error("npy array: {0}")]
     Npy(String),
     /// The bytes do not begin as a server's model file does.
-    #[error("not a SECO model file")]
+    #[error("this is not a server's model file: give one that `seco split` wrote")]
     NotModelFile,
     /// A server's model file that is cut short or changed.
-    #[error("the SECO model file is truncated or damaged")]
+    #[error("the server's model file is truncated or damaged: copy it again")]
     DamagedModelFile,
+    /// A server's model file of an earlier format.
+    #[error(
+        "the server's model file has format {found}, written by an older version; this one reads {supported}: split the \
+         model again, for all servers"
+    )]
+    OlderModelFile {
+        /// Format of the file.
+        found: u16,
+        /// The format this version reads.
+        supported: u16,
+    },
     /// A server's model file of a later format.
     #[error(
-        "the SECO model file has format {found}, written by a newer version; this one reads up to {supported}"
+        "the server's model file has format {found}, written by a newer version; this one reads up to {supported}: \
+         install the newer version"
     )]
     NewerModelFile {
         /// Format of the file.

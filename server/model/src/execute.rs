@@ -81,7 +81,10 @@ impl<'a> Executor<'a> {
         let len = self.model.input.len().max(1);
         match samples.len() % len {
             0 if !samples.is_empty() => Ok(samples.chunks_exact(len)),
-            _ => Err(Error::Input(format!("{} values are not one or more inputs of {len}", samples.len()))),
+            _ => Err(Error::Input(format!(
+                "{} values are not one or more inputs of {len}: give whole ones",
+                samples.len()
+            ))),
         }
     }
 
@@ -111,10 +114,17 @@ impl<'a> Executor<'a> {
     fn input(&self, input: &[u8]) -> Result<Vec<u32>, Error> {
         let spec = &self.model.input;
         if input.len() != spec.len() {
-            return Err(Error::Input(format!("{} values; the model takes {}", input.len(), spec.len())));
+            return Err(Error::Input(format!(
+                "it has {} values, and the model takes {}",
+                input.len(),
+                spec.len()
+            )));
         }
         if input.iter().any(|&v| u32::from(v) >> spec.bits != 0) {
-            return Err(Error::Input(format!("a value does not fit {} bits", spec.bits)));
+            return Err(Error::Input(format!(
+                "a value does not fit the {} bits of the model's inputs",
+                spec.bits
+            )));
         }
         Ok(input.iter().map(|&v| v.into()).collect())
     }

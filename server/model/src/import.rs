@@ -44,7 +44,7 @@ pub fn import(onnx: &[u8], options: &ImportOptions) -> Result<FixedModel, Error>
     let graph = parse(onnx)?;
     let chain = chain(&graph)?;
     drop(graph);
-    let input = InputSpec { shape: chain.input, bits: options.input_bits };
+    let input = InputSpec::new(chain.input, options.input_bits);
     quantise(chain.name, input, stages(chain.ops)?, options)
 }
 
@@ -58,11 +58,17 @@ fn stages(ops: Vec<Op>) -> Result<Vec<Stage>, Error> {
     for Op { origin, kind } in ops {
         match (kind, stages.last_mut()) {
             (Kind::Relu, Some(_)) if open => open = false,
-            (Kind::Relu, _) => return Err(origin.error("a ReLU must follow a linear layer")),
+            (Kind::Relu, _) => {
+                return Err(origin.error(
+                    "a ReLU must follow a linear layer (Conv or Gemm), and this one does not: leave it out",
+                ));
+            }
             (Kind::Pool(pool), Some(stage)) if open => stage.pools.push((origin, pool)),
             (Kind::Pool(pool), _) => front.push((origin, pool)),
             (Kind::Linear(_), _) if open => {
-                return Err(origin.error("two linear layers in a row; merge them or put a Relu between them"));
+                return Err(origin.error(
+                    "two linear layers in a row are not supported: merge them, or put a Relu between",
+                ));
             }
             (Kind::Linear(mut linear), _) => {
                 while let Some((origin, pool)) = front.pop() {
@@ -72,7 +78,7 @@ fn stages(ops: Vec<Op>) -> Result<Vec<Stage>, Error> {
                     values.saturating_add(linear.weights.len()).saturating_add(linear.geometry.outputs());
                 if values > MAX_VALUES || stages.len() == MAX_LAYERS {
                     return Err(origin.error(format!(
-                        "the model is too large; {MAX_LAYERS} layers and {MAX_VALUES} weights and outputs are possible"
+                        "with it the model is too large, {MAX_LAYERS} layers and {MAX_VALUES} weights and outputs are possible: use a smaller network"
                     )));
                 }
                 stages.push(Stage { origin, linear, pools: Vec::new() });
@@ -82,7 +88,8 @@ fn stages(ops: Vec<Op>) -> Result<Vec<Stage>, Error> {
     }
     if !open || !front.is_empty() {
         return Err(Error::Onnx(
-            "the last layer must be linear (Conv or Gemm), with no Relu behind it".to_owned(),
+            "the last layer must be linear (Conv or Gemm), with no Relu behind it: export the network up to its logits"
+                .to_owned(),
         ));
     }
     Ok(stages)

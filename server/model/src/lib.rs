@@ -10,6 +10,7 @@
 //! is secret towards the other servers and is wiped when dropped.
 
 mod architecture;
+mod calibration;
 mod chain;
 mod compose;
 mod error;
@@ -31,6 +32,9 @@ mod wide;
 
 pub use architecture::{
     Activation, Architecture, InputSpec, Layer, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
+};
+pub use calibration::{
+    AFFORDABLE_BITS, COARSE_WEIGHTS, Calibration, FEW_INPUTS, LayerWidth, Warning, WidthRule,
 };
 pub use error::Error;
 pub use execute::{Execution, Executor};

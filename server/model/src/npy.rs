@@ -1,19 +1,19 @@
-//! Reading NumPy's `.npy` files, format version 1.0, C order: sets of inputs, labels, expected logits.
+//! Reading NumPy's `.npy` files, format versions 1 to 3, C order: sets of inputs, labels, expected logits.
 
 use crate::Error;
-use crate::onnx::volume;
+use crate::onnx::{printable, volume};
 
-/// First bytes of the file, version 1.0 included.
-const MAGIC: &[u8; 8] = b"\x93NUMPY\x01\x00";
+/// First bytes of the file.
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Most axes an array may have.
 const MAX_AXES: usize = 8;
 
-/// Reads an array of unsigned bytes (`|u1`): its shape and its values, row-major.
+/// Reads an array of unsigned bytes (`uint8`): its shape and its values, row-major.
 ///
 /// # Errors
 /// [`Error::Npy`] if the bytes are no such file, or not one of exactly the size it says.
 pub fn read_u8(file: &[u8]) -> Result<(Vec<usize>, Vec<u8>), Error> {
-    let (shape, data) = read(file, "|u1", 1)?;
+    let (shape, data) = read(file, "u1")?;
     Ok((shape, data.to_vec()))
 }
 
@@ -22,29 +22,68 @@ pub fn read_u8(file: &[u8]) -> Result<(Vec<usize>, Vec<u8>), Error> {
 /// # Errors
 /// Those of [`read_u8`].
 pub fn read_f32(file: &[u8]) -> Result<(Vec<usize>, Vec<f32>), Error> {
-    let (shape, data) = read(file, "<f4", 4)?;
+    let (shape, data) = read(file, "f4")?;
     Ok((shape, data.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect()))
 }
 
-/// The shape and the bytes of an array of elements of `size` bytes.
-fn read<'a>(file: &'a [u8], descr: &str, size: usize) -> Result<(Vec<usize>, &'a [u8]), Error> {
+/// The shape and the bytes of an array of elements of type `kind`: `u1` or `f4`.
+fn read<'a>(file: &'a [u8], kind: &str) -> Result<(Vec<usize>, &'a [u8]), Error> {
     let bad = |what: &str| Error::Npy(what.to_owned());
-    let rest = file.strip_prefix(MAGIC).ok_or_else(|| bad("not a .npy file of version 1.0"))?;
-    let cut = || bad("truncated");
-    let (len, rest) = rest.split_first_chunk().ok_or_else(cut)?;
-    let (header, data) = rest.split_at_checked(u16::from_le_bytes(*len).into()).ok_or_else(cut)?;
-    let header = core::str::from_utf8(header).map_err(|_| bad("unreadable header"))?;
-    let fields = Fields::parse(header).ok_or_else(|| bad("unreadable header"))?;
-    if fields.descr != descr {
-        return Err(bad(&format!("elements of another type than {descr}")));
+    let rest =
+        file.strip_prefix(MAGIC).ok_or_else(|| bad("this is no .npy file: write one with numpy.save"))?;
+    let cut = || bad("it ends too early: it was not written or copied to its end, so do that again");
+    let ([version, _], rest) = rest.split_first_chunk().ok_or_else(cut)?;
+    let (length, rest) = match version {
+        1 => rest.split_first_chunk().map(|(length, rest)| (u16::from_le_bytes(*length).into(), rest)),
+        2 | 3 => rest.split_first_chunk().map(|(length, rest)| (u32::from_le_bytes(*length), rest)),
+        _ => {
+            return Err(Error::Npy(format!(
+                "its format has version {version}, and 1 to 3 are read: write it again with numpy.save"
+            )));
+        }
     }
-    if fields.fortran_order {
-        return Err(bad("Fortran order is not supported; C order is"));
+    .ok_or_else(cut)?;
+    let length = usize::try_from(length).map_err(|_| cut())?;
+    let (header, data) = rest.split_at_checked(length).ok_or_else(cut)?;
+    let fields = core::str::from_utf8(header).ok().and_then(Fields::parse);
+    let fields = fields.ok_or_else(|| bad("its header is not NumPy's: write it again with numpy.save"))?;
+    let Fields { descr, fortran_order, shape } = fields;
+    let (order, found) = match descr.split_at_checked(1) {
+        Some((order @ ("|" | "<" | "=" | ">"), found)) => (order, found),
+        _ => ("|", descr),
+    };
+    // A single byte has no order.
+    if found != kind || (order == ">" && kind != "u1") {
+        let (found, wanted) = (type_name(descr), type_name(kind));
+        return Err(Error::Npy(format!(
+            "its elements are {found}, and {wanted} is needed: convert the array with astype(numpy.{wanted})"
+        )));
     }
-    let expected = volume(&fields.shape).and_then(|n| n.checked_mul(size));
-    match expected == Some(data.len()) {
-        true => Ok((fields.shape, data)),
-        false => Err(bad("not as many values as its shape says")),
+    if fortran_order {
+        return Err(bad("its values are in Fortran's order: write numpy.ascontiguousarray of the array"));
+    }
+    let size = if kind == "u1" { 1 } else { 4 };
+    match volume(&shape).and_then(|n| n.checked_mul(size)) {
+        Some(expected) if expected == data.len() => Ok((shape, data)),
+        _ => Err(Error::Npy(format!(
+            "it has {} bytes of values, which is not what its shape {shape:?} needs: write or copy it again",
+            data.len()
+        ))),
+    }
+}
+
+/// NumPy's name of a type, for messages: `float32` for `<f4`.
+fn type_name(descr: &str) -> String {
+    let short = descr.trim_start_matches(['|', '<', '=', '>']);
+    let bits = short.get(1..).and_then(|size| size.parse::<u32>().ok()).map(|size| size.saturating_mul(8));
+    let order = if descr.starts_with('>') && bits != Some(8) { " in the other byte order" } else { "" };
+    match (short.get(..1), bits) {
+        (Some("u"), Some(bits)) => format!("uint{bits}{order}"),
+        (Some("i"), Some(bits)) => format!("int{bits}{order}"),
+        (Some("f"), Some(bits)) => format!("float{bits}{order}"),
+        (Some("c"), Some(bits)) => format!("complex{bits}{order}"),
+        (Some("b"), _) => "bool".to_owned(),
+        _ => format!("of type {:?}", printable(descr)),
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) const MAX_FILE: usize = 4 * MAX_VALUES + (1 << 20);
 const MAX_AXES: usize = 8;
 /// Supported versions of the default operator set. Within them the supported operators mean the same.
 pub(crate) const OPSETS: core::ops::RangeInclusive<i64> = 7..=22;
+/// One of them that common exporters write.
+const PROPOSED: i64 = 17;
 
 /// `TensorProto.DataType`: 32-bit float.
 pub(crate) const FLOAT: i32 = 1;
@@ -149,18 +151,38 @@ pub(crate) struct DimensionProto {
 /// Shape and elements of a constant.
 pub(crate) type Values<T> = (Vec<usize>, Vec<T>);
 
+/// How the pointer begins that Git keeps in place of a large file.
+const GIT_LFS: &[u8] = b"version https://git-lfs";
+
 /// Decodes a file and checks its size and operator set.
 pub(crate) fn parse(bytes: &[u8]) -> Result<GraphProto, Error> {
     if bytes.len() > MAX_FILE {
-        return Err(Error::Onnx(format!("{} bytes; at most {MAX_FILE} are read", bytes.len())));
+        let found = bytes.len();
+        return Err(Error::Onnx(format!(
+            "it has {found} bytes, and at most {MAX_FILE} are read: use a smaller network"
+        )));
     }
-    let model = ModelProto::decode(bytes).map_err(|e| Error::Onnx(format!("not readable: {e}")))?;
+    if bytes.starts_with(GIT_LFS) {
+        return Err(Error::Onnx(
+            "this is not the model but Git's pointer to it (Git LFS): fetch it with `git lfs pull`"
+                .to_owned(),
+        ));
+    }
+    let model = ModelProto::decode(bytes).map_err(|e| {
+        Error::Onnx(format!("this is no ONNX file, or a damaged one: export or copy it again ({e})"))
+    })?;
     let opset = model.opset_import.iter().find(|o| is_default_domain(&o.domain)).map_or(0, |o| o.version);
     if !OPSETS.contains(&opset) {
         let (first, last) = (OPSETS.start(), OPSETS.end());
-        return Err(Error::Onnx(format!("operator set {opset}; {first} to {last} are supported")));
+        let found = match opset {
+            0 => "it names no version of ONNX's operators".to_owned(),
+            opset => format!("its operators have version {opset} (opset)"),
+        };
+        return Err(Error::Onnx(format!(
+            "{found}, and {first} to {last} are supported: export it with one of them, in PyTorch opset_version={PROPOSED}"
+        )));
     }
-    model.graph.ok_or_else(|| Error::Onnx("no graph in it".to_owned()))
+    model.graph.ok_or_else(|| Error::Onnx("there is no network in it: export it again".to_owned()))
 }
 
 /// Whether a domain is ONNX's own.
@@ -172,7 +194,12 @@ impl TensorProto {
     /// Shape of the constant and its number of elements.
     pub(crate) fn shape(&self) -> Result<(Vec<usize>, usize), String> {
         let name = printable(&self.name);
-        let too_large = || format!("constant {name} has an impossible or too large shape");
+        let too_large = || {
+            format!(
+                "constant {name} has shape {:?}, which is impossible or more than {MAX_VALUES} values: use a smaller network",
+                self.dims.iter().take(MAX_AXES).collect::<Vec<_>>()
+            )
+        };
         let dims: Vec<usize> = self
             .dims
             .iter()
@@ -183,7 +210,8 @@ impl TensorProto {
             volume(&dims).filter(|&n| n <= MAX_VALUES && dims.len() <= MAX_AXES).ok_or_else(too_large)?;
         if self.data_location != 0 {
             return Err(format!(
-                "constant {name} is in another file; only self-contained models are supported"
+                "constant {name} is kept in another file, and the model must be one file: save it with \
+                 onnx.save_model(model, path, save_as_external_data=False)"
             ));
         }
         Ok((dims, len))
@@ -194,7 +222,10 @@ impl TensorProto {
         let name = printable(&self.name);
         let (dims, len) = self.shape()?;
         if self.data_type != FLOAT {
-            return Err(format!("constant {name} has data type {}; FLOAT (1) is supported", self.data_type));
+            let found = type_name(self.data_type);
+            return Err(format!(
+                "constant {name} has values of type {found}, and FLOAT is needed: export in float32"
+            ));
         }
         let values: Vec<f64> = if self.raw_data.is_empty() {
             self.float_data.iter().map(|&v| v.into()).collect()
@@ -209,7 +240,9 @@ impl TensorProto {
         }
         match values.iter().all(|v| v.is_finite()) {
             true => Ok((dims, values)),
-            false => Err(format!("constant {name} has values that are not finite")),
+            false => Err(format!(
+                "constant {name} has values that are not finite (infinite or no numbers): train or export it again"
+            )),
         }
     }
 
@@ -218,7 +251,10 @@ impl TensorProto {
         let name = printable(&self.name);
         let (dims, len) = self.shape()?;
         if self.data_type != INT64 {
-            return Err(format!("constant {name} has data type {}; INT64 (7) is supported", self.data_type));
+            let found = type_name(self.data_type);
+            return Err(format!(
+                "constant {name} has values of type {found}, and INT64 is needed: export it again"
+            ));
         }
         let values: Vec<i64> = if self.raw_data.is_empty() {
             self.int64_data.clone()
@@ -229,8 +265,35 @@ impl TensorProto {
     }
 }
 
+/// ONNX's name of a type of elements.
+pub(crate) fn type_name(data_type: i32) -> String {
+    const NAMES: [&str; 17] = [
+        "UNDEFINED",
+        "FLOAT",
+        "UINT8",
+        "INT8",
+        "UINT16",
+        "INT16",
+        "INT32",
+        "INT64",
+        "STRING",
+        "BOOL",
+        "FLOAT16",
+        "DOUBLE",
+        "UINT32",
+        "UINT64",
+        "COMPLEX64",
+        "COMPLEX128",
+        "BFLOAT16",
+    ];
+    let name = usize::try_from(data_type).ok().and_then(|i| NAMES.get(i));
+    name.map_or_else(|| format!("number {data_type}"), ToString::to_string)
+}
+
 fn ragged(name: &str) -> String {
-    format!("constant {name} does not have as many values as its shape says")
+    format!(
+        "constant {name} does not have as many values as its shape says: the file is damaged, so export it again"
+    )
 }
 
 /// The bytes in groups of `N`, or nothing if one would be incomplete.

@@ -13,8 +13,8 @@ use crate::{Architecture, Error};
 
 /// First bytes of a server's model file.
 const MAGIC: &[u8; 8] = b"SECOpart";
-/// The format that is written, and the newest that is read.
-const FORMAT: u16 = 1;
+/// The format that is written and read. 2 has the calibrated range of the input.
+const FORMAT: u16 = 2;
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
 /// Domain tag of a model id.
@@ -146,14 +146,15 @@ impl PartyModel {
     /// Reads a file and checks everything in it.
     ///
     /// # Errors
-    /// [`Error::NotModelFile`], [`Error::NewerModelFile`], [`Error::DamagedModelFile`] if it is cut short or its
-    /// checksum is wrong, [`Error::Shape`] if it is what was written but makes no sense.
+    /// [`Error::NotModelFile`], [`Error::OlderModelFile`], [`Error::NewerModelFile`], [`Error::DamagedModelFile`] if it
+    /// is cut short or its checksum is wrong, [`Error::Shape`] if it is what was written but makes no sense.
     pub fn from_bytes(file: &[u8]) -> Result<PartyModel, Error> {
         let rest = file.strip_prefix(MAGIC).ok_or(Error::NotModelFile)?;
         let (format, _) = rest.split_first_chunk().ok_or(Error::DamagedModelFile)?;
         match u16::from_le_bytes(*format) {
             FORMAT => {}
             0 => return Err(Error::DamagedModelFile),
+            found @ ..FORMAT => return Err(Error::OlderModelFile { found, supported: FORMAT }),
             found => return Err(Error::NewerModelFile { found, supported: FORMAT }),
         }
         let (covered, checksum) = file.split_last_chunk::<CHECKSUM>().ok_or(Error::DamagedModelFile)?;

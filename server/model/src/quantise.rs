@@ -72,13 +72,20 @@ impl Normalisation {
                     Ok(Channel { gain: 1.0 / (self.scale * std), offset: mean / std })
                 }
                 (None, _) | (_, None) => Err(Error::Options(format!(
-                    "mean and std need no value, one, or one for each of the {count} channels"
+                    "mean and std have {} and {} values, and need none, one, or one for each of the {count} channels",
+                    self.mean.len(),
+                    self.std.len()
                 ))),
-                _ => Err(Error::Options("scale and std must be positive, and mean finite".to_owned())),
+                _ => Err(Error::Options("scale and std must be positive numbers, and mean a finite one".to_owned())),
             })
             .collect()
     }
 }
+
+const LARGE_BIAS: &str = "a bias is too large: with its fractional bits it must fit 32; give weights fewer of them \
+                          (--weight-bits)";
+const LARGE_WEIGHT: &str = "a weight is too large: with its fractional bits it must fit 31; give weights fewer of \
+                            them (--weight-bits)";
 
 /// How one layer is scaled.
 struct Scaling {
@@ -100,7 +107,8 @@ pub(crate) fn quantise(
     let Scales { weight_bits, activation_bits, first_bits } = options.scales;
     if weight_bits > 24 || activation_bits > 24 || !(activation_bits..=30).contains(&first_bits) {
         return Err(Error::Options(
-            "weight and activation bits are at most 24, the first layer's from the activation bits to 30"
+            "weights and activations have at most 24 fractional bits, the first layer's weights from the activations' \
+             to 30: choose fewer"
                 .to_owned(),
         ));
     }
@@ -137,12 +145,16 @@ pub(crate) fn quantise(
             false => Activation::Relu { shift: fraction - activation_bits },
         };
         if matches!(activation, Activation::Relu { shift } if shift > 30) {
-            return Err(stage.origin.error("its pooling window is too large for the scales"));
+            return Err(stage.origin.error(
+                "the pooling window behind it is too large for so many fractional bits: choose fewer, or smaller windows",
+            ));
         }
         let layer = quantise_stage(stage, &scaling, activation)?;
         values = values.saturating_add(layer.weights.len()).saturating_add(layer.bias.len());
         if values > MAX_VALUES {
-            return Err(Error::Shape(format!("more than {MAX_VALUES} weights and biases")));
+            return Err(Error::Shape(format!(
+                "more than {MAX_VALUES} weights and biases: use a smaller network"
+            )));
         }
         layers.push(layer);
     }
@@ -154,8 +166,8 @@ pub(crate) fn quantise(
 fn quantise_stage(stage: Stage, scaling: &Scaling, activation: Activation) -> Result<FixedLayer, Error> {
     let Stage { origin, linear, pools } = stage;
     let bias = bias_tensor(&linear.geometry, &linear.weights, &linear.bias, scaling);
-    let bias = bias.ok_or_else(|| origin.error("a bias is too large for the scales"))?;
-    let too_large = || origin.error("a weight is too large for the scales: it must fit 31 bits and a sign");
+    let bias = bias.ok_or_else(|| origin.error(LARGE_BIAS))?;
+    let too_large = || origin.error(LARGE_WEIGHT);
     // In the first layer every weight is multiplied by the gain of the channel that it reads.
     let run = channel_run(&linear.geometry, scaling.channels.as_deref());
     let mut weights = Vec::with_capacity(linear.weights.len());
@@ -174,7 +186,7 @@ fn quantise_stage(stage: Stage, scaling: &Scaling, activation: Activation) -> Re
                     return Err(too_large());
                 }
                 if layer.bias.iter().any(|b| b.unsigned_abs() >= 1 << 32) {
-                    return Err(origin.error("a bias is too large for the scales"));
+                    return Err(origin.error(LARGE_BIAS));
                 }
             }
             (Geometry::Conv(layer.conv), layer.weights, layer.bias)

@@ -65,7 +65,7 @@ impl Layer {
         let output = Activation::Output { fraction: 0 };
         Architecture {
             name: String::new(),
-            input: InputSpec { shape: vec![1], bits: 8 },
+            input: InputSpec::new(vec![1], 8),
             layers: vec![
                 layer(dense(1, self.count), relu, self.holder()),
                 layer(dense(self.count, 1), output, self.evaluator()),

@@ -138,6 +138,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let mut task = SplitOptions {
         model: samples.network.clone(),
         calibrate: samples.input.clone(),
+        width: samples.width,
+        weight_bits: split::WEIGHT_BITS,
         servers: PARTIES,
         gateway_layers: 0,
         scale: samples.scale,
@@ -145,7 +147,7 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         std: Vec::new(),
         out: folder.join("model"),
     };
-    let model = split::import(&task)?;
+    let (model, _) = split::import(&task)?;
     // All weights at the server.
     task.gateway_layers = model.layers.len();
     let split = split::split(&task)?;

@@ -24,7 +24,7 @@ use self::samples::{Network, Samples};
 use crate::config::Limits;
 use crate::split::{self, Split};
 use crate::terminal::{self, Ink};
-use crate::{Error, interrupt};
+use crate::{Error, infer, interrupt};
 
 /// Inferences between two fillings of the pool.
 const STRETCH: usize = 10;
@@ -164,10 +164,12 @@ struct Prepared {
 
 /// Reads the network, splits it, and computes what the answers must be.
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
-    let samples = Samples::load(&options.network, options.labels.as_deref(), options.count, folder)?;
+    let mut samples = Samples::load(&options.network, options.labels.as_deref(), options.count, folder)?;
     let task = split::SplitOptions {
         model: samples.network.clone(),
         calibrate: samples.input.clone(),
+        width: samples.width,
+        weight_bits: split::WEIGHT_BITS,
         servers: usize::from(options.servers),
         // As the paper does; the rest is shared by the remotes.
         gateway_layers: 1,
@@ -176,7 +178,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         std: Vec::new(),
         out: folder.join("model"),
     };
-    let model = split::import(&task)?;
+    let (model, _) = split::import(&task)?;
+    samples.serve(&model.input.shape, model.layers.last().map_or(0, |l| l.geometry.outputs()));
     let expected = Executor::new(&model).and_then(|executor| {
         (0..samples.count).map(|i| executor.run(samples.get(i)).map(|result| result.logits)).collect()
     });
@@ -192,6 +195,9 @@ async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result
     let Prepared { samples, split, expected } = prepared.map_err(|_| Error::NoRuntime)??;
     let counts = Counts::of(&split.architecture);
     voice.say(&introduction(&samples, &split.architecture));
+    if let Some(warning) = split.warning() {
+        terminal::note(&format!("seco: warning: {warning}"));
+    }
 
     let stretch = samples.count.min(STRETCH).min(affordable(counts.and_gates, options.servers));
     // One more than a stretch takes: a pool that is never empty is not refilled beside the
@@ -256,6 +262,7 @@ async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result
         count: samples.count,
         equal,
         correct: samples.label(0).map(|_| right),
+        value: split.architecture.classes() == 1,
         online_ms: Spread::of(waits),
         preprocessing_s_per_bundle,
         device,
@@ -335,10 +342,8 @@ fn introduction(samples: &Samples, architecture: &Architecture) -> String {
 
 /// What is shown for one prediction.
 fn page(samples: &Samples, index: usize, answer: &device::Answer, same: bool, ink: Ink) -> String {
-    let mut text = vec![
-        format!("sample {} of {}", index + 1, samples.count),
-        format!("predicted   {}", answer.prediction.label),
-    ];
+    let mut text =
+        vec![format!("sample {} of {}", index + 1, samples.count), infer::conclusion(&answer.prediction)];
     if let Some(label) = samples.label(index) {
         let mark = if label == answer.prediction.label { "" } else { "   (the network errs)" };
         text.push(format!("true label  {label}{mark}"));

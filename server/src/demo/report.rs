@@ -21,6 +21,9 @@ pub struct Report {
     pub equal: usize,
     /// Inferences with the right label, where labels are known.
     pub correct: Option<usize>,
+    /// Whether the network has one output, a value: then there are no labels.
+    #[serde(skip)]
+    pub value: bool,
     /// From the device's request to its answer, milliseconds.
     pub online_ms: Spread,
     /// Seconds that the servers need for one bundle.
@@ -107,7 +110,11 @@ impl Report {
         let mut rows = vec![
             title("RESULTS", "", ""),
             row("equal to the plaintext computation, bit for bit", out_of(self.equal), rest()),
-            row("label right", self.correct.map_or("no labels given".to_owned(), out_of), rest()),
+        ];
+        if !self.value {
+            rows.push(row("label right", self.correct.map_or("no labels given".to_owned(), out_of), rest()));
+        }
+        rows.extend([
             title("ONE PREDICTION", "here", if paper { "SECO paper *" } else { "" }),
             row(
                 "online: the device waits",
@@ -149,7 +156,7 @@ impl Report {
             title("SERVERS SEND EACH OTHER", "", ""),
             row("preprocessing, per prediction", bytes(servers_bytes.preprocessing_per_bundle), rest()),
             row("online, per prediction", bytes(servers_bytes.online_per_inference), rest()),
-        ];
+        ]);
         let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
         let widths = [width(0), width(1), width(2)];
         let mut table = String::new();
@@ -213,6 +220,7 @@ mod tests {
             count: 20,
             equal: 20,
             correct: Some(19),
+            value: false,
             online_ms: Spread::of(vec![3.0, 1.0, 2.0, 5.5]),
             preprocessing_s_per_bundle: 1.25,
             device: DeviceBytes { request_bytes_up: 843, plain_bytes_up: 839, ..DeviceBytes::default() },
@@ -249,6 +257,13 @@ mod tests {
         let unlabelled = Report { correct: None, ..report() };
         assert!(unlabelled.json().contains("\"correct\":null"));
         assert!(!unlabelled.json().contains('\n'));
+    }
+
+    #[test]
+    fn a_value_is_not_judged() {
+        assert!(report().table(false).contains("label right"));
+        let table = Report { value: true, correct: None, ..report() }.table(false);
+        assert!(!table.contains("label"), "{table}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use seco_model::npy;
+use seco_model::{WidthRule, npy};
 
 use crate::Error;
+use crate::split::Width;
 
 /// Networks that come with the binary, with 20 digits each.
 struct Bundled {
@@ -51,6 +52,10 @@ pub struct Network {
     /// The network sees each byte divided by this [default: 255, for mlp 16].
     #[arg(long, value_name = "D")]
     pub scale: Option<f64>,
+    /// Bits of the layers' sums: what the inputs need, or what any inputs need [default: the former,
+    /// or the latter where it costs at most two bits more].
+    #[arg(long, value_enum)]
+    pub width: Option<Width>,
 }
 
 /// What the demo predicts from.
@@ -65,6 +70,8 @@ pub struct Samples {
     pub input: PathBuf,
     /// The network sees `byte / scale`.
     pub scale: f64,
+    /// Which widths the layers get.
+    pub width: WidthRule,
     /// Number of inferences.
     pub count: usize,
     /// Shape of one input.
@@ -112,8 +119,8 @@ impl Samples {
             }
         };
 
-        let (values, shape) = inputs(&input)?;
-        let available = values.len() / shape.iter().product::<usize>().max(1);
+        let (values, mut shape) = inputs(&input)?;
+        let available = shape.remove(0);
         let count = count.unwrap_or(DEFAULT_COUNT.min(available));
         if count == 0 || count > available {
             let what = format!("has {available} samples; --count {count} is not from 1 to {available}");
@@ -126,11 +133,19 @@ impl Samples {
             network,
             input,
             scale: options.scale.unwrap_or(scale),
+            width: Width::rule(options.width),
             count,
             shape,
             values,
             labels,
         })
+    }
+
+    /// What is known once the network is read: the shape of its inputs, which these were found to fit, and how many
+    /// outputs it has. One is a value, and no label says whether it is right.
+    pub fn serve(&mut self, shape: &[usize], outputs: usize) {
+        self.shape = shape.to_vec();
+        self.labels = self.labels.take().filter(|_| outputs > 1);
     }
 
     /// One input.
@@ -145,18 +160,17 @@ impl Samples {
     }
 }
 
-/// Reads inputs of a network: values of all samples, and the shape of one.
+/// Reads inputs of a network: values of all samples, and the array's shape, the first axis counting the samples.
+/// Whether the others are the network's is to be seen once that is known.
 pub fn inputs(path: &Path) -> Result<(Vec<u8>, Vec<usize>), Error> {
     let (shape, values) = array(path)?;
-    match shape.split_first() {
-        Some((_, sample)) if !sample.is_empty() && !values.is_empty() => Ok((values, sample.to_vec())),
-        _ => {
-            let what = format!(
-                "has shape {shape:?}; the first axis must count the samples, the others be the input's"
-            );
-            Err(Error::Model { path: path.to_owned(), what })
-        }
+    if shape.is_empty() || values.is_empty() {
+        let what = format!(
+            "has no inputs, its shape is {shape:?}: the first axis must count the samples, the others be the network's"
+        );
+        return Err(Error::Model { path: path.to_owned(), what });
     }
+    Ok((values, shape))
 }
 
 fn read_labels(path: &Path, samples: usize) -> Result<Vec<u8>, Error> {

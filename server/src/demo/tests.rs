@@ -82,6 +82,7 @@ fn bundled_networks_have_twenty_labelled_digits() {
 fn wrong_samples_are_told_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let (input, labels) = (folder.path().join("input.npy"), folder.path().join("labels.npy"));
+    let empty = folder.path().join("empty.npy");
     npy(&input, &[4, 8, 8]);
     npy(&labels, &[3]);
     let (input, labels) = (input.to_str().unwrap(), labels.to_str().unwrap());
@@ -97,7 +98,8 @@ fn wrong_samples_are_told_in_one_line() {
     said(&["--labels", labels], "needs the --input");
     said(&["--input", input, "--count", "5"], "has 4 samples; --count 5");
     said(&["--input", input, "--labels", labels], "4 inputs need 4 labels");
-    said(&["--input", labels], "the first axis must count the samples");
+    npy(&empty, &[0, 8, 8]);
+    said(&["--input", empty.to_str().unwrap()], "the first axis must count the samples");
     said(&["--input", "missing.npy"], "missing.npy");
     let samples = load(&["--model", "net.onnx", "--input", input]).unwrap();
     assert_eq!((samples.count, samples.scale, samples.name.as_str()), (4, 255.0, "net"));
@@ -108,11 +110,22 @@ fn wrong_samples_are_told_in_one_line() {
 fn an_input_of_another_shape_than_the_networks_is_told_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input.npy");
-    npy(&input, &[2, 8, 8]);
-    let options = parse(&["--input", input.to_str().unwrap()]).unwrap();
-    let Err(error) = prepare(&options, folder.path()) else { panic!("must be refused") };
-    let error = error.to_string();
-    assert!(error.contains("input.npy") && error.lines().count() == 1, "{error}");
+    for shape in [&[2, 8, 8][..], &[28, 28, 1, 5], &[1, 5, 28, 28], &[28, 28], &[784], &[3, 28 * 27]] {
+        npy(&input, shape);
+        let options = parse(&["--input", input.to_str().unwrap(), "--count", "1"]).unwrap();
+        let Err(error) = prepare(&options, folder.path()) else { panic!("{shape:?} must be refused") };
+        let error = error.to_string();
+        assert!(error.contains("input.npy") && error.lines().count() == 1, "{error}");
+        assert!(error.contains("the model takes (N, 1, 28, 28)"), "{error}");
+    }
+    for shape in [&[2, 28, 28][..], &[2, 1, 28, 28], &[2, 28, 28, 1], &[2, 784]] {
+        npy(&input, shape);
+        let place = tempfile::tempdir().unwrap();
+        let options = parse(&["--input", input.to_str().unwrap(), "--width", "worst"]).unwrap();
+        let prepared = prepare(&options, place.path()).unwrap_or_else(|e| panic!("{shape:?}: {e}"));
+        assert_eq!((prepared.samples.count, prepared.samples.shape.as_slice()), (2, &[1, 28, 28][..]));
+        assert_eq!(prepared.split.warning(), None);
+    }
 }
 
 #[test]

@@ -136,6 +136,8 @@ impl Site {
         let options = SplitOptions {
             model: data("mlp-digits.onnx"),
             calibrate: data("mlp-digits-20.npy"),
+            width: seco_model::WidthRule::default(),
+            weight_bits: split::WEIGHT_BITS,
             servers,
             gateway_layers: 1,
             scale: 16.0,
@@ -143,7 +145,7 @@ impl Site {
             std: Vec::new(),
             out: folder.path().join("model"),
         };
-        let model = split::import(&options).unwrap();
+        let (model, _) = split::import(&options).unwrap();
         let split = split::split(&options).unwrap();
         let keys = (0..servers)
             .map(|i| keys::generate(&folder.path().join("keys"), &format!("s{i}")).unwrap())

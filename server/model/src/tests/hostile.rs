@@ -70,15 +70,25 @@ fn changed_bytes_are_noticed() {
         changed[i] ^= 1 << (i % 8);
         let error = PartyModel::from_bytes(&changed).unwrap_err();
         match i {
-            0..8 => assert_eq!(error.to_string(), "not a SECO model file"),
+            0..8 => assert_eq!(
+                error.to_string(),
+                "this is not a server's model file: give one that `seco split` wrote"
+            ),
             8..10 => assert!(matches!(error, Error::NewerModelFile { .. } | Error::DamagedModelFile)),
-            _ => assert_eq!(error.to_string(), "the SECO model file is truncated or damaged"),
+            _ => assert_eq!(
+                error.to_string(),
+                "the server's model file is truncated or damaged: copy it again"
+            ),
         }
     }
     let mut newer = file.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let error = PartyModel::from_bytes(&resealed(newer)).unwrap_err();
     assert!(error.to_string().contains("written by a newer version"), "{error}");
+    let mut older = file.clone();
+    older[8] = 1;
+    let error = PartyModel::from_bytes(&resealed(older)).unwrap_err();
+    assert!(error.to_string().contains("split the model again"), "{error}");
     let mut longer = file;
     longer.push(0);
     assert!(PartyModel::from_bytes(&resealed(longer)).is_err());
@@ -154,7 +164,7 @@ proptest! {
         prop_assert!(import(&bytes, &ImportOptions::default()).is_err());
         prop_assert!(PartyModel::from_bytes(&bytes).is_err());
         prop_assert!(reader::read_u8(&bytes).is_err());
-        let framed = [b"SECOpart\x01\x00", bytes.as_slice(), &[0; 32]].concat();
+        let framed = [b"SECOpart\x02\x00", bytes.as_slice(), &[0; 32]].concat();
         prop_assert!(PartyModel::from_bytes(&resealed(framed)).is_err());
         let header = String::from_utf8_lossy(&bytes);
         prop_assert!(reader::read_u8(&npy(&header, &[1, 2])).is_err());

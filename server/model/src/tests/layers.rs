@@ -121,7 +121,7 @@ fn linear_is_the_affine_map_without_bias() {
 }
 
 /// One matrix entry and a bias, as a model with two layers.
-fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
+pub fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
     let layer = |name: &str, weight, bias, width, activation| FixedLayer {
         name: name.to_owned(),
         geometry: Geometry::Dense(Dense { inputs: 1, outputs: 1 }),
@@ -132,7 +132,7 @@ fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
     };
     FixedModel {
         name: "tiny".to_owned(),
-        input: InputSpec { shape: vec![1], bits: 8 },
+        input: InputSpec::new(vec![1], 8),
         layers: vec![
             layer("first", weight, bias, widths[0], Activation::Relu { shift: 2 }),
             layer("second", 1, 0, widths[1], Activation::Output { fraction: 0 }),
@@ -156,30 +156,6 @@ fn values_that_do_not_fit_wrap_around_and_are_counted() {
     assert_eq!(run(tiny(-1, 0, [12, 10]), 1), (0, 0));
     // Beyond 32 bits, mod 2^32 and shifted: (2^31 - 1)·255 = -2^31 - 255 mod 2^32, that is 2^31 - 255.
     assert_eq!(run(tiny(i32::MAX, 0, [32, 32]), 255), ((((1i64 << 31) - 255) >> 2) as i32, 1));
-}
-
-#[test]
-fn widths_are_the_smallest_with_a_margin() {
-    // At most 3·255 + 1 = 766: 11 bits signed. Calibrated at 100: 301, 10 bits and one more.
-    let mut model = tiny(3, 1, [32, 32]);
-    assert_eq!(model.worst_case_widths().unwrap(), [11, 9]);
-    model.calibrate(&[1, 100]).unwrap();
-    assert_eq!([model.layers[0].width, model.layers[1].width], [11, 9]);
-    // At 10: 31, 6 bits and one more; but the device's bytes must not be negative.
-    model.calibrate(&[10]).unwrap();
-    assert_eq!([model.layers[0].width, model.layers[1].width], [9, 5]);
-    model.use_worst_case_widths().unwrap();
-    assert_eq!([model.layers[0].width, model.layers[1].width], [11, 9]);
-    // A weight must fit even if it only ever meets zero.
-    model = tiny(-70_000, 0, [32, 32]);
-    model.calibrate(&[0]).unwrap();
-    assert_eq!(model.layers[0].width, 18);
-    let error = tiny(i32::MAX, 0, [32, 32]).calibrate(&[200]).unwrap_err();
-    assert!(matches!(error, Error::Width { ref layer, needed: 41 } if layer == "first"), "{error}");
-    for samples in [&[][..], &[0; 3][..]] {
-        assert_eq!(model.calibrate(samples).is_err(), samples.is_empty());
-    }
-    assert!(model.execute(&[1, 2]).is_err());
 }
 
 #[test]
@@ -238,11 +214,14 @@ fn what_is_not_supported_is_refused_by_name() {
         ("n0 (Conv): group = 2", Box::new(|m| set(m, 0, int("group", 2)))),
         ("n0 (Conv): dilations", Box::new(|m| set(m, 0, ints("dilations", &[2, 2])))),
         ("n0 (Conv): strides", Box::new(|m| set(m, 0, ints("strides", &[0, 1])))),
-        ("n0 (Conv): strides", Box::new(|m| set(m, 0, ints("strides", &[1])))),
+        (
+            "n0 (Conv): strides = [1] is not for two spatial axes",
+            Box::new(|m| set(m, 0, ints("strides", &[1]))),
+        ),
         ("n0 (Conv): attribute group is of the wrong type", Box::new(|m| set(m, 0, ints("group", &[1])))),
         ("n0 (Conv): attribute new is not supported", Box::new(|m| set(m, 0, int("new", 1)))),
         (
-            "n0 (Conv): this auto_pad",
+            "n0 (Conv): auto_pad = SAME_UPPER",
             Box::new(move |m| set(m, 0, attribute("auto_pad", 0.0, "SAME_UPPER", attribute_type::STRING))),
         ),
         (
@@ -250,33 +229,36 @@ fn what_is_not_supported_is_refused_by_name() {
             Box::new(move |m| set(m, 4, attribute("alpha", 0.5, "", attribute_type::FLOAT))),
         ),
         ("n4 (Gemm): transA = 1", Box::new(|m| set(m, 4, int("transA", 1)))),
-        ("n4 (Gemm): weights for 3 inputs", Box::new(|m| set(m, 4, int("transB", 0)))),
+        ("n4 (Gemm): its weights are for 3 inputs", Box::new(|m| set(m, 4, int("transB", 0)))),
         ("n1 (AveragePool): ceil_mode = 1", Box::new(|m| set(m, 1, int("ceil_mode", 1)))),
-        ("n1 (AveragePool): padded pooling", Box::new(|m| set(m, 1, ints("pads", &[1, 1, 1, 1])))),
-        ("n1 (AveragePool): kernel_shape", Box::new(|m| set(m, 1, ints("kernel_shape", &[7, 7])))),
+        ("n1 (AveragePool): padding", Box::new(|m| set(m, 1, ints("pads", &[1, 1, 1, 1])))),
+        ("n1 (AveragePool): its kernel_shape [7, 7]", Box::new(|m| set(m, 1, ints("kernel_shape", &[7, 7])))),
         ("n3 (Flatten): axis = 2", Box::new(|m| set(m, 3, int("axis", 2)))),
         ("n0 (Conv): operator domain custom", Box::new(|m| node(m, 0).domain = "custom".into())),
-        ("n2 (Relu): its data input is not t1", Box::new(|m| node(m, 2).input[0] = "t0".into())),
+        ("n2 (Relu): it goes on from n0 (Conv)", Box::new(|m| node(m, 2).input[0] = "t0".into())),
         ("n4 (Gemm): input t2 is not a constant", Box::new(|m| node(m, 4).input[1] = "t2".into())),
-        ("operator set 6", Box::new(|m| m.opset_import[0].version = 6)),
-        ("operator set 0", Box::new(|m| m.opset_import[0].domain = "custom".into())),
-        ("its one output", Box::new(|m| m.graph.as_mut().unwrap().output[0].name = "t3".into())),
+        ("have version 6 (opset)", Box::new(|m| m.opset_import[0].version = 6)),
+        ("names no version of ONNX's operators", Box::new(|m| m.opset_import[0].domain = "custom".into())),
+        (
+            "there must be one, the last node's (t4)",
+            Box::new(|m| m.graph.as_mut().unwrap().output[0].name = "t3".into()),
+        ),
         ("there must be exactly one", Box::new(|m| m.graph.as_mut().unwrap().input.clear())),
         (
             "batch size must be 1",
             Box::new(|m| m.graph.as_mut().unwrap().input[0] = super::network::value("x", &[2, 1, 8, 8])),
         ),
         (
-            "FLOAT (1) is supported",
+            "has values of type INT64, and FLOAT is needed",
             Box::new(|m| m.graph.as_mut().unwrap().initializer[0].data_type = crate::onnx::INT64),
         ),
         (
             "not finite",
             Box::new(|m| m.graph.as_mut().unwrap().initializer[1] = tensor("b0", &[2], &[0.0, f32::NAN])),
         ),
-        ("in another file", Box::new(|m| m.graph.as_mut().unwrap().initializer[0].data_location = 1)),
+        ("kept in another file", Box::new(|m| m.graph.as_mut().unwrap().initializer[0].data_location = 1)),
         (
-            "too large for the scales",
+            "a bias is too large",
             Box::new(|m| m.graph.as_mut().unwrap().initializer[1] = tensor("b0", &[2], &[0.0, 1e9])),
         ),
         (
@@ -313,6 +295,76 @@ fn what_is_not_supported_is_refused_by_name() {
         let message = refusal(change);
         assert!(message.contains(expected), "{message} instead of {expected}");
     }
+}
+
+/// What people meet first, told as what it is: the cause and not its consequences.
+#[test]
+fn the_cause_is_named_and_what_to_do() {
+    let insert = |m: &mut ModelProto, at: usize, op: &str, input: &[&str], output: &str| {
+        let node = crate::onnx::NodeProto {
+            name: format!("new {op}"),
+            op_type: op.into(),
+            input: input.iter().map(ToString::to_string).collect(),
+            output: vec![output.into()],
+            ..Default::default()
+        };
+        m.graph.as_mut().unwrap().node.insert(at, node);
+    };
+    // Exporters share constants by copying them about; what is not supported is the normalisation.
+    let message = refusal(|m| {
+        node(m, 3).input[0] = "normal".into();
+        insert(m, 3, "BatchNormalization", &["t2", "copy", "b0", "b0", "b0"], "normal");
+        insert(m, 0, "Identity", &["b0"], "copy");
+    });
+    assert!(
+        message.contains("new BatchNormalization (BatchNormalization): this operator is not"),
+        "{message}"
+    );
+    assert!(message.contains("neither are Identity") && message.contains("fold it into"), "{message}");
+    // A convolution along one axis is no mistake in its dilations.
+    let message = refusal(|m| {
+        m.graph.as_mut().unwrap().input[0] = super::network::value("x", &[1, 1, 64]);
+        set(m, 0, ints("dilations", &[1]));
+    });
+    assert!(message.contains("its input has shape [1, 64]") && message.contains("height of 1"), "{message}");
+    assert!(!message.contains("dilations"), "{message}");
+    let message = refusal(|m| {
+        let graph = m.graph.as_mut().unwrap();
+        graph.initializer[0] = tensor("w0", &[2, 1, 9], &[0.0; 18]);
+    });
+    assert!(
+        message.contains("weights have shape [2, 1, 9]") && message.contains("two-dimensional"),
+        "{message}"
+    );
+    // A second path, a constant in the wrong place, and something that nobody makes.
+    let message = refusal(|m| node(m, 4).input[0] = "x".into());
+    assert!(
+        message.contains("goes on from x (the network's input)") && message.contains("branches"),
+        "{message}"
+    );
+    let message = refusal(|m| node(m, 2).input[0] = "b0".into());
+    assert!(message.contains("b0 is a constant") && message.contains("onnxsim"), "{message}");
+    let message = refusal(|m| node(m, 2).input[0] = "nothing".into());
+    assert!(message.contains("no node makes its input nothing"), "{message}");
+    // Git's stand-in for a large file.
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    let message = import(pointer, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(message.contains("git lfs pull"), "{message}");
+}
+
+/// Whatever a file has in it, a message stays a line that one can read.
+#[test]
+fn messages_stay_short() {
+    let long: Vec<usize> = vec![1; 100_000];
+    let message = refusal(|m| set(m, 0, ints("strides", &long)));
+    assert!(message.len() < 400, "{}", message.len());
+    let message = refusal(|m| {
+        for i in 0..100 {
+            let node = crate::onnx::NodeProto { op_type: format!("{i}\n").repeat(100), ..Default::default() };
+            m.graph.as_mut().unwrap().node.push(node);
+        }
+    });
+    assert!(message.len() < 1500 && message.lines().count() == 1, "{message}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the whole crate. Small networks are described once ([`network::Network`]), written as ONNX and evaluated
 //! naively, step by step.
 
+mod calibration;
 mod files;
 mod hostile;
 mod layers;

@@ -3,8 +3,8 @@
 use super::network::{Network, Step};
 use super::{generator, weight};
 use crate::{
-    Activation, Error, FixedModel, ImportOptions, PartyModel, Placement, Scales, import, paper_placements,
-    split,
+    Activation, Error, FixedModel, ImportOptions, PartyModel, Placement, Scales, WidthRule, import,
+    paper_placements, split,
 };
 
 /// Three layers, convolution and matrices.
@@ -30,7 +30,7 @@ pub fn model() -> FixedModel {
     let network = Network { input: vec![1, 6, 6], steps };
     let options = ImportOptions { scales: Scales::new(6, 6), ..Default::default() };
     let mut model = import(&network.onnx(), &options).unwrap();
-    model.calibrate(&[0, 90, 200, 255].repeat(9)).unwrap();
+    model.calibrate(&[0, 90, 200, 255].repeat(9), WidthRule::Calibrated).unwrap();
     model
 }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::{
-    Activation, Conv, Dense, Executor, FixedModel, Geometry, ImportOptions, Normalisation, import, linear,
-    npy,
+    Activation, Conv, Dense, Executor, FixedModel, Geometry, ImportOptions, Normalisation, WidthRule, import,
+    linear, npy,
 };
 
 /// The two networks that come with the source.
@@ -46,7 +46,7 @@ fn compare(name: &str, data: &str, normalisation: Normalisation, agreement: f64,
     let (_, labels) = npy::read_u8(&read(&folder, &format!("{data}-labels-{}.npy", count(data)))).unwrap();
     let (_, expected) = npy::read_f32(&read(&folder, &format!("expected-{name}.npy"))).unwrap();
     let start = Instant::now();
-    model.calibrate(&images).unwrap();
+    model.calibrate(&images, WidthRule::Calibrated).unwrap();
     let calibration = start.elapsed();
     let Some(Activation::Output { fraction }) = model.layers.last().map(|l| l.activation) else { panic!() };
     let start = Instant::now();
@@ -115,7 +115,7 @@ fn bundled_networks_read_their_twenty_digits() {
         let (shape, images) = npy::read_u8(&read(folder, &format!("{name}-digits-20.npy"))).unwrap();
         let (_, labels) = npy::read_u8(&read(folder, &format!("{name}-labels-20.npy"))).unwrap();
         assert_eq!((shape[0], &shape[1..]), (20, model.input.shape.as_slice()));
-        model.calibrate(&images).unwrap();
+        model.calibrate(&images, WidthRule::Calibrated).unwrap();
         let executor = Executor::new(&model).unwrap();
         let results: Vec<_> =
             images.chunks(model.input.len()).map(|image| executor.run(image).unwrap()).collect();

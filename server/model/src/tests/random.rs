@@ -6,7 +6,7 @@ use rand_core::Rng;
 
 use super::network::{Network, Step};
 use super::{generator, pick, weight};
-use crate::{Error, ImportOptions, Normalisation, Scales, import};
+use crate::{Error, ImportOptions, Normalisation, Scales, WidthRule, import};
 
 fn weights(rng: &mut ChaCha20Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| weight(rng)).collect()
@@ -88,9 +88,10 @@ proptest! {
             assert_eq!((result.logits, wrapped), network.integer(image, scales, scale, &widths));
             wrapped
         };
+        let rule = [WidthRule::Affordable, WidthRule::Calibrated, WidthRule::Worst][pick(&mut rng, 0, 2)];
         let wide = images.chunks(len).map(|image| check(&model, image)).sum::<u64>();
-        match model.calibrate(&images) {
-            Ok(()) => prop_assert_eq!(wide, 0),
+        match model.calibrate(&images, rule) {
+            Ok(_) => prop_assert_eq!(wide, 0),
             Err(Error::Width { needed, .. }) if needed > 32 => return Ok(()),
             Err(e) => return Err(TestCaseError::fail(e.to_string())),
         }

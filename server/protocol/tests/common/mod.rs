@@ -56,7 +56,7 @@ pub fn model(seed: u64) -> FixedModel {
             rng,
         ),
     ];
-    FixedModel { name: "test".to_owned(), input: InputSpec { shape: vec![2, 8, 8], bits: 8 }, layers }
+    FixedModel { name: "test".to_owned(), input: InputSpec::new(vec![2, 8, 8], 8), layers }
 }
 
 pub fn input(model: &FixedModel, seed: u64) -> Vec<u8> {

@@ -98,7 +98,7 @@ mod tests {
     fn architecture() -> Architecture {
         Architecture {
             name: "test".to_owned(),
-            input: InputSpec { shape: vec![64], bits: 8 },
+            input: InputSpec::new(vec![64], 8),
             layers: vec![
                 layer(64, 32, 18, Activation::Relu { shift: 8 }),
                 layer(32, 10, 16, Activation::Output { fraction: 8 }),

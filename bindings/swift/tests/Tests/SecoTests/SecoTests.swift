@@ -89,6 +89,27 @@ final class SecoTests: XCTestCase {
         XCTAssertLessThan(Date().timeIntervalSince(start), 2)
     }
 
+    func testAnInputBeyondTheCalibratedRangeIsTold() async throws {
+        let (known, narrow) = ("calibrated = [0, 255]\n", "calibrated = [1, 255]\n")
+        XCTAssert(Self.cluster.deployment.contains(known), Self.cluster.deployment)
+        let usual = try await client().infer(digits.all[0])
+        XCTAssertFalse(usual.outsideCalibration)
+        let narrowed = try await client {
+            ClientConfig(deployment: $0.deployment.replacingOccurrences(of: known, with: narrow))
+        }
+        let outside = try await narrowed.infer(digits.all[0])
+        XCTAssert(outside.outsideCalibration)
+        XCTAssertEqual(Int(outside.label), digits.labels[0])
+        let within = try await narrowed.infer(Data(repeating: 1, count: 784))
+        XCTAssertFalse(within.outsideCalibration)
+        // Files of earlier versions do not tell the range.
+        let older = try await client {
+            ClientConfig(deployment: $0.deployment.replacingOccurrences(of: known, with: ""))
+        }
+        let unknown = try await older.infer(Data(repeating: 255, count: 784))
+        XCTAssertFalse(unknown.outsideCalibration)
+    }
+
     func testAWrongInputSizeIsRefusedHere() async throws {
         let client = try await client()
         let code = await code { _ = try await client.infer(Data(count: 100)) }

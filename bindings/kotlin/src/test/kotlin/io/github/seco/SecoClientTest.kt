@@ -89,10 +89,28 @@ class SecoClientTest {
     }
 
     @Test
+    fun `an input beyond the calibrated range is told`() {
+        val (known, narrow) = "calibrated = [0, 255]\n" to "calibrated = [1, 255]\n"
+        assertTrue(known in cluster.deployment, cluster.deployment)
+        client { assertFalse(it.infer(Digits.all[0]).outsideCalibration) }
+        client(ClientConfig(cluster.deployment.replace(known, narrow))) {
+            val prediction = it.infer(Digits.all[0])
+            assertTrue(prediction.outsideCalibration)
+            assertEquals(Digits.label(0), prediction.label.toInt())
+            assertFalse(it.infer(ByteArray(784) { 1 }).outsideCalibration)
+        }
+        // Files of earlier versions do not tell the range.
+        client(ClientConfig(cluster.deployment.replace(known, ""))) {
+            assertFalse(it.infer(ByteArray(784) { -1 }).outsideCalibration)
+        }
+    }
+
+    @Test
     fun `a wrong input size is refused here`() = client { client ->
         val error = fails { client.infer(ByteArray(100)) }
         assertEquals(2, error.code)
         assertEquals(784u, (error as SecoException.WrongInputSize).expected)
+        assertTrue("1 x 28 x 28" in error.reason, error.reason)
         assertEquals(Digits.label(0), client.infer(Digits.all[0]).label.toInt())
     }
 

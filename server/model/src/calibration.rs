@@ -1,0 +1,132 @@
+//! How the ring widths were chosen, and whether what chose them is enough to trust (`protocol.md` section 2).
+
+use core::fmt;
+
+/// Bits more than calibrated that the worst case's width may cost to be chosen by itself.
+pub const AFFORDABLE_BITS: u32 = 2;
+/// Fewer inputs than this say little about the others.
+pub const FEW_INPUTS: usize = 10;
+
+/// A layer whose largest weight is below this many units in the last place keeps too little of its weights.
+pub const COARSE_WEIGHTS: u32 = 16;
+
+/// Which of its possible widths a layer gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WidthRule {
+    /// The calibrated one, or the worst case's where that costs at most [`AFFORDABLE_BITS`] more.
+    #[default]
+    Affordable,
+    /// What the calibration needs, and one bit of margin.
+    Calibrated,
+    /// What any input at all needs.
+    Worst,
+}
+
+/// The widths of a layer, all in bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerWidth {
+    /// Name of the layer.
+    pub name: String,
+    /// What the accumulators of the calibration take.
+    pub used: u32,
+    /// What calibration alone would choose.
+    pub calibrated: u32,
+    /// What the worst case of all inputs needs, once the layers before have the widths that they have. May be above 32.
+    pub worst: u32,
+    /// What was chosen.
+    pub width: u32,
+    /// The largest magnitude of a weight, in units of its last place.
+    pub largest_weight: u32,
+}
+
+impl LayerWidth {
+    /// Bits that accumulators may grow beyond the calibration's before they wrap around.
+    pub fn headroom(&self) -> u32 {
+        self.width.saturating_sub(self.used)
+    }
+
+    /// Whether rounding left little of the weights, or nothing: they are too small for their fractional bits.
+    pub fn is_coarse(&self) -> bool {
+        self.largest_weight < COARSE_WEIGHTS
+    }
+
+    /// Whether no input at all can make an accumulator wrap around.
+    pub fn is_safe(&self) -> bool {
+        self.width >= self.worst
+    }
+}
+
+/// What a calibration saw and chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calibration {
+    /// Number of inputs.
+    pub inputs: usize,
+    /// Whether all of them are the same one.
+    pub alike: bool,
+    /// Smallest and largest value of all inputs.
+    pub range: [u8; 2],
+    /// Bits of an input value.
+    pub bits: u32,
+    /// The layers in order.
+    pub layers: Vec<LayerWidth>,
+}
+
+impl Calibration {
+    /// What makes this calibration a poor one. Nothing where no layer's width rests on it.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        if self.layers.iter().all(LayerWidth::is_safe) {
+            return warnings;
+        }
+        if self.inputs < FEW_INPUTS {
+            warnings.push(Warning::FewInputs(self.inputs));
+        }
+        let [least, most] = self.range;
+        if least == most {
+            warnings.push(Warning::OneValue(least));
+            return warnings;
+        }
+        if self.alike && self.inputs > 1 {
+            warnings.push(Warning::Alike);
+        }
+        let largest = ((1u32 << self.bits) - 1) as u8;
+        if self.range != [0, largest] {
+            warnings.push(Warning::Narrow { least, most, largest });
+        }
+        warnings
+    }
+}
+
+/// Why a calibration is a poor one. Shown, it goes on from "calibrated on".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// That many inputs, fewer than [`FEW_INPUTS`].
+    FewInputs(usize),
+    /// Nothing but this value.
+    OneValue(u8),
+    /// The same input again and again.
+    Alike,
+    /// Values that leave out a part of what the type can hold.
+    Narrow {
+        /// Smallest value.
+        least: u8,
+        /// Largest value.
+        most: u8,
+        /// Largest value that an input may have.
+        largest: u8,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::FewInputs(1) => write!(f, "1 input only"),
+            Warning::FewInputs(count) => write!(f, "{count} inputs only"),
+            Warning::OneValue(value) => write!(f, "constant inputs (every value is {value})"),
+            Warning::Alike => write!(f, "inputs that are all the same"),
+            Warning::Narrow { least, most, largest } => {
+                write!(f, "values from {least} to {most}, though an input's may be 0 to {largest}")
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What `seco split` tells the model's owner: headroom, poor calibration, inputs of another shape.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "common/files.rs"]
+mod files;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use files::{network, npy, values};
+use seco_model::{Executor, WidthRule};
+use seco_server::keys;
+use seco_server::split::{self, DeploymentOptions, SplitOptions, WEIGHT_BITS};
+use tempfile::TempDir;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
+}
+
+/// Standard output, standard error and success of a split in a folder of its own.
+fn seco_split(model: &Path, calibrate: &Path, arguments: &[&str]) -> (String, String, bool) {
+    let out = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_seco"))
+        .args(["split", "--servers", "3", "--model"])
+        .arg(model)
+        .arg("--calibrate")
+        .arg(calibrate)
+        .arg("--out")
+        .arg(out.path().join("parts"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.success())
+}
+
+/// A network for inputs of shape [3, 6, 8], and an array to calibrate it with.
+fn site(shape: &[usize], values: &[u8]) -> (TempDir, PathBuf, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let (model, array) = (folder.path().join("model.onnx"), folder.path().join("array.npy"));
+    std::fs::write(&model, network([3, 6, 8], 3)).unwrap();
+    std::fs::write(&array, npy(shape, values)).unwrap();
+    (folder, model, array)
+}
+
+#[test]
+fn every_layers_headroom_is_told() {
+    let (model, digits) = (data("minionn-mnist.onnx"), data("minionn-digits-20.npy"));
+    let (told, warnings, good) = seco_split(&model, &digits, &[]);
+    assert!(good && warnings.is_empty(), "{warnings}");
+    let layers: Vec<&str> = told.lines().filter(|line| line.contains(" values, ")).collect();
+    let headroom: Vec<&str> = told.lines().filter(|line| line.starts_with("  headroom ")).collect();
+    assert_eq!((layers.len(), headroom.len()), (4, 4), "{told}");
+    // Its first layers reach their worst case at little cost, the others do not.
+    assert!(headroom[0].contains("enough for the worst case of 8-bit inputs"), "{told}");
+    assert!(headroom[1].ends_with("chosen for the worst case of 8-bit inputs, which costs 1 bit"), "{told}");
+    assert!(headroom[3].contains("over the calibration; the worst case of 8-bit inputs needs "), "{told}");
+
+    let widths = |arguments: &[&str]| {
+        let (told, warnings, good) = seco_split(&model, &digits, arguments);
+        assert!(good && warnings.is_empty(), "{warnings}");
+        let bits = |line: &str| line.split(" values, ").nth(1)?.split(' ').next()?.parse::<u32>().ok();
+        told.lines().filter_map(bits).collect::<Vec<_>>()
+    };
+    let [usual, calibrated, worst] =
+        [widths(&[]), widths(&["--width", "calibrated"]), widths(&["--width", "worst"])];
+    println!("{usual:?} {calibrated:?} {worst:?}");
+    assert_eq!(usual[1], calibrated[1] + 1);
+    assert!(usual.iter().zip(&calibrated).all(|(u, c)| (*c..=c + 2).contains(u)));
+    assert!(usual.iter().zip(&worst).all(|(u, w)| u <= w) && usual[3] < worst[3]);
+}
+
+#[test]
+fn a_poor_calibration_is_warned_of() {
+    let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
+    let (_, narrow, good) = seco_split(&model, &digits, &["--scale", "16"]);
+    assert!(good && narrow.contains("warning: calibrated on values from 0 to 16"), "{narrow}");
+    assert_eq!(narrow.lines().count(), 1, "{narrow}");
+    let folder = TempDir::new().unwrap();
+    let black = folder.path().join("black.npy");
+    std::fs::write(&black, npy(&[1, 64], &[0; 64])).unwrap();
+    let (_, told, good) = seco_split(&model, &black, &["--scale=16"]);
+    assert!(good && told.contains("1 input only") && told.contains("constant inputs"), "{told}");
+    // With the worst case's widths nothing depends on it.
+    let (_, told, good) = seco_split(&model, &black, &["--scale=16", "--width=worst"]);
+    assert!(good && told.is_empty(), "{told}");
+}
+
+#[test]
+fn arrays_of_another_shape_are_refused_axis_by_axis() {
+    let ten = values(10 * 144, 255);
+    for (shape, good) in [
+        (&[10, 3, 6, 8][..], true),
+        (&[10, 144], true),
+        (&[10, 3, 6, 1, 8], true),
+        (&[10, 6, 8, 3], false),
+        (&[30, 6, 8], false),
+        (&[20, 72], false),
+        (&[1440], false),
+        (&[1, 10, 144], false),
+        (&[0, 3, 6, 8], false),
+    ] {
+        let count: usize = shape.iter().product();
+        let (_folder, model, array) = site(shape, &ten[..count]);
+        let (_, told, done) = seco_split(&model, &array, &[]);
+        assert_eq!(done, good, "{shape:?}: {told}");
+        if !good && count > 0 {
+            assert!(told.contains("array.npy") && told.contains("the model takes (N, 3, 6, 8)"), "{told}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+    }
+    let (_folder, model, array) = site(&[10, 6, 8, 3], &ten);
+    let (_, told, _) = seco_split(&model, &array, &[]);
+    assert!(told.contains("axis 1 is 6 instead of 3, axis 2 is 8 instead of 6, axis 3 is 3"), "{told}");
+    assert!(told.contains("transpose(0, 3, 1, 2)"), "{told}");
+}
+
+/// Weights that rounding makes vanish: said, and mended by the option that is named.
+#[test]
+fn weights_too_small_for_their_bits_are_warned_of() {
+    let (_folder, model, array) = site(&[10, 144], &values(1440, 255));
+    let (_, told, good) = seco_split(&model, &array, &["--weight-bits=4", "--width=worst"]);
+    assert!(good && told.contains("its weights are at most ") && told.contains("--weight-bits"), "{told}");
+    let (_, told, good) = seco_split(&model, &array, &["--weight-bits=8", "--width=worst"]);
+    assert!(good && told.is_empty(), "{told}");
+}
+
+/// A sum that no ring holds: the advice is an option that exists, and helps, layer by layer.
+#[test]
+fn too_wide_a_layer_names_an_option_that_helps() {
+    let (_folder, model, array) = site(&[10, 144], &values(1440, 255));
+    let mut bits = "20".to_owned();
+    for _ in 0..6 {
+        let (_, told, good) = seco_split(&model, &array, &["--scale=1", "--weight-bits", &bits]);
+        if good {
+            assert_ne!(bits, "20");
+            return;
+        }
+        assert!(told.contains("model.onnx: layer ") && told.lines().count() == 1, "{told}");
+        let advice = told.split("--weight-bits ").nth(1).unwrap().trim().to_owned();
+        assert!(advice.parse::<u32>().unwrap() < bits.parse().unwrap(), "{advice} after {bits}");
+        bits = advice;
+    }
+    panic!("the advice does not help: {bits}");
+}
+
+/// Inputs fifteen times brighter than those that calibrated: the worst case's widths hold them, others do not, and
+/// then the deployment file tells the device so.
+#[test]
+fn what_wraps_around_is_beyond_the_range_that_devices_know() {
+    let folder = TempDir::new().unwrap();
+    let options = |width, out: &str| SplitOptions {
+        model: data("mlp-digits.onnx"),
+        calibrate: data("mlp-digits-20.npy"),
+        width,
+        weight_bits: WEIGHT_BITS,
+        servers: 2,
+        gateway_layers: 1,
+        scale: 16.0,
+        mean: Vec::new(),
+        std: Vec::new(),
+        out: folder.path().join(out),
+    };
+    let (_, digits) = seco_model::npy::read_u8(&std::fs::read(data("mlp-digits-20.npy")).unwrap()).unwrap();
+    let bright: Vec<u8> = digits.iter().map(|v| v * 15).collect();
+    let wrapped = |width| {
+        let (model, _) = split::import(&options(width, "none")).unwrap();
+        let executor = Executor::new(&model).unwrap();
+        let run = |inputs: &[u8]| inputs.chunks(64).map(|x| executor.run(x).unwrap().wrapped).sum::<u64>();
+        assert_eq!(run(&digits), 0);
+        run(&bright)
+    };
+    assert!(wrapped(WidthRule::Affordable) > 0);
+    assert_eq!(wrapped(WidthRule::Worst), 0);
+
+    let keys: Vec<_> = (0..2).map(|i| keys::generate(folder.path(), &format!("s{i}")).unwrap()).collect();
+    let made = split::split(&options(WidthRule::Affordable, "parts")).unwrap();
+    let written = split::deployment(&DeploymentOptions {
+        address: "192.0.2.7:7443".to_owned(),
+        certificate: keys[0].certificate.clone(),
+        sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
+        model: made.files[1].clone(),
+        out: folder.path().join("deployment.toml"),
+    })
+    .unwrap();
+    assert_eq!((written.model.calibrated, written.model.input_shape), (Some([0, 16]), vec![64]));
+    assert!(bright.iter().any(|v| !(0..=16).contains(v)));
+}
