@@ -142,7 +142,7 @@ mod tests {
             pads: [0; 4],
         });
         let wide = Geometry::Dense(Dense { inputs: 800, outputs: 500 });
-        let widest = Geometry::Dense(Dense { inputs: 1 << 16, outputs: 1 << 10 });
+        let widest = Geometry::Dense(Dense { inputs: 1 << 25, outputs: 1 });
         let select = |layers: &[LayerShape], servers| {
             let p = Parameters::select(layers, servers).unwrap();
             (p.modulus_bits(), p.answered_modulus_bits())
@@ -157,7 +157,8 @@ mod tests {
         assert_eq!(one(&wide, 20, 3), (152, 118));
         assert_eq!(one(&wide, 32, 2), (156, 122));
         assert_eq!(one(&wide, 32, 3), (162, 120));
-        assert_eq!(one(&widest, 32, 3), (168, 118));
+        assert_eq!(one(&widest, 32, 2), (168, 118));
+        assert_eq!(one(&widest, 32, 3), (170, 120));
         let both = [LayerShape { geometry: &small, width: 16 }, LayerShape { geometry: &wide, width: 32 }];
         assert_eq!(select(&both, 8), (164, 122));
         assert_eq!(select(&[], 8), (152, 118));

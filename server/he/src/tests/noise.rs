@@ -75,7 +75,7 @@ fn ciphertext_noise_stays_below_its_bound() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 24, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 16, ..Default::default() })]
     #[test]
     fn noise_of_any_layer_stays_below_its_bound(
         dense in proptest::prelude::any::<bool>(),
