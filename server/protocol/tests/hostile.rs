@@ -137,11 +137,13 @@ fn online() {
     let (model, placements) = small();
     let parties = cluster(&model, 3, &placements, 3);
     let x = input(&model, 1);
+    let mut made = 0;
     // From the confirmations on.
     for number in 0..7 {
         for fault in FAULTS {
             for culprit in 0..3 {
-                let (bundles, _) = common::preprocess(&parties, 1);
+                made += 1;
+                let (bundles, _) = common::preprocess(&parties, made);
                 let keys = session(3, 1);
                 let channels = memory::network(3, SHORT);
                 let results = all(
