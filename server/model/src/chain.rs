@@ -5,60 +5,13 @@
 
 use std::collections::HashMap;
 
+use crate::attributes::Attributes;
 use crate::compose::Pool;
-use crate::geometry::MAX_TENSOR;
 use crate::onnx::{
-    AttributeProto, FLOAT, GraphProto, NodeProto, TensorProto, Values, attribute_type, is_default_domain,
-    printable, type_name, volume,
+    FLOAT, GraphProto, NodeProto, TensorProto, Values, is_default_domain, printable, type_name, volume,
 };
+use crate::supported::{all_supported, off_the_chain};
 use crate::{Conv, Dense, Error, Geometry, MAX_VALUES};
-
-/// Operators the importer knows, apart from `Constant`.
-const SUPPORTED: [&str; 6] = ["Conv", "Gemm", "AveragePool", "Relu", "Flatten", "Reshape"];
-
-/// What its owner can do about an operator that the importer does not know.
-fn remedy(operator: &str) -> &'static str {
-    match operator {
-        "BatchNormalization" => {
-            "fold it into the Conv or Gemm next to it before the export (in PyTorch torch.nn.utils.fusion)"
-        }
-        "MaxPool" | "GlobalMaxPool" | "GlobalAveragePool" | "ReduceMean" => {
-            "use AveragePool with a fixed window"
-        }
-        "MatMul" => "use a fully connected layer with a bias, which is exported as Gemm",
-        "Softmax" | "LogSoftmax" | "Sigmoid" | "ArgMax" => {
-            "leave it out if it comes last: the largest output stays the largest"
-        }
-        "LeakyRelu" | "PRelu" | "Elu" | "Selu" | "Celu" | "Gelu" | "Clip" | "HardSwish" | "HardSigmoid"
-        | "Tanh" | "Softplus" | "Mish" => "train the network with Relu instead",
-        "Identity" | "Dropout" | "Cast" | "Shape" | "Gather" | "Unsqueeze" | "Squeeze" | "Concat"
-        | "Slice" => "export for inference and simplify the file, say with onnxsim",
-        _ => "change the network, or simplify the file, say with onnxsim",
-    }
-}
-
-/// Refuses operators that the importer does not know, all at once, before anything that follows from them.
-fn all_supported(graph: &GraphProto) -> Result<(), Error> {
-    let known = |n: &NodeProto| SUPPORTED.contains(&n.op_type.as_str()) || n.op_type == "Constant";
-    let mut unknown = graph.node.iter().filter(|n| is_default_domain(&n.domain) && !known(n));
-    // What follows a cause is often a consequence of it, but constants are copied about in front of everything.
-    let constants = |n: &&NodeProto| matches!(n.op_type.as_str(), "Identity" | "Cast" | "Shape" | "Gather");
-    let Some(first) = unknown.clone().find(|n| !constants(n)).or_else(|| unknown.clone().next()) else {
-        return Ok(());
-    };
-    let others: std::collections::BTreeSet<String> =
-        unknown.by_ref().filter(|n| n.op_type != first.op_type).map(|n| printable(&n.op_type)).collect();
-    let others: Vec<String> = others.into_iter().take(8).collect();
-    let others = match others.as_slice() {
-        [] => String::new(),
-        others => format!(", and neither are {}, which the network has too", others.join(", ")),
-    };
-    Err(Origin::new(first).error(format!(
-        "this operator is not supported ({} are){others}: {}",
-        SUPPORTED.join(", "),
-        remedy(&first.op_type)
-    )))
-}
 
 /// What a node does.
 pub(crate) enum Kind {
@@ -96,7 +49,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    fn new(node: &NodeProto) -> Origin {
+    pub(crate) fn new(node: &NodeProto) -> Origin {
         let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
         Origin { name: name.map_or_else(String::new, |n| printable(n)), op: printable(&node.op_type) }
     }
@@ -117,7 +70,8 @@ pub(crate) struct Chain {
     pub ops: Vec<Op>,
 }
 
-type Constants<'a> = HashMap<&'a str, &'a TensorProto>;
+/// Constants by name.
+pub(crate) type Constants<'a> = HashMap<&'a str, &'a TensorProto>;
 
 /// Follows the graph from its input to its output.
 pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
@@ -186,36 +140,6 @@ pub(crate) fn chain(graph: &GraphProto) -> Result<Chain, Error> {
     }
 }
 
-/// Why a node does not go on where the one before it ended.
-fn off_the_chain(graph: &GraphProto, node: &NodeProto, constants: &Constants<'_>) -> String {
-    let Some(input) = node.input.first() else {
-        return "it has no input: the file is damaged, so export it again".to_owned();
-    };
-    let maker = graph.node.iter().find(|n| n.output.contains(input));
-    let from = match maker {
-        _ if constants.contains_key(input.as_str()) => {
-            return format!(
-                "its first input {} is a constant, where the data of the node before is expected: simplify the file, \
-                 say with onnxsim",
-                printable(input)
-            );
-        }
-        Some(maker) => Origin::new(maker),
-        None if graph.input.iter().any(|i| i.name == *input) => {
-            Origin { name: printable(input), op: "the network's input".to_owned() }
-        }
-        None => {
-            let name = printable(input);
-            return format!("no node makes its input {name}: the file is damaged, so export it again");
-        }
-    };
-    format!(
-        "it goes on from {} ({}), which is not the node just before it: the network branches (a skip connection, a \
-         second path), and only a single path from input to output is supported; use a network without",
-        from.name, from.op
-    )
-}
-
 /// Name and shape of the only input that is not a constant.
 fn graph_input<'a>(graph: &'a GraphProto, constants: &Constants<'_>) -> Result<(&'a str, Vec<usize>), Error> {
     let bad = |what: &str| Error::Onnx(format!("input: {what}"));
@@ -259,125 +183,6 @@ fn graph_input<'a>(graph: &'a GraphProto, constants: &Constants<'_>) -> Result<(
         )));
     }
     Ok((&input.name, shape))
-}
-
-/// A node's attributes, checked for their types.
-struct Attributes<'a> {
-    node: &'a NodeProto,
-    origin: Origin,
-}
-
-impl<'a> Attributes<'a> {
-    /// Refuses attributes of other names: they may change what the operator means.
-    fn only(&self, names: &[&str]) -> Result<(), Error> {
-        match self.node.attribute.iter().find(|a| !names.contains(&a.name.as_str())) {
-            Some(a) => Err(self.origin.error(format!(
-                "attribute {} is not supported, for it may change the meaning ({} are): export without it",
-                printable(&a.name),
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    fn get(&self, name: &str, kind: i32) -> Result<Option<&'a AttributeProto>, Error> {
-        match self.node.attribute.iter().find(|a| a.name == name) {
-            Some(a) if a.r#type != kind => {
-                let what =
-                    format!("attribute {name} is of the wrong type: the file is damaged, so export it again");
-                Err(self.origin.error(what))
-            }
-            found => Ok(found),
-        }
-    }
-
-    fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>, Error> {
-        Ok(self.get(name, attribute_type::TENSOR)?.and_then(|a| a.t.as_ref()))
-    }
-
-    /// An integer that must be one of `allowed`, the first being the default.
-    fn int(&self, name: &str, allowed: &[i64]) -> Result<i64, Error> {
-        let value = self.get(name, attribute_type::INT)?.map(|a| a.i);
-        let value = value.or(allowed.first().copied()).unwrap_or_default();
-        match allowed.contains(&value) {
-            true => Ok(value),
-            false => {
-                let remedy = match name {
-                    "group" => "use an ordinary convolution in place of a grouped or depthwise one",
-                    "ceil_mode" => "pool with ceil_mode=False",
-                    "transA" => "exchange the factors",
-                    "axis" => "flatten all axes behind the batch",
-                    _ => "export it so",
-                };
-                let allowed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-                Err(self.origin.error(format!("{name} = {value} is not supported, {allowed} is: {remedy}")))
-            }
-        }
-    }
-
-    /// A float that must be 1.
-    fn one(&self, name: &str) -> Result<(), Error> {
-        match self.get(name, attribute_type::FLOAT)?.map_or(1.0, |a| a.f) {
-            1.0 => Ok(()),
-            value => {
-                let what = if name == "alpha" { "weights" } else { "bias" };
-                Err(self
-                    .origin
-                    .error(format!("{name} = {value} is not supported, 1 is: multiply the {what} by it")))
-            }
-        }
-    }
-
-    /// `N` numbers of at least `least`, or `default`.
-    fn sizes<const N: usize>(
-        &self,
-        name: &str,
-        least: usize,
-        default: [usize; N],
-    ) -> Result<[usize; N], Error> {
-        let Some(attribute) = self.get(name, attribute_type::INTS)? else { return Ok(default) };
-        let given = &attribute.ints;
-        if given.len() != N {
-            let shown = given.iter().take(8).collect::<Vec<_>>();
-            return Err(self.origin.error(format!(
-                "{name} = {shown:?} is not for two spatial axes (height and width), which alone are supported and take \
-                 {N} numbers: make it two-dimensional"
-            )));
-        }
-        let sizes: Option<Vec<usize>> = given
-            .iter()
-            .map(|&v| usize::try_from(v).ok().filter(|v| (least..MAX_TENSOR).contains(v)))
-            .collect();
-        sizes.and_then(|s| s.try_into().ok()).ok_or_else(|| {
-            self.origin.error(format!(
-                "{name} = {given:?} is not possible here: each number must be at least {least}"
-            ))
-        })
-    }
-
-    /// Padding of a node with two spatial axes: top, left, bottom, right.
-    fn pads(&self) -> Result<[usize; 4], Error> {
-        let auto = self.get("auto_pad", attribute_type::STRING)?.map_or(&b""[..], |a| &a.s);
-        let pads = self.sizes("pads", 0, [0; 4])?;
-        match auto {
-            b"" | b"NOTSET" => Ok(pads),
-            b"VALID" if pads == [0; 4] => Ok(pads),
-            auto => Err(self.origin.error(format!(
-                "auto_pad = {} is not supported, NOTSET and VALID are: export it with the padding as numbers (pads)",
-                printable(&String::from_utf8_lossy(auto))
-            ))),
-        }
-    }
-
-    /// Refuses dilation.
-    fn undilated(&self) -> Result<(), Error> {
-        match self.sizes("dilations", 1, [1; 2])? {
-            [1, 1] => Ok(()),
-            dilations => Err(self.origin.error(format!(
-                "dilations = {dilations:?} are not supported, [1, 1] are: use an undilated, larger kernel"
-            ))),
-        }
-    }
 }
 
 /// Reads one node.

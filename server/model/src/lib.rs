@@ -10,6 +10,7 @@
 //! is secret towards the other servers and is wiped when dropped.
 
 mod architecture;
+mod attributes;
 mod calibration;
 mod chain;
 mod compose;
@@ -24,6 +25,7 @@ mod onnx;
 mod party;
 mod quantise;
 mod split;
+mod supported;
 mod width;
 
 #[cfg(test)]
