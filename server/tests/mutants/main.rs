@@ -165,7 +165,8 @@ impl Copy {
         let result = if !passed && failed {
             Ok(())
         } else {
-            let what = if output.contains("could not compile") { "the change does not compile" } else { "passes" };
+            let what =
+                if output.contains("could not compile") { "the change does not compile" } else { "passes" };
             Err(format!("{breaks}: {test} of {package}: {what}:\n{}", end(&output)))
         };
         self.write(file, original.as_bytes());
