@@ -108,7 +108,7 @@ impl World {
                 recorded(linear, |linear| {
                     let spool = Box::new(MemorySpool::default());
                     let bundle = party.preprocess(id, linear, nonlinear, seeds[i], spool).unwrap();
-                    bundle.spend(&InsecureMemoryLedger::default(), &[9; 16], 0).unwrap()
+                    bundle.spend(&InsecureMemoryLedger::default(), &usage(9, 0)).unwrap()
                 })
             });
             (bundle, linear, nonlinear)
@@ -124,7 +124,7 @@ impl World {
     }
 
     /// Uses it; the device's counter is 0.
-    pub fn infer(&mut self, bundles: Vec<SpentBundle>, keys: &[SessionKey], input: &[u8]) {
+    pub fn infer(&mut self, bundles: Vec<SpentBundle>, keys: &[IncarnationKey], input: &[u8]) {
         let mut masked = input.to_vec();
         keys.iter().for_each(|key| key.apply_input_pad(0, &mut masked).unwrap());
         let channels = memory::network(self.servers(), LIMIT);
