@@ -5,14 +5,14 @@ use std::collections::HashSet;
 
 use seco_garble::Batch;
 use seco_garble::slices::to_lanes;
-use seco_he::{LayerShape, Parameters, SecretShare};
+use seco_he::{KeyDraft, KeySetName, LayerShape, Parameters};
 use seco_model::{FixedModel, Placement, linear, paper_placements};
 use seco_ot::{Block, Delta, FixedKey, setup_len};
 
 use super::common::views::{View, World};
 use super::common::{bundle_id, input, model, seed, session};
 use crate::draws::Draws;
-use crate::plan::{Plan, garbling_key};
+use crate::plan::Plan;
 use crate::seeds::Seeds;
 use crate::{BundleId, OT_PARAMETER, Party, SpentBundle};
 
@@ -205,16 +205,17 @@ fn tables_of_another_bundle_are_hashed_with_another_key() {
 #[test]
 fn every_batch_has_its_own_key() {
     let model = model(1);
-    let world = World::new(&model, &paper_placements(4, 2, 1), 2, 28);
+    let mut world = World::new(&model, &paper_placements(4, 2, 1), 2, 28);
     let plan = Plan::new(world.parties[0].architecture());
     let mut batches: Vec<Batch> = plan.steps.iter().flat_map(|step| step.batches.clone()).collect();
     let mut later = batches[0].clone();
     later.first_lane += 1024;
     batches.push(later);
     let mut keys = HashSet::new();
-    for id in [bundle_id(1), bundle_id(2)] {
+    for number in [1, 2] {
+        let bundles = world.preprocess(bundle_id(number), &seeds(2, 40 + number));
         for batch in &batches {
-            assert!(keys.insert(probe(&garbling_key(&id, batch))), "a key that another batch has");
+            assert!(keys.insert(probe(&bundles[0].bundle.keys.of(batch))), "a key that another batch has");
         }
     }
 }
@@ -272,9 +273,16 @@ fn no_secret_follows_from_a_seed_of_others() {
         let common = *world.parties[0].setup_id();
         let shapes = model.layers.iter().map(|l| LayerShape { geometry: &l.geometry, width: l.width });
         let parameters = Parameters::select(&shapes.collect::<Vec<_>>(), servers).unwrap();
-        // A key share shows itself by the public share that it makes with a seed of the test's.
-        let show = |share: &SecretShare| share.public_share(&common, &[1; 32]).unwrap();
-        let shares: Vec<_> = world.parties.iter().map(|party| show(&party.he.secret)).collect();
+        // A server's first key share, from a seed; its public half is what all others received.
+        let name = KeySetName { setup: common, number: 0 };
+        let public = |server: usize, seed: &[u8; 32]| {
+            KeyDraft::new(&parameters, name, server, seed).unwrap().share().to_vec()
+        };
+        let length = public(0, &common).len();
+        let received = |from: usize, by: usize| -> &[u8] {
+            let mut messages = world.views[by].setup.received.iter();
+            &messages.find(|(peer, m)| *peer == from && m.len() == length).unwrap().1
+        };
         for (honest, coalition) in coalitions(servers) {
             let mut known = vec![[0; 32], common];
             known.extend(
@@ -287,23 +295,22 @@ fn no_secret_follows_from_a_seed_of_others() {
                 known.extend((0..8).map(|_| seeds.next()));
             }
             let (party, bundle) = (&world.parties[honest], &bundles[honest].bundle);
-            let name = format!("n={servers}, server {honest}");
+            let label = format!("n={servers}, server {honest}");
             for candidate in known {
-                let share = SecretShare::random(&parameters, &candidate).unwrap();
-                assert!(show(&share) != shares[honest], "{name}: its key share");
+                let share = received(honest, coalition[0]);
+                assert!(public(honest, &candidate) != share, "{label}: its key share");
                 let mut rng = Seeds::new(candidate).rng();
                 for _ in 0..2 {
                     let offset = Delta::random(&mut rng).block().to_bytes();
-                    assert!(offset != bundle.delta.block().to_bytes(), "{name}: its offset");
+                    assert!(offset != bundle.delta.block().to_bytes(), "{label}: its offset");
                 }
                 let drawn = draws(party, candidate);
                 let equal = drawn.masks.iter().zip(&bundle.masks).any(|(a, b)| **a == **b);
-                assert!(!equal, "{name}: a mask");
+                assert!(!equal, "{label}: a mask");
             }
             for &j in &coalition {
-                assert!(shares[j] != shares[honest], "{name}: {j} has the same key share");
                 let masks = bundle.masks.iter().zip(&bundles[j].bundle.masks);
-                assert!(masks.into_iter().all(|(a, b)| **a != **b), "{name}: {j} has the same masks");
+                assert!(masks.into_iter().all(|(a, b)| **a != **b), "{label}: {j} has the same masks");
             }
         }
     }

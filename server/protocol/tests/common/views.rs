@@ -103,11 +103,12 @@ impl World {
             .into_iter()
             .zip(memory::network(self.servers(), LIMIT))
             .collect();
+        let index = self.parties[0].next_bundle();
         let made = all(self.parties.iter().zip(lanes).collect(), |i, (party, (linear, nonlinear))| {
             let ((bundle, linear), nonlinear) = recorded(nonlinear, |nonlinear| {
                 recorded(linear, |linear| {
                     let spool = Box::new(MemorySpool::default());
-                    let bundle = party.preprocess(id, linear, nonlinear, seeds[i], spool).unwrap();
+                    let bundle = party.preprocess(id, index, linear, nonlinear, seeds[i], spool).unwrap();
                     bundle.spend(&InsecureMemoryLedger::default(), &usage(9, 0)).unwrap()
                 })
             });
