@@ -24,7 +24,7 @@ fn success(circuit: Circuit, honest: Option<usize>, values: impl Fn(u32, &[u32])
     let batch = Batch { circuit: Arc::new(circuit), lanes: TRIALS, layer: 0, first_lane: 0 };
     let prepared = prepare_batch(batch, 23, &hash, |batch, position, tables| {
         if Some(position) == honest {
-            clear_output_masks(batch, position, tables);
+            clear_output_masks(batch, tables);
         }
     });
     let ahead: Vec<Vec<u32>> = prepared.ahead.iter().flatten().cloned().collect();
@@ -43,7 +43,7 @@ fn success(circuit: Circuit, honest: Option<usize>, values: impl Fn(u32, &[u32])
 }
 
 /// Takes a garbler's shares of the outputs' masks out of its message.
-pub(super) fn clear_output_masks(batch: &Batch, _position: usize, tables: &mut Vec<u8>) {
+pub(super) fn clear_output_masks(batch: &Batch, tables: &mut [u8]) {
     let masks = batch.circuit.program.outputs.len() * batch.words() * 8;
     let end = tables.len();
     tables[end - masks..].fill(0);

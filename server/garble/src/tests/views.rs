@@ -67,7 +67,7 @@ fn corrections_tell_nothing_of_a_wire() {
             layer: 0,
             first_lane: 0,
         };
-        let run = prepare_batch(batch, 29, &hash, clear_output_masks);
+        let run = prepare_batch(batch, 29, &hash, |batch, _, tables| clear_output_masks(batch, tables));
         let (ands, garblers) = (run.batch.circuit.program.ands, run.batch.garblers());
         let online = words(LANES, 1, &mut ChaCha20Rng::seed_from_u64(5));
         let masked = run.garblers[0].mask(&online).unwrap();
