@@ -327,6 +327,53 @@ async fn wrong_certificates_are_refused() {
     assert!(remote.mesh.missing() == Some(0));
 }
 
+/// Shows a certificate with a key that is not its own, as only a changed program does.
+#[derive(Debug)]
+struct Stolen(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Stolen {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Certificates are no secret: who shows a pinned one has to sign with its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_without_its_key_is_refused() {
+    let (ids, others) = (identities(2), identities(1));
+    let remote = start(1, &ids, &[None, None], 1);
+    let address = remote.mesh.address().unwrap();
+    for (key, admitted) in [(&ids[0].key, true), (&others[0].key, false)] {
+        let key = rustls::crypto::ring::sign::any_supported_type(key).unwrap();
+        let stolen = rustls::sign::CertifiedKey::new(vec![ids[0].certificate.clone()], key);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ids[1].certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::new(Stolen(Arc::new(stolen))));
+        tls.alpn_protocols = vec![b"seco-mesh/1".to_vec()];
+        let config = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let endpoint = quinn::Endpoint::client(LOOPBACK).unwrap();
+        let connecting = endpoint.connect_with(quinn::ClientConfig::new(Arc::new(config)), address, "seco");
+        // The server answers the first byte of a hello with its own, if it gets that far.
+        let hello = async {
+            let connection = connecting.unwrap().await.ok()?;
+            let (mut send, mut receive) = connection.open_bi().await.ok()?;
+            send.write_all(&[0]).await.ok()?;
+            receive.read_chunk(1, true).await.ok()?
+        };
+        let hello = tokio::time::timeout(LIMIT, hello).await.unwrap();
+        assert_eq!(hello.is_some(), admitted);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn absent_servers_are_named() {
     let ids = identities(2);

@@ -46,3 +46,9 @@ pub use plan::Counts;
 pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};
 pub use seco_garble::{Material, MaterialSize};
 pub use spool::{MemorySpool, Spool, SpoolError};
+
+// What the tests share names the crate as everyone does.
+#[cfg(test)]
+extern crate self as seco_protocol;
+#[cfg(test)]
+mod tests;

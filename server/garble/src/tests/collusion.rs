@@ -24,9 +24,7 @@ fn success(circuit: Circuit, honest: Option<usize>, values: impl Fn(u32, &[u32])
     let batch = Batch { circuit: Arc::new(circuit), lanes: TRIALS, layer: 0, first_lane: 0 };
     let prepared = prepare_batch(batch, 23, &hash, |batch, position, tables| {
         if Some(position) == honest {
-            let masks = batch.circuit.program.outputs.len() * batch.words() * 8;
-            let end = tables.len();
-            tables[end - masks..].fill(0);
+            clear_output_masks(batch, tables);
         }
     });
     let ahead: Vec<Vec<u32>> = prepared.ahead.iter().flatten().cloned().collect();
@@ -44,9 +42,16 @@ fn success(circuit: Circuit, honest: Option<usize>, values: impl Fn(u32, &[u32])
         .collect()
 }
 
+/// Takes a garbler's shares of the outputs' masks out of its message.
+pub(super) fn clear_output_masks(batch: &Batch, tables: &mut [u8]) {
+    let masks = batch.circuit.program.outputs.len() * batch.words() * 8;
+    let end = tables.len();
+    tables[end - masks..].fill(0);
+}
+
 /// Wires `v` (garbler 0's online bit), `v ^ s`, `v & s`, `(v & s) & t` with `s`, `t` ahead bits of
 /// garblers 0 and the last one.
-fn circuit(servers: usize, evaluator: usize, mask: Mask) -> Circuit {
+pub(super) fn circuit(servers: usize, evaluator: usize, mask: Mask) -> Circuit {
     let mut compiler = Compiler::default();
     let mut v = compiler.word(Source::Online(mask), 1)[0];
     if mask == Mask::None {

@@ -13,6 +13,7 @@ use crate::circuits::{Circuit, Spec};
 use crate::program::{Mask, Source};
 use crate::slices::plane_words;
 mod collusion;
+mod views;
 
 use crate::{Batch, Evaluator, Garbler, Hash, Material, MaterialSize, OnlineEvaluator, OnlineGarbler};
 
@@ -42,6 +43,10 @@ struct Run {
     garblers: Vec<OnlineGarbler>,
     evaluator: OnlineEvaluator,
     material: Material,
+    /// Choice bits by garbler, packed.
+    choices: Vec<Vec<u64>>,
+    /// What each garbler told all others: its corrections.
+    corrections: Vec<Vec<u8>>,
 }
 
 fn prepare(spec: &Spec, servers: usize, evaluator: usize, lanes: usize, seed: u64, hash: &impl Hash) -> Run {
@@ -77,6 +82,7 @@ fn prepare_batch(
         .collect();
     let choice_refs: Vec<&[u32]> = choice.iter().map(Vec::as_slice).collect();
     let receiving = Evaluator::new(batch.clone(), &choice_refs).unwrap();
+    let choices = started.iter().map(|garbler| garbler.choices().words().to_vec()).collect();
 
     let empty = || Zeroizing::new(Vec::new());
     let mut received: Vec<Vec<_>> = (0..garblers).map(|_| (0..garblers).map(|_| empty()).collect()).collect();
@@ -128,7 +134,7 @@ fn prepare_batch(
     // As if it had been on disk meanwhile.
     let mut material = Material::zeros(batch.material_size());
     material.bytes_mut().copy_from_slice(stored.bytes());
-    Run { batch, deltas, ahead, choice, garblers: online, evaluator, material }
+    Run { batch, deltas, ahead, choice, garblers: online, evaluator, material, choices, corrections }
 }
 
 /// Runs the online phase. `online` are the clear words of the online inputs: for an `Input` the

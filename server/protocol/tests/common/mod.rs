@@ -2,6 +2,8 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod views;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,0 +1,5 @@
+//! Tests that look into a server's state.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod views;
