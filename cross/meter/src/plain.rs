@@ -90,7 +90,7 @@ async fn request(connection: &Connection, payload: &[u8], down: u16) -> Result<(
 
 /// What precedes the payload of a probe: length, version 1, tag 2, length of the answer, length of the bytes.
 fn head(payload: usize, down: u16) -> Vec<u8> {
-    let mut message = vec![1, 2];
+    let mut message = vec![2, 2];
     varint(usize::from(down), &mut message);
     varint(payload, &mut message);
     let mut frame = Vec::with_capacity(4 + message.len());
@@ -99,10 +99,10 @@ fn head(payload: usize, down: u16) -> Vec<u8> {
     frame
 }
 
-/// Length, version 1, tag 6, length of the bytes, bytes.
+/// Length, version 2, tag 6, length of the bytes, bytes.
 fn is_answer(frame: &[u8], down: u16) -> bool {
     let down = usize::from(down);
-    let (mut message, mut head) = (vec![1, 6], Vec::new());
+    let (mut message, mut head) = (vec![2, 6], Vec::new());
     varint(down, &mut message);
     varint(message.len() + down, &mut head);
     head.extend_from_slice(&message);
