@@ -43,7 +43,7 @@ enum Command {
 
 /// What a server tells, and how to hear it.
 const SERVE_HELP: &str = "\
-What happens is told in lines on standard error, among them one that begins with `ready`, once devices are
+What happens is told in lines on standard error, among them one that says `ready`, once devices are
 served. SECO_LOG says how much: error, warn, info (as usual), debug or trace, for all or by module, such as
 SECO_LOG=warn,seco_server=debug.
 
