@@ -251,12 +251,19 @@ impl Config {
         for index in (0..servers).filter(|&i| i != self.index) {
             match self.peers.iter().filter(|p| p.index == index).count() {
                 1 => {}
-                0 => return Err(format!("[[peers]] lacks server {index}")),
+                0 => return Err(format!("[[peers]] lacks server {index}: list all servers but this one")),
                 _ => return Err(format!("[[peers]] has server {index} twice")),
             }
         }
         if let Some(peer) = self.peers.iter().find(|p| p.index > self.index && p.address.is_none()) {
             return Err(format!("[[peers]] {}: address is missing (this server dials it)", peer.index));
+        }
+        for peer in &self.peers {
+            let Some(address) = &peer.address else { continue };
+            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+                return Err(format!("[[peers]] {}: address = {address:?} is not HOST:PORT", peer.index));
+            }
         }
         if let Some(peer) = self.peers.iter().find(|p| !seco_ot::PARAMETERS.contains(&p.ot_parameter)) {
             return Err(format!(
@@ -358,7 +365,11 @@ mod tests {
             (change("index = 0", "index = 7"), "servers are 0 to 2"),
             (change("index = 2", "index = 1"), "server 1 twice"),
             (change("address = \"remote-2.example:7400\"", ""), "2: address is missing"),
-            (change("device =", "# "), "device is missing"),
+            (
+                change("remote-2.example:7400", "remote-2.example"),
+                "address = \"remote-2.example\" is not HOST:PORT",
+            ),
+            (change("\ndevice =", "\n# "), "device is missing"),
             (change("ot_parameter = 2", "ot_parameter = 3"), "1: ot_parameter = 3 is not 1, 2, 4 or 8"),
             (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),
             (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
@@ -366,7 +377,7 @@ mod tests {
             (change("parallel = 4", "parallel = 65"), "parallel = 65"),
             (change("\"0.0.0.0:7400\"", "\"nowhere\""), "invalid socket address"),
             (
-                parse(&REMOTE.replace("[listen]", "[listen]\ndevice = \"0.0.0.0:1\"")).unwrap_err(),
+                parse(&REMOTE.replace("\n[listen]\n", "\n[listen]\ndevice = \"0.0.0.0:1\"\n")).unwrap_err(),
                 "gateway, only",
             ),
         ] {

@@ -36,6 +36,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file or folder that would be overwritten.
+    #[error("{}: exists already: {remedy}", path.display())]
+    Exists {
+        /// The file or folder.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A mistake in a server's settings.
     #[error("{}: {what}", path.display())]
     Config {
@@ -72,14 +80,21 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// The operating system gives no random bytes.
-    #[error("the operating system gives no random bytes")]
+    #[error("the operating system gives no random bytes, which keys are made of: try again later")]
     NoRandomness,
     /// The operating system denies threads, timers or sockets.
-    #[error("the operating system denies what the server needs to run (threads, sockets, signals)")]
+    #[error(
+        "the operating system denies threads, sockets or signal handlers: raise this user's limits (ulimit -u, -n)"
+    )]
     NoRuntime,
     /// A socket that cannot be opened.
-    #[error("UDP address {address} cannot be opened: {source}: stop what uses it or change [listen]")]
+    #[error(
+        "{protocol} address {address} cannot be opened ({source}): stop what uses it, or choose an address of this \
+         machine and a free port ([listen] in a server's settings)"
+    )]
     Bind {
+        /// UDP or TCP.
+        protocol: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -102,6 +117,21 @@ pub enum Error {
         name: String,
         /// Where it should be.
         address: String,
+    },
+    /// A server's host name that is not known.
+    #[error(
+        "server {index} ({name}): its address {address} cannot be resolved ({why}): correct address in [[peers]] \
+         {index}, or give an IP address"
+    )]
+    Unresolved {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// Where it should be.
+        address: String,
+        /// What the system says.
+        why: String,
     },
     /// A server that dials this one did not.
     #[error(
@@ -208,7 +238,7 @@ impl Error {
     }
 
     /// A socket that cannot be opened.
-    pub(crate) fn bind(address: SocketAddr, source: io::Error) -> Self {
-        Error::Bind { address, source }
+    pub(crate) fn bind(protocol: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        Error::Bind { protocol, address, source }
     }
 }

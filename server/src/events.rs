@@ -20,10 +20,16 @@ pub enum Event {
         /// Address for devices, on the gateway.
         device: Option<SocketAddr>,
     },
-    /// The cluster's keys and base OTs are made.
+    /// The cluster's keys and base OTs are made: requests are served, once there is a bundle.
     Ready {
         /// Index of the server.
         server: usize,
+        /// Where devices are served, on the gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<SocketAddr>,
+        /// Sessions of devices that the server keeps at most (`[limits] sessions`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        devices: Option<usize>,
         /// Seconds the set-up took.
         seconds: f64,
         /// Total so far.

@@ -137,6 +137,9 @@ pub(crate) fn conclusion(prediction: &Prediction) -> String {
 async fn limited<T>(work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {
     match timeout(LIMIT, work).await {
         Ok(result) => result.map_err(|e| Error::Demo(e.to_string())),
-        Err(_) => Err(Error::Demo(format!("the gateway did not answer within {} s", LIMIT.as_secs()))),
+        Err(_) => Err(Error::Demo(format!(
+            "the gateway did not answer within {} s: is it running, and reached at the address of --deployment?",
+            LIMIT.as_secs()
+        ))),
     }
 }

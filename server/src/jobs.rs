@@ -185,7 +185,7 @@ pub enum Failure {
     #[error("the cluster was set up anew meanwhile")]
     OtherEpoch,
     /// A bundle the server does not have.
-    #[error("the bundle is not there")]
+    #[error("it does not have the bundle (any more)")]
     UnknownBundle,
     /// The bundle was used before.
     #[error("the bundle was already used")]
@@ -214,7 +214,7 @@ pub enum Failure {
     #[error("the ledger cannot be written: see that server's log")]
     Ledger,
     /// Something else, told in that server's log.
-    #[error("failed: see that server's log")]
+    #[error("something that its own log tells")]
     Internal,
 }
 

@@ -35,7 +35,9 @@ pub struct KeyFiles {
 pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(Error::Usage(format!("the name {name:?} may have letters, digits, - _ . only")));
+        return Err(Error::Usage(format!(
+            "--name {name:?}: give one of letters, digits, - _ . that does not begin with a dot"
+        )));
     }
     fs::create_dir_all(dir).map_err(|e| Error::write(dir, e))?;
     let files = KeyFiles {
@@ -48,12 +50,15 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     // A head without its ledger stops a server, and new keys are what allows to remove both.
     let head = ledger_head(&files.opening_key);
     if let Some(path) = all.into_iter().chain([&head]).find(|p| p.exists()) {
-        let what = "exists already; remove it or choose another --name".to_owned();
-        return Err(Error::Key { path: path.clone(), what });
+        return Err(Error::Exists {
+            path: path.clone(),
+            remedy: "choose another --name or --out, or remove it",
+        });
     }
 
-    let (certificate, tls_key) =
-        self_signed().map_err(|_| Error::Usage("the TLS library could not make a certificate".to_owned()))?;
+    let (certificate, tls_key) = self_signed().map_err(|_| {
+        Error::Usage("the TLS library could not make a certificate: please report this".to_owned())
+    })?;
     private::create(&files.key, Zeroizing::new(tls_key.serialize_pem()).as_bytes(), SECRET)?;
     private::create(&files.certificate, certificate.pem().as_bytes(), PUBLIC)?;
 
@@ -94,8 +99,8 @@ pub(crate) fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
 pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
     let bad = |what: &str| Error::Key { path: path.to_owned(), what: what.to_owned() };
     let pem = read(path)?;
-    let certificate =
-        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| bad("holds no PEM certificate"))?;
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| bad("holds no PEM certificate: give the NAME.cert.pem of `seco keygen`"))?;
     if !CertificatePin::is_supported(&certificate) {
         return Err(bad(
             "is a certificate that devices cannot check, for its key is not Ed25519; `seco keygen` makes one",
@@ -107,8 +112,10 @@ pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
 /// Reads a PEM private key.
 pub fn tls_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let pem = read_secret(path)?;
-    PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| Error::Key { path: path.to_owned(), what: "holds no PEM private key".to_owned() })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| Error::Key {
+        path: path.to_owned(),
+        what: "holds no PEM private key: give the NAME.key.pem of `seco keygen`".to_owned(),
+    })
 }
 
 /// Reads the key that opens session keys.
@@ -117,14 +124,18 @@ pub fn opening_key(path: &Path) -> Result<ServerOpeningKey, Error> {
     let mut seed = Zeroizing::new([0u8; 32]);
     from_hex(text.trim(), seed.as_mut_slice()).ok_or_else(|| Error::Key {
         path: path.to_owned(),
-        what: "is not 64 hexadecimal digits".to_owned(),
+        what: "is not an opening key (64 hexadecimal digits): give the NAME.opening.key of `seco keygen`"
+            .to_owned(),
     })?;
     Ok(ServerOpeningKey::from_seed(*seed))
 }
 
 /// The sealing key that belongs to the opening key of `path`.
 pub(crate) fn public_half(key: &ServerOpeningKey, path: &Path) -> Result<ServerSealingKey, Error> {
-    let unusable = |_| Error::Key { path: path.to_owned(), what: "cannot be used as a key".to_owned() };
+    let unusable = |_| Error::Key {
+        path: path.to_owned(),
+        what: "cannot be used as a key: make another with `seco keygen`".to_owned(),
+    };
     key.sealing_key().map_err(unusable)
 }
 
@@ -132,8 +143,10 @@ pub(crate) fn public_half(key: &ServerOpeningKey, path: &Path) -> Result<ServerS
 pub fn sealing_key(path: &Path) -> Result<ServerSealingKey, Error> {
     let text = read(path)?;
     let text = text.trim();
-    let bad =
-        || Error::Key { path: path.to_owned(), what: "is not a sealing key (NAME.sealing.pub)".to_owned() };
+    let bad = || Error::Key {
+        path: path.to_owned(),
+        what: "is not a sealing key: give the NAME.sealing.pub of `seco keygen`".to_owned(),
+    };
     let mut bytes = vec![0u8; text.len() / 2];
     from_hex(text, &mut bytes).ok_or_else(bad)?;
     ServerSealingKey::from_bytes(&bytes).map_err(|_| bad())
@@ -150,7 +163,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
     if size > MAX_FILE {
         return Err(Error::Key {
             path: path.to_owned(),
-            what: format!("{size} bytes is too large for a key"),
+            what: format!("has {size} bytes, too many for a key: is it the right file?"),
         });
     }
     fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Error::read(path, e))

@@ -13,6 +13,7 @@ mod error;
 pub mod events;
 mod gateway;
 pub mod infer;
+pub mod init;
 mod interrupt;
 pub mod jobs;
 pub mod keys;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use seco_server::bench::Bench;
 use seco_server::serve::{ServeOptions, serve};
 use seco_server::split::{DeploymentOptions, SplitOptions, WEIGHT_BITS, Width, deployment, split};
-use seco_server::{Error, bench, demo, infer, keys, memory};
+use seco_server::{Error, bench, demo, infer, init, keys, memory};
 use tracing_subscriber::EnvFilter;
 
 /// Private neural-network inference over several servers that do not trust each other.
@@ -21,7 +21,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make keys and settings of a whole sample cluster.
+    Init(init::Options),
     /// Run a server: the gateway (index 0) or a remote.
+    #[command(after_help = SERVE_HELP)]
     Serve(Serve),
     /// Make the keys of one server.
     Keygen(Keygen),
@@ -38,12 +41,27 @@ enum Command {
     Bench(Bench),
 }
 
+/// What a server tells, and how to hear it.
+const SERVE_HELP: &str = "\
+What happens is told in lines on standard error, among them one that says `ready`, once devices are
+served. SECO_LOG says how much: error, warn, info (as usual), debug or trace, for all or by module, such as
+SECO_LOG=warn,seco_server=debug.
+
+With --events, programs are told on standard output, one JSON object a line; `event` says what it is:
+  listening   the sockets are open: `mesh`, and `device` on the gateway
+  ready       the cluster is set up: `device` (where devices are served, on the gateway), `devices` (how many
+              at most), `seconds` it took
+  bundle      a bundle was made: `pool` (bundles ready), `seconds`
+  inference   a request was answered: `pool`, `seconds`
+  failed      something went wrong: `what`; the server goes on unless it ends
+All have `server` (its index), most `mesh_bytes_sent` (bytes sent to other servers so far).";
+
 #[derive(Args)]
 struct Serve {
-    /// The server's settings (see the samples in server/data).
+    /// The server's settings: `seco init` writes them with every key explained.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Print what happens as JSON lines on standard output.
+    /// Print what happens as JSON lines on standard output (see below).
     #[arg(long)]
     events: bool,
     /// Stop when standard input ends.
@@ -91,15 +109,15 @@ struct Split {
     /// See --mean.
     #[arg(long, value_delimiter = ',', requires = "mean")]
     std: Vec<f64>,
-    /// Directory of the results.
+    /// Directory of the results; if `seco init` made it, each part goes to its server's folder.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
 #[derive(Args)]
 struct Deployment {
-    /// Where devices reach the gateway.
-    #[arg(long, value_name = "IP:PORT")]
+    /// Where devices reach the gateway. A host name is looked up now: devices are told its IP address.
+    #[arg(long, value_name = "HOST:PORT")]
     address: String,
     /// The gateway's certificate.
     #[arg(long, value_name = "FILE")]
@@ -113,12 +131,18 @@ struct Deployment {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Overwrite the file if it exists.
+    #[arg(long)]
+    force: bool,
 }
 
 fn main() -> ExitCode {
     memory::keep();
     let Cli { command } = Cli::parse();
-    if matches!(command, Command::Serve(_) | Command::Keygen(_) | Command::Split(_) | Command::Infer(_)) {
+    if matches!(
+        command,
+        Command::Init(_) | Command::Serve(_) | Command::Keygen(_) | Command::Split(_) | Command::Infer(_)
+    ) {
         memory::keep_secret();
     }
     // A measurement has servers of its own, whose coming and going is no news.
@@ -142,6 +166,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Error> {
     match command {
+        Command::Init(options) => {
+            println!("{}", init::init(&options)?);
+            Ok(())
+        }
         Command::Serve(Serve { config, events, with_parent }) => {
             serve(&ServeOptions { config, events, with_parent })
         }
@@ -172,8 +200,12 @@ fn run(command: Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Deployment(options) => {
-            let Deployment { address, certificate, sealing_keys, model, out } = options;
-            deployment(&DeploymentOptions { address, certificate, sealing_keys, model, out }).map(|_| ())
+            let Deployment { address, certificate, sealing_keys, model, out, force } = options;
+            let shown = out.display().to_string();
+            let made =
+                deployment(&DeploymentOptions { address, certificate, sealing_keys, model, out, force })?;
+            println!("{shown}: for devices, which reach the gateway at {}", made.gateway.address);
+            Ok(())
         }
         Command::Demo(options) => demo::run(&options),
         Command::Infer(options) => infer::run(&options),

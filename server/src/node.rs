@@ -1,6 +1,7 @@
 //! What every server does, gateway or remote: its part of a set-up, a bundle, a session, an
 //! inference.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub spools: Spools,
     pub sessions: Mutex<Sessions>,
     pub opening_keys: OpeningKeys,
+    /// Where devices are served and over what, on the gateway.
+    pub device: Option<(SocketAddr, &'static str)>,
     pub limits: Limits,
     /// SoftSpokenOT's, by server.
     pub ot_parameters: Vec<usize>,
@@ -61,8 +64,17 @@ impl Node {
         let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, &parameters, *seed);
         let party = job.run(&self.mesh, OFFLINE, true, work).await?;
         self.ledger.forget_bundles();
+        let sessions = self.limits.sessions;
+        match self.device {
+            Some((device, over)) => {
+                tracing::info!("ready: serves up to {sessions} devices at {device} over {over}");
+            }
+            None => tracing::info!("ready: serves up to {sessions} devices, through the gateway"),
+        }
         self.events.emit(&Event::Ready {
             server: self.me(),
+            device: self.device.map(|(address, _)| address),
+            devices: Some(sessions),
             seconds: start.elapsed().as_secs_f64(),
             mesh_bytes_sent: self.mesh.bytes_sent(),
         });

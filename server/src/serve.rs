@@ -59,9 +59,17 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
     let opening_keys = OpeningKeys::load(&config.identity)?;
-    let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_head())?);
+    let ledger = Arc::new(FileLedger::open(&config.state, &ledger_head(config)?)?);
     let settings = settings(config, info.id.0, opening_keys.hashes())?;
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
+    let gateway = match config.listen.device {
+        Some(address) => {
+            let Config { listen, identity, limits, .. } = config;
+            Some(Gateway::bind(address, listen.device_tcp, identity, &info, limits).await?)
+        }
+        None => None,
+    };
+    let device = gateway.as_ref().map(Gateway::address).transpose()?;
     let node = Arc::new(Node {
         mesh: mesh.clone(),
         model,
@@ -71,18 +79,11 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         spools: Spools::new(config.state.clone(), config.pool.memory_mib << 20),
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
         opening_keys,
+        device: device.map(|address| (address, if config.listen.device_tcp { "UDP and TCP" } else { "UDP" })),
         limits: config.limits,
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
     });
-    let gateway = match config.listen.device {
-        Some(address) => {
-            let Config { listen, identity, limits, .. } = config;
-            Some(Gateway::bind(address, listen.device_tcp, identity, &info, limits).await?)
-        }
-        None => None,
-    };
-    let device = gateway.as_ref().map(Gateway::address).transpose()?;
     let addresses = mesh.address()?;
     info!(name = config.name, index = config.index, mesh = %addresses, "listening");
     events.emit(&Event::Listening { server: config.index, mesh: addresses, device });
@@ -127,6 +128,19 @@ async fn lost(ledger: &FileLedger) -> Error {
             return error;
         }
     }
+}
+
+/// The file that remembers where the ledger ends. It has the name of the opening key; when that was replaced,
+/// the ledger goes on, for the retired key still opens sessions.
+fn ledger_head(config: &Config) -> Result<PathBuf, Error> {
+    let head = config.ledger_head();
+    let retired = config.identity.retired_opening_keys.iter().map(|key| keys::ledger_head(key));
+    if !head.exists()
+        && let Some(old) = retired.into_iter().find(|old| old.exists())
+    {
+        std::fs::rename(&old, &head).map_err(|e| Error::write(&head, e))?;
+    }
+    Ok(head)
 }
 
 /// Reads this server's part of the model and checks that it is this server's.

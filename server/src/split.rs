@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use chacha20::ChaCha20Rng;
@@ -14,7 +15,7 @@ use seco_model::{
 use seco_sdk::{CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
 
-use crate::{Error, keys, private};
+use crate::{Error, init, keys, private};
 
 /// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
 /// most two bits more.
@@ -135,10 +136,9 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
         .map_err(|e| bad(&options.model, &e))?;
 
     fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
-    let files: Vec<PathBuf> = (0..parts.len()).map(|i| out.join(format!("server-{i}.seco"))).collect();
+    let files = init::part_files(out, parts.len())?;
     if let Some(path) = files.iter().find(|p| p.exists()) {
-        let what = "exists already; remove it or choose another --out".to_owned();
-        return Err(Error::Model { path: path.clone(), what });
+        return Err(Error::Exists { path: path.clone(), remedy: "choose another --out, or remove it" });
     }
     for (part, path) in parts.iter().zip(&files) {
         let bytes = part.to_bytes().map_err(|e| bad(path, &e))?;
@@ -258,7 +258,7 @@ fn bad(path: &Path, error: &seco_model::Error) -> Error {
 /// What a device's deployment file is made of.
 #[derive(Clone, Debug)]
 pub struct DeploymentOptions {
-    /// IP address and port where devices reach the gateway, over UDP or TCP.
+    /// Host name or IP address, and port, where devices reach the gateway, over UDP or TCP.
     pub address: String,
     /// The gateway's certificate.
     pub certificate: PathBuf,
@@ -268,14 +268,15 @@ pub struct DeploymentOptions {
     pub model: PathBuf,
     /// The file to write.
     pub out: PathBuf,
+    /// Overwrite it if it exists.
+    pub force: bool,
 }
 
 /// Writes the deployment file. Nothing in it is secret.
 pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
-    let DeploymentOptions { address, certificate, sealing_keys, model, out } = options;
-    let address = address
-        .parse()
-        .map_err(|_| Error::Usage(format!("--address {address:?} is not an IP address with a port")))?;
+    let DeploymentOptions { address, certificate, sealing_keys, model, out, force } = options;
+    check_new(out, *force)?;
+    let address = resolve(address)?;
     let part = read_part(model)?;
     let (architecture, info) = (part.architecture(), model_info(&part));
     if sealing_keys.len() != architecture.servers {
@@ -311,6 +312,38 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
     let text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
     fs::write(out, text).map_err(|e| Error::write(out, e))?;
     Ok(deployment)
+}
+
+/// A deployment file must not be lost unnoticed: devices have it, and its cluster may still run.
+pub(crate) fn check_new(path: &Path, force: bool) -> Result<(), Error> {
+    if path.exists() && !force {
+        return Err(Error::Exists {
+            path: path.to_owned(),
+            remedy: "choose another, or overwrite it with --force",
+        });
+    }
+    Ok(())
+}
+
+/// The IP address and port of an address that may have a host name. Devices are told the IP address: they
+/// look no names up.
+fn resolve(address: &str) -> Result<SocketAddr, Error> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+        let what = format!("--address {address:?} is not HOST:PORT, such as gateway.example:7443");
+        return Err(Error::Usage(what));
+    }
+    let found = address.to_socket_addrs().map_err(|e| {
+        Error::Usage(format!(
+            "--address {address}: cannot be resolved ({e}): correct it, or give an IP address"
+        ))
+    })?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    match found.first() {
+        Some(address) if !address.ip().is_unspecified() => Ok(*address),
+        _ => Err(Error::Usage(format!("--address {address}: give an address that devices can send to"))),
+    }
 }
 
 #[cfg(test)]
@@ -354,15 +387,30 @@ mod tests {
             sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: made.files[1].clone(),
             out: dir.path().join("deployment.toml"),
+            force: false,
         };
         let written = deployment(&asked).unwrap();
         assert_eq!(Deployment::from_file(&asked.out).unwrap(), written);
         assert_eq!(written.model_info().unwrap(), model_info(&parts[0]));
         assert_eq!(written.servers[2].name, "s2");
+        let told = |asked: &DeploymentOptions| deployment(asked).unwrap_err().to_string();
+        assert!(told(&asked).contains("deployment.toml: exists already"), "{}", told(&asked));
+        asked.force = true;
+        asked.address = "localhost:7443".to_owned();
+        assert_eq!(deployment(&asked).unwrap().gateway.address.to_string(), "127.0.0.1:7443");
+        for (address, part) in [
+            ("nowhere", "is not HOST:PORT"),
+            ("nowhere:0", "is not HOST:PORT"),
+            (":7443", "is not HOST:PORT"),
+            ("nowhere.invalid:7443", "nowhere.invalid:7443: cannot be resolved"),
+            ("0.0.0.0:7443", "devices can send to"),
+        ] {
+            asked.address = address.to_owned();
+            assert!(told(&asked).contains(part), "{}", told(&asked));
+        }
+        asked.address = "127.0.0.1:7443".to_owned();
         asked.sealing_keys.pop();
-        assert!(deployment(&asked).is_err());
-        asked.address = "nowhere".to_owned();
-        assert!(deployment(&asked).is_err());
+        assert!(told(&asked).contains("2 --sealing-key"));
     }
 
     #[test]

@@ -166,7 +166,9 @@ fn nonce(number: u64) -> Nonce {
 
 impl Sealed {
     fn create(directory: &std::path::Path) -> Result<Self, SpoolError> {
-        let failed = |e: std::io::Error| SpoolError(format!("{}: {e}", directory.display()));
+        let failed = |e: std::io::Error| {
+            SpoolError(format!("a bundle's file in {} cannot be made: {e}", directory.display()))
+        };
         let mut file = tempfile::tempfile_in(directory).map_err(failed)?;
         private::close_file(&file).map_err(failed)?;
         file.write_all(HEADER).map_err(failed)?;

@@ -261,6 +261,12 @@ fn what_prevents_a_start_is_told_in_one_line() {
     refuse(&|c| c.identity.opening_key = "absent.key".into(), "absent.key: cannot be read");
     refuse(&|c| c.listen.mesh = busy, "cannot be opened");
     refuse(&|_| {}, "server 0 (s0) did not connect: is it running");
+    let nowhere = |c: &mut seco_server::Config| {
+        c.peers[1].address = Some("nowhere.invalid:7400".to_owned());
+        // A name service may take its time.
+        c.limits.connect_s = 5;
+    };
+    refuse(&nowhere, "server 2 (s2): its address nowhere.invalid:7400 cannot be resolved");
     drop(running);
     refuse(&|_| {}, "does not answer: is it running?");
 }
@@ -303,6 +309,22 @@ fn a_ledger_that_is_lost_is_no_new_start() {
         .map(|i| seco_server::keys::generate(&site.folder.path().join("keys"), &format!("s{i}")).unwrap())
         .collect();
     site.start(1, &[]);
+}
+
+#[test]
+fn the_ledger_goes_on_under_another_opening_key() {
+    let mut site = Site::new(2);
+    let (mut server, _) = site.start(1, &[]);
+    server.signal("-TERM");
+    assert!(server.ended(STOP).success());
+    let mut config = site.config(1);
+    let old = config.ledger_head();
+    let key = seco_server::keys::generate(&site.folder.path().join("keys"), "s1-new").unwrap();
+    config.identity.retired_opening_keys = vec![config.identity.opening_key];
+    config.identity.opening_key = key.opening_key;
+    let mut server = Server::start(&site.write(&config), &[]);
+    server.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
+    assert!(config.ledger_head().exists() && !old.exists());
 }
 
 #[test]

@@ -181,6 +181,7 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
         sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
         model: made.files[1].clone(),
         out: folder.path().join("deployment.toml"),
+        force: false,
     })
     .unwrap();
     assert_eq!((written.model.calibrated, written.model.input_shape), (Some([0, 16]), vec![64]));

@@ -143,8 +143,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         servers: PARTIES,
         gateway_layers: 0,
         scale: samples.scale,
-        mean: Vec::new(),
-        std: Vec::new(),
+        mean: samples.mean.clone(),
+        std: samples.std.clone(),
         out: folder.join("model"),
     };
     let (model, _) = split::import(&task)?;

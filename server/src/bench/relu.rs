@@ -128,7 +128,7 @@ async fn measure(layer: &Layer, directory: PathBuf, options: &Options) -> Result
         addresses[me] = Some(address);
         if let (1, Some(delay)) = (me, options.slow_link) {
             let slow = Relay::start(address, Duration::from_millis(delay)).await;
-            let slow = slow.map_err(|e| Error::bind(address, e))?;
+            let slow = slow.map_err(|e| Error::bind("UDP", address, e))?;
             addresses[me] = Some(relay.insert(slow).address());
         }
         servers.push(server);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{Config, Identity, Limits, Listen, Peer, Pool};
 use crate::events::Event;
+pub use crate::init::name;
 use crate::keys::{self, KeyFiles};
 use crate::relay::Relay;
 use crate::{Error, split};
@@ -102,11 +103,6 @@ pub struct Cluster {
     progress: Vec<Progress>,
     notices: mpsc::Receiver<Notice>,
     notify: mpsc::Sender<Notice>,
-}
-
-/// The name of a server.
-pub fn name(index: usize) -> String {
-    if index == 0 { "gateway".to_owned() } else { format!("remote-{index}") }
 }
 
 impl Cluster {
@@ -203,7 +199,7 @@ impl Cluster {
     /// The address of a relay in front of `target`, or `target` itself when there is no delay.
     async fn through_relay(&mut self, target: SocketAddr) -> Result<SocketAddr, Error> {
         let Some(delay) = self.delay else { return Ok(target) };
-        let relay = Relay::start(target, delay).await.map_err(|e| Error::bind(target, e))?;
+        let relay = Relay::start(target, delay).await.map_err(|e| Error::bind("UDP", target, e))?;
         let address = relay.address();
         self.relays.push(relay);
         Ok(address)
@@ -221,6 +217,7 @@ impl Cluster {
             sealing_keys: self.keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: self.models.first().cloned().unwrap_or_default(),
             out: out.to_owned(),
+            force: true,
         })
     }
 

@@ -63,6 +63,9 @@ pub struct Options {
     /// Writes the deployment file here, for devices; otherwise it lies in a temporary folder.
     #[arg(long, value_name = "FILE.toml")]
     pub deployment: Option<PathBuf>,
+    /// Overwrites the file of --deployment.
+    #[arg(long, requires = "deployment")]
+    pub force: bool,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -116,6 +119,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
 /// The demo from its temporary folder to the end of its servers, whatever happens in between.
 async fn attend(options: &Options) -> Result<(), Error> {
+    // Said now, not after minutes of work.
+    options.deployment.as_ref().map_or(Ok(()), |file| split::check_new(file, options.force))?;
     let mut interrupted = interrupt::listen()?;
     let folder = tempfile::Builder::new()
         .prefix("seco-demo-")
@@ -174,8 +179,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         // As the paper does; the rest is shared by the remotes.
         gateway_layers: 1,
         scale: samples.scale,
-        mean: Vec::new(),
-        std: Vec::new(),
+        mean: samples.mean.clone(),
+        std: samples.std.clone(),
         out: folder.join("model"),
     };
     let (model, _) = split::import(&task)?;
@@ -212,7 +217,9 @@ async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result
     fill(cluster, pool, show_bar).await?;
     let preprocessing_s_per_bundle = start.elapsed().as_secs_f64() / pool as f64;
     let preprocessing_per_bundle = (cluster.sent() - sent) / pool as u64;
-    voice.say(&format!("{pool} bundles, one for each prediction, {preprocessing_s_per_bundle:.2} s each.\n"));
+    voice.say(&format!(
+        "{pool} bundles are ready, {preprocessing_s_per_bundle:.2} s each. Every prediction uses one up.\n"
+    ));
 
     let file = options.deployment.clone().unwrap_or_else(|| folder.join("deployment.toml"));
     let deployment = cluster.deployment(&file).await?;

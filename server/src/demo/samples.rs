@@ -56,6 +56,12 @@ pub struct Network {
     /// or the latter where it costs at most two bits more].
     #[arg(long, value_enum)]
     pub width: Option<Width>,
+    /// Then (x - mean) / std: one value for each channel.
+    #[arg(long, value_delimiter = ',', requires = "std")]
+    pub mean: Vec<f64>,
+    /// See --mean.
+    #[arg(long, value_delimiter = ',', requires = "mean")]
+    pub std: Vec<f64>,
 }
 
 /// What the demo predicts from.
@@ -72,6 +78,10 @@ pub struct Samples {
     pub scale: f64,
     /// Which widths the layers get.
     pub width: WidthRule,
+    /// Then `(x - mean) / std`, for each channel; empty for none.
+    pub mean: Vec<f64>,
+    /// See `mean`.
+    pub std: Vec<f64>,
     /// Number of inferences.
     pub count: usize,
     /// Shape of one input.
@@ -134,6 +144,8 @@ impl Samples {
             input,
             scale: options.scale.unwrap_or(scale),
             width: Width::rule(options.width),
+            mean: options.mean.clone(),
+            std: options.std.clone(),
             count,
             shape,
             values,

@@ -43,6 +43,15 @@ fn options_have_the_promised_defaults() {
 }
 
 #[test]
+fn inputs_are_normalised_as_asked() {
+    let samples = load(&["--model", "mlp", "--scale", "2", "--mean", "0.5", "--std", "0.25"]).unwrap();
+    assert_eq!((samples.scale, samples.mean, samples.std), (2.0, vec![0.5], vec![0.25]));
+    let samples = load(&["--model", "mlp"]).unwrap();
+    assert_eq!((samples.scale, samples.mean, samples.std), (16.0, vec![], vec![]));
+    assert!(load(&["--mean", "1"]).is_err_and(|e| e.contains("--std")));
+}
+
+#[test]
 fn impossible_options_are_refused() {
     for wrong in [["--net", "lan"], ["--net", "wan:"], ["--net", "wan:0"], ["--net", "wanted"]] {
         assert!(parse(&wrong).unwrap_err().contains("give wan, or wan:MS"), "{wrong:?}");

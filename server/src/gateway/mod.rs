@@ -72,7 +72,8 @@ impl Gateway {
         let config = quic::config(tls(identity, ALPN)?, model, limits).map_err(|_| unusable(identity))?;
         let mut tries = 1;
         loop {
-            let endpoint = Endpoint::server(config.clone(), address).map_err(|e| Error::bind(address, e))?;
+            let endpoint =
+                Endpoint::server(config.clone(), address).map_err(|e| Error::bind("UDP", address, e))?;
             let Some(acceptor) = &acceptor else { return Ok(Self { endpoint, tcp: None }) };
             let same = endpoint.local_addr().map_err(|_| Error::NoRuntime)?;
             match TcpListener::bind(same).await {
@@ -82,7 +83,7 @@ impl Gateway {
                 }
                 // The system chose a port that is taken over TCP; it will choose another.
                 Err(_) if address.port() == 0 && tries < PORT_TRIES => tries += 1,
-                Err(error) => return Err(Error::bind(same, error)),
+                Err(error) => return Err(Error::bind("TCP", same, error)),
             }
         }
     }
@@ -140,6 +141,7 @@ fn tls(identity: &Identity, alpn: &[u8]) -> Result<rustls::ServerConfig, Error> 
 fn unusable(identity: &Identity) -> Error {
     Error::Key {
         path: identity.key.clone(),
-        what: "does not belong to the certificate of [identity]".to_owned(),
+        what: "does not belong to the certificate of [identity]: use both files of one `seco keygen`"
+            .to_owned(),
     }
 }

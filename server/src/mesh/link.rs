@@ -61,6 +61,8 @@ struct State {
     live: HashMap<u64, Connection>,
     retired: u64,
     next: u64,
+    /// Why the address of a peer cannot be resolved.
+    unresolved: HashMap<usize, String>,
     /// What each peer said last in its hello.
     sealing_keys: HashMap<usize, Vec<SealingKeyHash>>,
 }
@@ -80,6 +82,11 @@ impl Links {
 
     pub(super) fn sealing_keys(&self, peer: usize) -> Option<Vec<SealingKeyHash>> {
         self.state().sealing_keys.get(&peer).cloned()
+    }
+
+    /// Why a peer's address could not be resolved the last time.
+    pub(super) fn unresolved(&self, peer: usize) -> Option<String> {
+        self.state().unresolved.get(&peer).cloned()
     }
 
     pub(super) fn bytes_sent(&self) -> u64 {
@@ -118,6 +125,8 @@ type Greeted = (Connection, Vec<SealingKeyHash>);
 enum Failed {
     /// Nobody there, or not yet: try again.
     NoAnswer,
+    /// The address has a host name that is not known, or not yet.
+    Unresolved(String),
     /// A mistake in somebody's settings. It is tried again too, for the settings of the other
     /// server may change, but at the start it is reported.
     Mistake(Error),
@@ -192,10 +201,14 @@ impl Shared {
     async fn attempt(&self, peer: usize, address: &str, config: ClientConfig) -> Result<Greeted, Failed> {
         let name = self.name(peer);
         let local = self.endpoint.local_addr().ok();
-        let targets = tokio::net::lookup_host(address).await;
+        let targets =
+            tokio::net::lookup_host(address).await.map_err(|e| Failed::Unresolved(e.to_string()))?;
         // A socket bound to one address family cannot reach the other.
         let fits = |t: &std::net::SocketAddr| local.is_none_or(|l| l.is_ipv6() || t.is_ipv4());
-        let target = targets.ok().and_then(|mut t| t.find(fits)).ok_or(Failed::NoAnswer)?;
+        let target = targets.into_iter().find(fits);
+        let target = target.ok_or_else(|| {
+            Failed::Unresolved("it has IPv6 addresses only, and [listen] mesh is an IPv4 address".to_owned())
+        })?;
         let connecting =
             self.endpoint.connect_with(config, target, TLS_NAME).map_err(|_| Failed::NoAnswer)?;
         let connection = match timeout(HANDSHAKE, connecting).await {
@@ -273,10 +286,22 @@ fn refusal(reason: &ConnectionError, index: usize, name: String) -> Failed {
 pub(super) async fn dial(shared: Arc<Shared>, peer: usize, address: String, config: ClientConfig) {
     let mut pause = PAUSE.0;
     loop {
-        match shared.attempt(peer, &address, config.clone()).await {
+        let attempt = shared.attempt(peer, &address, config.clone()).await;
+        if !matches!(attempt, Err(Failed::Unresolved(_))) {
+            shared.links.state().unresolved.remove(&peer);
+        }
+        match attempt {
             Ok(greeted) => {
                 shared.serve(peer, greeted).await;
                 pause = PAUSE.0;
+            }
+            Err(Failed::Unresolved(why)) => {
+                // Once: a name service may need its time after a machine's start.
+                if shared.links.state().unresolved.insert(peer, why.clone()).is_none() {
+                    let (name, address) = (shared.name(peer), address.clone());
+                    warn!("{}", Error::Unresolved { index: peer, name, address, why });
+                }
+                pause = (pause * 2).min(PAUSE.1);
             }
             Err(Failed::NoAnswer) => pause = (pause * 2).min(PAUSE.1),
             Err(Failed::Mistake(error)) => {

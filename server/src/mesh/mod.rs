@@ -113,26 +113,30 @@ impl Mesh {
     /// Opens the socket and starts to connect. Call it inside a runtime.
     pub fn start(settings: Settings) -> Result<Started, Error> {
         let Settings { me, servers, key, listen, .. } = &settings;
-        let own =
-            servers.get(*me).ok_or_else(|| Error::Usage("this server is not in the cluster".to_owned()))?;
+        let own = servers.get(*me).ok_or_else(|| {
+            Error::Usage(
+                "index is not that of a server of the cluster: correct index or [[peers]]".to_owned(),
+            )
+        })?;
         for (a, server) in servers.iter().enumerate() {
             if let Some(b) = servers[..a].iter().position(|s| s.certificate == server.certificate) {
                 return Err(Error::SameCertificate { a: b, b: a });
             }
         }
         let lower = servers[..*me].iter().map(|s| s.certificate.clone()).collect();
-        let socket = std::net::UdpSocket::bind(listen).map_err(|e| Error::bind(*listen, e))?;
+        let socket = std::net::UdpSocket::bind(listen).map_err(|e| Error::bind("UDP", *listen, e))?;
         enlarge_buffers(&socket);
         let server = tls::server(&own.certificate, key, lower)?;
         let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
         let endpoint = Endpoint::new(tls::endpoint(), Some(server), socket, runtime)
-            .map_err(|e| Error::bind(*listen, e))?;
+            .map_err(|e| Error::bind("UDP", *listen, e))?;
 
         let mut dials = Vec::new();
         for (peer, server) in servers.iter().enumerate().skip(me + 1) {
             let address = server.address.clone();
-            let address =
-                address.ok_or_else(|| Error::Usage(format!("server {peer} has no address to dial")))?;
+            let address = address.ok_or_else(|| {
+                Error::Usage(format!("[[peers]] {peer}: address is missing (this server dials it)"))
+            })?;
             dials.push((peer, address, tls::client(&own.certificate, key, &server.certificate)?));
         }
 
@@ -250,8 +254,10 @@ impl Mesh {
             .filter(missing)
             .map(|index| {
                 let name = self.name(index).to_owned();
-                match self.shared.servers.get(index).and_then(|s| s.address.clone()) {
-                    Some(address) if index > self.me() => Error::NoAnswer { index, name, address },
+                let address = self.shared.servers.get(index).and_then(|s| s.address.clone());
+                match (address, self.shared.links.unresolved(index)) {
+                    (Some(address), Some(why)) => Error::Unresolved { index, name, address, why },
+                    (Some(address), None) if index > self.me() => Error::NoAnswer { index, name, address },
                     _ => Error::NotDialled { index, name },
                 }
             })

@@ -150,7 +150,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// Own certificate and key do not fit, or the library refuses them.
 fn unusable<E>(_: E) -> Error {
-    Error::Usage("the TLS certificate and key of [identity] do not belong together".to_owned())
+    Error::Usage("the TLS certificate and key of [identity] do not belong together: use both files of one `seco keygen`".to_owned())
 }
 
 fn transport() -> Arc<TransportConfig> {
