@@ -453,7 +453,7 @@ mod tests {
             (vec![(0, Unavailable(1)), (1, Ledger)], Root::Failure(1)),
             (vec![(0, Unavailable(1)), (2, BundleSpent), (1, Unavailable(2))], Root::Failure(1)),
             // In a circle, somebody is named.
-            (vec![(0, Unavailable(1)), (1, Unavailable(2)), (2, Unavailable(1))], Root::Silence(2, 1)),
+            (vec![(0, Unavailable(1)), (1, Unavailable(2)), (2, Unavailable(1))], Root::Silence(1, 2)),
             (vec![], Root::Failure(0)),
         ] {
             let blames: Vec<_> =
