@@ -233,11 +233,12 @@ impl Cluster {
 
     /// A device's connection has ended: nobody needs to remember it. A remote that does not hear of it forgets
     /// it in time.
-    pub async fn end(&self, connected: Vec<Connected>) {
-        for connected in connected {
-            self.node.sessions().end(&connected);
-            let _ = self.tell(&Command::End(connected)).await;
+    pub async fn end(&self, ended: Vec<Connected>) {
+        {
+            let mut sessions = self.node.sessions();
+            ended.iter().for_each(|connected| sessions.end(connected));
         }
+        let _ = self.tell(&Command::End(ended)).await;
     }
 
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.

@@ -12,7 +12,7 @@ use crate::jobs::Failure;
 use crate::mesh::{Incoming, Mesh, frame};
 use crate::sessions::Connected;
 
-/// Largest command; a sealed session key has 1,168 bytes.
+/// Largest command; a sealed session key has 1,176 bytes.
 const MAX_COMMAND: usize = 8192;
 /// Largest answer.
 const MAX_REPLY: usize = 256;
@@ -56,8 +56,8 @@ pub(crate) enum Command {
     Open(OpenSession),
     /// Know a session on another connection.
     Resume(ResumeSession),
-    /// A device's connection has ended.
-    End(Connected),
+    /// A device's connection has ended, and with it its incarnations.
+    End(Vec<Connected>),
     /// Use a bundle for a request.
     Infer { job: u64, epoch: u64, bundle: BundleId, usage: Use },
     /// Drop a bundle that will not be used.

@@ -68,7 +68,8 @@ impl Remote {
     pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<Incoming>) {
         while let Some(mut stream) = incoming.recv().await {
             if stream.from != GATEWAY {
-                commands::reply(stream, Err(Failure::Misbehaved(GATEWAY))).await;
+                let from = stream.from;
+                commands::reply(stream, Err(Failure::Misbehaved(from))).await;
                 continue;
             }
             let remote = self.clone();
@@ -92,8 +93,9 @@ impl Remote {
             }
             Command::Open(session) => return self.node.open(&session),
             Command::Resume(session) => return self.node.resume(&session),
-            Command::End(connected) => {
-                self.node.sessions().end(&connected);
+            Command::End(ended) => {
+                let mut sessions = self.node.sessions();
+                ended.iter().for_each(|connected| sessions.end(connected));
                 return Ok(());
             }
             Command::Discard { bundle } => {
@@ -106,6 +108,10 @@ impl Remote {
             }
         };
         result.map_err(|(what, broken)| {
+            // What a device did is no news for the operator.
+            if matches!(broken.failure, Failure::UnknownSession | Failure::CounterUsed) {
+                return broken.failure;
+            }
             let cause = broken.cause.map_or_else(|| broken.failure.to_string(), |c| c.to_string());
             self.node.report_failure(format!("{what}: {cause}"));
             broken.failure

@@ -7,7 +7,8 @@
 //! A session's id is no secret. So whoever opens it again under another key is told that it is not known, and
 //! whoever resumes it proves its key first. Every connection has its own incarnation and with it keys for its
 //! pads; requests count from 0 in each, and a number is used once. What is forgotten here, by a restart or to
-//! make place, takes its keys along: no number of it can be asked for again.
+//! make place, takes its keys along: a device that goes on draws a new nonce, and with it other pads. (One that
+//! repeats its nonce on the same connection repeats its own pads, which no server can prevent.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,8 +68,9 @@ impl Sessions {
             _ => {}
         }
         self.add(id, &key, incarnation);
-        if let Some(evicted) = self.sessions.insert(id, Arc::new(key)) {
-            self.incarnations.retain(|(session, _)| *session != evicted);
+        if self.sessions.insert(id, Arc::new(key)) {
+            let Self { sessions, incarnations } = self;
+            incarnations.retain(|(session, _)| sessions.entries.contains_key(session));
         }
         Ok(())
     }
@@ -167,18 +169,21 @@ impl<K: Copy + Eq + std::hash::Hash, V> Table<K, V> {
         Self { entries: HashMap::new(), capacity, clock: 0 }
     }
 
-    /// Adds or replaces; gives the key of what had to go.
-    fn insert(&mut self, key: K, value: V) -> Option<K> {
-        let mut evicted = None;
-        if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
-            // A scan for each new entry in a full table: 10,000 entries take microseconds, opening the sealed
-            // key takes longer.
-            evicted = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
-            evicted.as_ref().map(|key| self.entries.remove(key));
+    /// Adds or replaces; says whether others had to go.
+    fn insert(&mut self, key: K, value: V) -> bool {
+        let full = !self.entries.contains_key(&key) && self.entries.len() >= self.capacity;
+        if full {
+            // An eighth at once, so that the scan is rare.
+            let mut order: Vec<u64> = self.entries.values().map(|(used, _)| *used).collect();
+            let go = (self.capacity / 8).max(1).min(order.len());
+            if let Some(last) = go.checked_sub(1) {
+                let (_, &mut limit, _) = order.select_nth_unstable(last);
+                self.entries.retain(|_, (used, _)| *used > limit);
+            }
         }
         self.clock += 1;
         self.entries.insert(key, (self.clock, value));
-        evicted
+        full
     }
 
     fn get(&mut self, key: &K) -> Option<&mut V> {

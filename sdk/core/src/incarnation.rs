@@ -7,7 +7,9 @@
 //! The drawn bytes differ between devices that share a file; the exported value differs even between copies
 //! of one device's memory, random generator included, since the gateway's randomness is in it.
 //!
-//! An incarnation ends with its connection, and with it the memory of its counters.
+//! An incarnation ends with its connection, and with it the memory of its counters. A copy of a device's memory
+//! that was taken while a connection was open has that connection's keys and counter: whoever wakes from one
+//! must connect anew before the next request.
 
 use crate::write_hex;
 use core::fmt;

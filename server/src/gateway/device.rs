@@ -8,6 +8,7 @@ use seco_core::message::{resume_tags, sealed_keys};
 use seco_core::{EXPORTER_LEN, Incarnation, KeyId, Refusal, Request, Response, WIRE_VERSION, pack};
 use seco_protocol::Use;
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::{MAX_HANDLES, TRANSFER, quic, tcp};
 use crate::cluster::{Blame, Cluster, Ready};
@@ -148,11 +149,9 @@ impl Device {
                 let keys = sealed.iter().map(KeyId::of).collect();
                 let opening = OpenSession { session, model, incarnation, keys, sealed: Vec::new() };
                 let sealed = sealed.iter().map(|blob| blob.to_vec()).collect();
-                self.cluster
-                    .open(&opening, sealed)
-                    .await
-                    .map_err(|b| self.refusal("opening a session", &b))?;
-                Ok(self.opened((session, incarnation.id())))
+                let cluster = self.cluster.clone();
+                let open = async move { cluster.open(&opening, sealed).await };
+                self.opened("opening a session", (session, incarnation.id()), open).await
             }
             Request::Resume { session, nonce, tags } => {
                 let tags = resume_tags(tags).map_err(|_| Refusal::WrongServers)?;
@@ -161,11 +160,9 @@ impl Device {
                 }
                 let incarnation = Incarnation { nonce, exporter: self.exporter };
                 let resuming = ResumeSession { session, incarnation, tag: Default::default() };
-                self.cluster
-                    .resume(&resuming, tags)
-                    .await
-                    .map_err(|b| self.refusal("taking up a session", &b))?;
-                Ok(self.opened((session, incarnation.id())))
+                let (cluster, tags) = (self.cluster.clone(), tags.to_vec());
+                let resume = async move { cluster.resume(&resuming, &tags).await };
+                self.opened("taking up a session", (session, incarnation.id()), resume).await
             }
             Request::Infer { handle, counter, input } => {
                 let connected = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
@@ -245,19 +242,36 @@ impl Device {
         }
     }
 
-    /// The answer to a device whose session all servers know on this connection.
-    fn opened(&self, connected: Connected) -> Vec<u8> {
-        let (handle, ended) = self.handles().add(connected);
-        if let Some(ended) = ended {
-            let cluster = self.cluster.clone();
-            tokio::spawn(async move { cluster.end(vec![ended]).await });
-        }
-        encode(&Response::Opened { handle })
+    /// Makes all servers know a session on this connection by `exchange`; the answer to the device.
+    ///
+    /// On a task of its own: where a server refuses, or the device leaves meanwhile, those that agreed are told
+    /// that the incarnation has ended, and not before they were told of it.
+    async fn opened(
+        &self,
+        what: &str,
+        connected: Connected,
+        exchange: impl Future<Output = Result<(), Blame>> + Send + 'static,
+    ) -> Result<Vec<u8>, End> {
+        let mut unclaimed = Incarnations { cluster: self.cluster.clone(), ended: vec![connected] };
+        let exchange = tokio::spawn(async move { (exchange.await, unclaimed) });
+        let result;
+        (result, unclaimed) = exchange.await.map_err(|_| Refusal::Internal)?;
+        result.map_err(|blame| self.refusal(what, &blame))?;
+        let (handle, oldest) = self.handles().add(connected);
+        unclaimed.ended = oldest.into_iter().collect();
+        Ok(encode(&Response::Opened { handle }))
     }
 
     /// What the device is told of a failure; the details stay in the log.
     fn refusal(&self, what: &str, blame: &Blame) -> Refusal {
-        self.cluster.report(what, blame);
+        use Failure::{CounterUsed, OtherKey, SealedKey, UnknownSession, WrongModel};
+        match blame.failure {
+            // What a device did, be it a stranger's, is no news for the operator.
+            UnknownSession | SealedKey | OtherKey(_) | WrongModel | CounterUsed => {
+                debug!(server = blame.server, reason = %blame.failure, "{what} was refused");
+            }
+            _ => self.cluster.report(what, blame),
+        }
         told(blame)
     }
 
@@ -269,7 +283,20 @@ impl Device {
 /// The connection's incarnations end with it.
 impl Drop for Device {
     fn drop(&mut self) {
-        let ended: Vec<_> = self.handles().open.drain(..).map(|(_, connected)| connected).collect();
+        let ended = self.handles().open.drain(..).map(|(_, connected)| connected).collect();
+        drop(Incarnations { cluster: self.cluster.clone(), ended });
+    }
+}
+
+/// Incarnations that end, on all servers, when this is dropped.
+struct Incarnations {
+    cluster: Arc<Cluster>,
+    ended: Vec<Connected>,
+}
+
+impl Drop for Incarnations {
+    fn drop(&mut self) {
+        let ended = std::mem::take(&mut self.ended);
         // Where the server itself is stopping there is no runtime, and nobody to tell.
         if let (false, Ok(runtime)) = (ended.is_empty(), tokio::runtime::Handle::try_current()) {
             let cluster = self.cluster.clone();

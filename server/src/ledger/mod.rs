@@ -208,7 +208,9 @@ impl FileLedger {
 
     /// Records where the ledger ends, for the next start: at a clean end.
     pub fn record_head(&self) -> Result<(), Error> {
-        self.head().store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
+        // Held meanwhile: a spend that is under way must not compact, and store its own, in between.
+        let state = self.state();
+        state.head.store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
     }
 
     /// The cluster was set up anew: no server has a bundle of before, and their ids do not return.
