@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     fn material(blocks: usize, fill: u8) -> Material {
-        let mut material = Material::zeros(MaterialSize { labels: blocks / 3, tables: blocks - blocks / 3 });
+        let mut material = Material::zeros(MaterialSize { tables: blocks });
         material.bytes_mut().iter_mut().enumerate().for_each(|(i, byte)| *byte = fill ^ i as u8);
         material
     }
@@ -326,7 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spools = Spools::new(folder.path().to_owned(), 0);
         let mut spool = spools.spool();
-        spool.put(Material::zeros(MaterialSize { labels: 100, tables: CHUNK / 16 })).unwrap();
+        spool.put(Material::zeros(MaterialSize { tables: CHUNK / 16 })).unwrap();
         let file = &mut spool.file.as_mut().unwrap().file;
         #[cfg(unix)]
         {

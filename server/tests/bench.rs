@@ -109,21 +109,28 @@ fn a_relu_layer_between_processes_is_exact_with_and_without_files() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["exact"], true, "{report}");
-        let gates = match servers {
-            "2" => 49.0,
-            "3" => 87.0,
-            _ => 125.0,
-        };
-        assert_eq!(report["and_gates"].as_f64(), Some(gates * 2100.0), "{report}");
+        assert_eq!(report["and_gates_per_relu"].as_f64(), Some(19.0), "{report}");
         assert_eq!(report["peak_memory_bytes"].as_array().unwrap().len().to_string(), servers);
-        for field in ["and_per_cpu_s", "eval_and_per_cpu_s", "input_bytes_per_relu"] {
+        for field in ["cpu_us_per_relu", "online_cpu_us_per_relu", "and_per_cpu_s", "eval_and_per_cpu_s"] {
             assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
         }
-        // Tables, and for several garblers the correlated OTs (protocol.md section 5).
+        // All links, by hand: tables; correlated OTs of random wires, of masks of ANDs (twice but for the first) and
+        // of signs; bits of cross terms; conversions of the bits of ρ, of λ_t and λ_b, products with λ_t; openings.
         let (n, per_ot) = (servers.parse::<f64>().unwrap(), 16.0 / parameter.parse::<f64>().unwrap());
-        let gate = 16.0 * (n - 1.0) * (3.0 * n - 4.0) + per_ot * 2.0 * (n - 1.0) * (n - 2.0);
-        let measured = report["bytes_per_and"].as_f64().unwrap();
-        assert!((gate..gate * 1.05).contains(&measured), "{gate}: {report}");
+        let g = n - 1.0;
+        let tables = 19.0 * 16.0 * g * (3.0 * n - 4.0);
+        let ots = 21.0 * g + (20.0 + 19.0 + 18.0) * g * (n - 2.0);
+        let rho: f64 = (0..20).map(|i| f64::from(if i < 8 || i == 19 { 20 - i % 19 } else { 28 - i })).sum();
+        let conversions = rho * n * g / 2.0 + 40.0 * g * (g - 1.0) / 2.0 + g * (60.0 * (g - 1.0) + 40.0);
+        let bits = 2.0 * 18.0 * g * (n - 2.0) + conversions + 20.0 * g;
+        let preprocessing = tables + ots * per_ot + bits / 8.0;
+        let measured = report["bytes_per_relu"].as_f64().unwrap();
+        assert!((preprocessing..preprocessing * 1.03).contains(&measured), "{preprocessing}: {report}");
+        // Labels, projections, the opening to all and the answer to nobody else.
+        let online = 16.0 * 19.0 * g + (80.0 * g + 20.0 * g) / 8.0;
+        let measured = report["online_bytes_per_relu"].as_f64().unwrap();
+        assert!((online..online * 1.02).contains(&measured), "{online}: {report}");
+        assert!(report["stored_bytes_per_relu"].as_f64().unwrap() > 16.0 * 3.0 * g, "{report}");
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use seco_ot::{Block, Chunk, Engine, LANES};
+use zeroize::Zeroizing;
 
-use crate::circuits::Circuit;
-use crate::program::{Mask, Source};
+use crate::program::{Program, Source};
 use crate::slices::plane_words;
 
 /// Lanes garbled together: large enough for the AES pipeline, small enough that all slots of a ReLU
@@ -15,16 +15,18 @@ pub const TILE: usize = 128;
 /// Garblers of the largest cluster.
 pub(crate) const MAX_GARBLERS: usize = 7;
 
-/// One batch: `lanes` instances of a circuit.
+/// One batch: `lanes` instances of a program, garbled by `garblers` servers for one that evaluates.
 #[derive(Clone)]
 pub struct Batch {
-    /// The circuit, with its evaluator.
-    pub circuit: Arc<Circuit>,
+    /// The circuit.
+    pub program: Arc<Program>,
+    /// Number of garblers, from 1 to 7.
+    pub garblers: usize,
     /// Number of instances.
     pub lanes: usize,
-    /// Number of the circuit within the model; part of every tweak.
-    pub layer: u32,
-    /// Number of the first lane within the layer; part of every tweak.
+    /// Number of the step within the model; part of every tweak.
+    pub step: u32,
+    /// Number of the first lane within the step; part of every tweak.
     pub first_lane: u32,
 }
 
@@ -69,91 +71,61 @@ impl Batch {
             .map(move |index| Tile { start: index * TILE, width: TILE.min(lanes - index * TILE) })
     }
 
-    /// Number of garblers.
-    pub fn garblers(&self) -> usize {
-        self.circuit.garblers()
+    /// Wires of the random word: bits of which every server draws one.
+    pub fn random_wires(&self) -> usize {
+        self.program.count(Source::Random)
     }
 
-    /// Correlated OTs in which the garbler at `position` is the receiver, towards each other
-    /// garbler: its input masks, then two for every AND. None with a single garbler.
-    pub fn garbler_correlations(&self, position: usize) -> usize {
-        self.correlation_rows(position) * self.stride()
+    /// Wires of the public word: a garbler sends their labels online.
+    pub fn public_wires(&self) -> usize {
+        self.program.count(Source::Public)
     }
 
-    /// The same by lane.
-    pub(crate) fn correlation_rows(&self, position: usize) -> usize {
-        if self.garblers() < 2 {
-            return 0;
-        }
-        self.circuit.program.count(|s| owns(s, position)) + 2 * self.circuit.program.ands
+    /// Rows of the correlated OTs in which a garbler is the receiver, towards each other garbler: its bits of the
+    /// random wires, its `λ_c` of every AND, and the second choices of the ANDs with cross terms. None with a single
+    /// garbler.
+    pub(crate) fn correlation_rows(&self) -> usize {
+        let program = &self.program;
+        if self.garblers < 2 { 0 } else { self.random_wires() + program.ands + program.crossed.len() }
     }
 
-    /// Correlated OTs in which the evaluator is the receiver, towards each garbler: the labels of
-    /// its random bits.
+    /// The same in correlated OTs: one for each row and lane, lanes padded to whole words.
+    pub fn garbler_correlations(&self) -> usize {
+        self.correlation_rows() * self.stride()
+    }
+
+    /// Correlated OTs in which the evaluator is the receiver, towards each garbler: the labels of the random wires.
     pub fn evaluator_correlations(&self) -> usize {
-        self.circuit.program.count(|s| s == Source::Choice) * self.stride()
-    }
-
-    /// Input wires whose values become known online.
-    pub fn online_inputs(&self) -> usize {
-        self.circuit.program.count(|s| matches!(s, Source::Online(_)))
+        self.random_wires() * self.stride()
     }
 
     /// Bytes of the label message of one garbler, online.
     pub fn label_bytes(&self) -> usize {
-        self.online_inputs() * self.lanes * 16
+        self.public_wires() * self.lanes * 16
     }
 
-    /// Bytes of the bits that one garbler sends another for the cross terms, and of the corrections
-    /// that follow.
+    /// Bytes of the bits that one garbler sends another for the cross terms, and of the corrections that follow.
     pub fn bit_bytes(&self) -> usize {
-        self.circuit.program.ands * self.words() * 8
+        if self.garblers < 2 { 0 } else { self.program.crossed.len() * self.words() * 8 }
     }
 
     /// Blocks that one garbler sends per AND and lane: two for itself, three for every other target
     /// (`protocol.md` section 5).
     pub(crate) fn rows_sent(&self) -> usize {
-        2 + 3 * (self.garblers() - 1)
+        2 + 3 * (self.garblers - 1)
     }
 
-    /// Whether this garbler sends the permutation bits: the first does, where there are several. A
-    /// single garbler chooses its masks so that they are all zero.
-    pub(crate) fn sends_permutation(&self, position: usize) -> bool {
-        position == 0 && self.garblers() > 1
+    /// Blocks stored per AND and lane: three for every garbler; two where there is only one, for then the third is
+    /// zero.
+    pub(crate) fn rows_stored(&self) -> usize {
+        if self.garblers == 1 { 2 } else { 3 * self.garblers }
     }
 
-    /// Bytes of the tables message of the garbler at `position`: seed, rows, permutation bits,
-    /// masks of the outputs.
+    /// Bytes of the tables message of the garbler at `position`: rows and, from the first, permutation bits.
     pub fn table_bytes(&self, position: usize) -> usize {
-        let program = &self.circuit.program;
-        let permutation = if self.sends_permutation(position) { program.ands * self.words() * 8 } else { 0 };
-        16 + self.rows_sent() * program.ands * self.lanes * 16
-            + permutation
-            + program.outputs.len() * self.words() * 8
+        let permutation = if position == 0 { self.program.ands * self.words() * 8 } else { 0 };
+        self.rows_sent() * self.program.ands * self.lanes * 16 + permutation
     }
-}
-
-/// Whether the garbler at `position` has a share of this wire's mask.
-pub fn owns(source: Source, position: usize) -> bool {
-    match source {
-        Source::Ahead(owner) | Source::Online(Mask::One(owner)) => owner == position,
-        Source::Online(Mask::All) => true,
-        Source::Choice | Source::Online(Mask::None) => false,
-    }
-}
-
-/// Rank of every input wire among those that satisfy `which`.
-pub(crate) fn ranks(sources: &[Source], which: impl Fn(Source) -> bool) -> Vec<Option<usize>> {
-    let mut next = 0;
-    sources
-        .iter()
-        .map(|&s| {
-            which(s).then(|| {
-                next += 1;
-                next - 1
-            })
-        })
-        .collect()
 }
 
 /// Vectors of a row.
@@ -281,15 +253,6 @@ pub(crate) fn tile_plane(planes: &[u64], words: usize, row: usize, tile: Tile) -
     out
 }
 
-/// Low bits of blocks as a plane.
-pub(crate) fn low_bits(blocks: &[Block]) -> [u64; TILE / 64] {
-    let mut plane = [0; TILE / 64];
-    for (lane, block) in blocks.iter().enumerate() {
-        plane[lane / 64] |= ((block.0 & 1) as u64) << (lane % 64);
-    }
-    plane
-}
-
 /// Copies the row that `find` gives, or zeros where there is none.
 pub(crate) fn load<'a>(dst: &mut Row, row: Option<usize>, find: impl FnOnce(usize) -> &'a [Chunk]) {
     match row {
@@ -303,5 +266,28 @@ pub(crate) fn scatter(parts: &[[u64; TILE / 64]], tile: Tile, words: usize, out:
     for (row, part) in parts.iter().enumerate() {
         let range = tile.word_range();
         out[row * words + range.start..row * words + range.end].copy_from_slice(&part[..tile.words()]);
+    }
+}
+
+/// Labels of a batch's output wires: a garbler's zero labels, or the evaluator's active ones of one garbler.
+pub struct OutputLabels {
+    stride: usize,
+    blocks: Zeroizing<Vec<Block>>,
+}
+
+impl OutputLabels {
+    pub(crate) fn zeros(batch: &Batch) -> Self {
+        let stride = batch.stride();
+        Self { stride, blocks: Zeroizing::new(vec![Block::ZERO; batch.program.outputs.len() * stride]) }
+    }
+
+    pub(crate) fn put(&mut self, output: usize, tile: Tile, row: &Row) {
+        let start = output * self.stride + tile.start;
+        self.blocks[start..start + tile.padded()].copy_from_slice(&row.lanes()[..tile.padded()]);
+    }
+
+    /// Rows of [`Batch::stride`] labels, one for each output.
+    pub(crate) fn rows(&self) -> &[Block] {
+        &self.blocks
     }
 }

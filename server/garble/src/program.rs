@@ -1,34 +1,22 @@
 //! A circuit compiled to a flat list of operations with reused slots.
 //!
-//! The list is executed once per lane (one ReLU is one lane). Slots are freed after a wire's last
-//! use, so working memory depends on the circuit's width, not its size. Operations that need no
-//! online value come first: the evaluator runs them in preprocessing (`protocol.md` section 5,
-//! "Circuits").
+//! The list is executed once per lane (one ReLU is one lane). Slots are freed after a wire's last use, so working
+//! memory depends on the circuit's width, not its size.
 
 use crate::error::Error;
 use crate::gates::Gates;
 
-/// Who masks a wire whose value becomes known online.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mask {
-    /// Nobody: the value is public (the evaluator's correction `c = v ^ ρ`).
-    None,
-    /// One garbler, by position: its own input.
-    One(usize),
-    /// Every garbler has a share of the mask (circuit `input`).
-    All,
-}
-
-/// Where an input wire's mask and labels come from (`protocol.md` section 5, "Inputs").
+/// Where an input wire's value, mask and labels come from (`protocol.md` sections 5 and 5.1).
+///
+/// The specification's wires `ahead(1) … ahead(n-1)` and `choice` occur only as their XOR, the wire of a bit of
+/// `ρ`. So they are one wire here: each garbler's bit is its share of the mask, the evaluator's bit is the masked
+/// value, and the labels are those of the evaluator's correlated OTs. No label is sent for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A random bit of one garbler (by position), known ahead: it is its own mask, so the masked
-    /// value is 0 and no label is sent.
-    Ahead(usize),
-    /// A random bit of the evaluator, known ahead: not masked, labels by correlated OT.
-    Choice,
-    /// A bit known online: labels are sent then.
-    Online(Mask),
+    /// The XOR of a random bit of every server, known ahead.
+    Random,
+    /// A bit that all servers know online: mask 0; labels are sent then.
+    Public,
 }
 
 /// Consecutive input wires of one source.
@@ -38,6 +26,15 @@ pub struct InputWord {
     pub source: Source,
     /// Number of bits.
     pub width: usize,
+}
+
+/// An input wire and its rank among those of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Where it comes from.
+    pub source: Source,
+    /// Its rank.
+    pub rank: usize,
 }
 
 /// An operand: a slot, negated or not.
@@ -76,6 +73,8 @@ pub enum Op {
         a: Operand,
         /// Second operand.
         b: Operand,
+        /// Whether both operands have masks, so that the garblers need shares of `λ_a λ_b`.
+        crossed: bool,
     },
 }
 
@@ -84,26 +83,32 @@ pub enum Op {
 pub struct Program {
     /// Input words in order; input wires are numbered through them.
     pub words: Vec<InputWord>,
-    /// The operations; the first `prefix` need no online value.
+    /// The operations.
     pub ops: Vec<Op>,
-    /// Number of operations that need no online value.
-    pub prefix: usize,
     /// Slots needed.
     pub slots: usize,
-    /// Slots that hold a value between prefix and the rest.
-    pub live: Vec<u32>,
-    /// AND gates in all.
+    /// AND gates.
     pub ands: usize,
-    /// AND gates of the prefix.
-    pub prefix_ands: usize,
+    /// Numbers of the AND gates of which both operands have masks.
+    pub crossed: Vec<usize>,
     /// The output wires.
     pub outputs: Vec<Operand>,
 }
 
 impl Program {
-    /// Source of every input wire, in order.
-    pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
-        self.words.iter().flat_map(|w| std::iter::repeat_n(w.source, w.width))
+    /// Every input wire, in order.
+    pub fn inputs(&self) -> Vec<Input> {
+        let (mut random, mut public) = (0, 0);
+        let mut inputs = Vec::new();
+        for word in &self.words {
+            let next = match word.source {
+                Source::Random => &mut random,
+                Source::Public => &mut public,
+            };
+            inputs.extend((*next..*next + word.width).map(|rank| Input { source: word.source, rank }));
+            *next += word.width;
+        }
+        inputs
     }
 
     /// Refuses a program that was damaged: whose operations share slots, use slots or inputs that there are not, read
@@ -111,42 +116,39 @@ impl Program {
     pub fn check(&self) -> Result<(), Error> {
         let mut written = vec![false; self.slots];
         let has = |written: &[bool], slot: u32| written.get(slot as usize).copied().unwrap_or(false);
-        let (inputs, mut ands) = (self.words.iter().map(|w| w.width).sum::<usize>(), 0);
-        let live_and_counted = |written: &[bool], ands: usize| {
-            self.live.iter().all(|&slot| has(written, slot)) && ands == self.prefix_ands
-        };
-        let mut sound = self.prefix <= self.ops.len();
-        for (time, op) in self.ops.iter().enumerate() {
-            if time == self.prefix {
-                sound &= live_and_counted(&written, ands);
-            }
+        let inputs = self.words.iter().map(|w| w.width).sum::<usize>();
+        let (mut ands, mut crossed_ands, mut sound) = (0, Vec::new(), true);
+        for op in &self.ops {
             let dst = match *op {
                 Op::Input { dst, input } => {
                     sound &= (input as usize) < inputs;
                     dst
                 }
                 Op::Xor { dst, a, b }
-                | Op::And { dst, a: Operand { slot: a, .. }, b: Operand { slot: b, .. } } => {
+                | Op::And { dst, a: Operand { slot: a, .. }, b: Operand { slot: b, .. }, .. } => {
                     sound &= a != b && a != dst && b != dst && has(&written, a) && has(&written, b);
-                    ands += usize::from(matches!(op, Op::And { .. }));
                     dst
                 }
             };
+            if let Op::And { crossed, .. } = *op {
+                if crossed {
+                    crossed_ands.push(ands);
+                }
+                ands += 1;
+            }
             match written.get_mut(dst as usize) {
                 Some(written) => *written = true,
                 None => sound = false,
             }
         }
-        if self.prefix == self.ops.len() {
-            sound &= live_and_counted(&written, ands);
-        }
-        sound &= ands == self.ands && self.outputs.iter().all(|o| has(&written, o.slot));
+        sound &= ands == self.ands && crossed_ands == self.crossed;
+        sound &= self.outputs.iter().all(|o| has(&written, o.slot));
         if sound { Ok(()) } else { Err(Error::Shape("circuit: it is damaged, compile it again")) }
     }
 
-    /// Number of input wires whose source satisfies `which`.
-    pub fn count(&self, which: impl Fn(Source) -> bool) -> usize {
-        self.words.iter().filter(|w| which(w.source)).map(|w| w.width).sum()
+    /// Number of input wires of a source.
+    pub fn count(&self, source: Source) -> usize {
+        self.words.iter().filter(|w| w.source == source).map(|w| w.width).sum()
     }
 }
 
@@ -168,7 +170,8 @@ enum Node {
 #[derive(Default)]
 pub struct Compiler {
     nodes: Vec<Node>,
-    online: Vec<bool>,
+    /// Whether a node's wire has a mask.
+    masked: Vec<bool>,
     words: Vec<InputWord>,
     inputs: u32,
 }
@@ -177,68 +180,47 @@ impl Compiler {
     /// A new input word.
     pub fn word(&mut self, source: Source, width: usize) -> Vec<Wire> {
         self.words.push(InputWord { source, width });
-        let online = matches!(source, Source::Online(_));
         (0..width)
             .map(|_| {
                 let input = self.inputs;
                 self.inputs += 1;
-                self.push(Node::Input { input }, online)
+                self.push(Node::Input { input }, source == Source::Random)
             })
             .collect()
     }
 
-    fn push(&mut self, node: Node, online: bool) -> Wire {
+    fn push(&mut self, node: Node, masked: bool) -> Wire {
         let index = self.nodes.len() as u32;
         self.nodes.push(node);
-        self.online.push(online);
+        self.masked.push(masked);
         Wire { node: index, negated: false }
     }
 
-    fn is_online(&self, wire: Wire) -> bool {
-        self.online.get(wire.node as usize).copied().unwrap_or(false)
+    fn is_masked(&self, wire: Wire) -> bool {
+        self.masked.get(wire.node as usize).copied().unwrap_or(false)
     }
 
     /// Orders, assigns slots and gives the program whose outputs are `outputs`.
     pub fn finish(self, outputs: &[Wire]) -> Program {
         let used = self.used(outputs);
-        let mut order: Vec<u32> = Vec::new();
-        for online in [false, true] {
-            order.extend((0..self.nodes.len() as u32).filter(|&n| {
-                let n = n as usize;
-                used[n] && self.online[n] == online && !matches!(self.nodes[n], Node::Input { .. })
-            }));
-        }
-        // Inputs are loaded right before their first use, so that few are live at a time. An ahead
-        // input first used online is loaded in the prefix all the same: its labels are at hand then.
+        // Inputs are loaded right before their first use, so that few are live at a time.
         let mut schedule: Vec<u32> = Vec::new();
         let mut loaded = vec![false; self.nodes.len()];
-        let mut prefix = 0;
-        let load = |schedule: &mut Vec<u32>, loaded: &mut Vec<bool>, n: u32| {
+        let mut load = |schedule: &mut Vec<u32>, n: u32| {
             if matches!(self.nodes[n as usize], Node::Input { .. }) && !loaded[n as usize] {
                 loaded[n as usize] = true;
                 schedule.push(n);
             }
         };
-        for (rank, online) in [false, true].into_iter().enumerate() {
-            for &n in order.iter().filter(|&&n| self.online[n as usize] == online) {
-                for operand in self.operands(n) {
-                    load(&mut schedule, &mut loaded, operand);
-                }
+        for n in (0..self.nodes.len() as u32).filter(|&n| used[n as usize]) {
+            let operands = self.operands(n);
+            operands.iter().for_each(|&operand| load(&mut schedule, operand));
+            if !operands.is_empty() {
                 schedule.push(n);
             }
-            if rank == 0 {
-                for n in
-                    (0..self.nodes.len() as u32).filter(|&n| used[n as usize] && !self.online[n as usize])
-                {
-                    load(&mut schedule, &mut loaded, n);
-                }
-                prefix = schedule.len();
-            }
         }
-        for output in outputs {
-            load(&mut schedule, &mut loaded, output.node);
-        }
-        self.assign(schedule, prefix, outputs)
+        outputs.iter().for_each(|output| load(&mut schedule, output.node));
+        self.assign(&schedule, outputs)
     }
 
     fn operands(&self, n: u32) -> Vec<u32> {
@@ -265,7 +247,7 @@ impl Compiler {
         used
     }
 
-    fn assign(self, schedule: Vec<u32>, prefix: usize, outputs: &[Wire]) -> Program {
+    fn assign(&self, schedule: &[u32], outputs: &[Wire]) -> Program {
         let mut last_use = vec![0usize; self.nodes.len()];
         for (time, &n) in schedule.iter().enumerate() {
             for operand in self.operands(n) {
@@ -279,13 +261,8 @@ impl Compiler {
         let mut free: Vec<u32> = Vec::new();
         let mut slots = 0u32;
         let mut ops = Vec::with_capacity(schedule.len());
-        let mut live = Vec::new();
-        let (mut ands, mut prefix_ands) = (0, 0);
+        let (mut ands, mut crossed_ands) = (0, Vec::new());
         for (time, &n) in schedule.iter().enumerate() {
-            if time == prefix {
-                live = Self::live_slots(&schedule[..prefix], &last_use, &slot_of, prefix);
-                prefix_ands = ands;
-            }
             let dst = free.pop().unwrap_or_else(|| {
                 slots += 1;
                 slots - 1
@@ -296,8 +273,12 @@ impl Compiler {
                 Node::Input { input } => Op::Input { dst, input },
                 Node::Xor(a, b) => Op::Xor { dst, a: slot_of[a as usize], b: slot_of[b as usize] },
                 Node::And(a, b) => {
+                    let crossed = self.is_masked(a) && self.is_masked(b);
+                    if crossed {
+                        crossed_ands.push(ands);
+                    }
                     ands += 1;
-                    Op::And { dst, a: operand(a), b: operand(b) }
+                    Op::And { dst, a: operand(a), b: operand(b), crossed }
                 }
             });
             // Freed only now: a result never overwrites its own operands.
@@ -311,23 +292,15 @@ impl Compiler {
                 free.push(dst);
             }
         }
-        if prefix == schedule.len() {
-            live = Self::live_slots(&schedule, &last_use, &slot_of, prefix);
-            prefix_ands = ands;
+        let output = |w: &Wire| Operand { slot: slot_of[w.node as usize], negated: w.negated };
+        Program {
+            words: self.words.clone(),
+            ops,
+            slots: slots as usize,
+            ands,
+            crossed: crossed_ands,
+            outputs: outputs.iter().map(output).collect(),
         }
-        let outputs =
-            outputs.iter().map(|w| Operand { slot: slot_of[w.node as usize], negated: w.negated }).collect();
-        Program { words: self.words, ops, prefix, slots: slots as usize, live, ands, prefix_ands, outputs }
-    }
-
-    fn live_slots(done: &[u32], last_use: &[usize], slot_of: &[u32], prefix: usize) -> Vec<u32> {
-        let mut live: Vec<u32> = done
-            .iter()
-            .filter(|&&n| last_use[n as usize] >= prefix && last_use[n as usize] != 0)
-            .map(|&n| slot_of[n as usize])
-            .collect();
-        live.sort_unstable();
-        live
     }
 }
 
@@ -336,15 +309,14 @@ impl Gates for Compiler {
 
     fn xor(&mut self, a: Wire, b: Wire) -> Wire {
         debug_assert_ne!(a.node, b.node, "a wire is never XORed with itself in these circuits");
-        let online = self.is_online(a) || self.is_online(b);
-        let wire = self.push(Node::Xor(a.node, b.node), online);
+        let masked = self.is_masked(a) || self.is_masked(b);
+        let wire = self.push(Node::Xor(a.node, b.node), masked);
         Wire { negated: a.negated ^ b.negated, ..wire }
     }
 
     fn and(&mut self, a: Wire, b: Wire) -> Wire {
         debug_assert_ne!(a.node, b.node, "a wire is never ANDed with itself in these circuits");
-        let online = self.is_online(a) || self.is_online(b);
-        self.push(Node::And(a, b), online)
+        self.push(Node::And(a, b), true)
     }
 
     fn not(&mut self, a: Wire) -> Wire {

@@ -3,6 +3,9 @@
 //! A plane is one bit of every lane, packed in 64-bit words, lane 0 in bit 0; a word of width `w` is
 //! `w` planes one after the other, least significant first. Bits past the last lane are zero.
 
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
 use crate::Error;
 
 /// 64-bit words of one plane.
@@ -13,10 +16,14 @@ pub fn plane_words(lanes: usize) -> usize {
 /// Bit planes of `values`, `width` of them.
 pub fn from_lanes(values: &[u32], width: usize) -> Vec<u64> {
     let words = plane_words(values.len());
-    let mut planes = vec![0u64; words * width];
-    for (lane, &value) in values.iter().enumerate() {
-        for bit in 0..width {
-            planes[bit * words + lane / 64] |= u64::from(value >> bit & 1) << (lane % 64);
+    let mut planes = vec![0u64; words * width.min(32)];
+    if values.is_empty() {
+        return planes;
+    }
+    for (index, values) in values.chunks(64).enumerate() {
+        for (bit, plane) in planes.chunks_mut(words).enumerate() {
+            let bits = values.iter().enumerate().map(|(lane, value)| u64::from(value >> bit & 1) << lane);
+            plane[index] = bits.fold(0, |plane, bit| plane | bit);
         }
     }
     planes
@@ -34,6 +41,52 @@ pub fn to_lanes(planes: &[u64], lanes: usize) -> Vec<u32> {
     values
 }
 
+/// Bytes of `count` words of `width` bits, packed.
+pub fn packed_len(count: usize, width: u32) -> usize {
+    (count * width as usize).div_ceil(8)
+}
+
+/// Appends the low `width` bits (at most 32) of every word, packed, [`packed_len`] bytes.
+pub fn pack(words: impl IntoIterator<Item = u32>, width: u32, out: &mut Vec<u8>) {
+    let Some(unused) = 32u32.checked_sub(width).filter(|&unused| unused < 32) else { return };
+    let (mut bits, mut held) = (0u64, 0u32);
+    for word in words {
+        bits |= u64::from(word << unused >> unused) << held;
+        held += width;
+        if held >= 32 {
+            out.extend_from_slice(&(bits as u32).to_le_bytes());
+            bits >>= 32;
+            held -= 32;
+        }
+    }
+    out.extend_from_slice(&bits.to_le_bytes()[..held.div_ceil(8) as usize]);
+}
+
+/// The next `count` packed words of `width` bits; `bytes` moves past them. Missing bytes count as zeros: the caller
+/// has checked the length of a message.
+pub fn unpack(bytes: &mut &[u8], width: u32, count: usize) -> Vec<u32> {
+    let (mine, rest) = bytes.split_at(packed_len(count, width).min(bytes.len()));
+    *bytes = rest;
+    let Some(unused) = 32u32.checked_sub(width).filter(|&unused| unused < 32) else { return vec![0; count] };
+    let mut mine = mine.chunks(4);
+    let (mut bits, mut held) = (0u64, 0u32);
+    (0..count)
+        .map(|_| {
+            if held < width {
+                let mut word = [0; 4];
+                let chunk = mine.next().unwrap_or_default();
+                word[..chunk.len()].copy_from_slice(chunk);
+                bits |= u64::from(u32::from_le_bytes(word)) << held;
+                held += 32;
+            }
+            let word = (bits as u32) << unused >> unused;
+            bits >>= width;
+            held -= width;
+            word
+        })
+        .collect()
+}
+
 /// Clears the bits past the last lane of every plane.
 pub fn clear_tail(planes: &mut [u64], lanes: usize) {
     if !lanes.is_multiple_of(64) {
@@ -44,6 +97,14 @@ pub fn clear_tail(planes: &mut [u64], lanes: usize) {
             }
         }
     }
+}
+
+/// `count` uniform planes; bits past the last lane are zero.
+pub fn random_planes(count: usize, lanes: usize, rng: &mut impl CryptoRng) -> Zeroizing<Vec<u64>> {
+    let mut planes = Zeroizing::new(vec![0u64; count * plane_words(lanes)]);
+    rng.fill_bytes(bytemuck::cast_slice_mut(&mut planes));
+    clear_tail(&mut planes, lanes);
+    planes
 }
 
 /// Planes as they go on the wire: words, least significant byte first.

@@ -102,6 +102,11 @@ impl Delta {
         Self(Block(Block::random(rng).0 | 1))
     }
 
+    /// One that was stored, as [`Delta::block`] gave it; none if the block is no offset.
+    pub fn from_block(block: Block) -> Option<Self> {
+        block.lsb().then_some(Self(block))
+    }
+
     /// The offset as a block.
     #[inline]
     pub const fn block(&self) -> Block {

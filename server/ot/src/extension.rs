@@ -54,6 +54,8 @@ pub struct CotSender {
 /// What both sides have: the streams of the leaves, the position in them, and memory to work in.
 struct Streams {
     parameter: usize,
+    /// What the streams come from.
+    seeds: Zeroizing<Vec<Block>>,
     /// `2^k` a tree; the sender's first one of each tree is a placeholder.
     leaves: Keystreams,
     /// Stream blocks used so far: one for 128 transfers.
@@ -68,6 +70,7 @@ impl Streams {
     fn new(parameter: usize, leaves: &[Block]) -> Self {
         Self {
             parameter,
+            seeds: Zeroizing::new(leaves.to_vec()),
             leaves: Keystreams::new(leaves, Backend::best()),
             position: 0,
             kernel: Kernel::best(),
@@ -304,7 +307,9 @@ impl CotSender {
 }
 
 mod ratchet;
+mod replay;
 #[cfg(test)]
 mod tests;
 
 pub use ratchet::{ReceiverSeeds, SenderSeeds, WINDOW};
+pub use replay::{Replay, Replaying};

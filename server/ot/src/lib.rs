@@ -34,7 +34,8 @@ pub use bits::Bits;
 pub use block::{Block, Delta};
 pub use error::{Error, Result};
 pub use extension::{
-    CotReceiver, CotSender, PARAMETERS, ReceiverSeeds, SenderSeeds, WINDOW, message_len, setup_len,
+    CotReceiver, CotSender, PARAMETERS, ReceiverSeeds, Replay, Replaying, SenderSeeds, WINDOW, message_len,
+    setup_len,
 };
 pub use mask::Mask;
 

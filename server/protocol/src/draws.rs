@@ -3,7 +3,6 @@
 //! side by side.
 
 use rand_core::CryptoRng;
-use seco_garble::Batch;
 use seco_model::Architecture;
 use zeroize::Zeroizing;
 
@@ -18,7 +17,6 @@ pub fn uniform(count: usize, width: usize, rng: &mut impl CryptoRng) -> Zeroizin
 
 /// One server's draws for one bundle.
 pub struct Draws {
-    me: usize,
     /// `r^me` of every activation, mod `2^κ`.
     pub masks: Vec<Zeroizing<Vec<u32>>>,
     /// `s^me` towards every other holder, by layer, in the order of the holders: uniform mod `2^32`
@@ -35,7 +33,7 @@ impl Draws {
     /// Draws everything.
     pub fn new(architecture: &Architecture, me: usize, rng: &mut impl CryptoRng) -> Draws {
         let mut draws =
-            Draws { me, masks: Vec::new(), shares: Vec::new(), words: Vec::new(), holder: Vec::new() };
+            Draws { masks: Vec::new(), shares: Vec::new(), words: Vec::new(), holder: Vec::new() };
         for (i, layer) in architecture.layers.iter().enumerate() {
             let width = architecture.mask_width(i) as usize;
             draws.masks.push(uniform(layer.geometry.inputs(), width, rng));
@@ -52,21 +50,5 @@ impl Draws {
             draws.holder.push(layer.placement.holders().contains(&me));
         }
         draws
-    }
-
-    /// This server's words that are known ahead in a batch, in the circuit's order: its share of the
-    /// layer (unless it holds weights), then, for a garbler, its part of the new mask. Step 0, the
-    /// input circuit, has no share; step `i` follows layer `i - 1`.
-    pub fn ahead_words(&self, batch: &Batch) -> Vec<&[u32]> {
-        let step = batch.layer as usize;
-        let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
-        let mut words = Vec::new();
-        if step > 0 && !self.holder.get(step - 1).copied().unwrap_or(false) {
-            words.extend(self.words.get(step - 1).and_then(|w| w.get(lanes.clone())));
-        }
-        if batch.circuit.position(self.me).is_some() {
-            words.extend(self.masks.get(step).and_then(|m| m.get(lanes)));
-        }
-        words
     }
 }

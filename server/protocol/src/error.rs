@@ -38,7 +38,10 @@ pub enum Error {
     /// The device's pads.
     #[error(transparent)]
     Pads(#[from] seco_core::Error),
-    /// The bundle belongs to another cluster set-up, or a value has the wrong size.
+    /// Stored bytes are not those of a bundle that this server can use.
+    #[error("the stored bundle cannot be used ({0}): make a new one")]
+    Bundle(&'static str),
+    /// The bundle belongs to another model, or a value has the wrong size.
     #[error("{0}")]
     Misuse(&'static str),
     /// A protocol thread died.

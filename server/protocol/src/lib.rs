@@ -9,16 +9,16 @@
 //! | [`Party::setup`] | nonces; commitments to public key shares; the shares; base OT (3) |
 //! | [`Party::preprocess`], linear lane | parts of `Enc(r)` to the holders; `c1` to all; decryption shares back |
 //! | the same, a key set's last bundle | beside these, commitments and public key shares of the next |
-//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables |
-//! | [`SpentBundle::infer`], per step | masked words; labels to the evaluator; `x - r` to the holders |
+//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables; conversions |
+//! | [`SpentBundle::infer`], input | confirmations; masked input; shares of `x - r` to the holders |
+//! | [`SpentBundle::infer`], per step | masked opening; labels and projections to the evaluator; `x - r` to the holders |
 //! | [`SpentBundle::infer`], last layer | masked logits to the gateway |
 //!
 //! Rounds of preprocessing do not depend on the model's depth: all layers share each message's round
 //! (in waves that follow each other, where a model is too large for memory).
 //!
-//! Two choices that the specification leaves open: step `i` is evaluated by server `i mod n`, so the
-//! gateway, which receives the masked input, evaluates the input circuit; and the bias of a shared
-//! layer is shared like its weights, each holder adding its share, so that no server learns it.
+//! Two choices that the specification leaves open: activation `i` is evaluated by server `i mod n`; and the bias of a
+//! shared layer is shared like its weights, each holder adding its share, so that no server learns it.
 
 mod bundle;
 mod channel;
@@ -28,6 +28,7 @@ mod keys;
 mod ledger;
 mod linear;
 mod links;
+mod material;
 mod nonlinear;
 mod online;
 mod party;
@@ -42,7 +43,7 @@ pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError, Use};
 pub use links::OT_PARAMETER;
 pub use party::Party;
-pub use plan::Counts;
+pub use plan::{Counts, Part};
 pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};
 pub use seco_garble::{Material, MaterialSize};
 pub use spool::{MemorySpool, Spool, SpoolError};

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 #[cfg(doc)]
 use seco_ot::WINDOW;
 use seco_ot::{
-    BaseSender, Bits, Block, CotReceiver, CotSender, Delta, ReceiverSeeds, SenderSeeds, base_receive,
+    BaseSender, Bits, Block, CotReceiver, CotSender, Delta, ReceiverSeeds, Replay, SenderSeeds, base_receive,
     message_len, setup_len,
 };
 use zeroize::Zeroizing;
@@ -46,6 +46,9 @@ const NUMBER: usize = 8;
 
 /// What one server contributes to the public random values of a bundle.
 pub type Nonce = [u8; NONCE];
+
+/// Where a link was before choices were made, and `M` for each of them.
+pub type Chosen = (u64, Zeroizing<Vec<Block>>);
 
 /// Indices of all servers but this one.
 pub fn peers(channel: &dyn Channel) -> impl Iterator<Item = usize> + use<> {
@@ -194,6 +197,11 @@ impl Links {
         }
     }
 
+    /// Ends them: what is needed to make this server's `M` again, by server.
+    pub fn into_replays(self) -> Vec<Option<Replay>> {
+        self.receivers.into_iter().map(|link| link.map(CotReceiver::into_replay)).collect()
+    }
+
     fn receiver(&mut self, peer: usize) -> Result<&mut CotReceiver, Error> {
         let link = self.receivers.get_mut(peer).and_then(Option::as_mut);
         link.ok_or(NO_LINK)
@@ -204,20 +212,21 @@ impl Links {
         link.ok_or(NO_LINK)
     }
 
-    /// Runs the receiver's side for many jobs: the choices of each go to its list of servers. Gives `M`
-    /// by job and by server of its list, one for every choice. Links work side by side.
+    /// Runs the receiver's side for many jobs: the choices of each go to its list of servers. Gives by job and by
+    /// server of its list where the link was and `M`, one for every choice. Links work side by side.
     pub fn choose(
         &mut self,
         channel: &mut dyn Channel,
         jobs: &[(Bits, Vec<usize>)],
-    ) -> Result<Vec<Vec<Zeroizing<Vec<Block>>>>, Error> {
+    ) -> Result<Vec<Vec<Chosen>>, Error> {
         let extend = |(peer, link): (usize, &mut Option<CotReceiver>)| {
             let towards = jobs.iter().filter(|(choices, to)| to.contains(&peer) && !choices.is_empty());
             let extended = towards.map(|(choices, _)| {
                 let link = link.as_mut().ok_or(NO_LINK)?;
                 let mut macs = Zeroizing::new(vec![Block::ZERO; choices.len()]);
+                let position = link.position();
                 let message = link.extend(choices, &mut macs)?;
-                Ok((macs, message))
+                Ok(((position, macs), message))
             });
             extended.collect::<Result<Vec<_>, Error>>().map(Vec::into_iter)
         };
@@ -229,11 +238,11 @@ impl Links {
             for &peer in to {
                 let extended = by_peer.get_mut(peer).filter(|_| !choices.is_empty()).and_then(Iterator::next);
                 ends.push(match extended {
-                    Some((macs, message)) => {
+                    Some((chosen, message)) => {
                         channel.send(peer, message)?;
-                        macs
+                        chosen
                     }
-                    None => Zeroizing::default(),
+                    None => (0, Zeroizing::default()),
                 });
             }
             all.push(ends);

@@ -1,24 +1,36 @@
-//! Preprocessing of non-linear layers: one server's part in garbling all circuits of a bundle
-//! (`protocol.md` section 5).
+//! Preprocessing of non-linear layers: one server's part in garbling all circuits of a bundle, and in its conversions
+//! (`protocol.md` sections 5 and 5.1).
 //!
-//! Per wave of batches: correlated OTs, one exchange of cross bits, one of corrections, tables to
-//! the evaluator, whose prefix is evaluated at once. All batches of a wave go through a phase
-//! together, so the number of rounds does not depend on the model's depth.
+//! Phases of a batch, with what is sent in each and received in the next:
+//!
+//! | phase | garbling | conversions |
+//! |---|---|---|
+//! | 0 | choices of all correlated OTs | |
+//! | 1 | cross bits | round 1 |
+//! | 2 | corrections | round 2 |
+//! | 3 | tables, to the evaluator | round 3 |
+//! | up to `2(n-1) + 1` | | the other rounds; in round `n`, openings by servers without weights |
 //!
 //! # Streaming and back-pressure
 //!
 //! Waves follow each other through the phases as through a pipeline: while one is garbled, the
 //! correlated OTs of the third after it are on their way. All servers go through phases, waves and
-//! batches in the same order, and what a phase sends is received in a later one, so nobody waits
+//! batches in the same order, and what a phase sends is received in the next one, so nobody waits
 //! for somebody who waits for him.
 //!
-//! Nobody can run ahead either: for every batch each garbler needs a message from every other server
-//! (the evaluator's choices, the other garblers' choices and bits), and nobody sends those of a wave
-//! before it is done with the fifth before it. So at most [`PHASES`] waves wait in any queue, whoever
-//! is slow, and a server's memory does not depend on the model.
+//! Nobody can run ahead either: for every batch each server needs a message from every other one, and nobody sends
+//! those of a wave before it is done with the wave as many before it as there are phases. So at most that many wait in
+//! any queue, whoever is slow, and a server's memory does not depend on the model.
+
+use std::collections::VecDeque;
 
 use rand_core::CryptoRng;
-use seco_garble::program::Source;
+use seco_garble::convert::Share;
+use seco_garble::convert::input::InputConversion;
+use seco_garble::convert::pads::SeatPads;
+use seco_garble::convert::projection;
+use seco_garble::convert::relu::{Conversion, Exchange};
+use seco_garble::slices::{pack, random_planes, unpack};
 use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
 use seco_ot::{Bits, Block, Delta, FixedKey};
 use zeroize::Zeroizing;
@@ -26,20 +38,10 @@ use zeroize::Zeroizing;
 use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::{Error, from_peer};
-use crate::links::Links;
-use crate::plan::{GarblingKeys, Plan};
+use crate::links::{Chosen, Links};
+use crate::material::{CircuitPart, InputPart, Parts, Role};
+use crate::plan::{GarblingKeys, Plan, Step, Unit};
 use crate::spool::Spool;
-
-/// Phases of a wave: choose, cross, correct, garble, finish. As many waves are under way at a time.
-const PHASES: usize = 5;
-
-/// One server's part of a batch, ready for the online phase.
-pub enum Role {
-    /// It garbled the batch.
-    Garbler(OnlineGarbler),
-    /// It evaluates the batch, whose material is in the spool.
-    Evaluator(OnlineEvaluator),
-}
 
 /// What a server brings to a bundle's circuits.
 pub struct Work<'a> {
@@ -57,242 +59,490 @@ pub struct Work<'a> {
     pub wave_bytes: usize,
 }
 
+/// Ends of correlated OTs, by server of a list.
+type Ends = Vec<Zeroizing<Vec<Block>>>;
+
+/// The batches of a wave, with the MACs that they chose.
+type Wave<'a> = Vec<Job<'a>>;
+
 impl<'a> Work<'a> {
-    /// Garbles and receives all batches, by step.
+    /// Garbles, receives and converts all batches.
     pub fn preprocess(
         mut self,
         channel: &mut dyn Channel,
         spool: &mut dyn Spool,
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<Vec<Role>>, Error> {
-        let mut roles: Vec<Vec<Role>> = self.plan.steps.iter().map(|_| Vec::new()).collect();
-        let (mut chosen, mut crossed, mut corrected, mut garbled) = (None, None, None, None);
-        let all = self.plan.waves(self.wave_bytes);
-        let mut waves = all.iter();
-        for _ in 1..all.len() + PHASES {
+    ) -> Result<Parts, Error> {
+        let mut parts = Parts::default();
+        parts.steps.resize_with(self.plan.steps.len(), Vec::new);
+        // The last phases are the evaluator's, which gets tables, and the last garbler's, which joins the chain.
+        let last = Conversion::rounds(channel.parties() - 1).max(4);
+        let mut waves = self.plan.waves(self.wave_bytes).into_iter();
+        let mut under_way: VecDeque<(usize, Wave)> = VecDeque::new();
+        loop {
             // The youngest first: what it sends has the whole turn for its way.
-            let next = waves.next().map(|wave| self.choose(wave, channel, rng)).transpose()?;
-            let wave = std::mem::replace(&mut chosen, next);
-            let next = wave.map(|wave| self.cross(wave, channel)).transpose()?;
-            let wave = std::mem::replace(&mut crossed, next);
-            let next =
-                wave.map(|wave| advance(wave, |job, state| job.correct(state, channel))).transpose()?;
-            let wave = std::mem::replace(&mut corrected, next);
-            let garble = |job: &Job, state| job.garble(state, channel, self.delta, rng);
-            let next = wave.map(|wave| advance(wave, garble)).transpose()?;
-            for (job, state) in std::mem::replace(&mut garbled, next).into_iter().flatten() {
-                let role = job.finish(state, channel, spool)?;
-                if let Some(roles) = roles.get_mut(job.step) {
-                    roles.push(role);
+            let next = waves.next().map(|units| self.choose(&units, channel, rng)).transpose()?;
+            for (phase, wave) in &mut under_way {
+                *phase += 1;
+                if *phase == 1 {
+                    self.correlate(wave, channel)?;
+                }
+                for job in wave {
+                    job.phase(*phase, channel, self.delta, spool, rng)?;
                 }
             }
+            if under_way.back().is_some_and(|(phase, _)| *phase == last) {
+                for job in under_way.pop_back().into_iter().flat_map(|(_, wave)| wave) {
+                    job.finish(&mut parts)?;
+                }
+            }
+            match next {
+                Some(wave) => under_way.push_front((0, wave)),
+                None if under_way.is_empty() => {
+                    parts.links = self.links.into_replays();
+                    return Ok(parts);
+                }
+                None => {}
+            }
         }
-        Ok(roles)
     }
 
     /// First phase: masks are drawn and the choices of all correlated OTs sent.
     fn choose(
         &mut self,
-        wave: &[(usize, usize)],
+        units: &[Unit],
         channel: &mut dyn Channel,
         rng: &mut impl CryptoRng,
-    ) -> Result<Wave<'a, Chosen>, Error> {
+    ) -> Result<Wave<'a>, Error> {
         let me = channel.me();
-        let mut jobs = Vec::with_capacity(wave.len());
-        let mut choices = Vec::with_capacity(wave.len());
-        for &(step, index) in wave {
-            let Some(batch) = self.plan.steps.get(step).and_then(|s| s.batches.get(index)) else { continue };
-            let job = Job { step, batch, key: self.keys.of(batch), me };
-            let (own, bits) = job.start(self.draws, rng)?;
-            choices.push((bits, job.others().map(|(_, server)| server).collect()));
-            jobs.push((job, own));
+        let mut jobs = Vec::with_capacity(units.len());
+        let mut choices = Vec::with_capacity(2 * units.len());
+        for &unit in units {
+            let job = match unit {
+                Unit::Input(index) => self.input(index, channel, rng).ok_or(NO_BATCH)?,
+                Unit::Step(step, index) => self.circuit(step, index, me, rng)?,
+            };
+            choices.extend(job.choices());
+            jobs.push(job);
         }
-        let received = self.links.choose(channel, &choices)?;
-        Ok(jobs.into_iter().zip(received).map(|((job, own), received)| (job, (own, received))).collect())
+        let mut macs = self.links.choose(channel, &choices)?.into_iter();
+        for job in &mut jobs {
+            let [first, second] = [(); 2].map(|()| macs.next().unwrap_or_default());
+            job.chosen(first, second);
+        }
+        Ok(jobs)
     }
 
-    /// Second phase: the others' choices give the keys; the garblers' cross terms follow.
-    fn cross(
-        &mut self,
-        wave: Wave<'a, Chosen>,
-        channel: &mut dyn Channel,
-    ) -> Result<Wave<'a, State<Crossed>>, Error> {
-        let counts: Vec<Vec<(usize, usize)>> = wave.iter().map(|(job, _)| job.keys_wanted()).collect();
-        let mut keys = self.links.keys(channel, &counts)?.into_iter();
-        advance(wave, |job, chosen| {
-            job.correlate(chosen, keys.next().unwrap_or_default(), channel, self.delta)
-        })
+    fn input(&self, index: usize, channel: &dyn Channel, rng: &mut impl CryptoRng) -> Option<Job<'a>> {
+        let input = &self.plan.input;
+        let lanes = input.batches.get(index)?;
+        let mask = random_planes(input.shape.bits as usize, lanes.len(), rng);
+        Some(Job::Input(Box::new(InputJob {
+            shape: input.shape,
+            server: channel.me(),
+            servers: channel.parties(),
+            first_lane: lanes.start as u32,
+            lanes: lanes.len(),
+            key: self.keys.of(0, lanes.start as u32),
+            mask,
+            macs: Vec::new(),
+            conversion: None,
+        })))
+    }
+
+    fn circuit(
+        &self,
+        step: usize,
+        index: usize,
+        me: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Job<'a>, Error> {
+        let step_index = step;
+        let step = self.plan.steps.get(step).ok_or(NO_BATCH)?;
+        let batch = step.batches.get(index).ok_or(NO_BATCH)?;
+        let seat = step.seat(me);
+        let garbling = if seat < step.garblers() {
+            Garbling::Started(Garbler::new(batch.clone(), seat, rng)?)
+        } else {
+            Garbling::Drawn(Evaluator::new(batch.clone(), rng)?)
+        };
+        let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
+        let layer = step.index - 1;
+        let holder = self.draws.holder.get(layer).copied().ok_or(NO_BATCH)?;
+        let words = self.draws.words.get(layer).and_then(|words| words.get(lanes)).ok_or(NO_BATCH)?;
+        Ok(Job::Circuit(Box::new(CircuitJob {
+            step,
+            step_index,
+            batch,
+            seat,
+            me,
+            key: self.keys.of(batch.step, batch.first_lane),
+            ahead: (!holder).then_some(words),
+            garbling,
+            positions: Vec::new(),
+            macs: Vec::new(),
+            reverse: Vec::new(),
+            conversion: None,
+            opening: None,
+        })))
+    }
+
+    /// Second phase: the others' choices give the keys.
+    fn correlate(&mut self, wave: &mut Wave, channel: &mut dyn Channel) -> Result<(), Error> {
+        let wanted: Vec<Vec<(usize, usize)>> = wave.iter().flat_map(Job::keys_wanted).collect();
+        let mut keys = self.links.keys(channel, &wanted)?.into_iter();
+        for job in wave {
+            let [first, second] = [(); 2].map(|()| keys.next().unwrap_or_default());
+            job.correlate(first, second, self.delta)?;
+        }
+        Ok(())
     }
 }
 
 /// A batch within a wave.
-struct Job<'a> {
-    step: usize,
-    batch: &'a Batch,
-    key: FixedKey,
-    me: usize,
+enum Job<'a> {
+    Input(Box<InputJob>),
+    Circuit(Box<CircuitJob<'a>>),
 }
-
-/// The jobs of a wave in one phase.
-type Wave<'a, S> = Vec<(Job<'a>, S)>;
-
-/// Takes all jobs of a wave through one phase.
-fn advance<'a, A, B>(
-    wave: Wave<'a, A>,
-    mut phase: impl FnMut(&Job<'a>, A) -> Result<B, Error>,
-) -> Result<Wave<'a, B>, Error> {
-    wave.into_iter()
-        .map(|(job, state)| {
-            let next = phase(&job, state)?;
-            Ok((job, next))
-        })
-        .collect()
-}
-
-/// A server's state in a batch: garbler states one after the other, or the evaluator's.
-enum State<G, E = Folding> {
-    Garbler(G),
-    Evaluator(E),
-}
-
-/// What choices were drawn for, and `M` towards every other server of the batch.
-type Chosen = (State<Garbler, Evaluator>, Correlations);
-
-/// Ends of correlated OTs, by other server in the order of [`Job::others`] and, for keys, the
-/// evaluator last.
-type Correlations = Vec<Zeroizing<Vec<Block>>>;
 
 impl Job<'_> {
-    /// The other garblers as (position, server).
-    fn others(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let circuit = &self.batch.circuit;
-        (0..circuit.garblers()).map(|i| (i, circuit.server(i))).filter(|&(_, server)| server != self.me)
+    /// Choices of correlated OTs, each with the servers they go to.
+    fn choices(&self) -> [(Bits, Vec<usize>); 2] {
+        match self {
+            Job::Input(job) => {
+                let bits = Bits::from_words(job.mask.to_vec(), job.mask.len() * 64);
+                [(bits, (0..job.server).collect()), (Bits::default(), Vec::new())]
+            }
+            Job::Circuit(job) => job.choices(),
+        }
     }
 
-    fn start(
-        &self,
-        draws: &Draws,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(State<Garbler, Evaluator>, Bits), Error> {
-        let circuit = &self.batch.circuit;
-        let share = draws.ahead_words(self.batch);
-        if let Some(position) = circuit.position(self.me) {
-            let garbler = Garbler::new(self.batch.clone(), position, &share, rng)?;
-            let choices = garbler.choices();
-            return Ok((State::Garbler(garbler), choices));
+    /// The MACs of both.
+    fn chosen(&mut self, first: Vec<Chosen>, second: Vec<Chosen>) {
+        let macs = |chosen: Vec<Chosen>| chosen.into_iter().map(|(_, macs)| macs).collect();
+        match self {
+            Job::Input(job) => job.macs = macs(first),
+            Job::Circuit(job) => {
+                job.positions = first.iter().map(|(position, _)| *position).collect();
+                (job.macs, job.reverse) = (macs(first), macs(second));
+            }
         }
-        // Where the evaluator's word is only known online, its random word is drawn here.
-        let drawn: Vec<Zeroizing<Vec<u32>>> = if share.is_empty() {
-            let words = circuit.program.words.iter().filter(|w| w.source == Source::Choice);
-            words.map(|word| crate::draws::uniform(self.batch.lanes, word.width, rng)).collect()
-        } else {
-            Vec::new()
-        };
-        let words: Vec<&[u32]> =
-            if share.is_empty() { drawn.iter().map(|w| w.as_slice()).collect() } else { share };
-        let evaluator = Evaluator::new(self.batch.clone(), &words)?;
-        let choices = evaluator.choices();
-        Ok((State::Evaluator(evaluator), choices))
     }
 
     /// Servers whose choices this one needs, each with their number.
-    fn keys_wanted(&self) -> Vec<(usize, usize)> {
-        if self.batch.circuit.position(self.me).is_none() {
-            return Vec::new();
+    fn keys_wanted(&self) -> [Vec<(usize, usize)>; 2] {
+        match self {
+            Job::Input(job) => {
+                let count = job.mask.len() * 64;
+                [(job.server + 1..job.servers).map(|later| (later, count)).collect(), Vec::new()]
+            }
+            Job::Circuit(job) => job.keys_wanted(),
         }
-        let garblers = self.others().map(|(i, server)| (server, self.batch.garbler_correlations(i)));
-        let evaluator = (self.batch.circuit.evaluator, self.batch.evaluator_correlations());
-        garblers.chain([evaluator]).collect()
     }
 
-    fn correlate(
-        &self,
-        (state, received): Chosen,
-        mut keys: Correlations,
+    fn correlate(&mut self, first: Ends, second: Ends, delta: &Delta) -> Result<(), Error> {
+        match self {
+            Job::Input(job) => {
+                let at = [job.server, job.servers, job.lanes];
+                let ends = [&job.macs[..], &first[..]];
+                let mask = job.mask.clone();
+                job.conversion =
+                    Some(InputConversion::new(job.shape, at, job.first_lane, mask, ends, delta, &job.key));
+                job.macs = Vec::new();
+                Ok(())
+            }
+            Job::Circuit(job) => job.correlate(first, second, delta),
+        }
+    }
+
+    fn phase(
+        &mut self,
+        phase: usize,
         channel: &mut dyn Channel,
         delta: &Delta,
-    ) -> Result<State<Crossed>, Error> {
-        let garbler = match state {
-            State::Garbler(garbler) => garbler,
-            State::Evaluator(evaluator) => return Ok(State::Evaluator(evaluator.receive(received)?)),
-        };
-        let labels = keys.pop().unwrap_or_default();
-        let by_position = |ends: Correlations| {
-            let mut all = vec![Zeroizing::new(Vec::new()); self.batch.garblers()];
-            for ((i, _), end) in self.others().zip(ends) {
+        spool: &mut dyn Spool,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        match self {
+            Job::Input(job) => {
+                let mut peers = Peers { channel, server: |seat| seat, phase: "input masks" };
+                job.conversion.as_mut().ok_or(OUT_OF_ORDER)?.round(phase, &mut peers)
+            }
+            Job::Circuit(job) => job.phase(phase, channel, delta, spool, rng),
+        }
+    }
+
+    fn finish(self, parts: &mut Parts) -> Result<(), Error> {
+        match self {
+            Job::Input(job) => {
+                let shares = job.conversion.ok_or(OUT_OF_ORDER)?.finish();
+                parts.input.push(InputPart { mask: job.mask, shares });
+            }
+            Job::Circuit(job) => {
+                let step = parts.steps.get_mut(job.step_index).ok_or(OUT_OF_ORDER)?;
+                step.push(job.finish()?);
+            }
+        }
+        Ok(())
+    }
+}
+
+const NO_BATCH: Error = Error::Misuse("a batch that the plan does not have");
+const OUT_OF_ORDER: Error = Error::Misuse("phases of preprocessing out of order");
+
+/// The other servers of a batch, by seat.
+struct Peers<'a, F> {
+    channel: &'a mut dyn Channel,
+    server: F,
+    phase: &'static str,
+}
+
+impl<F: Fn(usize) -> usize> Exchange for Peers<'_, F> {
+    type Error = Error;
+
+    fn send(&mut self, seat: usize, message: Vec<u8>) -> Result<(), Error> {
+        Ok(self.channel.send((self.server)(seat), message)?)
+    }
+
+    fn recv(&mut self, seat: usize, length: usize) -> Result<Vec<u8>, Error> {
+        receive(self.channel, (self.server)(seat), length, self.phase)
+    }
+}
+
+/// A message of exactly `length` bytes.
+pub fn receive(
+    channel: &mut dyn Channel,
+    peer: usize,
+    length: usize,
+    phase: &'static str,
+) -> Result<Vec<u8>, Error> {
+    let message = channel.recv(peer, length)?;
+    if message.len() == length { Ok(message) } else { Err(Error::Peer { peer, phase }) }
+}
+
+/// A batch of the input.
+struct InputJob {
+    shape: seco_garble::convert::input::InputShape,
+    server: usize,
+    servers: usize,
+    first_lane: u32,
+    lanes: usize,
+    key: FixedKey,
+    mask: Zeroizing<Vec<u64>>,
+    macs: Ends,
+    conversion: Option<InputConversion>,
+}
+
+/// A server's state in garbling a batch: one after the other, a garbler's or the evaluator's.
+enum Garbling {
+    Started(Garbler),
+    Crossed(Crossed),
+    Corrected(Corrected),
+    Garbled(OnlineGarbler, Zeroizing<Vec<u32>>),
+    Drawn(Evaluator),
+    Folding(Folding),
+    Folded(OnlineEvaluator),
+    /// Between two states.
+    Moving,
+}
+
+/// A batch of a circuit.
+struct CircuitJob<'a> {
+    step: &'a Step,
+    step_index: usize,
+    batch: &'a Batch,
+    seat: usize,
+    me: usize,
+    key: FixedKey,
+    /// Where this server holds no weights of the layer before: its share of the values.
+    ahead: Option<&'a [u32]>,
+    garbling: Garbling,
+    /// Where the links were before this batch's choices.
+    positions: Vec<u64>,
+    /// MACs towards the other garblers, or the evaluator's towards all.
+    macs: Ends,
+    /// A garbler's towards the evaluator.
+    reverse: Ends,
+    conversion: Option<Conversion>,
+    opening: Option<Share>,
+}
+
+impl CircuitJob<'_> {
+    /// The other garblers as (position, server).
+    fn others(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        (0..self.step.garblers()).map(|i| (i, self.step.server(i))).filter(|&(_, server)| server != self.me)
+    }
+
+    fn choices(&self) -> [(Bits, Vec<usize>); 2] {
+        let others = self.others().map(|(_, server)| server).collect();
+        match &self.garbling {
+            Garbling::Started(garbler) => {
+                let masks = garbler.output_masks();
+                let sign = masks.get(..self.batch.words()).unwrap_or_default();
+                let reverse = Bits::from_words(sign.to_vec(), self.batch.stride());
+                [(garbler.choices(), others), (reverse, vec![self.step.evaluator])]
+            }
+            Garbling::Drawn(evaluator) => [(evaluator.choices(), others), (Bits::default(), Vec::new())],
+            _ => Default::default(),
+        }
+    }
+
+    fn keys_wanted(&self) -> [Vec<(usize, usize)>; 2] {
+        let batch = self.batch;
+        if self.seat == self.step.garblers() {
+            return [Vec::new(), self.others().map(|(_, server)| (server, batch.stride())).collect()];
+        }
+        let between = self.others().map(|(_, server)| (server, batch.garbler_correlations())).collect();
+        [between, vec![(self.step.evaluator, batch.evaluator_correlations())]]
+    }
+
+    /// The correlations are there: conversions can begin, and the cross bits are computed.
+    fn correlate(&mut self, first: Ends, mut second: Ends, delta: &Delta) -> Result<(), Error> {
+        let at = [self.step.garblers(), self.seat, self.batch.lanes];
+        let by_position = |job: &Self, ends: Ends| {
+            let mut all = vec![Zeroizing::new(Vec::new()); job.step.garblers()];
+            for ((i, _), end) in job.others().zip(ends) {
                 all[i] = end;
             }
             all
         };
-        let correlated = garbler.correlate(by_position(received), by_position(keys), labels)?;
-        let (crossed, mut messages) = correlated.cross(delta, &self.key);
-        for (i, server) in self.others() {
-            channel.send(server, std::mem::take(&mut messages[i]))?;
+        let macs = std::mem::take(&mut self.macs);
+        match std::mem::replace(&mut self.garbling, Garbling::Moving) {
+            Garbling::Started(garbler) => {
+                let (rho, masks) = (garbler.random(), garbler.output_masks());
+                let received = by_position(self, macs);
+                let keys = by_position(self, first);
+                let correlated = garbler.correlate(received, keys, second.pop().unwrap_or_default())?;
+                let (crossed, outputs) = correlated.cross(delta, &self.key);
+                let reverse = self.reverse.pop().ok_or(OUT_OF_ORDER)?;
+                let pads = SeatPads::garbler(&crossed, &outputs, &reverse, delta, &self.key);
+                self.conversion = Some(Conversion::new(self.step.shape, at, rho, masks, pads)?);
+                self.garbling = Garbling::Crossed(crossed);
+            }
+            Garbling::Drawn(evaluator) => {
+                let rho = evaluator.random();
+                let folding = evaluator.receive(macs)?;
+                let pads = SeatPads::evaluator(&folding, &second, delta, &self.key);
+                self.conversion =
+                    Some(Conversion::new(self.step.shape, at, rho, Zeroizing::default(), pads)?);
+                self.garbling = Garbling::Folding(folding);
+            }
+            _ => return Err(OUT_OF_ORDER),
         }
-        Ok(State::Garbler(crossed))
+        Ok(())
     }
 
-    /// One message of `bytes` from every other garbler, by position.
-    fn gather(&self, channel: &mut dyn Channel, bytes: usize) -> Result<Vec<Vec<u8>>, Error> {
-        let mut messages = vec![Vec::new(); self.batch.garblers()];
-        for (i, server) in self.others() {
-            messages[i] = channel.recv(server, bytes)?;
-            if messages[i].len() != bytes {
-                return Err(Error::Peer { peer: server, phase: "garbling bits" });
+    fn phase(
+        &mut self,
+        phase: usize,
+        channel: &mut dyn Channel,
+        delta: &Delta,
+        spool: &mut dyn Spool,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        if phase <= 4 {
+            self.garble(phase, channel, delta, spool, rng)?;
+        }
+        let step = self.step;
+        if phase <= Conversion::rounds(step.garblers()) {
+            let mut peers = Peers { channel, server: |seat| step.server(seat), phase: "conversion" };
+            self.conversion.as_mut().ok_or(OUT_OF_ORDER)?.round(phase, &mut peers)?;
+        }
+        self.open(phase, channel)
+    }
+
+    /// Garbling's part of a phase.
+    fn garble(
+        &mut self,
+        phase: usize,
+        channel: &mut dyn Channel,
+        delta: &Delta,
+        spool: &mut dyn Spool,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        self.garbling = match (phase, std::mem::replace(&mut self.garbling, Garbling::Moving)) {
+            (1, Garbling::Crossed(mut crossed)) => {
+                for (i, server) in self.others() {
+                    channel.send(server, crossed.message(i))?;
+                }
+                Garbling::Crossed(crossed)
             }
+            (2, Garbling::Crossed(crossed)) => {
+                let incoming = self.gather(channel)?;
+                let (corrected, message) = crossed.correct(&incoming)?;
+                for (_, server) in self.others() {
+                    channel.send(server, message.clone())?;
+                }
+                Garbling::Corrected(corrected)
+            }
+            (3, Garbling::Corrected(corrected)) => {
+                let incoming = self.gather(channel)?;
+                let blank = channel.blank();
+                let (online, outputs, tables) = corrected.garble(delta, &incoming, &self.key, rng, blank)?;
+                channel.send(self.step.evaluator, tables)?;
+                let pads = projection::garbler_pads(self.batch, self.seat, &outputs, delta, &self.key);
+                Garbling::Garbled(online, pads)
+            }
+            (4, Garbling::Folding(mut folding)) => {
+                for (position, server) in self.others() {
+                    let tables = channel.recv(server, self.batch.table_bytes(position))?;
+                    from_peer(folding.tables(position, tables), server, "garbled tables")?;
+                }
+                let (evaluator, material) = folding.fold(&self.key, spool.blank())?;
+                spool.put(material)?;
+                Garbling::Folded(evaluator)
+            }
+            (_, state) => state,
+        };
+        Ok(())
+    }
+
+    /// One message of bits from every other garbler, by position.
+    fn gather(&self, channel: &mut dyn Channel) -> Result<Vec<Vec<u8>>, Error> {
+        let mut messages = vec![Vec::new(); self.step.garblers()];
+        for (i, server) in self.others() {
+            messages[i] = receive(channel, server, self.batch.bit_bytes(), "garbling bits")?;
         }
         Ok(messages)
     }
 
-    /// Third phase: the cross bits give the corrections.
-    fn correct(&self, state: State<Crossed>, channel: &mut dyn Channel) -> Result<State<Corrected>, Error> {
-        let crossed = match state {
-            State::Garbler(state) => state,
-            State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
-        };
-        let incoming = self.gather(channel, self.batch.bit_bytes())?;
-        let (corrected, message) = crossed.correct(&incoming)?;
-        for (_, server) in self.others() {
-            channel.send(server, message.clone())?;
+    /// Masked opening, the part that is known ahead: once every server has its share of `ρ`, those without weights
+    /// send theirs of `z + ρ` to the first holder.
+    fn open(&mut self, phase: usize, channel: &mut dyn Channel) -> Result<(), Error> {
+        let (step, lanes) = (self.step, self.batch.lanes);
+        let first = step.holders.first().copied().ok_or(OUT_OF_ORDER)?;
+        let ready = step.garblers() + 1;
+        if phase == ready {
+            let mut share = self.conversion.as_ref().ok_or(OUT_OF_ORDER)?.rho();
+            if let Some(ahead) = self.ahead {
+                let mut words = Zeroizing::new(ahead.to_vec());
+                share.add_to(&mut words);
+                let mut message = Vec::with_capacity(step.opening_len(lanes));
+                pack(words.iter().copied(), step.shape.width, &mut message);
+                channel.send(first, message)?;
+                share = Share::default();
+            }
+            self.opening = self.ahead.is_none().then_some(share);
         }
-        Ok(State::Garbler(corrected))
+        if phase == ready + 1 && self.me == first {
+            for server in (0..step.servers).filter(|server| !step.holders.contains(server)) {
+                let message = receive(channel, server, step.opening_len(lanes), "masked opening")?;
+                let mut words = Zeroizing::new(unpack(&mut &message[..], step.shape.width, lanes));
+                let opening = self.opening.take().ok_or(OUT_OF_ORDER)?;
+                opening.add_to(&mut words);
+                self.opening = Some(Share::new(words));
+            }
+        }
+        Ok(())
     }
 
-    /// Fourth phase: tables.
-    fn garble(
-        &self,
-        state: State<Corrected>,
-        channel: &mut dyn Channel,
-        delta: &Delta,
-        rng: &mut impl CryptoRng,
-    ) -> Result<State<OnlineGarbler>, Error> {
-        let corrected = match state {
-            State::Garbler(state) => state,
-            State::Evaluator(folding) => return Ok(State::Evaluator(folding)),
+    fn finish(self) -> Result<CircuitPart, Error> {
+        let role = match self.garbling {
+            Garbling::Garbled(online, pads) => Role::Garbler(online, pads),
+            Garbling::Folded(online) => Role::Evaluator(online, self.positions),
+            _ => return Err(OUT_OF_ORDER),
         };
-        let incoming = self.gather(channel, self.batch.bit_bytes())?;
-        let (online, tables) = corrected.garble(delta, &incoming, &self.key, rng, channel.blank())?;
-        channel.send(self.batch.circuit.evaluator, tables)?;
-        Ok(State::Garbler(online))
-    }
-
-    /// Last phase: the evaluator has all tables.
-    fn finish(
-        &self,
-        state: State<OnlineGarbler>,
-        channel: &mut dyn Channel,
-        spool: &mut dyn Spool,
-    ) -> Result<Role, Error> {
-        let mut folding = match state {
-            State::Garbler(state) => return Ok(Role::Garbler(state)),
-            State::Evaluator(folding) => folding,
-        };
-        for (position, server) in self.others() {
-            let tables = channel.recv(server, self.batch.table_bytes(position))?;
-            from_peer(folding.tables(position, tables), server, "garbled tables")?;
-        }
-        let (evaluator, material) = folding.prefix(&self.key, spool.blank())?;
-        spool.put(material)?;
-        Ok(Role::Evaluator(evaluator))
+        let shares = self.conversion.ok_or(OUT_OF_ORDER)?.finish();
+        Ok(CircuitPart { role, shares, opening: self.opening })
     }
 }

@@ -1,19 +1,23 @@
 //! The online phase of one server (`protocol.md` section 7).
 
 use seco_core::IncarnationKey;
-use seco_garble::slices::{from_lanes, plane_words, to_lanes};
+use seco_garble::convert::relu::ReluShares;
+use seco_garble::convert::{input, projection};
+use seco_garble::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
+use seco_garble::{Batch, OnlineEvaluator};
 use seco_model::Architecture;
-use seco_ot::Delta;
+use seco_ot::{Block, Delta, Replay, Replaying};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, SpentBundle};
 use crate::channel::Channel;
-use crate::error::{Error, from_peer};
+use crate::error::Error;
 use crate::links::peers;
-use crate::nonlinear::Role;
+use crate::material::{CircuitPart, InputPart, Role};
+use crate::nonlinear::receive;
 use crate::party::Party;
-use crate::plan::{GarblingKeys, Step};
+use crate::plan::{GarblingKeys, InputStep, Step};
 use crate::spool::Spool;
 use crate::{BundleId, Use};
 
@@ -41,8 +45,8 @@ impl SpentBundle {
     ) -> Result<Option<Vec<u32>>, Error> {
         let SpentBundle { bundle, usage } = self;
         let architecture = party.architecture();
-        if bundle.setup != *party.setup_id() {
-            return Err(Error::Misuse("the bundle was made before the cluster was last set up"));
+        if bundle.model != *party.model().id() {
+            return Err(Error::Misuse("the bundle was made for another model or another split of it"));
         }
         let mut input = Zeroizing::new(match masked_input {
             Some(masked) => masked.to_vec(),
@@ -56,18 +60,14 @@ impl SpentBundle {
         // The gateway: x̂ ^ P_0. The others: their pads.
         key.apply_input_pad(counter, &mut input)?;
         let input = Zeroizing::new(input.iter().map(|&b| u32::from(b)).collect::<Vec<_>>());
-        let everyone: Vec<usize> = (0..channel.parties()).collect();
 
-        let Bundle { keys, masks, words, delta, roles, spool, .. } = bundle;
-        let mut run = Run { architecture, channel, keys, delta, masks, spool };
-        let mut roles = roles.into_iter();
-        let mut steps = party.plan().steps.iter().enumerate();
-        let first = steps.next().zip(roles.next()).ok_or(Error::Misuse("the bundle is empty"))?;
-        let ((index, step), roles_of_step) = first;
-        let mut activation = run.step(index, step, roles_of_step, Some(&input), &everyone)?;
+        let Bundle { keys, masks, words, delta, parts, spool, .. } = bundle;
+        let links = start(&parts.links);
+        let mut run = Run { architecture, channel, keys, delta, masks, links, spool };
+        let mut steps = party.plan().steps.iter().zip(parts.steps);
+        let mut activation = run.input(&party.plan().input, &parts.input, &input)?;
         for (i, layer) in architecture.layers.iter().enumerate() {
-            let holders = layer.placement.holders();
-            let offline = words.get(i).ok_or(Error::Misuse("the bundle is incomplete"))?;
+            let offline = words.get(i).ok_or(INCOMPLETE)?;
             // A holder's word: F^h (x - r) + its share of F r, of the other holders' and of the bias.
             let word = match (party.model().layer(i), activation.take()) {
                 (Some(held), Some(x)) => {
@@ -81,11 +81,8 @@ impl SpentBundle {
                 (None, _) => None,
                 (Some(_), None) => return Err(Error::Misuse("a holder has no masked activation")),
             };
-            match steps.next().zip(roles.next()) {
-                Some(((index, step), roles)) => {
-                    let word = word.as_ref().map(|w| w.as_slice());
-                    activation = run.step(index, step, roles, word, holders)?;
-                }
+            match steps.next() {
+                Some((step, parts)) => activation = run.step(step, parts, word)?,
                 None => {
                     let word = word.as_ref().unwrap_or(offline);
                     return run.answer(word, layer.width, key, counter);
@@ -95,6 +92,8 @@ impl SpentBundle {
         Err(Error::Misuse("the bundle has too many circuits"))
     }
 }
+
+const INCOMPLETE: Error = Error::Misuse("the bundle is incomplete");
 
 /// Tells every server that this one spent the bundle, and waits until all others said the same.
 fn confirm(channel: &mut dyn Channel, bundle: &BundleId, usage: &Use) -> Result<(), Error> {
@@ -117,6 +116,14 @@ fn confirm(channel: &mut dyn Channel, bundle: &BundleId, usage: &Use) -> Result<
     Ok(())
 }
 
+/// Labels of one garbler.
+type Labels = Zeroizing<Vec<Block>>;
+
+/// Ready to make this server's labels again.
+pub(crate) fn start(links: &[Option<Replay>]) -> Vec<Option<Replaying>> {
+    links.iter().map(|link| link.as_ref().map(Replay::start)).collect()
+}
+
 /// What the steps of one inference share.
 pub(crate) struct Run<'a> {
     pub architecture: &'a Architecture,
@@ -124,141 +131,241 @@ pub(crate) struct Run<'a> {
     pub keys: GarblingKeys,
     pub delta: Delta,
     pub masks: Vec<Zeroizing<Vec<u32>>>,
+    /// What this server's labels come from where it evaluates, by server.
+    pub links: Vec<Option<Replaying>>,
     pub spool: Box<dyn Spool>,
 }
 
 impl Run<'_> {
-    /// A non-linear step. `word` is this server's online word, which the `publishers` have (all of
-    /// them in the input circuit, the holders of the layer in a ReLU). Gives the masked activation
-    /// `x - r` to the holders of the next layer.
-    pub fn step(
-        &mut self,
-        index: usize,
-        step: &Step,
-        roles: Vec<Role>,
-        word: Option<&[u32]>,
-        publishers: &[usize],
-    ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
-        let me = self.channel.me();
-        let evaluator = step.circuit.evaluator;
-        let published = self.publish(step, &roles, word, publishers)?;
-        let mut output = Zeroizing::new(Vec::new());
-        let mut starts = 0;
-        for (role, batch) in roles.into_iter().zip(&step.batches) {
-            let words = batch.words();
-            let width = published_width(step) * words;
-            let range = starts..starts + width;
-            starts += width;
-            let planes: Vec<&[u64]> = published.iter().map(|p| p.get(range.clone()).unwrap_or(&[])).collect();
-            // In the input circuit everyone masks the same wires; in a ReLU each holder has its own.
-            let masked: Vec<u64> = if index == 0 {
-                let xor = |i| planes.iter().fold(0, |sum, p: &&[u64]| sum ^ p.get(i).copied().unwrap_or(0));
-                (0..width).map(xor).collect()
-            } else {
-                planes.concat()
-            };
-            match role {
-                Role::Garbler(garbler) => {
-                    let labels = garbler.labels(&self.delta, &masked)?;
-                    self.channel.send(evaluator, labels)?;
-                    // The evaluator does nothing but read labels until it has all of them.
-                    self.channel.wait_sent(evaluator, LABELS_AHEAD)?;
-                }
-                Role::Evaluator(online) => {
-                    let mut labels = Vec::with_capacity(batch.garblers());
-                    for position in 0..batch.garblers() {
-                        let server = step.circuit.server(position);
-                        let message = self.channel.recv(server, batch.label_bytes())?;
-                        if message.len() != batch.label_bytes() {
-                            return Err(Error::Peer { peer: server, phase: "input labels" });
-                        }
-                        labels.push(message);
-                    }
-                    let material = self.spool.take()?;
-                    let key = self.keys.of(batch);
-                    output.extend(online.evaluate(&material, &masked, &labels, &key)?);
-                }
-            }
+    fn send_to_all(&mut self, message: &[u8]) -> Result<(), Error> {
+        for peer in peers(self.channel) {
+            self.channel.send(peer, message.to_vec())?;
         }
-        if me == evaluator {
-            // The garblers' masks were subtracted in the circuit, the evaluator's own is in clear.
-            let own = self.masks.get(index).ok_or(Error::Misuse("the bundle is incomplete"))?;
-            for (value, mask) in output.iter_mut().zip(own.iter()) {
-                *value = value.wrapping_sub(*mask);
-            }
-        }
-        self.hand_on(index, evaluator, output)
+        Ok(())
     }
 
-    /// Publishes this server's masked word and gathers the others', in order of publishers. A word
-    /// is the planes of all batches, one after the other.
-    fn publish(
+    /// The device's input: `values` are this server's pad, the gateway's with the masked input. Gives `x - r` to the
+    /// holders of the first layer.
+    fn input(
+        &mut self,
+        input: &InputStep,
+        parts: &[InputPart],
+        values: &[u32],
+    ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
+        const PHASE: &str = "masked input";
+        let InputStep { shape, batches } = input;
+        if parts.len() != batches.len() {
+            return Err(INCOMPLETE);
+        }
+        let me = self.channel.me();
+        // P_j ^ d^j, then o = x ^ d.
+        let mut o = values.to_vec();
+        for (part, lanes) in parts.iter().zip(batches) {
+            let mask = Zeroizing::new(to_lanes(&part.mask, lanes.len()));
+            let values = o.get_mut(lanes.clone()).ok_or(INCOMPLETE)?;
+            values.iter_mut().zip(mask.iter()).for_each(|(value, mask)| *value ^= mask);
+        }
+        let length = packed_len(o.len(), shape.bits);
+        let mut message = Vec::with_capacity(length);
+        pack(o.iter().copied(), shape.bits, &mut message);
+        self.send_to_all(&message)?;
+        for peer in peers(self.channel) {
+            let theirs = receive(self.channel, peer, length, PHASE)?;
+            let theirs = unpack(&mut &theirs[..], shape.bits, o.len());
+            o.iter_mut().zip(theirs).for_each(|(o, value)| *o ^= value);
+        }
+        // This server's share of x - r.
+        let mut share = Zeroizing::new(Vec::with_capacity(o.len()));
+        for (part, lanes) in parts.iter().zip(batches) {
+            let planes = from_lanes(o.get(lanes.clone()).ok_or(INCOMPLETE)?, shape.bits as usize);
+            share.extend_from_slice(input::share(&planes, &part.shares, lanes.len(), me == GATEWAY).words());
+        }
+        self.subtract_mask(0, &mut share)?;
+        let holders = self.architecture.layers.first().map_or(&[][..], |layer| layer.placement.holders());
+        self.send_words(holders, &share, shape.mask_width)?;
+        if !holders.contains(&me) {
+            return Ok(None);
+        }
+        for peer in peers(self.channel) {
+            let theirs = self.recv_words(peer, share.len(), shape.mask_width, "share of the input")?;
+            add(&mut share, &theirs);
+        }
+        Ok(Some(share))
+    }
+
+    /// A circuit. `word` is a holder's value of the layer before, its share. Gives the masked activation `x - r` to
+    /// the holders of the next layer.
+    pub fn step(
         &mut self,
         step: &Step,
-        roles: &[Role],
-        word: Option<&[u32]>,
-        publishers: &[usize],
-    ) -> Result<Vec<Vec<u64>>, Error> {
-        const PHASE: &str = "masked word";
+        parts: Vec<CircuitPart>,
+        word: Option<Zeroizing<Vec<u32>>>,
+    ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
+        if parts.len() != step.batches.len() {
+            return Err(INCOMPLETE);
+        }
+        let m = self.open(step, &parts, word)?;
+        let mut output = Zeroizing::new(Vec::new());
+        for (part, batch) in parts.into_iter().zip(&step.batches) {
+            let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
+            let m = m.get(lanes.clone()).ok_or(INCOMPLETE)?;
+            let planes = from_lanes(m, step.shape.width as usize);
+            match part.role {
+                Role::Garbler(garbler, pads) => {
+                    let masks =
+                        self.masks.get(step.index).and_then(|masks| masks.get(lanes)).ok_or(INCOMPLETE)?;
+                    let answers = part.shares.answers(m, masks);
+                    let mut message = garbler.labels(&self.delta, &planes)?;
+                    message.extend(projection::close(&answers, &pads, batch.lanes, step.shape.mask_width));
+                    self.channel.send(step.evaluator, message)?;
+                    // The evaluator does nothing but read labels until it has all of them.
+                    self.channel.wait_sent(step.evaluator, LABELS_AHEAD)?;
+                }
+                Role::Evaluator(evaluator, positions) => {
+                    let random = self.random_labels(step, batch, &positions)?;
+                    output.extend(self.evaluate(
+                        step,
+                        batch,
+                        evaluator,
+                        &random,
+                        &part.shares,
+                        m,
+                        &planes,
+                    )?);
+                }
+            }
+        }
+        if self.channel.me() == step.evaluator {
+            self.subtract_mask(step.index, &mut output)?;
+        }
+        self.hand_on(step, output)
+    }
+
+    /// The evaluator's active labels of a batch's random wires, by garbler.
+    fn random_labels(&mut self, step: &Step, batch: &Batch, positions: &[u64]) -> Result<Vec<Labels>, Error> {
+        let garblers = positions.iter().enumerate().map(|(garbler, &position)| {
+            let link = self.links.get_mut(step.server(garbler)).and_then(Option::as_mut).ok_or(INCOMPLETE)?;
+            let mut labels = Zeroizing::new(vec![Block::ZERO; batch.evaluator_correlations()]);
+            link.macs(position, &mut labels);
+            Ok(labels)
+        });
+        garblers.collect()
+    }
+
+    /// The evaluator's part of a batch: gives the answers less the garblers' masks.
+    #[allow(clippy::too_many_arguments)]
+    fn evaluate(
+        &mut self,
+        step: &Step,
+        batch: &Batch,
+        evaluator: OnlineEvaluator,
+        random: &[Labels],
+        shares: &ReluShares,
+        m: &[u32],
+        planes: &[u64],
+    ) -> Result<Vec<u32>, Error> {
+        let (mut labels, mut projections) = (Vec::new(), Vec::new());
+        for position in 0..step.garblers() {
+            let server = step.server(position);
+            let mut message = receive(self.channel, server, step.online_len(batch), "labels")?;
+            projections.push(message.split_off(batch.label_bytes()));
+            labels.push(message);
+        }
+        let material = self.spool.take()?;
+        let key = self.keys.of(batch.step, batch.first_lane);
+        let evaluated = evaluator.evaluate(&material, planes, &labels, random, &key)?;
+        let masked = &evaluated.masked;
+        let mut values = shares.answers_at(m, masked);
+        for (position, (projection, labels)) in projections.iter().zip(&evaluated.labels).enumerate() {
+            let pads = projection::evaluator_pads(batch, position, labels, masked, &key);
+            let outputs = step.shape.outputs();
+            projection::open(projection, masked, outputs, &pads, step.shape.mask_width, &mut values);
+        }
+        Ok(values)
+    }
+
+    /// Masked opening: each holder publishes its word plus its share of `ρ` and what it was sent ahead; the sum over
+    /// the holders is `m = z + ρ`.
+    fn open(
+        &mut self,
+        step: &Step,
+        parts: &[CircuitPart],
+        word: Option<Zeroizing<Vec<u32>>>,
+    ) -> Result<Vec<u32>, Error> {
+        const PHASE: &str = "masked opening";
+        let width = step.shape.width;
         let me = self.channel.me();
-        let width = published_width(step);
-        let mut mine = Vec::new();
-        if let Some(word) = word {
-            for (role, batch) in roles.iter().zip(&step.batches) {
+        let count = step.batches.iter().map(|batch| batch.lanes).sum();
+        let mut m = vec![0; count];
+        if step.holders.contains(&me) {
+            let word = word.filter(|word| word.len() == count);
+            let mut word = word.ok_or(Error::Misuse("an online word is missing or has the wrong size"))?;
+            for (part, batch) in parts.iter().zip(&step.batches) {
+                let opening = part.opening.as_ref().ok_or(INCOMPLETE)?;
                 let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
-                let values = word.get(lanes).ok_or(Error::Misuse("an online word has the wrong size"))?;
-                mine.extend(match role {
-                    Role::Garbler(garbler) => garbler.mask(values)?,
-                    Role::Evaluator(evaluator) => evaluator.correct(values)?,
-                });
+                opening.add_to(word.get_mut(lanes).ok_or(INCOMPLETE)?);
             }
-            let bytes = bytemuck::cast_slice::<u64, u8>(&mine);
-            for peer in peers(self.channel) {
-                self.channel.send(peer, bytes.to_vec())?;
-            }
+            let everyone: Vec<usize> = (0..step.servers).collect();
+            self.send_words(&everyone, &word, width)?;
+            m.copy_from_slice(&word);
         }
-        let length: usize = step.batches.iter().map(|b| b.words() * width).sum();
-        let mut all = Vec::with_capacity(publishers.len());
-        for &server in publishers {
-            all.push(if server == me {
-                std::mem::take(&mut mine)
-            } else {
-                let bytes = self.channel.recv(server, length * 8)?;
-                from_peer(planes_from_bytes(&bytes, length), server, PHASE)?
-            });
+        for &holder in step.holders.iter().filter(|&&holder| holder != me) {
+            let theirs = self.recv_words(holder, count, width, PHASE)?;
+            add(&mut m, &theirs);
         }
-        Ok(all)
+        let mask = u32::MAX >> (32 - width.clamp(1, 32));
+        m.iter_mut().for_each(|m| *m &= mask);
+        Ok(m)
+    }
+
+    /// Subtracts this server's part of an activation's mask.
+    fn subtract_mask(&self, activation: usize, values: &mut [u32]) -> Result<(), Error> {
+        let own = self.masks.get(activation).filter(|own| own.len() == values.len()).ok_or(INCOMPLETE)?;
+        values.iter_mut().zip(own.iter()).for_each(|(value, mask)| *value = value.wrapping_sub(*mask));
+        Ok(())
     }
 
     /// The evaluator sends `x - r` to the holders of the layer that consumes it.
     fn hand_on(
         &mut self,
-        index: usize,
-        evaluator: usize,
+        step: &Step,
         output: Zeroizing<Vec<u32>>,
     ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
         let architecture = self.architecture;
-        let layer = architecture.layers.get(index).ok_or(Error::Misuse("a circuit without a layer"))?;
+        let layer = architecture.layers.get(step.index).ok_or(Error::Misuse("a circuit without a layer"))?;
         let (me, holders) = (self.channel.me(), layer.placement.holders());
-        let width = architecture.mask_width(index);
-        let count = layer.geometry.inputs();
-        if me == evaluator {
-            if holders.iter().any(|&h| h != me) {
-                let planes = from_lanes(&output, width as usize);
-                let bytes = bytemuck::cast_slice::<u64, u8>(&planes);
-                for &holder in holders.iter().filter(|&&h| h != me) {
-                    self.channel.send(holder, bytes.to_vec())?;
-                }
-            }
+        let width = step.shape.mask_width;
+        if me == step.evaluator {
+            self.send_words(holders, &output, width)?;
             return Ok(holders.contains(&me).then_some(output));
         }
         if !holders.contains(&me) {
             return Ok(None);
         }
-        let length = plane_words(count) * width as usize;
-        let bytes = self.channel.recv(evaluator, length * 8)?;
-        let planes = from_peer(planes_from_bytes(&bytes, length), evaluator, "masked activation")?;
-        Ok(Some(Zeroizing::new(to_lanes(&planes, count))))
+        let count = layer.geometry.inputs();
+        Ok(Some(Zeroizing::new(self.recv_words(step.evaluator, count, width, "masked activation")?)))
+    }
+
+    /// Sends words of `width` bits to these servers, this one excepted.
+    fn send_words(&mut self, to: &[usize], words: &[u32], width: u32) -> Result<(), Error> {
+        let me = self.channel.me();
+        let mut message = Vec::with_capacity(packed_len(words.len(), width));
+        pack(words.iter().copied(), width, &mut message);
+        for &server in to.iter().filter(|&&server| server != me) {
+            self.channel.send(server, message.clone())?;
+        }
+        Ok(())
+    }
+
+    fn recv_words(
+        &mut self,
+        from: usize,
+        count: usize,
+        width: u32,
+        phase: &'static str,
+    ) -> Result<Vec<u32>, Error> {
+        let message = receive(self.channel, from, packed_len(count, width), phase)?;
+        Ok(unpack(&mut &message[..], width, count))
     }
 
     /// The last layer: every server's word with its output pad goes to the gateway, which adds them.
@@ -269,40 +376,23 @@ impl Run<'_> {
         key: &IncarnationKey,
         counter: u64,
     ) -> Result<Option<Vec<u32>>, Error> {
-        let mask = u32::MAX >> (32 - width.clamp(1, 32));
         let mut sum = vec![0u32; word.len()];
         key.output_pad(counter, width, &mut sum)?;
-        for (sum, word) in sum.iter_mut().zip(word) {
-            *sum = sum.wrapping_add(*word) & mask;
-        }
+        add(&mut sum, word);
         if self.channel.me() != GATEWAY {
-            let planes = from_lanes(&sum, width as usize);
-            self.channel.send(GATEWAY, bytemuck::cast_slice::<u64, u8>(&planes).to_vec())?;
+            self.send_words(&[GATEWAY], &sum, width)?;
             return Ok(None);
         }
-        let length = plane_words(word.len()) * width as usize;
         for peer in peers(self.channel) {
-            let bytes = self.channel.recv(peer, length * 8)?;
-            let planes = from_peer(planes_from_bytes(&bytes, length), peer, "masked output")?;
-            for (sum, part) in sum.iter_mut().zip(to_lanes(&planes, word.len())) {
-                *sum = sum.wrapping_add(part) & mask;
-            }
+            let part = self.recv_words(peer, word.len(), width, "masked output")?;
+            add(&mut sum, &part);
         }
+        let mask = u32::MAX >> (32 - width.clamp(1, 32));
+        sum.iter_mut().for_each(|sum| *sum &= mask);
         Ok(Some(sum))
     }
 }
 
-/// Width of the word that each publisher of a step publishes.
-fn published_width(step: &Step) -> usize {
-    use seco_garble::program::Source;
-    let words = &step.circuit.program.words;
-    words.iter().find(|w| matches!(w.source, Source::Online(_))).map_or(0, |w| w.width)
-}
-
-/// Bytes to planes, of exactly `length` words.
-fn planes_from_bytes(bytes: &[u8], length: usize) -> Result<Vec<u64>, ()> {
-    if bytes.len() != length * 8 {
-        return Err(());
-    }
-    Ok(bytes.chunks_exact(8).map(|c| u64::from_le_bytes(std::array::from_fn(|i| c[i]))).collect())
+fn add(sum: &mut [u32], words: &[u32]) {
+    sum.iter_mut().zip(words).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
 }

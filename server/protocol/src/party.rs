@@ -13,6 +13,7 @@ use crate::draws::Draws;
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::links::{LinkSeeds, Nonce, peers};
+use crate::material::Parts;
 use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
 use crate::spool::Spool;
@@ -125,6 +126,7 @@ impl Party {
         &self.model
     }
 
+    #[cfg(test)]
     pub(crate) fn setup_id(&self) -> &[u8; 32] {
         &self.setup
     }
@@ -156,7 +158,7 @@ impl Party {
         let mut linear_seeds = Seeds::new(seeds.next());
         let mut rng = seeds.rng();
         let delta = Delta::random(&mut rng);
-        let (words, roles) = std::thread::scope(|scope| {
+        let (words, parts) = std::thread::scope(|scope| {
             let linear = scope.spawn(|| {
                 let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
                 let (set, exchange) = keys.next(linear_channel, &linear_seeds.next())?;
@@ -173,12 +175,13 @@ impl Party {
                 }
                 Ok(words)
             });
-            let roles = self.garble((&id, index), &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
-            (linear.join().unwrap_or(Err(Error::Thread)), roles)
+            let parts = self.garble((&id, index), &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
+            (linear.join().unwrap_or(Err(Error::Thread)), parts)
         });
         // The non-linear error first: where one side fails the other often only sees a closed channel.
-        let ((roles, keys), words) = (roles?, words?);
-        Ok(Bundle { id, setup: self.setup, keys, masks: draws.masks, words, delta, roles, spool })
+        let ((parts, keys), words) = (parts?, words?);
+        let (model, server, masks) = (*self.model.id(), self.index, draws.masks);
+        Ok(Bundle { id, model, server, keys, masks, words, delta, parts, spool })
     }
 
     /// The number of the next bundle: one more than the highest used.
@@ -194,7 +197,7 @@ impl Party {
         channel: &mut dyn Channel,
         spool: &mut dyn Spool,
         rng: &mut impl rand_core::CryptoRng,
-    ) -> Result<(Vec<Vec<nonlinear::Role>>, GarblingKeys), Error> {
+    ) -> Result<(Parts, GarblingKeys), Error> {
         let seeds = self.links.lock().unwrap_or_else(PoisonError::into_inner).take(index)?;
         let mut nonce = Nonce::default();
         rng.fill_bytes(&mut nonce);

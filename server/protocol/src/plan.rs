@@ -1,18 +1,26 @@
-//! What follows from the public architecture: circuits, evaluators, batches, counts.
+//! What follows from the public architecture: steps with their ports, evaluators, batches, message sizes, counts.
+//! Nothing else computes a size or a count.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use seco_garble::Batch;
-use seco_garble::circuits::{Circuit, Spec};
+use seco_garble::circuits::relu_program;
+use seco_garble::convert::input::InputShape;
+use seco_garble::convert::projection;
+use seco_garble::convert::relu::{ReluShape, SHARES};
+use seco_garble::program::Program;
+use seco_garble::slices::{packed_len, plane_words};
 use seco_model::{Activation, Architecture};
 use seco_ot::FixedKey;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::BundleId;
 use crate::links::Nonce;
 
 /// Lanes garbled as one message: enough tiles for several threads, and few enough that a wave has several batches
-/// and labels stream online. A message of a ReLU of 32 bits is 12 MB with three servers.
+/// and labels stream online. A message of a ReLU of 32 bits is 2.5 MB with three servers.
 const BATCH_LANES: usize = 1024;
 
 /// Bytes of a wave: of the tables that one garbler makes, or of the ciphertexts that a holder sees. A wave costs
@@ -29,103 +37,212 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts a model's gates for its number of servers.
+    /// Counts the gates of a model's compiled programs.
     pub fn of(architecture: &Architecture) -> Counts {
-        let and_gates = steps(architecture)
-            .iter()
-            .map(|(spec, lanes)| (Circuit::and_gates(spec, architecture.servers) * lanes) as u64)
-            .sum();
-        Counts { and_gates, relus: architecture.relus() as u64 }
-    }
-}
-
-/// The circuit that makes activation `i`, and its lanes, for every activation.
-fn steps(architecture: &Architecture) -> Vec<(Spec, usize)> {
-    let mut steps = Vec::with_capacity(architecture.layers.len());
-    let mask_width = |activation| architecture.mask_width(activation) as usize;
-    steps.push((
-        Spec::Input { bits: architecture.input.bits as usize, mask_width: mask_width(0) },
-        architecture.input.len(),
-    ));
-    for (i, layer) in architecture.layers.iter().enumerate() {
-        if let Activation::Relu { shift } = layer.activation {
-            let spec = Spec::Relu {
-                width: layer.width as usize,
-                shift: shift as usize,
-                mask_width: mask_width(i + 1),
-                holders: layer.placement.holders().to_vec(),
-            };
-            steps.push((spec, layer.geometry.outputs()));
+        let plan = Plan::new(architecture);
+        let lanes = |step: &Step| step.batches.iter().map(|batch| batch.lanes).sum::<usize>() as u64;
+        Counts {
+            and_gates: plan.steps.iter().map(|step| step.program.ands as u64 * lanes(step)).sum(),
+            relus: plan.steps.iter().map(lanes).sum(),
         }
     }
-    steps
 }
 
-/// A circuit of the model with its batches.
+/// One server's part of the circuits, and its bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// ReLUs whose circuits it evaluates; it garbles the others.
+    pub relus_evaluated: u64,
+    /// AND gates it evaluates.
+    pub and_gates_evaluated: u64,
+    /// AND gates it garbles.
+    pub and_gates_garbled: u64,
+    /// Bytes it keeps of one bundle.
+    pub storage_bytes: u64,
+}
+
+impl Part {
+    /// The part of server `me`.
+    pub fn of(architecture: &Architecture, me: usize) -> Part {
+        let plan = Plan::new(architecture);
+        let mut part = Part::default();
+        for step in &plan.steps {
+            for batch in &step.batches {
+                let gates = (step.program.ands * batch.lanes) as u64;
+                part.storage_bytes += step.stored(batch, me) as u64;
+                if step.evaluator == me {
+                    part.and_gates_evaluated += gates;
+                    part.relus_evaluated += batch.lanes as u64;
+                } else {
+                    part.and_gates_garbled += gates;
+                }
+            }
+        }
+        let InputStep { shape, batches } = &plan.input;
+        let of_input =
+            |lanes: &Range<usize>| shape.bits as usize * (4 * lanes.len() + 8 * plane_words(lanes.len()));
+        part.storage_bytes += batches.iter().map(|lanes| of_input(lanes) as u64).sum::<u64>();
+        // Its masks and its shares of the products, as 32-bit words.
+        let words =
+            |layer: &seco_model::Layer| 4 * (layer.geometry.inputs() + layer.geometry.outputs()) as u64;
+        part.storage_bytes += architecture.layers.iter().map(words).sum::<u64>();
+        part
+    }
+}
+
+/// The device's input: no circuit. Every server brings bits of the masks and publishes its pad under them.
+pub struct InputStep {
+    /// Bits and mask.
+    pub shape: InputShape,
+    /// Its batches: ranges of values.
+    pub batches: Vec<Range<usize>>,
+}
+
+/// A circuit of the model with its batches: a ReLU behind a linear layer. A lane reads one value and gives one. Its
+/// ports: `m`, the opened value, public; `ρ`, of which every server draws its bits. Its outputs leave by projection.
 pub struct Step {
+    /// Number of the activation that it makes; it follows the layer before.
+    pub index: usize,
+    /// Widths.
+    pub shape: ReluShape,
     /// The compiled circuit.
-    pub circuit: Arc<Circuit>,
+    pub program: Arc<Program>,
+    /// The server that evaluates; the others garble.
+    pub evaluator: usize,
+    /// Servers.
+    pub servers: usize,
+    /// Holders of the layer before, who publish the value under its mask.
+    pub holders: Vec<usize>,
     /// Its batches in order.
     pub batches: Vec<Batch>,
 }
 
-/// All circuits of a model. Step `i` makes activation `i`.
+impl Step {
+    /// Number of garblers, which is also the evaluator's seat.
+    pub fn garblers(&self) -> usize {
+        self.servers - 1
+    }
+
+    /// A server's seat: garblers in increasing order, then the evaluator.
+    pub fn seat(&self, server: usize) -> usize {
+        match server.cmp(&self.evaluator) {
+            std::cmp::Ordering::Less => server,
+            std::cmp::Ordering::Equal => self.garblers(),
+            std::cmp::Ordering::Greater => server - 1,
+        }
+    }
+
+    /// The server at a seat.
+    pub fn server(&self, seat: usize) -> usize {
+        if seat == self.garblers() {
+            self.evaluator
+        } else if seat < self.evaluator {
+            seat
+        } else {
+            seat + 1
+        }
+    }
+
+    /// Bytes of what a holder publishes about `lanes` values, and a server without weights sends ahead.
+    pub fn opening_len(&self, lanes: usize) -> usize {
+        packed_len(lanes, self.shape.width)
+    }
+
+    /// Bytes of a garbler's online message: labels, then the projection.
+    pub fn online_len(&self, batch: &Batch) -> usize {
+        batch.label_bytes()
+            + projection::message_len(batch.lanes, self.shape.entries(), self.shape.mask_width)
+    }
+
+    /// Bytes of a batch that a server keeps in a bundle, the seeds of labels (a few kilobytes for all) apart.
+    pub fn stored(&self, batch: &Batch, me: usize) -> usize {
+        let opening = if self.holders.contains(&me) { 4 * batch.lanes } else { 0 };
+        let own = if me == self.evaluator {
+            8 * ((batch.random_wires() + batch.program.ands) * batch.words() + self.garblers())
+                + batch.material_size().bytes()
+        } else {
+            16 + 4 * batch.lanes * self.shape.entries()
+        };
+        4 * SHARES * batch.lanes + opening + own
+    }
+}
+
+/// The non-linear part of a model.
 pub struct Plan {
-    /// The steps.
+    /// The input.
+    pub input: InputStep,
+    /// The circuits in order.
     pub steps: Vec<Step>,
 }
 
+/// A batch of a [`Plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Of the input, by number.
+    Input(usize),
+    /// Of a step, both by number.
+    Step(usize, usize),
+}
+
 impl Plan {
-    /// Compiles the circuits. The evaluator rotates: step `i` is evaluated by server `i mod n`, so
-    /// the gateway evaluates the input circuit, whose masked input it already has.
+    /// Compiles the circuits. The evaluator rotates: activation `i` is evaluated by server `i mod n`.
     pub fn new(architecture: &Architecture) -> Plan {
         let servers = architecture.servers;
-        let mut steps_out = Vec::new();
-        for (index, (spec, lanes)) in steps(architecture).into_iter().enumerate() {
-            let circuit = Arc::new(Circuit::compile(&spec, servers, index % servers));
-            let mut batches = Vec::new();
-            for first in (0..lanes).step_by(BATCH_LANES) {
-                let count = BATCH_LANES.min(lanes - first);
-                let batch = Batch {
-                    circuit: circuit.clone(),
-                    lanes: count,
-                    layer: index as u32,
-                    first_lane: first as u32,
-                };
-                batches.push(batch);
-            }
-            steps_out.push(Step { circuit, batches });
+        let ranges = |count: usize| {
+            (0..count).step_by(BATCH_LANES).map(move |first| first..count.min(first + BATCH_LANES))
+        };
+        let shape = InputShape { bits: architecture.input.bits, mask_width: architecture.mask_width(0) };
+        let input = InputStep { shape, batches: ranges(architecture.input.len()).collect() };
+        let mut steps = Vec::new();
+        for (i, layer) in architecture.layers.iter().enumerate() {
+            let Activation::Relu { shift } = layer.activation else { continue };
+            let index = i + 1;
+            let shape = ReluShape { width: layer.width, shift, mask_width: architecture.mask_width(index) };
+            let program = Arc::new(relu_program(shape.width as usize, shape.shift as usize));
+            let batch = |lanes: Range<usize>| Batch {
+                program: program.clone(),
+                garblers: servers - 1,
+                lanes: lanes.len(),
+                step: index as u32,
+                first_lane: lanes.start as u32,
+            };
+            steps.push(Step {
+                index,
+                shape,
+                evaluator: index % servers,
+                servers,
+                holders: layer.placement.holders().to_vec(),
+                batches: ranges(layer.geometry.outputs()).map(batch).collect(),
+                program: program.clone(),
+            });
         }
-        Plan { steps: steps_out }
+        Plan { input, steps }
     }
 
-    /// Batches, as (step, batch), in groups that are preprocessed together: as many as have `bytes` of one
-    /// garbler's tables, at least one.
-    pub fn waves(&self, bytes: usize) -> Vec<Vec<(usize, usize)>> {
-        let mut waves: Vec<Vec<(usize, usize)>> = Vec::new();
+    /// Batches in groups that are preprocessed together: as many as have `bytes` of one garbler's tables, at least
+    /// one. The input's are in the first.
+    pub fn waves(&self, bytes: usize) -> Vec<Vec<Unit>> {
+        let mut waves: Vec<Vec<Unit>> = vec![(0..self.input.batches.len()).map(Unit::Input).collect()];
         let mut sum = 0;
         for (step, Step { batches, .. }) in self.steps.iter().enumerate() {
             for (index, batch) in batches.iter().enumerate() {
                 sum += batch.table_bytes(0);
                 match waves.last_mut() {
-                    Some(wave) if sum <= bytes => wave.push((step, index)),
+                    Some(wave) if sum <= bytes => wave.push(Unit::Step(step, index)),
                     _ => {
                         sum = batch.table_bytes(0);
-                        waves.push(vec![(step, index)]);
+                        waves.push(vec![Unit::Step(step, index)]);
                     }
                 }
             }
         }
+        waves.retain(|wave| !wave.is_empty());
         waves
     }
 
-    /// This plan without any batch of other steps.
-    pub fn only(mut self, step: usize) -> Plan {
-        for (index, other) in self.steps.iter_mut().enumerate() {
-            if index != step {
-                other.batches.clear();
-            }
-        }
+    /// This plan without its input.
+    pub fn without_input(mut self) -> Plan {
+        self.input.batches.clear();
         self
     }
 }
@@ -138,7 +255,7 @@ impl Plan {
 /// in the message that fixes its offset. Who sends last sees the others' nonces and can try his own, which lets him pick
 /// among hashes, not a key of his choice; and no key is known before every server has drawn for this very bundle.
 #[derive(Clone, Copy)]
-pub struct GarblingKeys([u8; 32]);
+pub struct GarblingKeys(pub [u8; 32]);
 
 impl GarblingKeys {
     /// Of a bundle, from the cluster's set-up and everyone's nonces, in order of servers.
@@ -151,40 +268,93 @@ impl GarblingKeys {
         GarblingKeys(digest.finalize().into())
     }
 
-    /// The key of a batch, as bytes.
-    fn bytes(&self, batch: &Batch) -> [u8; 16] {
+    /// The key of a batch, as bytes. Step 0 is the input.
+    fn bytes(&self, step: u32, first_lane: u32) -> [u8; 16] {
         let digest = Sha256::new()
             .chain_update(b"seco garbling key v2")
             .chain_update(self.0)
-            .chain_update(batch.layer.to_le_bytes())
-            .chain_update(batch.first_lane.to_le_bytes())
+            .chain_update(step.to_le_bytes())
+            .chain_update(first_lane.to_le_bytes())
             .finalize();
         std::array::from_fn(|i| digest[i])
     }
 
     /// The permutation of a batch.
-    pub fn of(&self, batch: &Batch) -> FixedKey {
-        FixedKey::new(self.bytes(batch))
+    pub fn of(&self, step: u32, first_lane: u32) -> FixedKey {
+        FixedKey::new(self.bytes(step, first_lane))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use seco_garble::circuits::{Circuit, Spec};
+    #![allow(clippy::unwrap_used)]
+
+    use seco_model::{Dense, Geometry, InputSpec, Layer, Placement};
 
     use super::*;
 
-    fn batch(layer: u32, first_lane: u32) -> Batch {
-        let circuit = Arc::new(Circuit::compile(&Spec::Input { bits: 8, mask_width: 16 }, 3, 0));
-        Batch { circuit, lanes: 1, layer, first_lane }
+    fn layer(inputs: usize, outputs: usize, width: u32, activation: Activation) -> Layer {
+        let geometry = Geometry::Dense(Dense { inputs, outputs });
+        Layer { name: "fc".to_owned(), geometry, width, activation, placement: Placement::Held(0) }
+    }
+
+    fn architecture() -> Architecture {
+        Architecture {
+            name: "test".to_owned(),
+            input: InputSpec::new(vec![64], 8),
+            layers: vec![
+                layer(64, 32, 18, Activation::Relu { shift: 8 }),
+                layer(32, 10, 16, Activation::Output { fraction: 8 }),
+            ],
+            servers: 2,
+        }
+    }
+
+    #[test]
+    fn the_parties_share_all_gates_between_them() {
+        let architecture = architecture();
+        architecture.check().unwrap();
+        let all = Counts::of(&architecture);
+        assert_eq!((all.and_gates, all.relus), (32 * 17, 32), "none for the input");
+        let [server, device] = [0, 1].map(|me| Part::of(&architecture, me));
+        assert_eq!(server.and_gates_evaluated + device.and_gates_evaluated, all.and_gates);
+        assert_eq!(server.and_gates_garbled, device.and_gates_evaluated);
+        assert_eq!(device.and_gates_garbled, server.and_gates_evaluated);
+        assert_eq!((device.relus_evaluated, server.relus_evaluated), (all.relus, 0));
+    }
+
+    #[test]
+    fn a_bundle_counted_by_hand() {
+        // Masks and products; of the input, eight bits and as many shares for each of 64 values.
+        let words = 4 * (64 + 32 + 32 + 10);
+        let input = 8 * (8 + 4 * 64);
+        // Seven shares a ReLU; two blocks an AND; 18 bits of ρ, 17 permutation bits, where the labels begin.
+        let evaluator = 32 * (7 * 4 + 17 * 32) + (18 + 17 + 1) * 8;
+        assert_eq!(Part::of(&architecture(), 1).storage_bytes, words + input + evaluator);
+        // The holder's opening, a seed and four pads a ReLU.
+        let garbler = 32 * (7 * 4 + 4 + 16) + 16;
+        assert_eq!(Part::of(&architecture(), 0).storage_bytes, words + input + garbler);
+    }
+
+    #[test]
+    fn waves_have_every_batch_once() {
+        let mut architecture = architecture();
+        architecture.layers[0].geometry = Geometry::Dense(Dense { inputs: 64, outputs: 5000 });
+        let plan = Plan::new(&architecture);
+        for bytes in [0, 1 << 20, 1 << 30] {
+            let waves = plan.waves(bytes);
+            assert!(waves.iter().all(|wave| !wave.is_empty()));
+            let units: Vec<Unit> = waves.concat();
+            assert_eq!(units, [&[Unit::Input(0)][..], &[0, 1, 2, 3, 4].map(|b| Unit::Step(0, b))].concat());
+        }
+        assert!(plan.without_input().waves(0).concat().iter().all(|unit| matches!(unit, Unit::Step(..))));
     }
 
     /// The key depends on every server's nonce, the bundle, the set-up and the batch, each by itself.
     #[test]
     fn everyone_has_a_hand_in_the_key() {
         let (setup, bundle, nonces) = ([1; 32], BundleId([2; 16]), [[3; 32], [4; 32], [5; 32]]);
-        let first = batch(0, 0);
-        let key = |setup, bundle, nonces: &[Nonce]| GarblingKeys::new(&setup, &bundle, nonces).bytes(&first);
+        let key = |setup, bundle, nonces: &[Nonce]| GarblingKeys::new(&setup, &bundle, nonces).bytes(0, 0);
         let mut seen = std::collections::HashSet::from([key(setup, bundle, &nonces)]);
         for server in 0..nonces.len() {
             for byte in 0..32 {
@@ -200,7 +370,7 @@ mod tests {
         assert!(seen.insert(key([0; 32], bundle, &nonces)));
         assert!(seen.insert(key(setup, BundleId([0; 16]), &nonces)));
         let keys = GarblingKeys::new(&setup, &bundle, &nonces);
-        assert!(!seen.insert(keys.bytes(&first)));
-        assert!(seen.insert(keys.bytes(&batch(1, 0))) && seen.insert(keys.bytes(&batch(0, 1024))));
+        assert!(!seen.insert(keys.bytes(0, 0)));
+        assert!(seen.insert(keys.bytes(1, 0)) && seen.insert(keys.bytes(0, 1024)));
     }
 }

@@ -2,7 +2,6 @@
 //! tests the non-linear half of the protocol (`protocol.md` sections 5 and 7).
 
 use rand_core::{CryptoRng, Rng as _};
-use seco_garble::program::Source;
 use seco_model::{Activation, Architecture, Dense, Geometry, InputSpec, Layer as ModelLayer, Placement};
 use seco_ot::Delta;
 use zeroize::Zeroizing;
@@ -12,9 +11,10 @@ use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::Error;
 use crate::links::{LinkSeeds, Nonce, peers};
-use crate::nonlinear::{Role, Work};
-use crate::online::Run;
-use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
+use crate::material::Parts;
+use crate::nonlinear::Work;
+use crate::online::{Run, start};
+use crate::plan::{Counts, GarblingKeys, Plan, WAVE_BYTES};
 use crate::seeds::Seeds;
 use crate::spool::Spool;
 
@@ -22,7 +22,7 @@ fn words_of(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word)).collect()
 }
 
-/// The layer's step; step 0 is the input's circuit, of which there is one lane that is not evaluated.
+/// The activation that the layer makes; activation 0 is the input, which is not preprocessed here.
 const STEP: usize = 1;
 
 /// Shape of the layer: `count` values of `width` bits, shifted right by `shift` and rectified.
@@ -30,8 +30,10 @@ const STEP: usize = 1;
 pub struct Layer {
     /// ReLUs.
     pub count: usize,
-    /// Bits of a value before and of a mask after.
+    /// Bits of a value before.
     pub width: u32,
+    /// Bits of a mask after.
+    pub mask_width: u32,
     /// Bits dropped, fewer than `width`.
     pub shift: u32,
     /// Servers.
@@ -54,10 +56,10 @@ impl Layer {
     /// As a model: a layer that makes the values, and one that consumes them.
     fn architecture(&self) -> Architecture {
         let dense = |inputs, outputs| Geometry::Dense(Dense { inputs, outputs });
-        let layer = |geometry, activation, holder| ModelLayer {
+        let layer = |geometry, width, activation, holder| ModelLayer {
             name: String::new(),
             geometry,
-            width: self.width,
+            width,
             activation,
             placement: Placement::Held(holder),
         };
@@ -67,36 +69,27 @@ impl Layer {
             name: String::new(),
             input: InputSpec::new(vec![1], 8),
             layers: vec![
-                layer(dense(1, self.count), relu, self.holder()),
-                layer(dense(self.count, 1), output, self.evaluator()),
+                layer(dense(1, self.count), self.width, relu, self.holder()),
+                layer(dense(self.count, 1), self.mask_width, output, self.evaluator()),
             ],
             servers: self.servers,
         }
     }
 
-    /// AND gates of the layer, and of those the ones that need the online word.
-    pub fn and_gates(&self) -> [u64; 2] {
-        let plan = Plan::new(&self.architecture());
-        let all = plan.steps.get(STEP).map_or([0, 0], |step| {
-            let program = &step.circuit.program;
-            [program.ands, program.ands - program.prefix_ands]
-        });
-        all.map(|ands| (ands * self.count) as u64)
+    fn plan(&self) -> Plan {
+        Plan::new(&self.architecture()).without_input()
     }
 
-    /// Correlated OTs and labels of input wires, for one ReLU and all servers, in bytes: `[in
-    /// preprocessing, online]`. The rest of the traffic is the gates'.
-    pub fn input_bytes(&self) -> [f64; 2] {
-        let plan = Plan::new(&self.architecture());
-        let Some(step) = plan.steps.get(STEP) else { return [0.0; 2] };
-        let garblers = step.circuit.garblers();
-        let program = &step.circuit.program;
-        let per_cot = seco_ot::message_len(128, self.ot_parameter) as f64 / 128.0;
-        let evaluator = program.count(|s| s == Source::Choice) * garblers;
-        let between: usize = (0..garblers).map(|j| program.count(|s| seco_garble::owns(s, j))).sum();
-        let between = between * (garblers - 1);
-        let labels = program.count(|s| matches!(s, Source::Online(_))) * 16 * garblers;
-        [(evaluator + between) as f64 * per_cot, labels as f64]
+    /// AND gates of the layer, all of them evaluated online.
+    pub fn and_gates(&self) -> u64 {
+        Counts::of(&self.architecture()).and_gates
+    }
+
+    /// Bytes that the evaluator keeps of the layer until it is used.
+    pub fn stored_bytes(&self) -> u64 {
+        let plan = self.plan();
+        let batches = plan.steps.iter().flat_map(|step| step.batches.iter().map(move |batch| (step, batch)));
+        batches.map(|(step, batch)| step.stored(batch, self.evaluator()) as u64).sum()
     }
 }
 
@@ -113,7 +106,7 @@ pub struct ReluBundle {
     keys: GarblingKeys,
     draws: Draws,
     delta: Delta,
-    roles: Vec<Vec<Role>>,
+    parts: Parts,
     spool: Box<dyn Spool>,
 }
 
@@ -133,6 +126,7 @@ impl ReluLayer {
     pub fn setup(layer: Layer, channel: &mut dyn Channel, seed: [u8; 32]) -> Result<ReluLayer, Error> {
         if channel.parties() != layer.servers
             || !(2..=32).contains(&layer.width)
+            || !(1..=32).contains(&layer.mask_width)
             || layer.shift >= layer.width
         {
             return Err(Error::Misuse("the layer does not fit the cluster"));
@@ -140,7 +134,7 @@ impl ReluLayer {
         let parameters = vec![layer.ot_parameter; layer.servers];
         let links = LinkSeeds::base(channel, &parameters, &mut Seeds::new(seed).rng())?;
         let architecture = layer.architecture();
-        let plan = Plan::new(&architecture).only(STEP);
+        let plan = layer.plan();
         Ok(ReluLayer { layer, architecture, plan, links })
     }
 
@@ -163,8 +157,8 @@ impl ReluLayer {
         let keys = GarblingKeys::new(&[0; 32], &id, &nonces);
         let wave_bytes = WAVE_BYTES;
         let work = Work { plan: &self.plan, keys, draws: &draws, delta: &delta, links, wave_bytes };
-        let roles = work.preprocess(channel, &mut *spool, &mut rng)?;
-        Ok(ReluBundle { keys, draws, delta, roles, spool })
+        let parts = work.preprocess(channel, &mut *spool, &mut rng)?;
+        Ok(ReluBundle { keys, draws, delta, parts, spool })
     }
 
     /// The online phase. The holder brings its word: random here, drawn from `rng`. Blocking.
@@ -175,9 +169,10 @@ impl ReluLayer {
         rng: &mut impl CryptoRng,
     ) -> Result<ReluOutcome, Error> {
         let me = channel.me();
-        let ReluBundle { keys, mut draws, delta, mut roles, spool } = bundle;
+        let ReluBundle { keys, mut draws, delta, mut parts, spool } = bundle;
         let missing = Error::Misuse("the bundle is incomplete");
-        let (Some(step), Some(roles)) = (self.plan.steps.get(STEP), roles.get_mut(STEP)) else {
+        let links = std::mem::take(&mut parts.links);
+        let (Some(step), Some(parts)) = (self.plan.steps.first(), parts.steps.pop()) else {
             return Err(missing);
         };
         let (true, true) = (draws.words.len() > STEP, draws.masks.len() > STEP) else { return Err(missing) };
@@ -188,10 +183,11 @@ impl ReluLayer {
             share = crate::draws::uniform(self.layer.count, self.layer.width as usize, rng);
         }
         let masks_of_run = std::mem::take(&mut draws.masks);
+        let links = start(&links);
         let mut run =
-            Run { architecture: &self.architecture, channel, keys, delta, masks: masks_of_run, spool };
-        let word = (me == holder).then_some(share.as_slice());
-        let values = run.step(STEP, step, std::mem::take(roles), word, &[holder])?;
+            Run { architecture: &self.architecture, channel, keys, delta, masks: masks_of_run, links, spool };
+        let word = (me == holder).then(|| share.clone());
+        let values = run.step(step, parts, word)?;
         Ok(ReluOutcome { values, share, masks })
     }
 
@@ -223,7 +219,7 @@ impl ReluLayer {
         let unused = 32 - self.layer.width;
         let right = |(z, got): (&u32, &u32)| {
             let value = ((z << unused).cast_signed() >> unused >> self.layer.shift).max(0);
-            (got << unused) >> unused == value.cast_unsigned()
+            (got ^ value.cast_unsigned()) << (32 - self.layer.mask_width) == 0
         };
         Ok(Some(answer.len() == z.len() && z.iter().zip(answer.iter()).all(right)))
     }

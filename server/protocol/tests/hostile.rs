@@ -4,11 +4,18 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session, usage};
+use chacha20::ChaCha20Rng;
+use common::{LIMIT, Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session, usage};
+use rand_core::SeedableRng;
 use seco_model::{FixedModel, Placement, paper_placements};
-use seco_protocol::{Channel, Error, InsecureMemoryLedger, Ledger, MemorySpool, Party, Use, memory};
+use seco_protocol::{
+    Channel, ChannelError, Error, InsecureMemoryLedger, Layer, Ledger, MemorySpool, Party, ReluLayer, Use,
+    memory,
+};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -139,7 +146,7 @@ fn online() {
     let x = input(&model, 1);
     let mut made = 0;
     // From the confirmations on.
-    for number in 0..7 {
+    for number in 0..9 {
         for fault in FAULTS {
             for culprit in 0..3 {
                 made += 1;
@@ -160,6 +167,60 @@ fn online() {
             }
         }
     }
+}
+
+/// Every message of a step, in preprocessing and online, without homomorphic encryption: where a length is wrong,
+/// somebody names the culprit; whatever is wrong, nobody panics or hangs.
+#[test]
+fn every_message_of_a_step() {
+    let layer = Layer { count: 70, width: 9, mask_width: 11, shift: 3, servers: 3, ot_parameter: 2 };
+    for online in [false, true] {
+        // Online only the evaluator has nothing to say: its answer is nobody else's.
+        for culprit in (0..3).filter(|&server| !online || server != layer.evaluator()) {
+            // Until there is no message with that number.
+            for number in 0.. {
+                let reached = FAULTS.map(|fault| one_message(layer, online, culprit, number, fault));
+                if !reached[0] {
+                    assert!(number >= if online { 1 } else { 8 }, "only {number} messages");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Spoils one message of one server; tells whether there was one.
+fn one_message(layer: Layer, online: bool, culprit: usize, number: usize, fault: Fault) -> bool {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let results = all(memory::network(layer.servers, LIMIT), |i, mut channel| {
+        let mut relus = ReluLayer::setup(layer, &mut channel, seed(1, i)).unwrap();
+        let tamper = |this: bool| {
+            let sent = sent.clone();
+            move |_: usize, message: Vec<u8>| {
+                let mine = this && i == culprit && sent.fetch_add(1, Ordering::Relaxed) == number;
+                if mine { spoil(fault, message) } else { message }
+            }
+        };
+        let mut channel = Tap::tampering(channel, tamper(!online));
+        let spool = Box::new(MemorySpool::default());
+        let bundle = relus.preprocess(bundle_id(1), &mut channel, seed(2, i), spool)?;
+        let mut channel = Tap::tampering(channel, tamper(online));
+        let mut rng = ChaCha20Rng::from_seed(seed(3, i));
+        relus.evaluate(bundle, &mut channel, &mut rng).map(|_| ())
+    });
+    let reached = sent.load(Ordering::Relaxed) > number;
+    let wrong_length = !matches!(fault, Fault::Random | Fault::Zeros);
+    let errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
+    assert!(errors.iter().all(is_clear), "{errors:?}");
+    if reached && wrong_length {
+        let named = errors.iter().any(|error| match error {
+            Error::Peer { peer, phase } => *peer == culprit && !phase.is_empty(),
+            Error::Channel(ChannelError::TooLarge { peer, .. }) => *peer == culprit,
+            _ => false,
+        });
+        assert!(named, "{fault:?} in message {number} of server {culprit}, online {online}: {errors:?}");
+    }
+    reached
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! and the device, party 1, holds the input and no weights. Two processes of this program run the real
 //! preprocessing and the real online phase over loopback TCP, once for every inference, and the
 //! device's logits are compared with the plaintext fixed-point executor's. Nothing is estimated but
-//! `storage_bytes`, which is computed from the circuits (`shape`), without the padding of memory.
+//! `storage_bytes`, which follows from the plan, without the padding of memory.
 //!
 //! - *CPU*: all threads of the process, kernel included (so TCP too), between two points where the
 //!   parties meet. *Wall*: the same interval; the parties share this machine.
@@ -47,7 +47,6 @@
 
 mod party;
 mod report;
-mod shape;
 mod wire;
 
 use std::path::{Path, PathBuf};

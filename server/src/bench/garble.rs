@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
-use seco_garble::circuits::{Circuit, Spec};
-use seco_garble::program::Source;
+use seco_garble::circuits::relu_program;
+use seco_garble::slices::{from_lanes, to_lanes};
 use seco_garble::{Batch, Evaluator, Garbler, Material};
 use seco_ot::{Bits, Block, Delta, FixedKey};
 use serde_json::json;
@@ -46,9 +46,6 @@ struct Times {
     wrong: bool,
 }
 
-/// Server whose word is known online.
-const HOLDER: usize = 0;
-
 /// Bits dropped before the ReLU.
 const SHIFT: usize = 8;
 
@@ -62,9 +59,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn measure(options: &Options) -> Result<(), Error> {
     let servers = usize::from(options.setting.servers);
     let width = usize::from(options.setting.width);
-    let spec = Spec::Relu { width, shift: SHIFT, mask_width: width, holders: vec![HOLDER] };
-    let circuit = Arc::new(Circuit::compile(&spec, servers, servers - 1));
-    let batch = Batch { circuit, lanes: options.count as usize, layer: 0, first_lane: 0 };
+    let program = Arc::new(relu_program(width, SHIFT.min(width - 1)));
+    let batch =
+        Batch { program, garblers: servers - 1, lanes: options.count as usize, step: 1, first_lane: 0 };
     let mut times = Times::default();
     let mut bytes = 0;
     // One run is not counted: it pages memory in.
@@ -74,9 +71,9 @@ fn measure(options: &Options) -> Result<(), Error> {
     while (times.tables + times.cross).cpu < LONG_ENOUGH {
         bytes = once(&batch, width, &mut rng, &mut times, &mut blanks).map_err(failed)?;
     }
-    let ands = batch.circuit.program.ands * batch.lanes;
+    let ands = batch.program.ands * batch.lanes;
     let units = |parties: usize| (ands * parties) as f64 * f64::from(times.runs);
-    let garblers = batch.garblers();
+    let garblers = batch.garblers;
     let [tables, tables_wall] = times.tables.rates(units(garblers));
     let [all, all_wall] = (times.tables + times.cross).rates(units(garblers));
     let [evaluate, evaluate_wall] = times.evaluate.rates(units(1));
@@ -149,23 +146,22 @@ fn once(
     times: &mut Times,
     blanks: &mut Blanks,
 ) -> Result<usize, seco_garble::Error> {
-    let program = &batch.circuit.program;
-    let garblers = batch.garblers();
+    let garblers = batch.garblers;
     let mut key = [0; 16];
     rng.fill_bytes(&mut key);
     let hash = FixedKey::new(key);
-    let mut random = |source: Source| -> Vec<Vec<u32>> {
-        let widths = program.words.iter().filter(|word| word.source == source).map(|word| word.width);
-        widths.map(|width| (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect()).collect()
-    };
-    let ahead: Vec<Vec<Vec<u32>>> = (0..garblers).map(|g| random(Source::Ahead(g))).collect();
-    let choice = random(Source::Choice);
     let deltas: Vec<Delta> = (0..garblers).map(|_| Delta::random(rng)).collect();
 
-    let receiving = Evaluator::new(batch.clone(), &slices(&choice))?;
-    let mut started = Vec::new();
-    for (g, words) in ahead.iter().enumerate() {
-        started.push(Garbler::new(batch.clone(), g, &slices(words), rng)?);
+    let receiving = Evaluator::new(batch.clone(), rng)?;
+    let started: Result<Vec<Garbler>, _> =
+        (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng)).collect();
+    let started = started?;
+    // What everyone's bits come to, to compare.
+    let mut rho = receiving.random();
+    let mut masks = vec![0u64; batch.program.outputs.len() * batch.words()];
+    for garbler in &started {
+        rho.iter_mut().zip(garbler.random().iter()).for_each(|(rho, bits)| *rho ^= bits);
+        masks.iter_mut().zip(garbler.output_masks().iter()).for_each(|(mask, bits)| *mask ^= bits);
     }
     let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
     let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
@@ -179,9 +175,9 @@ fn once(
         let [active, zero] = correlations(&receiving.choices(), delta, rng);
         labels.push(active);
         let correlated = garbler.correlate(received, keys, zero)?;
-        let (state, message) = timed(&mut times.cross, || correlated.cross(delta, &hash));
+        let (mut state, _) = timed(&mut times.cross, || correlated.cross(delta, &hash));
+        bits.push((0..garblers).map(|i| state.message(i)).collect::<Vec<_>>());
         crossed.push(state);
-        bits.push(message);
     }
     let (mut corrected, mut corrections) = (Vec::new(), Vec::new());
     for (g, state) in crossed.into_iter().enumerate() {
@@ -191,11 +187,11 @@ fn once(
         corrected.push(state);
         corrections.push(message);
     }
-    let mut folding = receiving.receive(labels)?;
+    let mut folding = receiving.receive(labels.clone())?;
     let (mut online, mut sent, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (g, state) in corrected.into_iter().enumerate() {
         let buffer = blanks.messages.pop().unwrap_or_default();
-        let (garbler, tables) =
+        let (garbler, _, tables) =
             timed(&mut times.tables, || state.garble(&deltas[g], &corrections, &hash, rng, buffer))?;
         bytes += tables.len();
         folding.tables(g, tables.clone())?;
@@ -204,34 +200,26 @@ fn once(
     }
     blanks.messages = sent;
     let blank = std::mem::take(&mut blanks.material);
-    let (evaluator, material) = timed(&mut times.evaluate, || folding.prefix(&hash, blank))?;
-    // Server 0's word is the one that is known online, and it garbles.
-    let values: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect();
-    let masked = online[HOLDER].mask(&values)?;
+    let (evaluator, material) = timed(&mut times.evaluate, || folding.fold(&hash, blank))?;
+    let m: Vec<u32> = (0..batch.lanes).map(|_| rng.next_u32() >> (32 - width)).collect();
+    let public = from_lanes(&m, width);
     let mut messages = Vec::new();
     for (garbler, delta) in online.into_iter().zip(&deltas) {
-        messages.push(garbler.labels(delta, &masked)?);
+        messages.push(garbler.labels(delta, &public)?);
     }
-    let got = timed(&mut times.evaluate, || evaluator.evaluate(&material, &masked, &messages, &hash))?;
+    let got =
+        timed(&mut times.evaluate, || evaluator.evaluate(&material, &public, &messages, &labels, &hash))?;
     times.runs += 1;
     blanks.material = material;
 
-    // Every server has a word, and a garbler a mask; the holder's word is `values`.
-    let words = ahead.iter().filter_map(|words| words.first().filter(|_| words.len() == 2));
-    let words: Vec<&Vec<u32>> = words.chain(&choice).chain([&values]).collect();
-    let masks: Vec<&Vec<u32>> = ahead.iter().filter_map(|words| words.last()).collect();
-    let sum = |words: &[&Vec<u32>], lane: usize| {
-        words.iter().filter_map(|word| word.get(lane)).fold(0u32, |sum, word| sum.wrapping_add(*word))
-    };
-    let unused = 32 - width;
-    let exact = got.iter().enumerate().all(|(lane, got)| {
-        let value = ((sum(&words, lane) << unused).cast_signed() >> unused >> SHIFT).max(0);
-        *got == (value.cast_unsigned().wrapping_sub(sum(&masks, lane)) << unused) >> unused
+    // `u` is the sign of `z = m - ρ` XOR the top bit of `m`.
+    let rho = to_lanes(&rho, batch.lanes);
+    let exact = m.iter().zip(&rho).enumerate().all(|(lane, (m, rho))| {
+        let bit = |planes: &[u64]| planes.get(lane / 64).map_or(0, |word| (word >> (lane % 64)) as u32 & 1);
+        let top = 1 << (width - 1);
+        let expected = (m.wrapping_sub(*rho) ^ m) & top != 0;
+        (bit(&got.masked) ^ bit(&masks) == 1) == expected
     });
-    times.wrong |= !exact || got.len() != batch.lanes;
+    times.wrong |= !exact || rho.len() != batch.lanes;
     Ok(bytes)
-}
-
-fn slices(words: &[Vec<u32>]) -> Vec<&[u32]> {
-    words.iter().map(Vec::as_slice).collect()
 }

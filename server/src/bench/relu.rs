@@ -6,8 +6,8 @@
 //! The layer's values are shared between all servers, one of which learns its share only online, as a holder
 //! of weights does. Set-up (keys, base OTs) is not counted. *CPU* is that of all threads of a process, kernel
 //! included, between two points where all servers meet. Bytes are the protocol's messages, of all servers;
-//! QUIC, UDP and IP come on top, which `udp_bytes_per_and` tells. Bytes for input wires (their correlated
-//! OTs, their labels online) follow from the circuit and are told apart; what is left belongs to the gates.
+//! QUIC, UDP and IP come on top, which `udp_bytes_per_relu` tells. Everything that a ReLU needs is counted: tables, OT,
+//! corrections, conversions, the part of the opening that is sent ahead. What the evaluator keeps follows from the plan.
 //! *Peak memory* is that of a process from start to end, with code and libraries; what exceeds
 //! `--memory` of the evaluator's tables lies on disk. *Exact*: afterwards all shares are opened and every
 //! value is compared with the clear computation.
@@ -62,6 +62,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let layer = Layer {
         count: options.count as usize,
         width: options.setting.width.into(),
+        mask_width: options.setting.width.into(),
         shift: SHIFT,
         servers: options.setting.servers.into(),
         ot_parameter: options.ot_parameter,
@@ -145,39 +146,39 @@ async fn measure(layer: &Layer, directory: PathBuf, options: &Options) -> Result
     Ok(outcomes)
 }
 
-/// What follows from the servers' counts.
+/// What follows from the servers' counts, all of them together but for what is stored.
 struct Figures {
     ands: f64,
-    ands_online: f64,
     and_per_cpu_s: f64,
     and_per_s: f64,
     eval_and_per_cpu_s: f64,
-    bytes_per_and: f64,
-    udp_bytes_per_and: f64,
-    /// In preprocessing, and online.
-    input_bytes: [f64; 2],
+    /// For one ReLU: preprocessing, then the online phase.
+    bytes: [f64; 2],
+    cpu_us: [f64; 2],
+    /// Bytes of UDP payload in preprocessing.
+    udp_bytes: f64,
+    /// What the evaluator keeps.
+    stored_bytes: f64,
 }
 
 impl Figures {
     fn new(layer: &Layer, outcomes: &[Outcome]) -> Self {
-        let [ands, ands_online] = layer.and_gates().map(|ands| ands as f64);
-        let input_bytes = layer.input_bytes();
+        let ands = layer.and_gates() as f64;
         let sum = |of: &dyn Fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>();
         let seconds = |of: &dyn Fn(&Outcome) -> Duration| sum(&|o| of(o).as_secs_f64());
         let longest = outcomes.iter().map(|o| o.preprocessing.wall).max().unwrap_or_default();
         let evaluator = outcomes.get(layer.evaluator()).map_or(0.0, |o| o.online.cpu.as_secs_f64());
+        let cpu = [seconds(&|o| o.preprocessing.cpu), seconds(&|o| o.online.cpu)];
         let count = layer.count as f64;
-        let bytes = sum(&|o| o.preprocessing.sent as f64) - count * input_bytes[0];
-        let udp = sum(&|o| o.preprocessing.udp as f64);
         Self {
             ands,
-            ands_online,
-            and_per_cpu_s: ands / seconds(&|o| o.preprocessing.cpu).max(1e-9),
+            and_per_cpu_s: ands / cpu[0].max(1e-9),
             and_per_s: ands / longest.as_secs_f64().max(1e-9),
-            eval_and_per_cpu_s: ands_online / evaluator.max(1e-9),
-            bytes_per_and: bytes / ands,
-            udp_bytes_per_and: udp / ands,
-            input_bytes,
+            eval_and_per_cpu_s: ands / evaluator.max(1e-9),
+            bytes: [sum(&|o| o.preprocessing.sent as f64), sum(&|o| o.online.sent as f64)].map(|b| b / count),
+            cpu_us: cpu.map(|cpu| cpu * 1e6 / count),
+            udp_bytes: sum(&|o| o.preprocessing.udp as f64) / count,
+            stored_bytes: layer.stored_bytes() as f64 / count,
         }
     }
 
@@ -192,14 +193,16 @@ impl Figures {
             "width": layer.width,
             "ot_parameter": layer.ot_parameter,
             "and_gates": self.ands,
-            "and_gates_online": self.ands_online,
+            "and_gates_per_relu": self.ands / layer.count as f64,
+            "bytes_per_relu": self.bytes[0],
+            "udp_bytes_per_relu": self.udp_bytes,
+            "cpu_us_per_relu": self.cpu_us[0],
+            "online_bytes_per_relu": self.bytes[1],
+            "online_cpu_us_per_relu": self.cpu_us[1],
+            "stored_bytes_per_relu": self.stored_bytes,
             "and_per_cpu_s": self.and_per_cpu_s,
             "and_per_s": self.and_per_s,
             "eval_and_per_cpu_s": self.eval_and_per_cpu_s,
-            "bytes_per_and": self.bytes_per_and,
-            "udp_bytes_per_and": self.udp_bytes_per_and,
-            "input_bytes_per_relu": self.input_bytes.iter().sum::<f64>(),
-            "input_bytes_per_relu_online": self.input_bytes[1],
             "peak_memory_bytes": peak,
             "preprocessing_cpu_s": seconds(&|o| o.preprocessing.cpu),
             "preprocessing_s": seconds(&|o| o.preprocessing.wall),
@@ -212,17 +215,20 @@ impl Figures {
     }
 
     fn table(&self, layer: &Layer, outcomes: &[Outcome]) -> String {
+        let per_relu = self.ands / layer.count as f64;
         let mut text = format!(
-            "{} servers, {} ReLUs of {} bits: {} AND gates, {} of them online\n\n",
-            layer.servers, layer.count, layer.width, self.ands, self.ands_online
+            "{} servers, {} ReLUs of {} bits: {} AND gates, {per_relu} for each\n\n",
+            layer.servers, layer.count, layer.width, self.ands
         );
         for (what, value, unit) in [
-            ("preprocessing", self.and_per_cpu_s / 1e6, "M AND per CPU-second of all servers"),
+            ("preprocessing", self.cpu_us[0], "µs of CPU per ReLU, all servers"),
+            ("", self.bytes[0], "bytes per ReLU, all links"),
+            ("", self.and_per_cpu_s / 1e6, "M AND per CPU-second of all servers"),
             ("", self.and_per_s / 1e6, "M AND per second"),
-            ("online", self.eval_and_per_cpu_s / 1e6, "M AND per CPU-second of the evaluator"),
-            ("traffic, all servers", self.bytes_per_and, "bytes per AND: tables, OT, corrections"),
-            ("", self.input_bytes[0], "bytes per ReLU: OT for inputs"),
-            ("", self.input_bytes[1], "bytes per ReLU online: labels of inputs"),
+            ("kept by the evaluator", self.stored_bytes, "bytes per ReLU"),
+            ("online", self.cpu_us[1], "µs of CPU per ReLU, all servers"),
+            ("", self.bytes[1], "bytes per ReLU, all links"),
+            ("", self.eval_and_per_cpu_s / 1e6, "M AND per CPU-second of the evaluator"),
         ] {
             let _ = writeln!(text, "{what:<24}{value:>10.2} {unit}");
         }

@@ -1,6 +1,6 @@
 //! The garblers' contributions to the tables, added up.
 
-use seco_ot::{Block, Chunk, Engine, Kernel, LANES};
+use seco_ot::{Block, Engine, Kernel, LANES};
 
 use crate::batch::{Batch, MAX_GARBLERS, Tile};
 
@@ -19,20 +19,13 @@ struct RowPair<'a> {
 }
 
 impl Contributions<'_> {
-    /// The tables of the ANDs from `first` on: `G_0`, `G_1`, `G_2` for every target, all garblers'
-    /// contributions added up. `put` writes a vector of them.
+    /// The tables of all ANDs of a tile: `G_0`, `G_1`, `G_2` for every target, all garblers'
+    /// contributions added up.
     #[inline(always)]
-    pub(super) fn add<E: Engine>(
-        &self,
-        engine: &E,
-        tile: Tile,
-        first: usize,
-        out: &mut [Block],
-        put: impl Fn(E::Lanes, &mut Chunk),
-    ) {
-        let (batch, garblers) = (self.batch, self.batch.garblers());
+    pub(super) fn add<E: Engine>(&self, engine: &E, tile: Tile, out: &mut [Block]) {
+        let (batch, garblers) = (self.batch, self.batch.garblers);
         let (sent, stored) = (batch.rows_sent(), batch.rows_stored());
-        let start = (tile.start * batch.circuit.program.ands + first * tile.width) * sent;
+        let start = tile.start * batch.program.ands * sent;
         for (gate, table) in out.chunks_exact_mut(stored * tile.width).enumerate() {
             for (row, out) in table.chunks_exact_mut(tile.width).enumerate() {
                 let (target, row) = (row / 3, row % 3);
@@ -48,7 +41,7 @@ impl Contributions<'_> {
                     *slot = RowPair { row, next: rest.get((sent - 1) * tile.width..).unwrap_or_default() };
                     count += 1;
                 }
-                let (chunks, rest) = out.as_chunks_mut();
+                let (chunks, rest) = out.as_chunks_mut::<LANES>();
                 for (c, out) in chunks.iter_mut().enumerate() {
                     let mut sum = engine.splat(Block::ZERO);
                     for RowPair { row, next } in &rows[..count] {
@@ -57,7 +50,7 @@ impl Contributions<'_> {
                             sum = engine.xor(sum, engine.load_bytes(bytes));
                         }
                     }
-                    put(sum, out);
+                    engine.stream_bytes(sum, bytemuck::cast_mut(out));
                 }
                 let done = chunks.len() * LANES;
                 for (lane, out) in rest.iter_mut().enumerate() {
@@ -69,7 +62,7 @@ impl Contributions<'_> {
     }
 }
 
-/// Adds up a tile's tables of the ANDs past the prefix, which are not needed soon.
+/// Adds up a tile's tables, which are not needed soon.
 pub(super) struct AddUp<'a> {
     pub(super) contributions: &'a Contributions<'a>,
     pub(super) tile: Tile,
@@ -82,8 +75,6 @@ impl Kernel for AddUp<'_> {
     #[inline(always)]
     fn run<E: Engine>(self, engine: &E) {
         let AddUp { contributions, tile, out } = self;
-        let first = contributions.batch.circuit.program.prefix_ands;
-        contributions
-            .add(engine, tile, first, out, |sum, chunk| engine.stream_bytes(sum, bytemuck::cast_mut(chunk)));
+        contributions.add(engine, tile, out);
     }
 }

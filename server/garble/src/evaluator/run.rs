@@ -1,18 +1,10 @@
 //! Evaluating a tile.
 
-use seco_ot::{Block, Chunk, Engine, Kernel, LANES};
+use seco_ot::{Block, Engine, Kernel, LANES};
 
-use super::contributions::Contributions;
 use crate::batch::{Batch, MAX_GARBLERS, Planes, Slots, TILE, Tile, byte, set_byte, tile_plane};
 use crate::hash::Tweak;
-use crate::program::{Op, Operand, Source};
-
-/// An input wire and its rank within its class (ahead, choice or online).
-#[derive(Clone, Copy)]
-pub(super) struct Input {
-    pub(super) source: Source,
-    pub(super) rank: usize,
-}
+use crate::program::{Input, Op, Operand};
 
 /// The evaluation of one tile after the other.
 pub(super) struct Run<'a> {
@@ -22,43 +14,27 @@ pub(super) struct Run<'a> {
     pub(super) labels: Vec<Slots>,
     /// Masked values `ẑ`.
     pub(super) bits: Planes,
-    /// Number of the next AND, and of the first of this run.
+    /// Number of the next AND.
     gate: usize,
-    first: usize,
-    /// Source of every input wire, and its rank within its class.
     inputs: Vec<Input>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(batch: &'a Batch) -> Self {
-        let program = &batch.circuit.program;
-        let mut next = [0usize; 3];
-        let inputs = program
-            .sources()
-            .map(|source| {
-                let class = match source {
-                    Source::Ahead(_) => 0,
-                    Source::Choice => 1,
-                    Source::Online(_) => 2,
-                };
-                next[class] += 1;
-                Input { source, rank: next[class] - 1 }
-            })
-            .collect();
+        let program = &batch.program;
         Run {
             batch,
             tile: Tile { start: 0, width: 0 },
-            labels: (0..batch.garblers()).map(|_| Slots::new(program.slots)).collect(),
+            labels: (0..batch.garblers).map(|_| Slots::new(program.slots)).collect(),
             bits: Planes::new(program.slots),
             gate: 0,
-            first: 0,
-            inputs,
+            inputs: program.inputs(),
         }
     }
 
-    /// The next tile, from AND `gate` on.
-    pub(super) fn begin(&mut self, tile: Tile, gate: usize) {
-        (self.tile, self.gate, self.first) = (tile, gate, gate);
+    /// The next tile.
+    pub(super) fn begin(&mut self, tile: Tile) {
+        (self.tile, self.gate) = (tile, 0);
     }
 
     #[inline(always)]
@@ -82,7 +58,7 @@ impl<'a> Run<'a> {
         next: &[Block],
         permutation: &[u64],
     ) {
-        let (width, layer) = (self.tile.width, self.batch.layer);
+        let (width, step) = (self.tile.width, self.batch.step);
         let first_lane = self.batch.first_lane + self.tile.start as u32;
         let (bits_a, bits_b) = (self.operand_bits(a), self.operand_bits(b));
         let rows = if self.labels.len() == 1 { 2 } else { 3 };
@@ -99,7 +75,7 @@ impl<'a> Run<'a> {
             }
             for (i, table) in table.chunks_exact(rows * width).enumerate() {
                 let side =
-                    |side| engine.tweaks(Tweak::garble(layer, self.gate, first_lane, side, i).vector(c));
+                    |side| engine.tweaks(Tweak::garble(step, self.gate, first_lane, side, i).vector(c));
                 let tweaks = [side(0), side(1)];
                 let mut out = match table.get(2 * width..) {
                     Some(g2) if rows == 3 => lanes(engine, g2, c),
@@ -120,7 +96,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let permuted = tile_plane(permutation, self.batch.words(), self.gate - self.first, self.tile);
+        let permuted = tile_plane(permutation, self.batch.words(), self.gate, self.tile);
         self.bits.set(dst, std::array::from_fn(|w| low[w] ^ permuted[w]));
         self.gate += 1;
     }
@@ -138,19 +114,10 @@ fn lanes<E: Engine>(engine: &E, row: &[Block], c: usize) -> E::Lanes {
     engine.load(&padded)
 }
 
-/// Tables of a tile from the first of its ANDs on.
-pub(super) enum Tables<'r> {
-    /// As [`Material`](super::Material) has them.
-    Kept(&'r [Block]),
-    /// As they came; added up one by one in the memory given, which stays in the nearest cache.
-    Sent(&'r Contributions<'r>, &'r mut [Block]),
-}
-
-/// Runs `ops`; `tables` and `permutation` begin with those of the current gate.
+/// Evaluates a tile, whose tables `tables` begins with.
 pub(super) struct Execute<'r, 'a, F> {
     pub(super) run: &'r mut Run<'a>,
-    pub(super) ops: &'r [Op],
-    pub(super) tables: Tables<'r>,
+    pub(super) tables: &'r [Block],
     pub(super) permutation: &'r [u64],
     pub(super) load: F,
 }
@@ -160,29 +127,19 @@ impl<'a, F: Fn(Input, &mut Run<'a>, u32)> Kernel for Execute<'_, 'a, F> {
 
     #[inline(always)]
     fn run<E: Engine>(self, engine: &E) {
-        let Execute { run, ops, mut tables, permutation, load } = self;
+        let Execute { run, mut tables, permutation, load } = self;
         let per_and = run.batch.rows_stored() * run.tile.width;
-        for op in ops {
+        for op in &run.batch.program.ops {
             match *op {
                 Op::Input { dst, input } => load(run.inputs[input as usize], run, dst),
                 Op::Xor { dst, a, b } => {
                     run.bits.xor(dst, a, b);
                     run.labels.iter_mut().for_each(|slots| slots.xor(engine, dst, a, b));
                 }
-                Op::And { dst, a, b } => {
-                    let (table, next) = match &mut tables {
-                        Tables::Kept(kept) => {
-                            let (table, rest) = kept.split_at(per_and);
-                            *kept = rest;
-                            (table, rest.get(..per_and).unwrap_or_default())
-                        }
-                        Tables::Sent(contributions, table) => {
-                            let put = |sum, chunk: &mut Chunk| engine.store(sum, chunk);
-                            contributions.add(engine, run.tile, run.gate, table, put);
-                            (&**table, &[][..])
-                        }
-                    };
-                    run.and(engine, dst, a, b, table, next, permutation);
+                Op::And { dst, a, b, .. } => {
+                    let (table, rest) = tables.split_at(per_and);
+                    tables = rest;
+                    run.and(engine, dst, a, b, table, rest.get(..per_and).unwrap_or_default(), permutation);
                 }
             }
         }

@@ -7,21 +7,23 @@
 //! the tables. With a single garbler nothing is exchanged and this is half-gates garbling.
 
 mod cross;
+#[cfg(test)]
+pub(crate) mod reference;
 mod tables;
 
 use rand_core::CryptoRng;
 use rayon::prelude::*;
-use seco_ot::{Bits, Block, Chunk, Delta, Engine, LANES, Prg};
+use seco_ot::{Bits, Block, Chunk, Delta, Engine, LANES};
 use zeroize::Zeroizing;
 
 use self::cross::{Cross, CrossSlots, CrossTile};
 use self::tables::{Pass, TableSlots, Tables, TileEnds, ZeroLabels};
-use crate::batch::{Batch, TILE, Tile, owns, ranks, scatter, tiles_together};
+use crate::batch::{Batch, OutputLabels, Row, TILE, Tile, scatter, tiles_together};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::online::OnlineGarbler;
-use crate::program::Source;
-use crate::slices::{clear_tail, from_bytes, from_lanes, to_bytes};
+use crate::program::{Input, Op, Source};
+use crate::slices::{clear_tail, from_bytes, random_planes, to_bytes};
 
 /// Masks are drawn; waiting for the correlations.
 pub struct Garbler {
@@ -32,54 +34,39 @@ pub struct Garbler {
 struct State {
     batch: Batch,
     position: usize,
-    /// Rows of every garbler's correlated OTs: its input wires, its ANDs' `λ_c`, and their second choice bits.
-    rows: Vec<usize>,
-    /// Planes of `λ^j` for every input wire, zero where this garbler has no share.
-    inputs: Zeroizing<Vec<u64>>,
+    /// Planes of this garbler's bits of the random wires, its shares of their masks.
+    random: Zeroizing<Vec<u64>>,
     /// Planes of `λ_c^j` for every AND.
     lambda: Zeroizing<Vec<u64>>,
-    /// Planes of the second choice bit of every AND, whose correlation becomes that of `ρ^j`.
+    /// Planes of the second choice bit of every AND with cross terms, whose correlation becomes that of `ρ^j`.
     second: Zeroizing<Vec<u64>>,
+    /// Planes of `λ^j` for every output.
+    outputs: Zeroizing<Vec<u64>>,
     /// `received[i]`: `M` towards garbler `i`; empty for this garbler. By tile, then by row, so that each
     /// pass reads them from one end to the other.
     received: Vec<Zeroizing<Vec<Block>>>,
     /// `keys[i]`: `K` for garbler `i`'s choice bits; empty for this garbler. In the same order.
     keys: Vec<Zeroizing<Vec<Block>>>,
-    /// Zero labels of the evaluator's random bits.
+    /// Zero labels of the random wires: `K` for the evaluator's bits.
     choice_labels: Zeroizing<Vec<Block>>,
 }
 
 impl State {
-    fn ands(&self) -> usize {
-        self.batch.circuit.program.ands
-    }
-
     fn others(&self) -> impl Iterator<Item = usize> + use<> {
         let me = self.position;
-        (0..self.batch.garblers()).filter(move |&i| i != me)
-    }
-
-    /// Row of the correlated OTs of an input wire, per receiving garbler.
-    fn correlation_rows(&self) -> Vec<Vec<Option<usize>>> {
-        let sources: Vec<Source> = self.batch.circuit.program.sources().collect();
-        (0..self.batch.garblers()).map(|j| ranks(&sources, |s| owns(s, j))).collect()
-    }
-
-    /// Number of input wires that a garbler has a share of: the rows before its ANDs'.
-    fn owned(&self, position: usize) -> usize {
-        self.batch.circuit.program.count(|s| owns(s, position))
+        (0..self.batch.garblers).filter(move |&i| i != me)
     }
 
     /// A tile's `K` for row `row` of garbler `i`'s choice bits.
     #[inline(always)]
     fn keys(&self, i: usize, row: usize, tile: Tile) -> RowPair<'_> {
-        tile_row(&self.keys[i], self.rows[i], row, tile)
+        tile_row(&self.keys[i], self.batch.correlation_rows(), row, tile)
     }
 
     /// A tile's `M` towards garbler `i` for row `row` of this garbler's choice bits.
     #[inline(always)]
     fn received(&self, i: usize, row: usize, tile: Tile) -> RowPair<'_> {
-        tile_row(&self.received[i], self.rows[self.position], row, tile)
+        tile_row(&self.received[i], self.batch.correlation_rows(), row, tile)
     }
 }
 
@@ -110,59 +97,44 @@ fn tile_row(blocks: &[Block], rows: usize, row: usize, tile: Tile) -> RowPair<'_
 }
 
 impl Garbler {
-    /// Draws the masks. `ahead` are this garbler's words that are random and known ahead, in the
-    /// order of [`crate::circuits::Circuit`]'s input words: one value per lane each.
-    pub fn new(
-        batch: Batch,
-        position: usize,
-        ahead: &[&[u32]],
-        rng: &mut impl CryptoRng,
-    ) -> Result<Garbler, Error> {
-        let (words, lanes) = (batch.words(), batch.lanes);
-        let program = &batch.circuit.program;
+    /// Draws this garbler's bits of the random wires and the masks.
+    pub fn new(batch: Batch, position: usize, rng: &mut impl CryptoRng) -> Result<Garbler, Error> {
+        let (lanes, program) = (batch.lanes, &batch.program);
         program.check()?;
-        let mut ahead = ahead.iter();
-        let mut inputs = Zeroizing::new(Vec::with_capacity(words * program.sources().count()));
-        for word in &program.words {
-            match word.source {
-                Source::Ahead(owner) if owner == position => {
-                    let values = ahead.next().filter(|v| v.len() == lanes);
-                    inputs.extend(from_lanes(values.ok_or(Error::Shape("garbler inputs"))?, word.width));
-                }
-                source if owns(source, position) => {
-                    inputs.extend(random_planes(word.width, lanes, rng).iter());
-                }
-                _ => inputs.extend(std::iter::repeat_n(0, words * word.width)),
-            }
-        }
-        if ahead.next().is_some() {
-            return Err(Error::Shape("garbler inputs"));
-        }
-        // A single garbler's masks of AND outputs follow from the garbling.
-        let drawn = if batch.garblers() > 1 { program.ands } else { 0 };
-        let lambda = random_planes(drawn, lanes, rng);
+        let random = random_planes(batch.random_wires(), lanes, rng);
+        let lambda = random_planes(program.ands, lanes, rng);
+        let drawn = if batch.garblers > 1 { program.crossed.len() } else { 0 };
         let second = random_planes(drawn, lanes, rng);
-        let none = || (0..batch.garblers()).map(|_| Zeroizing::new(Vec::new())).collect();
+        let outputs = output_masks(&batch, &random, &lambda);
+        let none = || (0..batch.garblers).map(|_| Zeroizing::new(Vec::new())).collect();
         let (received, keys) = (none(), none());
         let choice_labels = Zeroizing::new(Vec::new());
-        let rows = (0..batch.garblers()).map(|i| batch.correlation_rows(i)).collect();
         Ok(Garbler {
-            state: State { batch, position, rows, inputs, lambda, second, received, keys, choice_labels },
+            state: State { batch, position, random, lambda, second, outputs, received, keys, choice_labels },
         })
     }
 
+    /// Planes of this garbler's bits of the random wires.
+    pub fn random(&self) -> Zeroizing<Vec<u64>> {
+        self.state.random.clone()
+    }
+
+    /// Planes of `λ^j` of the outputs. Those of output 0 are the choice bits of the one correlated OT towards the
+    /// evaluator.
+    pub fn output_masks(&self) -> Zeroizing<Vec<u64>> {
+        self.state.outputs.clone()
+    }
+
     /// Choice bits of the correlated OTs towards every other garbler, the same for each: tile by tile, the rows
-    /// of the input wires' masks, the ANDs' masks and the ANDs' second choices.
+    /// of the random wires, of the ANDs' masks and of the second choices.
     pub fn choices(&self) -> Bits {
         let state = &self.state;
-        if state.batch.garblers() < 2 {
+        if state.batch.garblers < 2 {
             return Bits::zeros(0);
         }
         let words = state.batch.words();
-        let inputs = state.batch.circuit.program.sources().zip(state.inputs.chunks(words));
-        let inputs = inputs.filter(|&(source, _)| owns(source, state.position)).map(|(_, plane)| plane);
-        let planes: Vec<&[u64]> =
-            inputs.chain(state.lambda.chunks(words)).chain(state.second.chunks(words)).collect();
+        let parts = [&state.random, &state.lambda, &state.second];
+        let planes: Vec<&[u64]> = parts.iter().flat_map(|part| part.chunks(words)).collect();
         let mut out = Zeroizing::new(Vec::with_capacity(planes.len() * words));
         for tile in state.batch.tiles() {
             planes.iter().for_each(|plane| out.extend_from_slice(&plane[tile.word_range()]));
@@ -172,7 +144,7 @@ impl Garbler {
     }
 
     /// Takes the correlations: towards (`received`) and from (`keys`) every garbler by position, an
-    /// empty vector at this garbler's own; and the zero labels of the evaluator's random bits.
+    /// empty vector at this garbler's own; and the zero labels of the random wires.
     pub fn correlate(
         mut self,
         received: Vec<Zeroizing<Vec<Block>>>,
@@ -181,14 +153,12 @@ impl Garbler {
     ) -> Result<Correlated, Error> {
         let state = &mut self.state;
         let (batch, me) = (&state.batch, state.position);
-        let fits = |vectors: &[Zeroizing<Vec<Block>>], expected: &dyn Fn(usize) -> usize| {
-            vectors.len() == batch.garblers()
-                && vectors.iter().enumerate().all(|(i, v)| v.len() == if i == me { 0 } else { expected(i) })
+        let fits = |vectors: &[Zeroizing<Vec<Block>>]| {
+            let expected = batch.garbler_correlations();
+            vectors.len() == batch.garblers
+                && vectors.iter().enumerate().all(|(i, v)| v.len() == if i == me { 0 } else { expected })
         };
-        if !fits(&received, &|_| batch.garbler_correlations(me))
-            || !fits(&keys, &|i| batch.garbler_correlations(i))
-            || choice_labels.len() != batch.evaluator_correlations()
-        {
+        if !fits(&received) || !fits(&keys) || choice_labels.len() != batch.evaluator_correlations() {
             return Err(Error::Shape("correlations"));
         }
         state.received = received;
@@ -204,49 +174,87 @@ pub struct Correlated {
 }
 
 impl Correlated {
-    /// Computes the local part of the cross terms and the bits for every other garbler (by position;
-    /// empty for this one). `hash` has the batch's key.
-    pub fn cross(self, delta: &Delta, hash: &impl Hash) -> (Crossed, Vec<Vec<u8>>) {
-        let state = self.state;
-        let (words, ands) = (state.batch.words(), state.ands());
-        let garblers = state.batch.garblers();
-        let (share, left, outputs) = Default::default();
-        let mut crossed = Crossed { share, left, outputs, state };
-        if garblers < 2 {
-            return (crossed, vec![Vec::new()]);
-        }
-        let state = &crossed.state;
-        let rows = state.correlation_rows();
-        let tiles: Vec<Tile> = state.batch.tiles().collect();
+    /// Computes the local part of the cross terms and the bits for every other garbler ([`Crossed::message`]), and
+    /// spreads the correlations to the outputs. `hash` has the batch's key.
+    pub fn cross(self, delta: &Delta, hash: &impl Hash) -> (Crossed, OutputCorrelations) {
+        let state = &self.state;
+        let (batch, words) = (&state.batch, state.batch.words());
+        let crossed = batch.program.crossed.len();
+        let inputs = batch.program.inputs();
+        let tiles: Vec<Tile> = batch.tiles().collect();
         let done: Vec<CrossTile> = tiles
             .par_chunks(tiles_together(tiles.len()))
             .flat_map_iter(|tiles| {
                 let mut slots = CrossSlots::new(state);
-                let pass = |&tile| hash.run(Cross { state, rows: &rows, tile, delta, slots: &mut slots });
+                let pass = |&tile| hash.run(Cross { state, inputs: &inputs, tile, delta, slots: &mut slots });
                 tiles.iter().map(pass).collect::<Vec<_>>()
             })
             .collect();
-        let mut share = Zeroizing::new(vec![0u64; ands * words]);
-        let mut left = Zeroizing::new(vec![0u64; ands * words]);
-        let mut outputs = Zeroizing::new(vec![0u64; state.batch.circuit.program.outputs.len() * words]);
-        let mut messages = vec![Zeroizing::new(vec![0u64; ands * words]); garblers];
+        let mut share = Zeroizing::new(vec![0u64; crossed * words]);
+        let mut left = Zeroizing::new(vec![0u64; crossed * words]);
+        let mut messages = vec![Zeroizing::new(vec![0u64; crossed * words]); batch.garblers];
+        let mut outputs = OutputCorrelations::zeros(batch);
         for part in &done {
             scatter(&part.share, part.tile, words, &mut share);
             scatter(&part.left, part.tile, words, &mut left);
-            scatter(&part.outputs, part.tile, words, &mut outputs);
-            for (i, bits) in state.others().zip(&part.send) {
+            for ((i, bits), rows) in state.others().zip(&part.send).zip(&part.outputs) {
                 scatter(bits, part.tile, words, &mut messages[i]);
+                for (output, [key, mac]) in rows.iter().enumerate() {
+                    outputs.put(i, output, part.tile, key, mac);
+                }
             }
         }
         // Past the last lane the passes leave whatever lay in their memory.
-        messages.iter_mut().for_each(|planes| clear_tail(planes, state.batch.lanes));
+        messages.iter_mut().for_each(|planes| clear_tail(planes, batch.lanes));
         let messages = messages
             .iter()
             .enumerate()
             .map(|(i, m)| if i == state.position { Vec::new() } else { to_bytes(m) })
             .collect();
-        (crossed.share, crossed.left, crossed.outputs) = (share, left, outputs);
-        (crossed, messages)
+        (Crossed { share, left, messages, state: self.state }, outputs)
+    }
+}
+
+/// An end of a correlated OT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The sender's `K`.
+    Key,
+    /// The receiver's `M`.
+    Mac,
+}
+
+/// The correlations of the outputs' masks `λ^j` between this garbler and every other: sums of those of inputs and
+/// ANDs, for correlations are XOR-linear.
+pub struct OutputCorrelations {
+    outputs: usize,
+    stride: usize,
+    /// By garbler: keys of every output, then MACs, rows of `stride`.
+    ends: Vec<Zeroizing<Vec<Block>>>,
+}
+
+impl OutputCorrelations {
+    fn zeros(batch: &Batch) -> Self {
+        let (outputs, stride) = (batch.program.outputs.len(), batch.stride());
+        let ends =
+            (0..batch.garblers).map(|_| Zeroizing::new(vec![Block::ZERO; 2 * outputs * stride])).collect();
+        Self { outputs, stride, ends }
+    }
+
+    fn put(&mut self, other: usize, output: usize, tile: Tile, key: &Row, mac: &Row) {
+        for (end, row) in [key, mac].into_iter().enumerate() {
+            let start = (end * self.outputs + output) * self.stride + tile.start;
+            self.ends[other][start..start + tile.padded()].copy_from_slice(&row.lanes()[..tile.padded()]);
+        }
+    }
+
+    /// The rows of one end of all outputs' correlations with another garbler.
+    pub(crate) fn rows(&self, end: End, other: usize) -> &[Block] {
+        let (keys, macs) = self.ends[other].split_at(self.outputs * self.stride);
+        match end {
+            End::Key => keys,
+            End::Mac => macs,
+        }
     }
 }
 
@@ -255,35 +263,64 @@ pub struct Crossed {
     state: State,
     share: Zeroizing<Vec<u64>>,
     left: Zeroizing<Vec<u64>>,
-    outputs: Zeroizing<Vec<u64>>,
+    messages: Vec<Vec<u8>>,
 }
 
 impl Crossed {
+    /// The bits for the garbler at `position`; once.
+    pub fn message(&mut self, position: usize) -> Vec<u8> {
+        self.messages.get_mut(position).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The zero labels of the random wires, one row of [`Batch::stride`] each: keys towards the evaluator.
+    pub fn evaluator_keys(&self) -> &[Block] {
+        &self.state.choice_labels
+    }
+
+    /// Row of the keys or MACs between this garbler and another for a random wire.
+    pub(crate) fn row(&self, end: End, other: usize, wire: usize, tile: Tile) -> &[Chunk] {
+        match end {
+            End::Key => self.state.keys(other, wire, tile).row,
+            End::Mac => self.state.received(other, wire, tile).row,
+        }
+    }
+
+    /// The batch.
+    pub(crate) fn batch(&self) -> &Batch {
+        &self.state.batch
+    }
+
+    /// This garbler's position.
+    pub(crate) fn position(&self) -> usize {
+        self.state.position
+    }
+
     /// Takes the other garblers' bits (by position; this garbler's own is ignored) and gives the one
     /// message for all of them: by how much each second choice bit differs from `ρ^j`.
     pub fn correct(mut self, incoming: &[Vec<u8>]) -> Result<(Corrected, Vec<u8>), Error> {
         let state = &mut self.state;
-        let expected = state.batch.bit_bytes();
-        let mut message = Vec::new();
-        if state.batch.garblers() > 1 {
-            for i in state.others() {
-                let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
-                let bits = from_bytes(bits, expected, "cross bits")?;
-                for ((share, left), bit) in self.share.iter_mut().zip(self.left.iter()).zip(bits) {
-                    *share ^= left & bit;
-                }
+        let words = state.batch.words();
+        for i in state.others() {
+            let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
+            let bits = from_bytes(bits, state.batch.bit_bytes(), "cross bits")?;
+            for ((share, left), bit) in self.share.iter_mut().zip(self.left.iter()).zip(bits) {
+                *share ^= left & bit;
             }
-            // share becomes ρ^j = (share of λ_a λ_b) ^ λ_c^j, `second` the correction ρ^j ^ choice.
-            for ((share, lambda), second) in
-                self.share.iter_mut().zip(state.lambda.iter()).zip(state.second.iter_mut())
-            {
-                *share ^= lambda;
-                *second ^= *share;
-            }
-            clear_tail(&mut state.second, state.batch.lanes);
-            message = to_bytes(&state.second);
         }
-        Ok((Corrected { state: self.state, rho: self.share, outputs: self.outputs }, message))
+        // ρ^j = (share of λ_a λ_b) ^ λ_c^j; `second` becomes the correction ρ^j ^ choice.
+        let mut rho = state.lambda.clone();
+        for (share, &gate) in self.share.chunks(words).zip(&state.batch.program.crossed) {
+            rho[gate * words..(gate + 1) * words]
+                .iter_mut()
+                .zip(share)
+                .for_each(|(rho, share)| *rho ^= share);
+        }
+        for (second, &gate) in state.second.chunks_mut(words).zip(&state.batch.program.crossed) {
+            second.iter_mut().zip(&rho[gate * words..]).for_each(|(second, rho)| *second ^= rho);
+        }
+        clear_tail(&mut state.second, state.batch.lanes);
+        let message = to_bytes(&state.second);
+        Ok((Corrected { state: self.state, rho }, message))
     }
 }
 
@@ -291,13 +328,12 @@ impl Crossed {
 pub struct Corrected {
     state: State,
     rho: Zeroizing<Vec<u64>>,
-    outputs: Zeroizing<Vec<u64>>,
 }
 
 impl Corrected {
     /// Garbles. `incoming` are the other garblers' corrections by position. Gives what stays for the
-    /// online phase and the message for the evaluator, of [`Batch::table_bytes`]. `buffer` is memory
-    /// for the message: all of it is overwritten.
+    /// online phase, the outputs' zero labels (rows of [`Batch::stride`]) and the message for the evaluator, of
+    /// [`Batch::table_bytes`]. `buffer` is memory for the message: all of it is overwritten.
     pub fn garble(
         self,
         delta: &Delta,
@@ -305,26 +341,20 @@ impl Corrected {
         hash: &impl Hash,
         rng: &mut impl CryptoRng,
         buffer: Vec<u8>,
-    ) -> Result<(OnlineGarbler, Vec<u8>), Error> {
-        let Corrected { state, rho, mut outputs } = self;
+    ) -> Result<(OnlineGarbler, OutputLabels, Vec<u8>), Error> {
+        let Corrected { state, rho } = self;
         let batch = &state.batch;
-        let program = &batch.circuit.program;
-        let (lanes, words, garblers) = (batch.lanes, batch.words(), batch.garblers());
-        let seed = Block::random(rng);
-        let mut ahead =
-            Zeroizing::new(vec![Block::ZERO; program.count(|s| matches!(s, Source::Ahead(_))) * lanes]);
-        Prg::new(seed).fill(&mut ahead);
-        let online_seed = Block::random(rng);
-        let online = OnlineGarbler::zero_labels(batch, online_seed);
-
+        let program = &batch.program;
+        let (lanes, words) = (batch.lanes, batch.words());
+        let online = OnlineGarbler::new(batch.clone(), Block::random(rng));
+        let public = online.zero_labels();
+        let inputs = program.inputs();
         let pass = Pass::new(&state, &rho, delta, incoming)?;
-        let zero_labels = ZeroLabels::new(&state, &ahead, &online);
+        let zero_labels = ZeroLabels::new(&state, &inputs, &public);
         let table_bytes = batch.rows_sent() * program.ands * lanes * 16;
         let mut message = buffer;
         message.resize(batch.table_bytes(state.position), 0);
-        let (head, rest) = message.split_at_mut(16);
-        head.copy_from_slice(&seed.to_bytes());
-        let (tables, tail) = rest.split_at_mut(table_bytes);
+        let (tables, tail) = message.split_at_mut(table_bytes);
         let (tables, _) = tables.as_chunks_mut();
         let tiles: Vec<Tile> = batch.tiles().collect();
         let (together, per_tile) = (tiles_together(tiles.len()), batch.rows_sent() * program.ands * TILE);
@@ -347,31 +377,45 @@ impl Corrected {
             })
             .collect();
         let mut permutation = vec![0u64; program.ands * words];
-        if garblers == 1 {
-            *outputs = vec![0u64; program.outputs.len() * words];
-        }
+        let mut outputs = OutputLabels::zeros(batch);
         for (end, &tile) in ends.iter().zip(&tiles) {
             scatter(&end.permutation, tile, words, &mut permutation);
-            if garblers == 1 {
-                scatter(&end.outputs, tile, words, &mut outputs);
-            }
+            end.outputs.iter().enumerate().for_each(|(output, row)| outputs.put(output, tile, row));
         }
-        clear_tail(&mut outputs, lanes);
         clear_tail(&mut permutation, lanes);
-        let permutation = if batch.sends_permutation(state.position) { permutation } else { Vec::new() };
-        let words = permutation.iter().chain(outputs.iter());
-        for (bytes, word) in tail.chunks_exact_mut(8).zip(words) {
+        // `ẑ_c` is the low bit of the first garbler's label XOR this bit, that of its zero label.
+        for (bytes, word) in tail.chunks_exact_mut(8).zip(permutation) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let online = OnlineGarbler::new(state.batch.clone(), state.position, online_seed, &state.inputs);
-        Ok((online, message))
+        Ok((online, outputs, message))
     }
 }
 
-/// Random planes; bits past the last lane are zero.
-fn random_planes(count: usize, lanes: usize, rng: &mut impl CryptoRng) -> Zeroizing<Vec<u64>> {
-    let mut planes = Zeroizing::new(vec![0u64; count * crate::slices::plane_words(lanes)]);
-    rng.fill_bytes(bytemuck::cast_slice_mut(&mut planes));
-    clear_tail(&mut planes, lanes);
-    planes
+/// Shares of the outputs' masks, for the masks of XORs are the XORs of masks.
+fn output_masks(batch: &Batch, random: &[u64], lambda: &[u64]) -> Zeroizing<Vec<u64>> {
+    let (program, words) = (&batch.program, batch.words());
+    let inputs = program.inputs();
+    let mut slots = vec![Zeroizing::new(vec![0u64; words]); program.slots];
+    let mut gate = 0;
+    for op in &program.ops {
+        match *op {
+            Op::Input { dst, input } => match inputs[input as usize] {
+                Input { source: Source::Random, rank } => {
+                    slots[dst as usize].copy_from_slice(&random[rank * words..(rank + 1) * words]);
+                }
+                Input { source: Source::Public, .. } => slots[dst as usize].fill(0),
+            },
+            Op::Xor { dst, a, b } => {
+                let sum: Vec<u64> =
+                    slots[a as usize].iter().zip(slots[b as usize].iter()).map(|(a, b)| a ^ b).collect();
+                *slots[dst as usize] = sum;
+            }
+            Op::And { dst, .. } => {
+                slots[dst as usize].copy_from_slice(&lambda[gate * words..(gate + 1) * words]);
+                gate += 1;
+            }
+        }
+    }
+    let outputs = program.outputs.iter().flat_map(|o| slots[o.slot as usize].iter().copied());
+    Zeroizing::new(outputs.collect())
 }

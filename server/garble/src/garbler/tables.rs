@@ -1,43 +1,35 @@
 //! The garbling pass: tables from labels, shares of masks and hashes.
 
 use seco_ot::{Block, Delta, Engine, Kernel, LANES};
+use zeroize::Zeroize;
 
 use super::{RowPair, State};
-use crate::batch::{MAX_GARBLERS, Slots, TILE, Tile, byte, load, low_bits, set_byte, tile_plane};
+use crate::batch::{MAX_GARBLERS, Row, Slots, TILE, Tile, byte, set_byte, tile_plane};
 use crate::error::Error;
 use crate::hash::Tweak;
-use crate::program::{Op, Operand, Source};
+use crate::program::{Input, Op, Operand, Source};
 use crate::slices::from_bytes;
 
-/// Zero labels of input wires, by class.
+/// Zero labels of input wires.
 pub(super) struct ZeroLabels<'a> {
-    rows: Vec<(&'a [Block], usize)>,
+    inputs: &'a [Input],
+    random: &'a [Block],
+    stride: usize,
+    public: &'a [Block],
+    lanes: usize,
 }
 
 impl<'a> ZeroLabels<'a> {
-    pub(super) fn new(state: &'a State, ahead: &'a [Block], online: &'a [Block]) -> Self {
-        let lanes = state.batch.lanes;
-        let (mut a, mut c, mut o) = (0, 0, 0);
-        let next = |counter: &mut usize, stride: usize| {
-            *counter += stride;
-            *counter - stride
-        };
-        let rows = state
-            .batch
-            .circuit
-            .program
-            .sources()
-            .map(|source| match source {
-                Source::Ahead(_) => (ahead, next(&mut a, lanes)),
-                Source::Choice => (state.choice_labels.as_slice(), next(&mut c, state.batch.stride())),
-                Source::Online(_) => (online, next(&mut o, lanes)),
-            })
-            .collect();
-        ZeroLabels { rows }
+    pub(super) fn new(state: &'a State, inputs: &'a [Input], public: &'a [Block]) -> Self {
+        let (stride, lanes) = (state.batch.stride(), state.batch.lanes);
+        ZeroLabels { inputs, random: &state.choice_labels, stride, public, lanes }
     }
 
-    fn tile(&self, input: usize, tile: Tile) -> &[Block] {
-        let (blocks, start) = self.rows[input];
+    fn tile(&self, Input { source, rank }: Input, tile: Tile) -> &[Block] {
+        let (blocks, start) = match source {
+            Source::Random => (self.random, rank * self.stride),
+            Source::Public => (self.public, rank * self.lanes),
+        };
         &blocks[start + tile.start..start + tile.start + tile.width]
     }
 }
@@ -47,12 +39,9 @@ pub(super) struct Pass<'a> {
     pub(super) state: &'a State,
     pub(super) rho: &'a [u64],
     pub(super) delta: &'a Delta,
-    pub(super) rows: Vec<Vec<Option<usize>>>,
-    /// [`State::owned`] of every garbler.
-    owned: Vec<usize>,
     others: Vec<usize>,
-    /// Planes of `d`, by which garbler `i`'s second choice bit of every AND differs from its `ρ`; empty for this
-    /// garbler.
+    /// Planes of `d`, by which garbler `i`'s second choice bit of every AND with cross terms differs from its `ρ`;
+    /// empty for this garbler.
     corrections: Vec<Vec<u64>>,
 }
 
@@ -64,14 +53,13 @@ impl<'a> Pass<'a> {
         delta: &'a Delta,
         incoming: &[Vec<u8>],
     ) -> Result<Self, Error> {
-        let owned = (0..state.batch.garblers()).map(|i| state.owned(i)).collect();
         let others: Vec<usize> = state.others().collect();
-        let mut corrections = vec![Vec::new(); state.batch.garblers()];
+        let mut corrections = vec![Vec::new(); state.batch.garblers];
         for &i in &others {
             let bits = incoming.get(i).map_or(&[][..], Vec::as_slice);
             corrections[i] = from_bytes(bits, state.batch.bit_bytes(), "corrections")?;
         }
-        Ok(Pass { state, rho, delta, rows: state.correlation_rows(), owned, others, corrections })
+        Ok(Pass { state, rho, delta, others, corrections })
     }
 }
 
@@ -83,8 +71,8 @@ pub(super) struct TableSlots {
 
 impl TableSlots {
     pub(super) fn new(state: &State) -> Self {
-        let slots = state.batch.circuit.program.slots;
-        let shares = (0..state.batch.garblers()).map(|_| Slots::new(slots)).collect();
+        let slots = state.batch.program.slots;
+        let shares = (0..state.batch.garblers).map(|_| Slots::new(slots)).collect();
         TableSlots { labels: Slots::new(slots), shares }
     }
 }
@@ -92,7 +80,14 @@ impl TableSlots {
 /// What a tile leaves besides its tables.
 pub(super) struct TileEnds {
     pub(super) permutation: Vec<[u64; TILE / 64]>,
-    pub(super) outputs: Vec<[u64; TILE / 64]>,
+    /// Zero labels of the output wires.
+    pub(super) outputs: Vec<Row>,
+}
+
+impl Drop for TileEnds {
+    fn drop(&mut self) {
+        self.outputs.iter_mut().for_each(|row| row.lanes_mut().zeroize());
+    }
 }
 
 /// Garbles one tile: per AND, first this garbler's own `G_0`, `G_1`, then `G_0`, `G_1`, `G_2` for every other target,
@@ -112,10 +107,10 @@ impl Kernel for Tables<'_> {
     fn run<E: Engine>(self, engine: &E) -> TileEnds {
         let Tables { pass, tile, zero_labels, slots, mut tables } = self;
         let state = pass.state;
-        let program = &state.batch.circuit.program;
+        let program = &state.batch.program;
         let per_and = state.batch.rows_sent() * tile.width;
         let mut ends = TileEnds { permutation: Vec::new(), outputs: Vec::new() };
-        let mut gate = 0;
+        let (mut gate, mut crossed_gate) = (0, 0);
         for op in &program.ops {
             match *op {
                 Op::Input { dst, input } => pass.input(engine, dst, input as usize, tile, zero_labels, slots),
@@ -123,23 +118,26 @@ impl Kernel for Tables<'_> {
                     slots.labels.xor(engine, dst, a, b);
                     slots.shares.iter_mut().for_each(|share| share.xor(engine, dst, a, b));
                 }
-                Op::And { dst, a, b } => {
+                Op::And { dst, a, b, crossed } => {
                     let (table, rest) = std::mem::take(&mut tables).split_at_mut(per_and);
                     tables = rest;
-                    let permutation = pass.and(engine, gate, dst, a, b, tile, table, slots);
-                    if state.batch.sends_permutation(state.position) {
-                        ends.permutation.push(permutation);
-                    }
+                    let second = crossed.then_some(crossed_gate);
+                    ends.permutation.push(pass.and(engine, gate, second, dst, a, b, tile, table, slots));
                     gate += 1;
+                    crossed_gate += usize::from(crossed);
                 }
             }
         }
-        if state.batch.garblers() == 1 {
-            // λ Δ has λ as its low bit.
-            let share = &slots.shares[state.position];
-            let output = |o: &Operand| low_bits(&share.row(o.slot).lanes()[..tile.width]);
-            ends.outputs = program.outputs.iter().map(output).collect();
-        }
+        let delta = engine.splat(pass.delta.block());
+        let output = |o: &Operand| {
+            let mut row = *slots.labels.row(o.slot);
+            let flip = engine.select(if o.negated { 0xff } else { 0 }, delta);
+            for chunk in &mut row.0 {
+                engine.store(engine.xor(engine.load(chunk), flip), chunk);
+            }
+            row
+        };
+        ends.outputs = program.outputs.iter().map(output).collect();
         ends
     }
 }
@@ -157,31 +155,35 @@ impl Pass<'_> {
         slots: &mut TableSlots,
     ) {
         let (state, me, width) = (self.state, self.state.position, tile.width);
+        let input = zero_labels.inputs[input];
         slots.labels.row_mut(dst).lanes_mut()[..width].copy_from_slice(zero_labels.tile(input, tile));
-        let lambda = tile_plane(&state.inputs, state.batch.words(), input, tile);
+        if input.source == Source::Public {
+            slots.shares.iter_mut().for_each(|share| share.row_mut(dst).lanes_mut().fill(Block::ZERO));
+            return;
+        }
+        let lambda = tile_plane(&state.random, state.batch.words(), input.rank, tile);
         let delta = engine.splat(self.delta.block());
         for c in 0..width.div_ceil(LANES) {
             let mut own = engine.select(byte(&lambda, c), delta);
             for &i in &self.others {
-                if let Some(row) = self.rows[i][input] {
-                    own = engine.xor(own, state.keys(i, row, tile).load(engine, c));
-                }
+                own = engine.xor(own, state.keys(i, input.rank, tile).load(engine, c));
             }
             engine.store(own, &mut slots.shares[me].row_mut(dst).0[c]);
         }
         for &i in &self.others {
-            let row = slots.shares[i].row_mut(dst);
-            load(row, self.rows[me][input], |row| state.received(i, row, tile).row);
+            slots.shares[i].row_mut(dst).set(state.received(i, input.rank, tile).row);
         }
     }
 
-    /// One AND for all lanes of a tile. Gives the low bits of the result's zero labels.
+    /// One AND for all lanes of a tile; `second` is its rank among those with cross terms. Gives the low bits of the
+    /// result's zero labels.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn and<E: Engine>(
         &self,
         engine: &E,
         gate: usize,
+        second: Option<usize>,
         dst: u32,
         a: Operand,
         b: Operand,
@@ -191,29 +193,27 @@ impl Pass<'_> {
     ) -> [u64; TILE / 64] {
         let state = self.state;
         let (me, width, words) = (state.position, tile.width, state.batch.words());
-        let single = self.others.is_empty();
-        let ands = state.batch.circuit.program.ands;
+        let (random, ands) = (state.batch.random_wires(), state.batch.program.ands);
         let first_lane = state.batch.first_lane + tile.start as u32;
         let tweaks = |target| {
-            let side = |side| Tweak::garble(state.batch.layer, gate, first_lane, side, target);
+            let side = |side| Tweak::garble(state.batch.step, gate, first_lane, side, target);
             (side(0), side(1))
         };
         let block = self.delta.block();
         let delta = engine.splat(block);
         let flip = |operand: Operand| engine.splat(if operand.negated { block } else { Block::ZERO });
         let (flip_a, flip_b) = (flip(a), flip(b));
-        let (rho, lambda) = if single {
-            Default::default()
-        } else {
-            (tile_plane(self.rho, words, gate, tile), tile_plane(&state.lambda, words, gate, tile))
-        };
+        let (rho, lambda) =
+            (tile_plane(self.rho, words, gate, tile), tile_plane(&state.lambda, words, gate, tile));
+        // Without cross terms `ρ` is `λ_c`, and its correlations serve for both.
+        let rows = [random + gate, second.map_or(random + gate, |rank| random + ands + rank)];
         let mut sources = [Correlations::default(); MAX_GARBLERS];
         for (source, &i) in sources.iter_mut().zip(&self.others) {
-            let (theirs, mine) = (self.owned[i] + gate, self.owned[me] + gate);
             *source = Correlations {
-                keys: [state.keys(i, theirs, tile), state.keys(i, theirs + ands, tile)],
-                received: [state.received(i, mine, tile), state.received(i, mine + ands, tile)],
-                correction: tile_plane(&self.corrections[i], words, gate, tile),
+                keys: rows.map(|row| state.keys(i, row, tile)),
+                received: rows.map(|row| state.received(i, row, tile)),
+                correction: second
+                    .map_or([0; TILE / 64], |rank| tile_plane(&self.corrections[i], words, rank, tile)),
             };
         }
         let mut permutation = [0; TILE / 64];
@@ -232,14 +232,7 @@ impl Pass<'_> {
             put(engine, engine.xor(engine.xor(hb0, hb1), engine.xor(share_a, a0)), g1, c);
             // The output's zero label makes this garbler's own G_2 zero.
             let h2 = engine.xor(ha0, hb0);
-            let (rho, lambda) = if single {
-                // `ρ` is the low bit of `h2`: then every zero label of an AND's output has low bit 0, and `ẑ` is the
-                // low bit of the active label (Zahur, Rosulek, Evans 2015).
-                let rho = engine.low_bits(h2);
-                (rho, rho ^ (engine.low_bits(share_a) & engine.low_bits(share_b)))
-            } else {
-                (byte(&rho, c), byte(&lambda, c))
-            };
+            let (rho, lambda) = (byte(&rho, c), byte(&lambda, c));
             let mut label = engine.xor(engine.select(rho, delta), h2);
             let mut share = engine.select(lambda, delta);
             for source in sources.iter().take(self.others.len()) {

@@ -1,104 +1,142 @@
-//! What a coalition of the evaluator and all garblers but one can decode (`protocol.md` section 1,
-//! "Two defects", and section 5).
+//! What all servers but one can tell together (`protocol.md` sections 1, "Two defects", 5 and 5.1).
 //!
-//! The adversary has the evaluator's state and, of its garblers, deltas, labels and mask shares. All
-//! that labels and deltas tell about a wire is its masked value `ẑ` (a garbler's active label is its
-//! zero label or that XOR its delta, according to `ẑ`); the best guess of the wire is `ẑ` XOR the
-//! mask shares it has. The real evaluator computes just that when the honest garbler withholds its
-//! shares of the wires' masks.
-
-use std::sync::Arc;
+//! The coalition has every view but the honest server's: deltas, labels, masks, shares, messages. All that labels tell
+//! about a wire is its masked value, and all that an opened word tells is the word; the best guess of what lies under
+//! a mask is made with the parts of the mask that the coalition has.
 
 use super::*;
-use crate::gates::Gates;
-use crate::program::Compiler;
+use crate::convert::bit;
 
 const TRIALS: usize = 10_000;
+const SHAPE: ReluShape = ReluShape { width: 12, shift: 4, mask_width: 12 };
 
-/// Fraction of right guesses for each output wire of `program`, when `honest` (a garbler position, if
-/// any) withholds its masks. `values` computes the wires' clear values from the first garbler's
-/// online word and all ahead words.
-fn success(circuit: Circuit, honest: Option<usize>, values: impl Fn(u32, &[u32]) -> Vec<bool>) -> Vec<f64> {
-    let mut rng = ChaCha20Rng::seed_from_u64(17);
+/// How the protocol is broken on purpose.
+#[derive(Clone, Copy, PartialEq)]
+enum Broken {
+    Nothing,
+    /// The honest server's bits of `ρ` are known (as if it had drawn none).
+    Rho,
+    /// The honest garbler's projections are sent in clear.
+    Projection,
+}
+
+/// Rates of right guesses: of bit 0 of `z`, of the sign, of bit 0 of the answer, and of bit 0 of `z >> f` from the
+/// entry of a projection that the evaluator should not open. `honest` is a seat.
+fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
     let hash = FixedKey::new([4; 16]);
-    let batch = Batch { circuit: Arc::new(circuit), lanes: TRIALS, layer: 0, first_lane: 0 };
-    let prepared = prepare_batch(batch, 23, &hash, |batch, position, tables| {
-        if Some(position) == honest {
-            clear_output_masks(batch, tables);
-        }
-    });
-    let ahead: Vec<Vec<u32>> = prepared.ahead.iter().flatten().cloned().collect();
-    let online = words(TRIALS, 1, &mut rng);
-    let outputs = prepared.batch.circuit.program.outputs.len();
-    let guesses = finish(prepared, std::slice::from_ref(&online), &hash);
-    (0..outputs)
-        .map(|wire| {
-            let right = (0..TRIALS).filter(|&t| {
-                let ahead: Vec<u32> = ahead.iter().map(|w| w[t]).collect();
-                (guesses[t] >> wire & 1 == 1) == values(online[t], &ahead)[wire]
-            });
-            right.count() as f64 / TRIALS as f64
-        })
-        .collect()
-}
-
-/// Takes a garbler's shares of the outputs' masks out of its message.
-pub(super) fn clear_output_masks(batch: &Batch, tables: &mut [u8]) {
-    let masks = batch.circuit.program.outputs.len() * batch.words() * 8;
-    let end = tables.len();
-    tables[end - masks..].fill(0);
-}
-
-/// Wires `v` (garbler 0's online bit), `v ^ s`, `v & s`, `(v & s) & t` with `s`, `t` ahead bits of
-/// garblers 0 and the last one.
-pub(super) fn circuit(servers: usize, evaluator: usize, mask: Mask) -> Circuit {
-    let mut compiler = Compiler::default();
-    let mut v = compiler.word(Source::Online(mask), 1)[0];
-    if mask == Mask::None {
-        let random = compiler.word(Source::Choice, 1)[0];
-        v = compiler.xor(v, random);
+    let rng = &mut ChaCha20Rng::seed_from_u64(17);
+    let mut run = prepare(SHAPE, batch(SHAPE, garblers, TRIALS), 23, &hash);
+    if broken == Broken::Projection {
+        run.projection
+            .iter_mut()
+            .enumerate()
+            .filter(|&(g, _)| Some(g) == honest)
+            .for_each(|(_, p)| p.fill(0));
     }
-    let s = compiler.word(Source::Ahead(0), 1)[0];
-    let t = compiler.word(Source::Ahead(servers - 2), 1)[0];
-    let x = compiler.xor(v, s);
-    let a = compiler.and(v, s);
-    let b = compiler.and(a, t);
-    Circuit { program: compiler.finish(&[v, x, a, b]), evaluator, servers }
-}
+    let z: Vec<u32> = (0..TRIALS).map(|_| rng.next_u32() & low(SHAPE.width)).collect();
+    let r: Vec<Vec<u32>> = (0..=garblers).map(|_| random_words(TRIALS, rng)).collect();
+    let coalition = |seat: usize| Some(seat) != honest;
+    let words = TRIALS.div_ceil(64);
 
-fn wires(v: u32, ahead: &[u32]) -> Vec<bool> {
-    let (v, s, t) = (v == 1, ahead[0] == 1, ahead[1] == 1);
-    vec![v, v ^ s, v & s, v & s & t]
-}
+    let known_rho = |lane: usize| {
+        let part = |(seat, planes): (usize, &Vec<u64>)| {
+            if coalition(seat) || broken == Broken::Rho { bit(&planes[..words], lane) } else { 0 }
+        };
+        run.rho.iter().enumerate().map(part).fold(0, |sum, bit| sum ^ bit)
+    };
+    let known_rho: Vec<u32> = (0..TRIALS).map(known_rho).collect();
+    let known_mask = |lane: usize| {
+        let garblers = run.masks.iter().enumerate().filter(|&(seat, _)| coalition(seat));
+        garblers.map(|(_, planes)| bit(&planes[..words], lane)).fold(0, |sum, bit| sum ^ bit)
+    };
+    let known_mask: Vec<u32> = (0..TRIALS).map(known_mask).collect();
+    let (shares, projection, batch) = (run.shares.clone(), run.projection.clone(), run.batch.clone());
+    let outcome = finish(run, &z, &r, &hash);
 
-/// Evaluator and all garblers but one: every honest wire is a coin toss.
-#[test]
-fn all_but_one_learn_nothing() {
-    for servers in [3, 4] {
-        for evaluator in 0..servers {
-            let rates = success(circuit(servers, evaluator, Mask::One(0)), Some(0), wires);
-            for (wire, rate) in rates.iter().enumerate() {
-                assert!((0.48..=0.52).contains(rate), "n={servers} E={evaluator} wire {wire}: {rate}");
+    // The evaluator takes the entry with the other sign: its own and the coalition's garblers' terms in clear, the
+    // honest garbler's under the pads of the labels that it has.
+    let mut flipped = outcome.masked.clone();
+    flipped[..words].iter_mut().for_each(|word| *word ^= u64::MAX);
+    let mut difference = vec![0u32; TRIALS];
+    for (masked, sign) in [(&outcome.masked, 1u32), (&flipped, 1u32.wrapping_neg())] {
+        let entry = |lane| (bit(&masked[..words], lane) + 2 * bit(&masked[words..], lane)) as usize;
+        let mut sum = shares[garblers].answers_at(&outcome.m, masked);
+        for g in 0..garblers {
+            let answers = shares[g].answers(&outcome.m, &r[g]);
+            if coalition(g) {
+                (0..TRIALS).for_each(|lane| {
+                    sum[lane] = sum[lane].wrapping_add(answers[entry(lane) * TRIALS + lane])
+                });
+                continue;
             }
+            let message = projection::close(&answers, &projection[g], TRIALS, SHAPE.mask_width);
+            let pads = match broken {
+                Broken::Projection => Zeroizing::new(vec![0; TRIALS]),
+                _ => projection::evaluator_pads(&batch, g, &outcome.labels[g], masked, &hash),
+            };
+            projection::open(&message, masked, 2, &pads, SHAPE.mask_width, &mut sum);
+        }
+        difference.iter_mut().zip(&sum).for_each(|(d, s)| *d = d.wrapping_add(sign.wrapping_mul(*s)));
+    }
+
+    let rate = |right: &dyn Fn(usize) -> bool| {
+        (0..TRIALS).filter(|&lane| right(lane)).count() as f64 / TRIALS as f64
+    };
+    let negative = |lane: usize| z[lane] >> (SHAPE.width - 1) & 1;
+    let answer = |lane: usize| if negative(lane) == 1 { 0 } else { z[lane] >> SHAPE.shift };
+    let known_r = |lane: usize| {
+        let parts = r.iter().enumerate().filter(|&(seat, _)| coalition(seat));
+        parts.fold(0u32, |sum, (_, r)| sum.wrapping_add(r[lane]))
+    };
+    [
+        rate(&|lane| (outcome.m[lane] ^ known_rho[lane]) & 1 == z[lane] & 1),
+        rate(&|lane| {
+            let u = bit(&outcome.masked[..words], lane) ^ known_mask[lane];
+            u ^ (outcome.m[lane] >> (SHAPE.width - 1) & 1) == negative(lane)
+        }),
+        rate(&|lane| outcome.value[lane].wrapping_add(known_r(lane)) & 1 == answer(lane) & 1),
+        rate(&|lane| difference[lane] & 1 == z[lane] >> SHAPE.shift & 1),
+    ]
+}
+
+fn is_a_coin_toss(rate: f64) -> bool {
+    (0.48..=0.52).contains(&rate)
+}
+
+/// All but one garbler, the evaluator among them: everything under a mask stays a coin toss.
+#[test]
+fn all_but_one_garbler_learn_nothing() {
+    for garblers in 1..=3 {
+        for honest in 0..garblers {
+            let rates = rates(garblers, Some(honest), Broken::Nothing);
+            assert!(
+                rates.iter().all(|&rate| is_a_coin_toss(rate)),
+                "{garblers} garblers, honest {honest}: {rates:?}"
+            );
         }
     }
 }
 
-/// The paper's roles: B garbles alone, C evaluates, A's input label passes through C. B and C
-/// corrupt own every label of every wire and the active one, so A's inputs and all that follows are
-/// read in every trial: this is the defect that garbling with all servers repairs. A's bit `v` enters
-/// as a wire whose mask is C's alone, not A's: [`Mask::None`] and a random bit of the evaluator.
+/// All garblers, with an honest evaluator: `m` is masked by its `ρ`, `x - r` by its `r`.
 #[test]
-fn the_papers_roles_leak_everything() {
-    for rate in success(circuit(2, 1, Mask::None), None, wires) {
-        assert!(rate == 1.0, "{rate}");
+fn all_garblers_learn_nothing() {
+    for garblers in 1..=3 {
+        let [value, _, answer, _] = rates(garblers, Some(garblers), Broken::Nothing);
+        assert!(is_a_coin_toss(value) && is_a_coin_toss(answer), "{garblers} garblers: {value} {answer}");
     }
 }
 
-/// The harness can fail: with nobody honest, everything decodes.
+/// The harness can fail: with nobody honest everything is read; `ρ` without one server's bits gives away the value,
+/// and a projection in clear the answer whatever its sign.
 #[test]
-fn all_together_read_everything() {
-    for rate in success(circuit(3, 1, Mask::One(0)), None, wires) {
-        assert!(rate == 1.0, "{rate}");
+fn broken_variants_are_read_in_every_trial() {
+    for garblers in 1..=3 {
+        assert_eq!(rates(garblers, None, Broken::Nothing), [1.0; 4], "all together");
+        for honest in 0..=garblers {
+            assert_eq!(rates(garblers, Some(honest), Broken::Rho)[0], 1.0, "ρ without one server's bits");
+        }
+        for honest in 0..garblers {
+            assert_eq!(rates(garblers, Some(honest), Broken::Projection)[3], 1.0, "projection in clear");
+        }
     }
 }

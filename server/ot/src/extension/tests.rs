@@ -52,6 +52,31 @@ fn correlation_holds_for_all_parameters_and_counts() {
     }
 }
 
+/// The receiver's ends come again from its seeds, in any order.
+#[test]
+fn ends_are_made_again() {
+    let mut rng = generator(45);
+    for parameter in PARAMETERS {
+        let (mut receiver, _, _) = connect(parameter, &mut rng);
+        let mut all = Vec::new();
+        for count in [1, 128, 129, 3000, 64] {
+            let (position, mut macs) = (receiver.position(), vec![Block::ZERO; count]);
+            receiver.extend(&Bits::random(count, &mut rng), &mut macs).unwrap();
+            all.push((position, macs));
+        }
+        let replay = receiver.into_replay();
+        let stored = Replay::new(replay.parameter(), Zeroizing::new(replay.seeds().to_vec())).unwrap();
+        let mut again = stored.start();
+        for (position, macs) in all.into_iter().rev() {
+            let mut out = vec![Block::ZERO; macs.len()];
+            again.macs(position, &mut out);
+            assert!(out.iter().zip(&macs).all(|(again, mac)| again.0 == mac.0), "parameter {parameter}");
+        }
+        assert!(Replay::new(parameter, Zeroizing::new(vec![Block::ZERO; 3])).is_err());
+    }
+    assert!(Replay::new(3, Zeroizing::default()).is_err());
+}
+
 #[test]
 fn random_ots_match_where_chosen_only() {
     let mut rng = generator(41);

@@ -60,7 +60,10 @@ fn correlated(made: Vec<Result<Made, Error>>) -> bool {
     let delta = made[1].0.block();
     let choices = || Bits::random(300, &mut generator(9, 9));
     let mut ends = all(made, |i, (_, mut links, _), channel| match i {
-        0 => links.choose(channel, &[(choices(), vec![1])]).unwrap(),
+        0 => {
+            let chosen = links.choose(channel, &[(choices(), vec![1])]).unwrap();
+            chosen.into_iter().map(|ends| ends.into_iter().map(|(_, macs)| macs).collect()).collect()
+        }
         1 => links.keys(channel, &[vec![(0, 300)]]).unwrap(),
         _ => Vec::new(),
     });

@@ -5,11 +5,10 @@ use std::time::Duration;
 use seco_core::message::{Request, Response};
 use seco_core::pack;
 use seco_model::Architecture;
-use seco_protocol::Counts;
+use seco_protocol::{Counts, Part};
 use serde::Serialize;
 
 use super::party::{Outcome, Spent};
-use super::shape::{self, Part};
 use super::{DEVICE, SERVER, failed};
 use crate::Error;
 
@@ -20,7 +19,7 @@ pub struct Report {
     pub model: String,
     /// Number of inferences; what follows is for one of them.
     pub inferences: usize,
-    /// AND gates of all circuits, the input's included.
+    /// AND gates of all circuits.
     pub and_gates: u64,
     /// ReLUs.
     pub relus: u64,
@@ -105,14 +104,14 @@ impl Report {
                 online_bytes_up: online.sent,
                 online_bytes_down: online.received,
                 peak_memory_bytes: device.peak_memory,
-                part: shape::part(architecture, DEVICE),
+                part: Part::of(architecture, DEVICE),
             },
             server: Server {
                 setup_cpu_s: server.setup.cpu.as_secs_f64(),
                 preprocessing_cpu_s: mean(server.preprocessing, inferences).cpu.as_secs_f64(),
                 online_cpu_s: mean(server.online, inferences).cpu.as_secs_f64(),
                 peak_memory_bytes: server.peak_memory,
-                part: shape::part(architecture, SERVER),
+                part: Part::of(architecture, SERVER),
             },
             seco_device: Frames::of(architecture)?,
         })

@@ -125,7 +125,7 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
     let secret = || keys::secret().map_err(|_| seco_protocol::Error::Misuse("no random numbers"));
     let (count, width, shift) = job.layer;
     let servers = job.certificates.len();
-    let layer = Layer { count, width, shift, servers, ot_parameter: job.ot_parameter };
+    let layer = Layer { count, width, mask_width: width, shift, servers, ot_parameter: job.ot_parameter };
     let spools = Spools::new(job.directory.clone(), job.memory);
     let mut relus = ReluLayer::setup(layer, &mut channel, *secret()?)?;
     let spool = Box::new(spools.spool());

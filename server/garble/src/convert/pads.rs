@@ -1,0 +1,226 @@
+//! Words from correlated OTs: `H(K, τ)` and `H(K ^ Δ, τ)` at the sender, `H(M, τ)` at the receiver, which is one of
+//! the two. The hash has 128 bits, so it gives up to four words, each for one product ([`super::product`]).
+
+use rayon::prelude::*;
+use seco_ot::{Block, Chunk, Delta, Engine, Kernel, LANES};
+use zeroize::Zeroizing;
+
+use crate::batch::{Batch, TILE, Tile};
+use crate::evaluator::Folding;
+use crate::garbler::{Crossed, End, OutputCorrelations};
+use crate::hash::{Hash, Tweak};
+
+/// Words of a hash for several wires, all lanes.
+#[derive(Clone)]
+pub struct Words {
+    each: usize,
+    lanes: usize,
+    /// By wire, by word, by lane.
+    words: Zeroizing<Vec<u32>>,
+}
+
+impl Words {
+    /// One word of a wire for every lane.
+    pub fn get(&self, wire: usize, word: usize) -> &[u32] {
+        let start = (wire * self.each + word) * self.lanes;
+        &self.words[start..start + self.lanes]
+    }
+
+    /// From words by wire, by word (`each` of them), by lane.
+    #[cfg(test)]
+    pub(crate) fn ideal(words: Vec<u32>, each: usize, lanes: usize) -> Self {
+        Self { each, lanes, words: Zeroizing::new(words) }
+    }
+}
+
+/// The sender's words for both choices.
+#[derive(Clone)]
+pub struct SenderPads {
+    /// `H(K, τ)`.
+    pub zero: Words,
+    /// `H(K ^ Δ, τ)`.
+    pub one: Words,
+}
+
+impl SenderPads {
+    /// One word of a wire for every lane, for choice 0 and for choice 1.
+    pub fn get(&self, wire: usize, word: usize) -> [&[u32]; 2] {
+        [self.zero.get(wire, word), self.one.get(wire, word)]
+    }
+}
+
+/// The first words of the hashes of a row of blocks, XORed with `offset`.
+struct HashWords<'a> {
+    blocks: &'a [Chunk],
+    offset: Block,
+    tweak: Tweak,
+    out: Vec<&'a mut [u32]>,
+}
+
+impl Kernel for HashWords<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<E: Engine>(mut self, engine: &E) {
+        let offset = engine.splat(self.offset);
+        for (c, chunk) in self.blocks.iter().enumerate() {
+            let p = engine.permute([engine.xor(engine.load(chunk), offset)]);
+            let [hash] = engine.hash(p, [engine.tweaks(self.tweak.vector(c))]);
+            let mut blocks = [Block::ZERO; LANES];
+            engine.store(hash, &mut blocks);
+            for (word, out) in self.out.iter_mut().enumerate() {
+                for (to, block) in out[c * LANES..].iter_mut().zip(&blocks) {
+                    *to = (block.0 >> (32 * word)) as u32;
+                }
+            }
+        }
+    }
+}
+
+/// Hashes `wires` rows of blocks, `each` words of each. `row` gives a tile's part of a wire's row, padded to whole
+/// vectors; `tweak` that of a wire and a first lane.
+pub(crate) fn words<'a>(
+    hash: &impl Hash,
+    [wires, each, lanes]: [usize; 3],
+    offset: Block,
+    row: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
+    tweak: impl Fn(usize, u32) -> Tweak + Sync,
+) -> Words {
+    let mut words = Zeroizing::new(vec![0u32; wires * each * lanes]);
+    words.par_chunks_mut((each * lanes).max(1)).enumerate().for_each(|(wire, out)| {
+        let mut out: Vec<&mut [u32]> = out.chunks_mut(lanes.max(1)).collect();
+        for start in (0..lanes).step_by(TILE) {
+            let tile = Tile { start, width: TILE.min(lanes - start) };
+            let blocks = &row(wire, tile)[..tile.width.div_ceil(LANES)];
+            let parts = out.iter_mut().map(|out| &mut out[start..start + tile.width]).collect();
+            hash.run(HashWords { blocks, offset, tweak: tweak(wire, start as u32), out: parts });
+        }
+    });
+    Words { each, lanes, words }
+}
+
+/// A tile's part of row `wire` of rows of `stride` blocks.
+pub(crate) fn strided<'a>(blocks: &'a [Block], stride: usize) -> impl Fn(usize, Tile) -> &'a [Chunk] + Sync {
+    move |wire, tile| {
+        let start = wire * stride + tile.start;
+        blocks[start..start + tile.padded()].as_chunks().0
+    }
+}
+
+/// Both words of a sender.
+fn sender<'a>(
+    hash: &impl Hash,
+    shape: [usize; 3],
+    delta: &Delta,
+    row: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
+    tweak: impl Fn(usize, u32) -> Tweak + Sync,
+) -> SenderPads {
+    let zero = words(hash, shape, Block::ZERO, &row, &tweak);
+    SenderPads { zero, one: words(hash, shape, delta.block(), row, tweak) }
+}
+
+/// Pads of correlated OTs whose keys lie in rows of `stride` blocks: for the input step and for tests.
+pub(crate) fn sender_of(
+    hash: &impl Hash,
+    shape: [usize; 3],
+    delta: &Delta,
+    (keys, stride): (&[Block], usize),
+    tweak: impl Fn(usize, u32) -> Tweak + Sync,
+) -> SenderPads {
+    sender(hash, shape, delta, strided(keys, stride), tweak)
+}
+
+/// Words of one output's mask: for its conversion (0) and for three products of a chain.
+pub(crate) const MASK_WORDS: usize = 4;
+
+/// One server's pads in a step's conversions, by seat; none at its own seat and where it is on the other side.
+pub struct SeatPads {
+    /// Towards later seats, for the bits of `ρ`: one word for each.
+    pub rho_to: Vec<Option<SenderPads>>,
+    /// From earlier seats.
+    pub rho_from: Vec<Option<Words>>,
+    /// Towards every garbler, for its shares of the outputs' masks: four words of each output; the evaluator, of
+    /// output 0 alone.
+    pub masks_to: Vec<Option<SenderPads>>,
+    /// At a garbler, from every other seat.
+    pub masks_from: Vec<Option<Words>>,
+}
+
+impl SeatPads {
+    fn none(seats: usize) -> Self {
+        Self {
+            rho_to: vec![None; seats],
+            rho_from: vec![None; seats],
+            masks_to: vec![None; seats],
+            masks_from: vec![None; seats],
+        }
+    }
+
+    /// A garbler's. `outputs` are its correlations with the other garblers for the outputs' masks, `reverse` its MACs
+    /// towards the evaluator for output 0.
+    pub fn garbler(
+        crossed: &Crossed,
+        outputs: &OutputCorrelations,
+        reverse: &[Block],
+        delta: &Delta,
+        hash: &impl Hash,
+    ) -> Self {
+        let (batch, me) = (crossed.batch(), crossed.position());
+        let Batch { garblers: evaluator, lanes, step, first_lane, .. } = *batch;
+        let (stride, wires, masks) = (batch.stride(), batch.random_wires(), batch.program.outputs.len());
+        let mut pads = Self::none(evaluator + 1);
+        for other in (0..evaluator).filter(|&other| other != me) {
+            let tweak = |from, to| {
+                move |wire: usize, lane: u32| Tweak::convert(step, wire, first_lane + lane, from, to)
+            };
+            let mask_tweak = |from, to| {
+                move |output: usize, lane: u32| Tweak::convert_mask(step, output, first_lane + lane, from, to)
+            };
+            if other > me {
+                let row = |wire, tile| crossed.row(End::Key, other, wire, tile);
+                pads.rho_to[other] = Some(sender(hash, [wires, 1, lanes], delta, row, tweak(me, other)));
+            } else {
+                let row = |wire, tile| crossed.row(End::Mac, other, wire, tile);
+                pads.rho_from[other] =
+                    Some(words(hash, [wires, 1, lanes], Block::ZERO, row, tweak(other, me)));
+            }
+            let shape = [masks, MASK_WORDS, lanes];
+            let (keys, macs) = (outputs.rows(End::Key, other), outputs.rows(End::Mac, other));
+            pads.masks_to[other] =
+                Some(sender(hash, shape, delta, strided(keys, stride), mask_tweak(me, other)));
+            pads.masks_from[other] =
+                Some(words(hash, shape, Block::ZERO, strided(macs, stride), mask_tweak(other, me)));
+        }
+        let tweak = |wire: usize, lane: u32| Tweak::convert(step, wire, first_lane + lane, me, evaluator);
+        let keys = strided(crossed.evaluator_keys(), stride);
+        pads.rho_to[evaluator] = Some(sender(hash, [wires, 1, lanes], delta, keys, tweak));
+        let tweak =
+            |output: usize, lane: u32| Tweak::convert_mask(step, output, first_lane + lane, evaluator, me);
+        pads.masks_from[evaluator] =
+            Some(words(hash, [1, MASK_WORDS, lanes], Block::ZERO, strided(reverse, stride), tweak));
+        pads
+    }
+
+    /// The evaluator's. `keys` are those towards each garbler for output 0, under the evaluator's own `delta`.
+    pub fn evaluator(
+        folding: &Folding,
+        keys: &[Zeroizing<Vec<Block>>],
+        delta: &Delta,
+        hash: &impl Hash,
+    ) -> Self {
+        let (batch, macs) = (folding.batch(), folding.macs());
+        let Batch { garblers: me, lanes, step, first_lane, .. } = *batch;
+        let (stride, wires) = (batch.stride(), batch.random_wires());
+        let mut pads = Self::none(me + 1);
+        for (garbler, (macs, keys)) in macs.iter().zip(keys).enumerate() {
+            let tweak = |wire: usize, lane: u32| Tweak::convert(step, wire, first_lane + lane, garbler, me);
+            pads.rho_from[garbler] =
+                Some(words(hash, [wires, 1, lanes], Block::ZERO, strided(macs, stride), tweak));
+            let tweak =
+                |output: usize, lane: u32| Tweak::convert_mask(step, output, first_lane + lane, me, garbler);
+            pads.masks_to[garbler] =
+                Some(sender(hash, [1, MASK_WORDS, lanes], delta, strided(keys, stride), tweak));
+        }
+        pads
+    }
+}

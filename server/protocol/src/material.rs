@@ -1,0 +1,46 @@
+//! What one server keeps of a batch between preprocessing and the request (`protocol.md` section 6).
+
+use seco_garble::convert::Share;
+use seco_garble::convert::relu::ReluShares;
+use seco_garble::{OnlineEvaluator, OnlineGarbler};
+use seco_ot::Replay;
+use zeroize::Zeroizing;
+
+/// One server's part of a batch of a circuit.
+pub struct CircuitPart {
+    /// Garbler or evaluator.
+    pub role: Role,
+    /// What the answer is computed from.
+    pub shares: ReluShares,
+    /// Where this server holds weights of the layer before: its share of `ρ`, and, at the first holder, what the
+    /// servers without weights sent ahead.
+    pub opening: Option<Share>,
+}
+
+/// One server's role in a batch.
+pub enum Role {
+    /// It garbled the batch: the seed of its labels, and pads of its projection.
+    Garbler(OnlineGarbler, Zeroizing<Vec<u32>>),
+    /// It evaluates the batch, whose tables are in the spool. Its labels of the random wires begin at these positions
+    /// of the links, by garbler.
+    Evaluator(OnlineEvaluator, Vec<u64>),
+}
+
+/// One server's part of a batch of the input.
+pub struct InputPart {
+    /// Planes of its `d`.
+    pub mask: Zeroizing<Vec<u64>>,
+    /// Its shares of the XOR of all servers' `d`, by bit.
+    pub shares: Vec<Share>,
+}
+
+/// The non-linear part of a bundle.
+#[derive(Default)]
+pub struct Parts {
+    /// By batch.
+    pub input: Vec<InputPart>,
+    /// By step, by batch.
+    pub steps: Vec<Vec<CircuitPart>>,
+    /// What the evaluator's labels come from, by server; none at this one.
+    pub links: Vec<Option<Replay>>,
+}
