@@ -252,13 +252,13 @@ impl Device {
         connected: Connected,
         exchange: impl Future<Output = Result<(), Blame>> + Send + 'static,
     ) -> Result<Vec<u8>, End> {
-        let mut unclaimed = Incarnations { cluster: self.cluster.clone(), ended: vec![connected] };
+        let unclaimed = Incarnations { cluster: self.cluster.clone(), ended: vec![connected] };
         let exchange = tokio::spawn(async move { (exchange.await, unclaimed) });
-        let result;
-        (result, unclaimed) = exchange.await.map_err(|_| Refusal::Internal)?;
+        let (result, mut unclaimed) = exchange.await.map_err(|_| Refusal::Internal)?;
         result.map_err(|blame| self.refusal(what, &blame))?;
         let (handle, oldest) = self.handles().add(connected);
         unclaimed.ended = oldest.into_iter().collect();
+        drop(unclaimed);
         Ok(encode(&Response::Opened { handle }))
     }
 

@@ -202,6 +202,7 @@ impl FileLedger {
     }
 
     /// Where the ledger ends.
+    #[cfg(test)]
     pub fn head(&self) -> Head {
         self.state().head
     }
