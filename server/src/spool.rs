@@ -326,7 +326,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spools = Spools::new(folder.path().to_owned(), 0);
         let mut spool = spools.spool();
-        spool.put(Material::zeros(MaterialSize { tables: CHUNK / 16 })).unwrap();
+        // A chunk, and part of another.
+        spool.put(Material::zeros(MaterialSize { tables: CHUNK / 16 + 100 })).unwrap();
         let file = &mut spool.file.as_mut().unwrap().file;
         #[cfg(unix)]
         {

@@ -35,8 +35,8 @@ fn a_two_party_device_computes_the_same_and_its_cost_is_told() {
     // Two ciphertexts for every gate, towards its evaluator; among other things.
     assert!(number("/device/preprocessing_bytes_down") > 32.0 * number("/device/and_gates_evaluated"));
     assert!(number("/device/preprocessing_bytes_up") > 32.0 * number("/device/and_gates_garbled"));
-    // 8 labels for each of 64 input values, and the masked input.
-    assert!(number("/device/online_bytes_up") > (64 * 8 * 16 + 64) as f64);
+    // The masked input, the device's own word for the input step, and its confirmation.
+    assert!(number("/device/online_bytes_up") > (64 + 64 + 32) as f64);
     assert!(number("/device/online_bytes_down") > number("/seco_device/answer_frame_bytes_down"));
     // The device has no bundle without a word for every input and output of both layers.
     assert!(number("/device/storage_bytes") > (4 * (64 + 32 + 32 + 10)) as f64);

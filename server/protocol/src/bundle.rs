@@ -3,7 +3,11 @@
 //! A bundle is data: it names its model and split, and depends on no key, extension, set-up or connection.
 //! [`Bundle::encode`] and [`Bundle::decode`] take it to a file and back; what is large is in its [`Spool`], in order.
 //! It is consumed by [`Bundle::spend`], which records it durably, and what that gives is consumed by
-//! [`SpentBundle::infer`]: using one twice does not compile, and after a crash the ledger refuses.
+//! [`SpentBundle::infer`]: using one in memory twice does not compile.
+//!
+//! Bytes can be decoded twice, so whoever stores them must see to it that nobody does: the ledger has to remember
+//! the id for as long as the bytes exist anywhere, also across set-ups and compaction. The servers' ledger does not,
+//! for they keep bundles in memory only.
 //!
 //! # Format, version 2
 //!
@@ -114,7 +118,8 @@ impl Bundle {
         }
     }
 
-    /// From [`Bundle::encode`], for a party with the same model and split: it may have been set up anew since.
+    /// From [`Bundle::encode`], for a party with the same model and split: it may have been set up anew since. To be
+    /// called once for a bundle (see the module's text).
     ///
     /// # Errors
     /// [`Error::Bundle`] if these are not the bytes of a bundle of this model on this server.

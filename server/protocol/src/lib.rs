@@ -9,7 +9,7 @@
 //! | [`Party::setup`] | nonces; commitments to public key shares; the shares; base OT (3) |
 //! | [`Party::preprocess`], linear lane | parts of `Enc(r)` to the holders; `c1` to all; decryption shares back |
 //! | the same, a key set's last bundle | beside these, commitments and public key shares of the next |
-//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables; conversions |
+//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables; beside them conversions, and openings to the first holder |
 //! | [`SpentBundle::infer`], input | confirmations; masked input; shares of `x - r` to the holders |
 //! | [`SpentBundle::infer`], per step | masked opening; labels and projections to the evaluator; `x - r` to the holders |
 //! | [`SpentBundle::infer`], last layer | masked logits to the gateway |

@@ -48,6 +48,14 @@ impl SpentBundle {
         if bundle.model != *party.model().id() {
             return Err(Error::Misuse("the bundle was made for another model or another split of it"));
         }
+        if bundle.server != channel.me() || party.index() != channel.me() {
+            return Err(Error::Misuse("the bundle or the party is another server's"));
+        }
+        // One circuit between two layers: with fewer, a hidden layer would be taken for the last.
+        let hidden = architecture.layers.len().checked_sub(1);
+        if hidden != Some(party.plan().steps.len()) || hidden != Some(bundle.parts.steps.len()) {
+            return Err(INCOMPLETE);
+        }
         let mut input = Zeroizing::new(match masked_input {
             Some(masked) => masked.to_vec(),
             None => vec![0; architecture.input.len()],

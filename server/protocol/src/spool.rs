@@ -9,7 +9,7 @@ use seco_garble::Material;
 #[error("{0}")]
 pub struct SpoolError(pub String);
 
-/// Tables and labels of the batches that this server evaluates in one bundle: written in order while
+/// Tables of the batches that this server evaluates in one bundle: written in order while
 /// the bundle is made, read back in the same order, once, in its inference. Everything else of a
 /// bundle is some bytes for each ReLU and stays in memory.
 ///

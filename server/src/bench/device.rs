@@ -29,18 +29,18 @@
 //!
 //! # Not the same
 //!
-//! - **Roles rotate over layers here** (step `i` is evaluated by party `i mod 2`; step 0 is the input's
-//!   circuit); in DELPHI the client evaluates every ReLU. As party 1 the device evaluates the first ReLU
-//!   layer, the third and so on, and garbles the others; `relus_evaluated` and `and_gates_garbled` say
-//!   how much. As a garbler it sends tables instead of receiving them and stores labels instead of
-//!   tables, so bytes up are larger, bytes down and storage smaller than DELPHI's would be.
-//! - A circuit puts the input under new masks, which the device garbles (`and_gates` has it). DELPHI's
-//!   client knows its mask and sends `x - r`, with no circuit.
+//! - **Roles rotate over layers here** (activation `i` is evaluated by party `i mod 2`); in DELPHI the client
+//!   evaluates every ReLU. As party 1 the device evaluates the first ReLU layer, the third and so on, and
+//!   garbles the others; `relus_evaluated` and `and_gates_garbled` say how much. As a garbler it sends tables
+//!   instead of receiving them and stores a seed, pads and shares instead of tables, so bytes up are larger,
+//!   bytes down and storage smaller than DELPHI's would be.
+//! - The input is put under new masks by opening its bits under random ones. DELPHI's client knows its mask
+//!   and sends `x - r`.
 //! - The BFV key is shared by both parties, so the device answers with a decryption share, smudged with
 //!   70 bits, where DELPHI's client decrypts by itself. Parameters are those of `seco-he` (`N = 8192`,
 //!   `t = 2^32`, coefficient packing; DELPHI: SEAL, a prime plaintext modulus, packing by slots and
 //!   rotations for which the client sends keys).
-//! - Numbers are mod `2^k` with `k` by layer, shifts are exact and in the circuit; DELPHI works in a
+//! - Numbers are mod `2^k` with `k` by layer, and shifts are exact; DELPHI works in a
 //!   prime field and truncates shares. Correlated OT is SoftSpokenOT, DELPHI's OT is IKNP.
 //! - DELPHI's planner may replace ReLUs by quadratic polynomials. This is its protocol without that,
 //!   which keeps the network as it is.
