@@ -5,8 +5,9 @@
 //! server `i` brings `(Y - 2μY)_i` into a product with `b` ([`super::product`]), the joiner multiplies its own part
 //! itself. So every pair of servers with a correlated OT for `b` does one product.
 
+use super::choose::add_where;
 use super::pads::{SenderPads, Words};
-use super::{Share, bit, product};
+use super::{Share, product};
 use crate::slices::packed_len;
 
 /// One server's part in multiplying a bit with several numbers of the same width.
@@ -46,9 +47,7 @@ impl Chain {
         for (number, (word, y, product)) in self.numbers.iter_mut().enumerate() {
             let mut own = y.clone();
             own.add(2u32.wrapping_neg(), product);
-            for (lane, (sum, a)) in product.words_mut().iter_mut().zip(own.words()).enumerate() {
-                *sum = sum.wrapping_add(a & bit(&self.bits, lane).wrapping_neg());
-            }
+            add_where(&self.bits, own.words(), product.words_mut());
             for (pads, message, _) in from.iter_mut().filter(|(_, _, numbers)| number < *numbers) {
                 product::receive(&self.bits, pads.get(0, *word), self.width, message, product.words_mut());
             }

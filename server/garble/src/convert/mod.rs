@@ -14,6 +14,7 @@
 //! evaluator.
 
 pub mod chain;
+mod choose;
 pub mod input;
 pub mod pads;
 pub mod product;

@@ -8,7 +8,7 @@
 //! *Why it is safe.* `j` lacks `h_{1-b}`, which is uniform to it without `Δ_i` and masks `d`. `i` receives nothing.
 //! Each pair of pads serves one product.
 
-use super::bit;
+use super::choose::add_where;
 use crate::slices::{pack, unpack};
 
 /// The sender's side: appends `d = a + h_0 - h_1`, `width` bits a lane, to its message, and adds `factor` times its
@@ -24,7 +24,6 @@ pub fn send(a: &[u32], pads: [&[u32]; 2], width: u32, message: &mut Vec<u8>, fac
 /// the plane of its choice bits, `pad` its `h_b`.
 pub fn receive(bits: &[u64], pad: &[u32], width: u32, message: &mut &[u8], sum: &mut [u32]) {
     let d = unpack(message, width, sum.len());
-    for (lane, ((sum, pad), d)) in sum.iter_mut().zip(pad).zip(d).enumerate() {
-        *sum = sum.wrapping_add(*pad).wrapping_add(d & bit(bits, lane).wrapping_neg());
-    }
+    sum.iter_mut().zip(pad).for_each(|(sum, pad)| *sum = sum.wrapping_add(*pad));
+    add_where(bits, &d, sum);
 }

@@ -12,7 +12,7 @@
 use seco_ot::{Block, Delta};
 use zeroize::Zeroizing;
 
-use super::bit;
+use super::choose::add_where;
 use super::pads::{strided, words};
 use crate::batch::{Batch, OutputLabels};
 use crate::hash::{Hash, Tweak};
@@ -60,15 +60,17 @@ pub fn evaluator_pads(
     let rows = strided(labels.rows(), batch.stride());
     let of = words(hash, [outputs, WORDS, lanes], Block::ZERO, rows, tweak);
     let (u, b) = masked.split_at(batch.words().min(masked.len()));
-    let pick = |output: usize, other: &[u64], lane: usize| {
-        let [zero, one] = [0, 1].map(|word| of.get(output, word)[lane]);
-        if bit(other, lane) == 0 { zero } else { one }
-    };
-    let pad = |lane| match outputs {
-        1 => of.get(0, 0)[lane],
-        _ => pick(0, b, lane).wrapping_add(pick(1, u, lane)),
-    };
-    Zeroizing::new((0..lanes).map(pad).collect())
+    let mut pads = Zeroizing::new(of.get(0, 0).to_vec());
+    if outputs > 1 {
+        pads.iter_mut().zip(of.get(1, 0)).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
+        // The masked values are the evaluator's alone: the words are chosen without a jump.
+        for (output, other) in [(0, b), (1, u)] {
+            let more =
+                of.get(output, 1).iter().zip(of.get(output, 0)).map(|(one, zero)| one.wrapping_sub(*zero));
+            add_where(other, &Zeroizing::new(more.collect::<Vec<_>>()), &mut pads);
+        }
+    }
+    pads
 }
 
 /// Bytes of a garbler's message for `entries` entries of `width` bits.
@@ -88,10 +90,21 @@ pub fn close(answers: &[u32], pads: &[u32], lanes: usize, width: u32) -> Vec<u8>
 /// The evaluator adds the entries that it opens to `sum`: `masked` as in [`evaluator_pads`].
 pub fn open(mut message: &[u8], masked: &[u64], outputs: usize, pads: &[u32], width: u32, sum: &mut [u32]) {
     let lanes = sum.len();
-    let words = lanes.div_ceil(64);
-    let entries: Vec<Vec<u32>> = (0..1 << outputs).map(|_| unpack(&mut message, width, lanes)).collect();
-    for (lane, (sum, pad)) in sum.iter_mut().zip(pads).enumerate() {
-        let entry: usize = (0..outputs).map(|o| (bit(&masked[o * words..], lane) as usize) << o).sum();
-        *sum = sum.wrapping_add(entries[entry][lane]).wrapping_sub(*pad);
+    let (u, b) = masked.split_at(lanes.div_ceil(64).min(masked.len()));
+    sum.iter_mut().zip(pads).for_each(|(sum, pad)| *sum = sum.wrapping_sub(*pad));
+    // By bits of `u` and `b`, without a jump: `e_00 + u(e_10 - e_00) + b(e_01 - e_00) + ub(e_11 - e_10 - e_01 + e_00)`.
+    let both: Vec<u64> = u.iter().zip(b).map(|(u, b)| u & b).collect();
+    let everywhere = vec![u64::MAX; u.len()];
+    let mut entries: Vec<Vec<u32>> = (0..1 << outputs).map(|_| unpack(&mut message, width, lanes)).collect();
+    // Differences along the one bit, then along the other.
+    for distance in (0..outputs).map(|output| 1 << output) {
+        for entry in (0..entries.len()).filter(|entry| entry & distance != 0) {
+            let (lower, upper) = entries.split_at_mut(entry);
+            let less = &lower[entry - distance];
+            upper[0].iter_mut().zip(less).for_each(|(entry, less)| *entry = entry.wrapping_sub(*less));
+        }
+    }
+    for (plane, entry) in [everywhere.as_slice(), u, b, &both].into_iter().zip(&entries) {
+        add_where(plane, entry, sum);
     }
 }

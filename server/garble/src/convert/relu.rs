@@ -376,14 +376,16 @@ impl Terms {
     #[inline(always)]
     fn share(&self, u: u32, y: u32) -> u32 {
         let x = self.sign(u);
-        let of_borrow = |word: u32| if y == 0 { word } else { word.wrapping_neg() };
+        // By products, for `u` and `y` are the evaluator's alone: it must not jump on them.
+        let sign_of = |bit: u32| 1u32.wrapping_sub(bit << 1);
+        let of_borrow = |word: u32| word.wrapping_mul(sign_of(y));
         let a = self
             .sign
             .wrapping_mul(self.shifted_m.wrapping_sub(y))
             .wrapping_sub(self.sign_shifted)
             .wrapping_sub(of_borrow(self.sign_borrow));
         let b = self.shifted.wrapping_add(of_borrow(self.borrow));
-        let a = if x == 0 { a } else { a.wrapping_neg() };
+        let a = a.wrapping_mul(sign_of(x));
         a.wrapping_sub(x.wrapping_mul(b))
     }
 }

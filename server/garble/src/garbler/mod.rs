@@ -406,9 +406,9 @@ fn output_masks(batch: &Batch, random: &[u64], lambda: &[u64]) -> Zeroizing<Vec<
                 Input { source: Source::Public, .. } => slots[dst as usize].fill(0),
             },
             Op::Xor { dst, a, b } => {
-                let sum: Vec<u64> =
-                    slots[a as usize].iter().zip(slots[b as usize].iter()).map(|(a, b)| a ^ b).collect();
-                *slots[dst as usize] = sum;
+                let sum = slots[a as usize].iter().zip(slots[b as usize].iter()).map(|(a, b)| a ^ b);
+                let sum = Zeroizing::new(sum.collect::<Vec<u64>>());
+                slots[dst as usize].copy_from_slice(&sum);
             }
             Op::And { dst, .. } => {
                 slots[dst as usize].copy_from_slice(&lambda[gate * words..(gate + 1) * words]);

@@ -1,0 +1,58 @@
+//! Sums over the lanes whose bit is set, where the bits are secret: no jump and no address depends on them.
+
+use std::hint::black_box;
+
+/// Lanes of a word of a plane.
+const LANES: usize = 64;
+
+/// Adds `words` to `sum` in the lanes whose bit in `plane` is set.
+pub fn add_where(plane: &[u64], words: &[u32], sum: &mut [u32]) {
+    let (whole, rest) = words.as_chunks::<LANES>();
+    let (whole_sum, rest_sum) = sum.as_chunks_mut::<LANES>();
+    let mut plane = plane.iter();
+    for ((words, sum), bits) in whole.iter().zip(whole_sum).zip(&mut plane) {
+        add_word(*bits, words, sum);
+    }
+    if let Some(bits) = plane.next()
+        && !rest.is_empty()
+    {
+        let (mut words, mut all) = ([0; LANES], [0; LANES]);
+        words.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        all.iter_mut().zip(&*rest_sum).for_each(|(to, from)| *to = *from);
+        add_word(*bits, &words, &mut all);
+        rest_sum.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+    }
+}
+
+/// The same for one word of the plane. A function of its own, whose instructions `server/tests/constant-time` looks
+/// at; and the compiler knows nothing of the bits.
+#[inline(never)]
+fn add_word(bits: u64, words: &[u32; LANES], sum: &mut [u32; LANES]) {
+    let bits = black_box(bits);
+    for lane in 0..LANES {
+        let mask = ((bits >> lane) as u32 & 1).wrapping_neg();
+        sum[lane] = sum[lane].wrapping_add(words[lane] & mask);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_of_set_bits_are_added() {
+        for lanes in [1usize, 63, 64, 65, 130, 192] {
+            let words: Vec<u32> = (0..lanes as u32).map(|i| i.wrapping_mul(0x9e37_79b9) | 1).collect();
+            let plane: Vec<u64> = (0..lanes.div_ceil(64) as u64)
+                .map(|i: u64| (i + 3).wrapping_mul(0xd1b5_4a32_d192_ed03))
+                .collect();
+            let mut sum: Vec<u32> = (0..lanes as u32).collect();
+            add_where(&plane, &words, &mut sum);
+            for (lane, sum) in sum.into_iter().enumerate() {
+                let bit = plane[lane / 64] >> (lane % 64) & 1 == 1;
+                let expected = (lane as u32).wrapping_add(if bit { words[lane] } else { 0 });
+                assert_eq!(sum, expected, "{lanes}, {lane}");
+            }
+        }
+    }
+}
