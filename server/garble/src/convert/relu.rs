@@ -89,6 +89,9 @@ impl ReluShape {
 const OF_BORROW: usize = 1;
 const OF_SHIFTED: usize = 2;
 const OF_TOP: usize = 3;
+/// All of them, for a test.
+#[cfg(test)]
+pub(crate) const WORDS_OF_PRODUCTS: [usize; 3] = [OF_BORROW, OF_SHIFTED, OF_TOP];
 
 /// Somebody to exchange messages with: sockets, channels, or a test.
 pub trait Exchange {
