@@ -213,7 +213,8 @@ impl Run<'_> {
             return Err(INCOMPLETE);
         }
         let m = self.open(step, &parts, word)?;
-        let mut output = Zeroizing::new(Vec::new());
+        // At once: growing would leave copies.
+        let mut output = Zeroizing::new(Vec::with_capacity(m.len()));
         for (part, batch) in parts.into_iter().zip(&step.batches) {
             let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
             let m = m.get(lanes.clone()).ok_or(INCOMPLETE)?;
@@ -231,15 +232,8 @@ impl Run<'_> {
                 }
                 Role::Evaluator(evaluator, positions) => {
                     let random = self.random_labels(step, batch, &positions)?;
-                    output.extend(self.evaluate(
-                        step,
-                        batch,
-                        evaluator,
-                        &random,
-                        &part.shares,
-                        m,
-                        &planes,
-                    )?);
+                    let values = self.evaluate(step, batch, evaluator, &random, &part.shares, m, &planes)?;
+                    output.extend_from_slice(&values);
                 }
             }
         }
@@ -271,7 +265,7 @@ impl Run<'_> {
         shares: &ReluShares,
         m: &[u32],
         planes: &[u64],
-    ) -> Result<Vec<u32>, Error> {
+    ) -> Result<Zeroizing<Vec<u32>>, Error> {
         let (mut labels, mut projections) = (Vec::new(), Vec::new());
         for position in 0..step.garblers() {
             let server = step.server(position);

@@ -321,13 +321,13 @@ impl ReluShares {
     }
 
     /// The evaluator's share for the masked outputs that it has, given as planes, with the public terms.
-    pub fn answers_at(&self, m: &[u32], masked: &[u64]) -> Vec<u32> {
+    pub fn answers_at(&self, m: &[u32], masked: &[u64]) -> Zeroizing<Vec<u32>> {
         let (u, borrow) = masked.split_at(m.len().div_ceil(64).min(masked.len()));
         let at = |(lane, &m): (usize, &u32)| {
             let borrow = if self.shape.has_borrow() { bit(borrow, lane) } else { 0 };
             self.answer_at(lane, m, bit(u, lane), borrow)
         };
-        m.iter().enumerate().map(at).collect()
+        Zeroizing::new(m.iter().enumerate().map(at).collect())
     }
 
     /// The same for one lane.

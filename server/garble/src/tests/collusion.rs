@@ -76,7 +76,7 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
             };
             projection::open(&message, masked, 2, &pads, SHAPE.mask_width, &mut sum);
         }
-        difference.iter_mut().zip(&sum).for_each(|(d, s)| *d = d.wrapping_add(sign.wrapping_mul(*s)));
+        difference.iter_mut().zip(sum.iter()).for_each(|(d, s)| *d = d.wrapping_add(sign.wrapping_mul(*s)));
     }
 
     let rate = |right: &dyn Fn(usize) -> bool| {

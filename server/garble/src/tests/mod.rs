@@ -242,7 +242,7 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
         projection::open(message, &evaluated.masked, shape.outputs(), &pads, mask_width, &mut value);
     }
     value.iter_mut().for_each(|value| *value &= low(mask_width));
-    Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value }
+    Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value: value.to_vec() }
 }
 
 pub(crate) fn random_words(count: usize, rng: &mut ChaCha20Rng) -> Vec<u32> {
