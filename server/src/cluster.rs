@@ -163,13 +163,18 @@ impl Cluster {
                         return Err(Error::SetUp(cause.to_string()));
                     }
                     self.report("the set-up", &blame);
+                    self.turn_away_if_incomplete();
                     sleep(PAUSE).await;
                 }
             }
-            if self.node.mesh.missing().is_some() {
-                // Nobody knows when it comes back: do not let requests wait for it.
-                self.pool().turn_away();
-            }
+            self.turn_away_if_incomplete();
+        }
+    }
+
+    /// Nobody knows when a server that is gone comes back: requests must not wait for it.
+    fn turn_away_if_incomplete(&self) {
+        if self.node.mesh.missing().is_some() {
+            self.pool().turn_away();
         }
     }
 

@@ -112,11 +112,11 @@ async fn a_lost_remote_is_told_to_devices_and_the_cluster_recovers() {
     let refused = device.infer(&mut opened, digit).await.unwrap_err();
     assert!(refused.contains("Unavailable { server: 2 }"), "{refused}");
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
-    // Once it is known to be gone, requests are refused at once.
+    // Once it is known to be gone, requests are refused long before it would be noticed again.
     let start = Instant::now();
     let refused = device.infer(&mut opened, digit).await.unwrap_err();
     assert!(refused.contains("Unavailable { server: 2 }"), "{refused}");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 
     servers[2] = site.start(2, &[]).0;
     servers[2].wait_ready();
