@@ -140,6 +140,8 @@ mod tests {
             kernel: [3, 3],
             stride: [1, 1],
             pads: [0; 4],
+            dilation: [1; 2],
+            groups: 1,
         });
         let wide = Geometry::Dense(Dense { inputs: 800, outputs: 500 });
         let widest = Geometry::Dense(Dense { inputs: 1 << 25, outputs: 1 });

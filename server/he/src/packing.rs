@@ -61,6 +61,8 @@ impl Packing {
                 kernel: [1, 1],
                 stride: [1, 1],
                 pads: [0; 4],
+                dilation: [1; 2],
+                groups: 1,
             },
         };
         let (output, row) = (conv.output(), conv.padded()[1]);
@@ -215,6 +217,8 @@ mod tests {
             kernel: [kernel; 2],
             stride: [1; 2],
             pads: [pad; 4],
+            dilation: [1; 2],
+            groups: 1,
         }))
     }
 

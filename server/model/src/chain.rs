@@ -288,7 +288,7 @@ impl Reader<'_> {
             )));
         }
         let stride = a.sizes("strides", 1, [1; 2])?;
-        let conv = Conv { input, channels, kernel, stride, pads: a.pads()? };
+        let conv = Conv { input, channels, kernel, stride, pads: a.pads()?, dilation: [1; 2], groups: 1 };
         let kind = self.linear(Geometry::Conv(conv.clone()), weights, self.bias(channels)?)?;
         Ok((kind, conv.output().to_vec()))
     }

@@ -115,6 +115,8 @@ pub(crate) fn fold_before(linear: Linear, pool: &Pool) -> Result<Linear, String>
                 kernel,
                 stride: [grow(c.stride[0], 0)?, grow(c.stride[1], 1)?],
                 pads: [grow(c.pads[0], 0)?, grow(c.pads[1], 1)?, grow(c.pads[2], 2)?, grow(c.pads[3], 3)?],
+                dilation: [1; 2],
+                groups: 1,
             };
             (Geometry::Conv(conv), c.kernel, kernel)
         }

@@ -10,7 +10,8 @@ use crate::Error;
 /// Largest number of values in any tensor of a model; bounds memory before anything is allocated.
 pub const MAX_TENSOR: usize = 1 << 26;
 
-/// A two-dimensional convolution, batch size 1. Weights are `O I H W`, row-major.
+/// A two-dimensional convolution, batch size 1, from which every affine map of a network is made but matrices. Weights
+/// are `O I H W`, row-major, `I` the input channels of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv {
     /// Input shape: channels, height, width.
@@ -21,8 +22,12 @@ pub struct Conv {
     pub kernel: [usize; 2],
     /// Vertical and horizontal stride.
     pub stride: [usize; 2],
+    /// Distance of the kernel's places, vertical and horizontal.
+    pub dilation: [usize; 2],
     /// Zero padding: top, left, bottom, right.
     pub pads: [usize; 4],
+    /// Groups of channels: output channel `o` reads the input channels of group `o / (channels / groups)` only.
+    pub groups: usize,
 }
 
 impl Conv {
@@ -31,14 +36,30 @@ impl Conv {
         [self.input[1] + self.pads[0] + self.pads[2], self.input[2] + self.pads[1] + self.pads[3]]
     }
 
+    /// Height and width that a kernel covers.
+    pub fn extent(&self) -> [usize; 2] {
+        let of = |axis: usize| (self.kernel[axis].max(1) - 1).saturating_mul(self.dilation[axis]) + 1;
+        [of(0), of(1)]
+    }
+
     /// Output shape: channels, height, width.
     pub fn output(&self) -> [usize; 3] {
-        let [h, w] = self.padded();
+        let ([h, w], [high, wide]) = (self.padded(), self.extent());
         [
             self.channels,
-            (h.saturating_sub(self.kernel[0])) / self.stride[0].max(1) + 1,
-            (w.saturating_sub(self.kernel[1])) / self.stride[1].max(1) + 1,
+            (h.saturating_sub(high)) / self.stride[0].max(1) + 1,
+            (w.saturating_sub(wide)) / self.stride[1].max(1) + 1,
         ]
+    }
+
+    /// Input channels of one group.
+    pub fn group_inputs(&self) -> usize {
+        self.input[0] / self.groups.max(1)
+    }
+
+    /// Output channels of one group.
+    pub fn group_outputs(&self) -> usize {
+        self.channels / self.groups.max(1)
     }
 }
 
@@ -80,7 +101,7 @@ impl Geometry {
     /// Number of weights.
     pub fn weights(&self) -> usize {
         match self {
-            Geometry::Conv(c) => c.channels * c.input[0] * c.kernel[0] * c.kernel[1],
+            Geometry::Conv(c) => c.channels * c.group_inputs() * c.kernel[0] * c.kernel[1],
             Geometry::Dense(d) => d.inputs * d.outputs,
         }
     }
@@ -88,7 +109,7 @@ impl Geometry {
     /// Number of products that are summed for one output value, padding included.
     pub fn fan_in(&self) -> usize {
         match self {
-            Geometry::Conv(c) => c.input[0] * c.kernel[0] * c.kernel[1],
+            Geometry::Conv(c) => c.group_inputs() * c.kernel[0] * c.kernel[1],
             Geometry::Dense(d) => d.inputs,
         }
     }
@@ -102,19 +123,22 @@ impl Geometry {
         let bad = |what: &str| Err(Error::Shape(what.to_owned()));
         match self {
             Geometry::Conv(c) => {
-                if product(&c.input).is_none() || product(&c.kernel).is_none() || product(&c.stride).is_none()
-                {
+                let shapes = [&c.input[..], &c.kernel, &c.stride, &c.dilation, &[c.channels, c.groups]];
+                if shapes.iter().any(|shape| product(shape).is_none()) {
                     return bad("convolution with an empty or too large shape");
+                }
+                if !c.input[0].is_multiple_of(c.groups) || !c.channels.is_multiple_of(c.groups) {
+                    return bad("convolution whose groups do not divide its channels");
                 }
                 if c.pads.iter().any(|&p| p >= MAX_TENSOR)
                     || product(&[c.input[0], c.padded()[0], c.padded()[1]]).is_none()
                 {
                     return bad("convolution with too large a padding");
                 }
-                if c.kernel[0] > c.padded()[0] || c.kernel[1] > c.padded()[1] {
+                if c.extent()[0] > c.padded()[0] || c.extent()[1] > c.padded()[1] {
                     return bad("convolution kernel larger than its padded input");
                 }
-                if product(&[c.channels, c.input[0], c.kernel[0], c.kernel[1]]).is_none()
+                if product(&[c.channels, c.group_inputs(), c.kernel[0], c.kernel[1]]).is_none()
                     || product(&c.output()).is_none()
                 {
                     return bad("convolution with too many weights or outputs");

@@ -18,12 +18,15 @@ mod error;
 mod execute;
 mod fixed;
 pub mod geometry;
+pub mod graph;
 mod import;
 mod linear;
 pub mod npy;
 mod onnx;
 mod party;
 mod quantise;
+#[allow(missing_docs)]
+pub mod real;
 mod split;
 mod supported;
 mod width;

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn all_vectors_give_the_same() {
         let conv = |input, channels, kernel, stride, pads| {
-            Geometry::Conv(Conv { input, channels, kernel, stride, pads })
+            Geometry::Conv(Conv { input, channels, kernel, stride, pads, dilation: [1; 2], groups: 1 })
         };
         let dense = |inputs, outputs| Geometry::Dense(Dense { inputs, outputs });
         for geometry in [

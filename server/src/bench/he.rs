@@ -61,7 +61,15 @@ const STEPS: [&str; 5] = ["weights", "encrypt", "multiply", "answer", "decode"];
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let conv = Conv { input: [16, 12, 12], channels: 16, kernel: [5, 5], stride: [1, 1], pads: [0; 4] };
+    let conv = Conv {
+        input: [16, 12, 12],
+        channels: 16,
+        kernel: [5, 5],
+        stride: [1, 1],
+        pads: [0; 4],
+        dilation: [1; 2],
+        groups: 1,
+    };
     let layers = [
         ("conv 16x12x12 to 16, 5x5", Geometry::Conv(conv)),
         ("dense 800 to 500", Geometry::Dense(Dense { inputs: 800, outputs: 500 })),

@@ -110,8 +110,7 @@ proptest! {
             channels,
             kernel: kernel.into(),
             stride: stride.into(),
-            pads,
-        });
+            pads, dilation: [1; 2], groups: 1 });
         prop_assume!(geometry.check().is_ok());
         check(&geometry, width, 2, 32);
     }

@@ -129,7 +129,15 @@ impl Cluster {
 /// Every layer shape that these tests know, with its width and number of servers.
 fn shapes() -> Vec<(Geometry, u32, usize)> {
     // Two strides, oblong kernel.
-    let oblong = Conv { input: [2, 11, 6], channels: 3, kernel: [4, 2], stride: [3, 2], pads: [1, 0, 0, 1] };
+    let oblong = Conv {
+        input: [2, 11, 6],
+        channels: 3,
+        kernel: [4, 2],
+        stride: [3, 2],
+        pads: [1, 0, 0, 1],
+        dilation: [1; 2],
+        groups: 1,
+    };
     vec![
         (conv([1, 12, 12], 4, 3, 1, [0; 4]), 20, 2),
         (conv([3, 9, 7], 5, 3, 2, [1, 1, 1, 1]), 24, 3),
@@ -206,7 +214,15 @@ fn sum<'a>(vectors: impl IntoIterator<Item = &'a Vec<u32>>) -> Vec<u32> {
 }
 
 fn conv(input: [usize; 3], channels: usize, kernel: usize, stride: usize, pads: [usize; 4]) -> Geometry {
-    Geometry::Conv(Conv { input, channels, kernel: [kernel; 2], stride: [stride; 2], pads })
+    Geometry::Conv(Conv {
+        input,
+        channels,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        pads,
+        dilation: [1; 2],
+        groups: 1,
+    })
 }
 
 fn dense(inputs: usize, outputs: usize) -> Geometry {

@@ -102,7 +102,8 @@ fn linear_is_the_affine_map_without_bias() {
         let stride = [pick(&mut rng, 1, 3), pick(&mut rng, 1, 3)];
         let pads = core::array::from_fn(|_| pick(&mut rng, 0, 2));
         let channels = pick(&mut rng, 1, 4);
-        let geometry = Geometry::Conv(Conv { input, channels, kernel, stride, pads });
+        let geometry =
+            Geometry::Conv(Conv { input, channels, kernel, stride, pads, dilation: [1; 2], groups: 1 });
         let words =
             |rng: &mut _, n: usize| -> Vec<u32> { (0..n).map(|_| rand_core::Rng::next_u32(rng)).collect() };
         let (w, x) = (words(&mut rng, geometry.weights()), words(&mut rng, geometry.inputs()));

@@ -133,7 +133,15 @@ fn bundled_networks_read_their_twenty_digits() {
 fn pooling_is_composed_into_the_kernels() {
     let model = load(Path::new(BUNDLED), "minionn-mnist", scaled(255.0));
     let conv = |input, channels| {
-        Geometry::Conv(Conv { input, channels, kernel: [6, 6], stride: [2, 2], pads: [0; 4] })
+        Geometry::Conv(Conv {
+            input,
+            channels,
+            kernel: [6, 6],
+            stride: [2, 2],
+            pads: [0; 4],
+            dilation: [1; 2],
+            groups: 1,
+        })
     };
     let geometries: Vec<_> = model.layers.iter().map(|l| l.geometry.clone()).collect();
     let dense = |inputs, outputs| Geometry::Dense(Dense { inputs, outputs });

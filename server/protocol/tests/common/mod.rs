@@ -38,8 +38,24 @@ fn layer(
 /// convolution, two dense layers; widths differ, and some accumulators wrap.
 pub fn model(seed: u64) -> FixedModel {
     let rng = &mut ChaCha20Rng::seed_from_u64(seed);
-    let conv1 = Conv { input: [2, 8, 8], channels: 4, kernel: [3, 3], stride: [2, 2], pads: [1, 1, 1, 1] };
-    let conv2 = Conv { input: [4, 4, 4], channels: 8, kernel: [2, 2], stride: [1, 1], pads: [0, 0, 1, 1] };
+    let conv1 = Conv {
+        input: [2, 8, 8],
+        channels: 4,
+        kernel: [3, 3],
+        stride: [2, 2],
+        pads: [1, 1, 1, 1],
+        dilation: [1; 2],
+        groups: 1,
+    };
+    let conv2 = Conv {
+        input: [4, 4, 4],
+        channels: 8,
+        kernel: [2, 2],
+        stride: [1, 1],
+        pads: [0, 0, 1, 1],
+        dilation: [1; 2],
+        groups: 1,
+    };
     let layers = vec![
         layer("conv1", Geometry::Conv(conv1), 15, Activation::Relu { shift: 4 }, rng),
         layer("conv2", Geometry::Conv(conv2), 17, Activation::Relu { shift: 6 }, rng),

@@ -1,0 +1,607 @@
+//! What all servers know of a model: values, and the nodes that make them, in topological order (`protocol.md`
+//! section 2).
+//!
+//! Value 0 is the device's input, value `i + 1` what node `i` makes. There are three kinds of node and no fourth:
+//!
+//! | kind | is | costs |
+//! |---|---|---|
+//! | [`Op::Secret`] | an affine map with weights | ciphertexts |
+//! | [`Op::Public`] | a sum of relabelled values with public integer factors | nothing |
+//! | [`Op::Relu`] | `max(0, z >> shift)` | garbled circuits |
+//!
+//! Everything else is made of them: a larger of two values is `b + max(0, a - b)`, a value cut to `0..c` is
+//! `max(0, z) - max(0, z - c)`, and a shift of any value is that of a ReLU between two public constants.
+//!
+//! # Two forms of a value
+//!
+//! A value is **masked** or **shared**. Of a masked one, `x = (x - r) + Σ r^j`, every server has its part of the mask,
+//! and some know `x - r` in clear: the input, what a ReLU makes, and public maps of nothing else. Every other value is
+//! shared: every server has an offline share, and some (the *online* servers) an online part; all of them add up to it.
+//! An affine map with weights needs a masked value.
+//!
+//! # Widths
+//!
+//! All arithmetic is in `Z_{2^32}` and hence in every narrower ring, so only three things need a width: what a ReLU
+//! reads (which has a sign), the answer, and, for economy, everything else: a value is kept mod `2^width` with the
+//! least width that its consumers need.
+
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::MAX_TENSOR;
+use crate::{Error, Geometry, InputSpec, MAX_LAYERS, MAX_VALUES};
+
+/// Most nodes of a graph.
+pub const MAX_NODES: usize = 1 << 14;
+/// Most terms of a public node.
+const MAX_TERMS: usize = 4096;
+
+/// Number of a value: 0 is the input, `i + 1` is what node `i` makes.
+pub type ValueId = usize;
+
+/// A graph, as public to all servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Name for people.
+    pub name: String,
+    /// The device's input.
+    pub input: InputSpec,
+    /// The nodes; each reads values of earlier ones.
+    pub nodes: Vec<Node>,
+    /// What the last value means, part by part: it is the answer.
+    pub outputs: Vec<Output>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Name of the ONNX node it came from.
+    pub name: String,
+    /// Width in bits of the ring of its value, from 2 to 32. Of a ReLU it is the width `κ` of the mask.
+    pub width: u32,
+    /// What it does.
+    pub op: Op,
+}
+
+/// What a node does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// An affine map with weights: a layer. Its bias has a value for every output.
+    Secret {
+        /// A masked value.
+        input: ValueId,
+        /// Shape of the map.
+        geometry: Geometry,
+    },
+    /// `constant + Σ factor · gather(value)`.
+    Public {
+        /// The sum.
+        terms: Vec<Term>,
+        /// Added to every value.
+        constant: i32,
+        /// Number of values.
+        len: usize,
+    },
+    /// `max(0, z >> shift)`, an arithmetic shift, of `z` in two's complement of its own width.
+    Relu {
+        /// What it reads.
+        input: ValueId,
+        /// Bits dropped, at most the width of its input less 2.
+        shift: u32,
+    },
+}
+
+/// A term of a public sum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// What it reads.
+    pub value: ValueId,
+    /// What it is multiplied by.
+    pub factor: i32,
+    /// Which of its values go where.
+    pub gather: Gather,
+}
+
+/// Which values go where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gather {
+    /// Every value in its place.
+    All,
+    /// Run by run; all runs together are as long as the result.
+    Runs(Vec<Run>),
+    /// Sums over windows.
+    Window(Window),
+}
+
+/// A run of a gathered value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Run {
+    /// That many zeros.
+    Zeros(u32),
+    /// `count` values from `start` on, `step` apart (which may be 0 or negative).
+    Values {
+        /// The first.
+        start: u32,
+        /// From one to the next.
+        step: i32,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// Sums over windows of every channel; what is outside counts as 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Channels, height, width of the value.
+    pub input: [usize; 3],
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [usize; 2],
+    /// Distance of the window's places.
+    pub dilation: [usize; 2],
+    /// Rows above and columns left of the value at which the first window begins.
+    pub pads: [usize; 2],
+    /// Height and width of the result.
+    pub output: [usize; 2],
+}
+
+/// What a part of the answer means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Name in the ONNX file.
+    pub name: String,
+    /// Shape without the batch axis.
+    pub shape: Vec<usize>,
+    /// What an integer of the answer is multiplied by to be the network's number.
+    pub scale: f64,
+    /// What the network does with it last, and whoever reads the answer does instead.
+    pub last: Last,
+}
+
+// A scale is a number (checked), so equality is an equivalence.
+impl Eq for Output {}
+
+/// The operator that was left out at the end of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Last {
+    /// None.
+    #[default]
+    Nothing,
+    /// Softmax over the last axis of size above 1.
+    Softmax,
+    /// Its logarithm.
+    LogSoftmax,
+    /// The logistic function of every value.
+    Sigmoid,
+    /// Hyperbolic tangent of every value.
+    Tanh,
+    /// The index of the largest.
+    ArgMax,
+}
+
+/// A secret layer of a graph, with what is around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// Number among the secret layers.
+    pub index: usize,
+    /// Number of its node.
+    pub node: usize,
+    /// Name of the ONNX node it came from.
+    pub name: &'a str,
+    /// What it reads.
+    pub input: ValueId,
+    /// Shape of the map.
+    pub geometry: &'a Geometry,
+    /// Ring width `k` in bits.
+    pub width: u32,
+}
+
+/// A ReLU of a graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Activation<'a> {
+    /// Number among the ReLUs, from 0.
+    pub index: usize,
+    /// Number of its node.
+    pub node: usize,
+    /// Name of the ONNX node it came from.
+    pub name: &'a str,
+    /// What it reads.
+    pub input: ValueId,
+    /// Width `k` of what it reads.
+    pub width: u32,
+    /// Bits dropped.
+    pub shift: u32,
+    /// Width `κ` of its mask.
+    pub mask_width: u32,
+    /// Number of values.
+    pub len: usize,
+}
+
+impl Gather {
+    /// Checks that it can be applied to `from` values and gives `to`.
+    fn check(&self, from: usize, to: usize) -> bool {
+        match self {
+            Gather::All => from == to,
+            Gather::Window(window) => window.check() && window.inputs() == from && window.outputs() == to,
+            Gather::Runs(runs) => {
+                let mut total = 0usize;
+                let fits = runs.iter().all(|run| {
+                    total = total.saturating_add(run.count());
+                    match *run {
+                        Run::Zeros(_) => true,
+                        Run::Values { start, step, count } => {
+                            let last = i64::from(start) + i64::from(step) * (i64::from(count) - 1);
+                            count > 0 && (start as usize) < from && (0..from as i64).contains(&last)
+                        }
+                    }
+                });
+                fits && total == to
+            }
+        }
+    }
+
+    /// `out += factor · gather(values)`, wrapping around. Sizes must be those that the graph was checked with.
+    pub fn add(&self, factor: u32, values: &[u32], out: &mut [u32]) {
+        let add = |out: &mut u32, value: u32| *out = out.wrapping_add(value.wrapping_mul(factor));
+        match self {
+            Gather::All => out.iter_mut().zip(values).for_each(|(out, &value)| add(out, value)),
+            Gather::Runs(runs) => each_run(runs, |at, from| {
+                if let (Some(out), Some(&value)) = (out.get_mut(at), values.get(from)) {
+                    add(out, value);
+                }
+            }),
+            Gather::Window(window) => window.each(|at, from| {
+                if let (Some(out), Some(&value)) = (out.get_mut(at), values.get(from)) {
+                    add(out, value);
+                }
+            }),
+        }
+    }
+
+    /// Calls `pair` with every place of the result and every place of the value that goes there. Places of the result
+    /// that nothing goes to are 0.
+    pub fn each(&self, len: usize, mut pair: impl FnMut(usize, usize)) {
+        match self {
+            Gather::All => (0..len).for_each(|i| pair(i, i)),
+            Gather::Runs(runs) => each_run(runs, pair),
+            Gather::Window(window) => window.each(pair),
+        }
+    }
+
+    /// The runs of a map from every place of the result to a place of the value, or to 0.
+    pub fn from_places(places: impl IntoIterator<Item = Option<usize>>) -> Gather {
+        let mut runs: Vec<Run> = Vec::new();
+        for place in places {
+            match (runs.last_mut(), place) {
+                (Some(Run::Zeros(count)), None) => *count += 1,
+                (Some(Run::Values { start, step, count: count @ 1 }), Some(place)) => {
+                    let distance = place as i64 - i64::from(*start);
+                    (*step, *count) = (distance as i32, 2);
+                }
+                (Some(Run::Values { start, step, count }), Some(place))
+                    if i64::from(*start) + i64::from(*step) * i64::from(*count) == place as i64 =>
+                {
+                    *count += 1;
+                }
+                (_, None) => runs.push(Run::Zeros(1)),
+                (_, Some(place)) => runs.push(Run::Values { start: place as u32, step: 1, count: 1 }),
+            }
+        }
+        Gather::Runs(runs)
+    }
+}
+
+fn each_run(runs: &[Run], mut pair: impl FnMut(usize, usize)) {
+    let mut at = 0;
+    for run in runs {
+        if let Run::Values { start, step, count } = *run {
+            let mut from = i64::from(start);
+            for i in 0..count as usize {
+                pair(at + i, from as usize);
+                from += i64::from(step);
+            }
+        }
+        at += run.count();
+    }
+}
+
+impl Run {
+    /// Number of values.
+    pub fn count(&self) -> usize {
+        match *self {
+            Run::Zeros(count) | Run::Values { count, .. } => count as usize,
+        }
+    }
+}
+
+impl Window {
+    fn check(&self) -> bool {
+        let sizes = [&self.input[..], &self.kernel, &self.stride, &self.dilation, &self.output];
+        let positive = sizes.iter().all(|sizes| sizes.iter().all(|&size| (1..=MAX_TENSOR).contains(&size)));
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        let small = |count: Option<usize>| count.is_some_and(|count| count <= MAX_TENSOR);
+        positive
+            && self.pads.iter().all(|&pad| pad <= MAX_TENSOR)
+            && small(product(&self.input))
+            && small(product(&[self.input[0], self.output[0], self.output[1]]))
+            && small(product(&[self.output[0], self.output[1], self.kernel[0]]))
+            && small(product(&[self.kernel[0], self.kernel[1]]))
+    }
+
+    /// Number of values that it reads.
+    pub fn inputs(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    /// Number of sums.
+    pub fn outputs(&self) -> usize {
+        self.input[0] * self.output[0] * self.output[1]
+    }
+
+    /// Calls `pair` with every sum's place and every place that goes into it.
+    pub fn each(&self, mut pair: impl FnMut(usize, usize)) {
+        let [channels, height, width] = self.input;
+        let [rows, columns] = self.output;
+        let place = |axis: usize, at: usize, tap: usize, size: usize| {
+            (at * self.stride[axis] + tap * self.dilation[axis])
+                .checked_sub(self.pads[axis])
+                .filter(|&p| p < size)
+        };
+        for y in 0..rows {
+            for ky in 0..self.kernel[0] {
+                let Some(from_y) = place(0, y, ky, height) else { continue };
+                for x in 0..columns {
+                    for kx in 0..self.kernel[1] {
+                        let Some(from_x) = place(1, x, kx, width) else { continue };
+                        for c in 0..channels {
+                            pair((c * rows + y) * columns + x, (c * height + from_y) * width + from_x);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Graph {
+    /// Number of values of a value.
+    pub fn len(&self, value: ValueId) -> usize {
+        let Some(node) = value.checked_sub(1) else { return self.input.len() };
+        match self.nodes.get(node).map(|node| &node.op) {
+            None => 0,
+            Some(Op::Secret { geometry, .. }) => geometry.outputs(),
+            Some(Op::Public { len, .. }) => *len,
+            Some(Op::Relu { input, .. }) => self.len(*input),
+        }
+    }
+
+    /// Width of the ring of a value. The input's is what its consumers need.
+    pub fn width(&self, value: ValueId) -> u32 {
+        match value.checked_sub(1) {
+            Some(node) => self.nodes.get(node).map_or(0, |node| node.width),
+            None => self.input_width(),
+        }
+    }
+
+    /// Width `κ` of the input's mask: what its consumers need.
+    fn input_width(&self) -> u32 {
+        // A ReLU may read it, and its values are not negative.
+        let needs = self.nodes.iter().map(|node| node.needs(0));
+        needs.max().unwrap_or(0).max(self.input.bits + 1)
+    }
+
+    /// The answer: the last value.
+    pub fn answer(&self) -> ValueId {
+        self.nodes.len()
+    }
+
+    /// Number of values in the answer.
+    pub fn answer_len(&self) -> usize {
+        self.len(self.answer())
+    }
+
+    /// Width in bits of a value of the answer.
+    pub fn answer_width(&self) -> u32 {
+        self.width(self.answer())
+    }
+
+    /// Whether a value is masked: known as `x - r` to somebody. See the module's text.
+    pub fn masked(&self) -> Vec<bool> {
+        let mut masked = vec![true];
+        for node in &self.nodes {
+            masked.push(match &node.op {
+                Op::Secret { .. } => false,
+                Op::Relu { .. } => true,
+                Op::Public { terms, .. } => {
+                    terms.iter().all(|term| masked.get(term.value).copied().unwrap_or(false))
+                }
+            });
+        }
+        masked
+    }
+
+    /// The secret layers in order.
+    pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
+        let secret = self.nodes.iter().enumerate().filter_map(|(number, node)| match &node.op {
+            Op::Secret { input, geometry } => Some((number, node, *input, geometry)),
+            _ => None,
+        });
+        secret.enumerate().map(|(index, (number, node, input, geometry))| Layer {
+            index,
+            node: number,
+            name: &node.name,
+            input,
+            geometry,
+            width: node.width,
+        })
+    }
+
+    /// The ReLUs in order.
+    pub fn activations(&self) -> impl Iterator<Item = Activation<'_>> {
+        let relus = self.nodes.iter().enumerate().filter_map(|(number, node)| match node.op {
+            Op::Relu { input, shift } => Some((number, node, input, shift)),
+            _ => None,
+        });
+        relus.enumerate().map(|(index, (number, node, input, shift))| Activation {
+            index,
+            node: number,
+            name: &node.name,
+            input,
+            width: self.width(input),
+            shift,
+            mask_width: node.width,
+            len: self.len(input),
+        })
+    }
+
+    /// Number of ReLUs, lane by lane.
+    pub fn relus(&self) -> usize {
+        self.activations().map(|activation| activation.len).sum()
+    }
+
+    /// Sets every width but those that mean something: of what ReLUs read and of the answer they are taken from
+    /// `decided` (by value; others there are ignored), and all others become what their consumers need.
+    pub fn set_widths(&mut self, decided: &[u32]) {
+        let mut needed = vec![2u32; self.nodes.len() + 1];
+        let decide = |needed: &mut [u32], value: ValueId| {
+            let width = decided.get(value).copied().unwrap_or(32).clamp(2, 32);
+            if let Some(needed) = needed.get_mut(value) {
+                *needed = (*needed).max(width);
+            }
+        };
+        decide(&mut needed, self.answer());
+        // Consumers come later, so from the last to the first everything is known when it is needed. A ReLU may get a
+        // wider value than it needs where another consumer wants it so, and is right there too.
+        for number in (0..self.nodes.len()).rev() {
+            let Some(node) = self.nodes.get_mut(number) else { continue };
+            node.width = needed.get(number + 1).copied().unwrap_or(2);
+            let mut need = |value: ValueId, width: u32| {
+                if let Some(needed) = needed.get_mut(value) {
+                    *needed = (*needed).max(width);
+                }
+            };
+            match &node.op {
+                Op::Secret { input, .. } => need(*input, node.width),
+                Op::Public { terms, .. } => {
+                    terms.iter().for_each(|term| need(term.value, term.needs(node.width)));
+                }
+                Op::Relu { input, .. } => {
+                    let input = *input;
+                    need(input, decided.get(input).copied().unwrap_or(32).clamp(2, 32));
+                }
+            }
+        }
+    }
+
+    /// Checks everything the protocol relies on. Call it on what comes from a file.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] that names the node.
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |what: String| Err(Error::Shape(what));
+        let input = &self.input;
+        if input.shape.len() > 6 || !(1..=8).contains(&input.bits) {
+            return bad("input of more than six axes, or not of 1 to 8 bits".to_owned());
+        }
+        let size = input.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
+        if size.is_none_or(|size| size == 0 || size > MAX_TENSOR) {
+            return bad("empty or too large an input".to_owned());
+        }
+        if input.calibrated.is_some_and(|[least, most]| least > most || u32::from(most) >> input.bits != 0) {
+            return bad("calibrated input range that no inputs can have".to_owned());
+        }
+        if self.nodes.is_empty() || self.nodes.len() > MAX_NODES || self.layers().count() > MAX_LAYERS {
+            return bad(format!(
+                "{} nodes with {} layers; from 1 to {MAX_NODES} with {MAX_LAYERS} are possible",
+                self.nodes.len(),
+                self.layers().count()
+            ));
+        }
+        let masked = self.masked();
+        let (mut weights, mut values, mut terms_in_all) = (0usize, 0usize, 0usize);
+        for (number, node) in self.nodes.iter().enumerate() {
+            let name = &node.name;
+            let wrong = |what: &str| bad(format!("node {name}: {what}"));
+            if !(2..=32).contains(&node.width) {
+                return wrong(&format!("width {} is not from 2 to 32", node.width));
+            }
+            // Before anything is read of them.
+            if node.inputs().any(|value| value > number) {
+                return wrong("reads what comes later");
+            }
+            match &node.op {
+                Op::Secret { input, geometry } => {
+                    geometry.check()?;
+                    if geometry.inputs() != self.len(*input) {
+                        return wrong(&format!("{} inputs, got {}", geometry.inputs(), self.len(*input)));
+                    }
+                    if !masked.get(*input).copied().unwrap_or(false) {
+                        return wrong("a layer that reads a shared value");
+                    }
+                    weights = weights.saturating_add(geometry.weights()).saturating_add(geometry.outputs());
+                }
+                Op::Public { terms, len, .. } => {
+                    terms_in_all = terms_in_all.saturating_add(terms.len());
+                    if terms.is_empty() || terms.len() > MAX_TERMS || *len == 0 || *len > MAX_TENSOR {
+                        return wrong("a sum of nothing or of too much");
+                    }
+                    if !terms.iter().all(|term| term.gather.check(self.len(term.value), *len)) {
+                        return wrong("a sum of values that do not fit");
+                    }
+                }
+                Op::Relu { input, shift } => {
+                    if shift.saturating_add(2) > self.width(*input) {
+                        return wrong("too large a shift");
+                    }
+                }
+            }
+            if node.inputs().any(|value| value > 0 && self.width(value) < node.needs(value)) {
+                return wrong("reads a value that is too narrow");
+            }
+            values = values.saturating_add(self.len(number + 1));
+        }
+        if weights > MAX_VALUES || values > 8 * MAX_VALUES || terms_in_all > 4 * MAX_NODES {
+            return bad(format!("more than {MAX_VALUES} weights and biases, or too many values"));
+        }
+        let outputs: Option<usize> = self.outputs.iter().try_fold(0usize, |sum, output| {
+            let size = output.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d))?;
+            sum.checked_add(size)
+        });
+        if outputs != Some(self.answer_len()) || self.outputs.iter().any(|output| !output.scale.is_finite()) {
+            return bad("outputs that are not the answer's".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Term {
+    /// Width that the term's value must have for a sum mod `2^width`: a power of two in the factor needs less.
+    pub fn needs(&self, width: u32) -> u32 {
+        width.saturating_sub(self.factor.trailing_zeros().min(31)).max(2)
+    }
+}
+
+impl Node {
+    /// The values that it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let (one, terms) = match &self.op {
+            Op::Secret { input, .. } | Op::Relu { input, .. } => (Some(*input), &[][..]),
+            Op::Public { terms, .. } => (None, &terms[..]),
+        };
+        one.into_iter().chain(terms.iter().map(|term| term.value))
+    }
+
+    /// Width that a value must have for this node; 0 if it does not read it.
+    fn needs(&self, value: ValueId) -> u32 {
+        match &self.op {
+            Op::Secret { input, .. } if *input == value => self.width,
+            Op::Public { terms, .. } => {
+                let of_value = terms.iter().filter(|term| term.value == value);
+                of_value.map(|term| term.needs(self.width)).max().unwrap_or(0)
+            }
+            // The sign is read at the value's own width, whatever it is.
+            Op::Relu { input, .. } if *input == value => 2,
+            _ => 0,
+        }
+    }
+}

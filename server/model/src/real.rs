@@ -1,0 +1,119 @@
+//! A network over the reals: what an ONNX file becomes before its numbers are chosen.
+//!
+//! It has the nodes of [`crate::graph`] and one more, [`RealOp::Scale`], which the passes take away. Everything that a
+//! network does is written with them by the operators in `onnx/`.
+
+use crate::graph::{Gather, Last, ValueId};
+use crate::{Error, Geometry};
+
+/// Which node of the file something came from, for messages and as a layer's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the node, or of its first output.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+}
+
+impl Origin {
+    /// An error about this node: what is wrong, why and what could replace it.
+    pub fn error(&self, what: impl Into<String>) -> Error {
+        Error::Node { name: self.name.clone(), op: self.op.clone(), what: what.into() }
+    }
+}
+
+/// A network. Value 0 is its input, value `i + 1` what node `i` makes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Real {
+    /// Name of the ONNX graph.
+    pub name: String,
+    /// Shape of the input without the batch axis.
+    pub input: Vec<usize>,
+    /// The nodes; each reads values of earlier ones.
+    pub nodes: Vec<RealNode>,
+    /// The answers in order.
+    pub outputs: Vec<RealOutput>,
+}
+
+/// A node of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealNode {
+    /// Where it came from.
+    pub origin: Origin,
+    /// What it does.
+    pub op: RealOp,
+}
+
+/// An answer of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealOutput {
+    /// Name in the file.
+    pub name: String,
+    /// Its value.
+    pub value: ValueId,
+    /// Shape without the batch axis.
+    pub shape: Vec<usize>,
+    /// What was left out behind it.
+    pub last: Last,
+}
+
+/// What a node does. Values are flat, row-major, without the batch axis.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RealOp {
+    /// An affine map with weights.
+    Linear(Linear),
+    /// `gain · value + offset`, value by value: batch norm, additions of constants, normalisation. Both are as long as the
+    /// value.
+    Scale {
+        /// What it reads.
+        input: ValueId,
+        /// By value.
+        gain: Vec<f64>,
+        /// By value.
+        offset: Vec<f64>,
+    },
+    /// `offset + Σ factor · gather(value)`. Nothing in it is secret: factors and offsets belong to the network's shape
+    /// (a window's divisor, the bound of a ReLU6), never to its weights.
+    Public {
+        /// The sum.
+        terms: Vec<RealTerm>,
+        /// Added to every value.
+        offset: f64,
+        /// Number of values.
+        len: usize,
+    },
+    /// `max(0, value)`.
+    Relu {
+        /// What it reads.
+        input: ValueId,
+    },
+    /// The value as it is, made readable for a layer: where two layers follow each other.
+    Round {
+        /// What it reads.
+        input: ValueId,
+    },
+}
+
+/// An affine map over the reals.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// What it reads.
+    pub input: ValueId,
+    /// Its shape.
+    pub geometry: Geometry,
+    /// Weights in the layout of `geometry`.
+    pub weights: Vec<f64>,
+    /// One for every output *value*.
+    pub bias: Vec<f64>,
+}
+
+/// A term of a sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealTerm {
+    /// What it reads.
+    pub value: ValueId,
+    /// What it is multiplied by.
+    pub factor: f64,
+    /// Which of its values go where.
+    pub gather: Gather,
+}
