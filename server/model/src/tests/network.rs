@@ -94,7 +94,7 @@ impl Network {
         }
         graph.output.push(value(&current, &[&[1], shape.as_slice()].concat()));
         let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
-        ModelProto { graph: Some(graph), opset_import }
+        ModelProto { ir_version: 8, graph: Some(graph), opset_import }
     }
 
     pub fn onnx(&self) -> Vec<u8> {
