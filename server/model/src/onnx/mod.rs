@@ -11,6 +11,10 @@ mod old;
 pub(crate) mod places;
 mod proto;
 #[allow(dead_code)]
+mod scan;
+#[allow(dead_code)]
+mod stored;
+#[allow(dead_code)]
 pub(crate) mod tensor;
 
 pub(crate) use old::*;
