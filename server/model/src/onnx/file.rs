@@ -6,7 +6,9 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, is_default_domain, printable, type_name};
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, ValueInfoProto, is_default_domain, printable, type_name,
+};
 use super::scan::is_bounded;
 use super::tensor::{Element, MAX_AXES, Tensor, elements};
 use crate::{Error, MAX_VALUES};
@@ -71,7 +73,9 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     let mut room = MAX_CONSTANTS;
     let mut take = |len: usize| -> Result<(), Error> {
         room = room.checked_sub(len).ok_or_else(|| {
-            bad(format!("its constants have more than {MAX_CONSTANTS} values together: use a smaller network"))
+            bad(format!(
+                "its constants have more than {MAX_CONSTANTS} values together: use a smaller network"
+            ))
         })?;
         Ok(())
     };
@@ -93,8 +97,10 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
         }
         nodes.push(node);
     }
-    let outputs =
-        output.into_iter().map(|o| Ok((o.name.clone(), dims(&o)?.unwrap_or_default()))).collect::<Result<_, _>>()?;
+    let outputs = output
+        .into_iter()
+        .map(|o| Ok((o.name.clone(), dims(&o)?.unwrap_or_default())))
+        .collect::<Result<_, _>>()?;
     Ok(Parsed { name, opset, nodes, constants, input, outputs })
 }
 
@@ -105,10 +111,14 @@ fn decode(bytes: &[u8]) -> Result<(i64, GraphProto), Error> {
     }
     if bytes.len() > MAX_FILE {
         let found = bytes.len();
-        return Err(bad(format!("it has {found} bytes, and at most {MAX_FILE} are read: use a smaller network")));
+        return Err(bad(format!(
+            "it has {found} bytes, and at most {MAX_FILE} are read: use a smaller network"
+        )));
     }
     if !is_bounded(bytes) {
-        return Err(bad("it has too many parts to be read, or is damaged: export it again, or use a smaller network"));
+        return Err(bad(
+            "it has too many parts to be read, or is damaged: export it again, or use a smaller network",
+        ));
     }
     let model = ModelProto::decode(bytes)
         .map_err(|e| bad(format!("this is no ONNX file, or a damaged one: export or copy it again ({e})")))?;
@@ -148,7 +158,9 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     } else if starts(b"\x93NUMPY") {
         Some("this is a NumPy array and no ONNX file: give the model here")
     } else if starts(b"\x80\x02") || starts(b"\x80\x04") || starts(b"\x80\x05") {
-        Some("this is a Python pickle, as PyTorch and scikit-learn save models, and no ONNX file: export it as ONNX")
+        Some(
+            "this is a Python pickle, as PyTorch and scikit-learn save models, and no ONNX file: export it as ONNX",
+        )
     } else {
         None
     }
@@ -168,7 +180,10 @@ fn makers<'a>(
     constants: &[&'a str],
     inputs: &'a [ValueInfoProto],
 ) -> Result<HashMap<&'a str, Maker>, Error> {
-    let made = nodes.iter().enumerate().flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), Maker::Node(i))));
+    let made = nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), Maker::Node(i))));
     let constants = constants.iter().enumerate().map(|(i, &name)| (name, Maker::Constant(i)));
     let inputs = inputs.iter().enumerate().map(|(i, input)| (input.name.as_str(), Maker::Input(i)));
     let mut makers = HashMap::new();
@@ -178,7 +193,9 @@ fn makers<'a>(
             (Some(Maker::Constant(_)), Maker::Input(_)) => {}
             _ => {
                 let name = printable(name);
-                return Err(bad(format!("{name} is made twice in it: the file is damaged, so export it again")));
+                return Err(bad(format!(
+                    "{name} is made twice in it: the file is damaged, so export it again"
+                )));
             }
         }
     }
@@ -210,7 +227,9 @@ fn live(
         let Some(&maker) = makers.get(name) else {
             let shown = printable(name);
             let what = match sparse.contains(&name) {
-                true => format!("constant {shown} is sparse, and only dense ones are read: save it as a dense one"),
+                true => format!(
+                    "constant {shown} is sparse, and only dense ones are read: save it as a dense one"
+                ),
                 false => format!("nothing makes {shown}: the file is damaged, so export it again"),
             };
             return Err(reader.map_or_else(|| bad(what.clone()), |node| node.error(what.clone())));
@@ -263,16 +282,23 @@ fn order(nodes: &[NodeProto], makers: &HashMap<&str, Maker>, live: &[usize]) -> 
     }
     match live.iter().find(|i| waits.contains_key(i)) {
         None => Ok(order),
-        Some(&i) => Err(nodes[i].error("it depends on its own result: the file is damaged, so export it again")),
+        Some(&i) => {
+            Err(nodes[i].error("it depends on its own result: the file is damaged, so export it again"))
+        }
     }
 }
 
 /// The only input that is no constant.
-fn the_input(inputs: &[ValueInfoProto], makers: &HashMap<&str, Maker>, live: &[usize]) -> Result<Input, Error> {
+fn the_input(
+    inputs: &[ValueInfoProto],
+    makers: &HashMap<&str, Maker>,
+    live: &[usize],
+) -> Result<Input, Error> {
     let open = |i: &usize| makers.get(inputs[*i].name.as_str()) == Some(&Maker::Input(*i));
     // An input that nothing reads does no harm beside one that is read.
     let [input] = live else {
-        let names: Vec<usize> = if live.is_empty() { (0..inputs.len()).filter(open).collect() } else { live.to_vec() };
+        let names: Vec<usize> =
+            if live.is_empty() { (0..inputs.len()).filter(open).collect() } else { live.to_vec() };
         let names: Vec<String> = names.iter().take(8).map(|&i| printable(&inputs[i].name)).collect();
         return Err(bad(match (live.len(), names.as_slice()) {
             (0, []) => "it has no input that is not a constant: export the network with its picture or features as its input"
@@ -288,8 +314,8 @@ fn the_input(inputs: &[ValueInfoProto], makers: &HashMap<&str, Maker>, live: &[u
     let input = &inputs[*input];
     let name = printable(&input.name);
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let tensor =
-        tensor.ok_or_else(|| bad(format!("input {name} is not a tensor: export the network with one as input")))?;
+    let tensor = tensor
+        .ok_or_else(|| bad(format!("input {name} is not a tensor: export the network with one as input")))?;
     let element = Element::from_onnx(tensor.elem_type).ok_or_else(|| {
         let found = type_name(tensor.elem_type);
         bad(format!("input {name} is of type {found}, and numbers are needed: export in float32"))
@@ -310,7 +336,8 @@ fn dims(value: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>, Error> {
     match dims.filter(|d| d.len() <= MAX_AXES) {
         Some(dims) => Ok(Some(dims)),
         None => {
-            let shown: Vec<_> = shape.dim.iter().take(MAX_AXES + 1).map(|d| d.dim_value.unwrap_or(-1)).collect();
+            let shown: Vec<_> =
+                shape.dim.iter().take(MAX_AXES + 1).map(|d| d.dim_value.unwrap_or(-1)).collect();
             Err(bad(format!(
                 "{} has shape {shown:?}, which is impossible or more than {MAX_VALUES} values or {MAX_AXES} axes: use a \
                  smaller network",
@@ -350,10 +377,19 @@ impl Input {
         }
     }
 
-    fn filled(&self, name: &str, dims: &[Option<usize>], given: Option<&[usize]>) -> Result<Vec<usize>, Error> {
+    fn filled(
+        &self,
+        name: &str,
+        dims: &[Option<usize>],
+        given: Option<&[usize]>,
+    ) -> Result<Vec<usize>, Error> {
         // One inference is one sample, so a batch size that is left open is 1.
         let rest = match dims {
-            [] => return Err(bad(format!("input {name} is a single number without axes: export it with a batch axis"))),
+            [] => {
+                return Err(bad(format!(
+                    "input {name} is a single number without axes: export it with a batch axis"
+                )));
+            }
             [None | Some(1), rest @ ..] => rest,
             [Some(batch), ..] => {
                 return Err(bad(format!(
@@ -381,7 +417,8 @@ impl Input {
             [1, sizes @ ..] if sizes.len() == rest.len() => sizes,
             sizes => sizes,
         };
-        let fits = sizes.len() == rest.len() && sizes.iter().zip(rest).all(|(&g, d)| d.is_none_or(|d| d == g));
+        let fits =
+            sizes.len() == rest.len() && sizes.iter().zip(rest).all(|(&g, d)| d.is_none_or(|d| d == g));
         if !fits {
             let shown = &given[..given.len().min(MAX_AXES + 1)];
             return Err(Error::Options(format!(
