@@ -1,7 +1,7 @@
 //! From an ONNX file to a network over the reals.
 
 #[allow(dead_code)]
-mod constants;
+pub(crate) mod constants;
 #[allow(dead_code)]
 pub(crate) mod file;
 #[allow(dead_code)]

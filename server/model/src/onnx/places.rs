@@ -165,6 +165,7 @@ fn slice(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
         let step = i128::from(step);
         let count = match step {
             0 => return Err(node.damaged("a step is 0")),
+            _ if size == 0 => 0,
             1.. if end > start => (end - start - 1) / step + 1,
             ..0 if start > end => (start - end - 1) / -step + 1,
             _ => 0,
@@ -283,6 +284,15 @@ fn pad(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
     Ok(Moved { shape: result, places: Some(places) })
 }
 
+/// The number that a Pad puts at [`OUTSIDE`].
+pub(crate) fn fill(known: Known<'_>) -> Result<f64, Error> {
+    if known.opset < 11 {
+        return Ok(known.node.float("value")?.unwrap_or(0.0));
+    }
+    let Some(value) = known.constant(2)? else { return Ok(0.0) };
+    value.scalar().ok_or_else(|| known.node.damaged("its value is not a single number"))
+}
+
 fn gather(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
     let axis = known.axis(0, shape.len())?;
     let indices = known.needed(1, "indices")?;
@@ -309,13 +319,14 @@ fn gather(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
 fn blocks(known: Known<'_>, shape: &[usize]) -> Result<(usize, [usize; 4]), Error> {
     let size = known.node.int("blocksize")?.unwrap_or(0);
     match (usize::try_from(size), shape.try_into()) {
-        (Ok(size @ 1..=65536), Ok(shape)) => Ok((size, shape)),
+        (Ok(size @ 1..=4096), Ok(shape)) => Ok((size, shape)),
         _ => Err(known.node.damaged(format!("blocksize = {size} for shape {shape:?}"))),
     }
 }
 
 fn depth_to_space(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
     let (size, [n, c, h, w]) = blocks(known, shape)?;
+    // At most 2^24: no overflow.
     let deep = c / (size * size);
     if deep * size * size != c {
         return Err(known.node.damaged(format!("{c} channels are to become blocks of {size} by {size}")));
@@ -325,7 +336,10 @@ fn depth_to_space(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
         b"CRD" => ([n, deep, size, size, h, w], [0, 1, 4, 2, 5, 3]),
         _ => return Err(known.node.damaged("mode is neither DCR nor CRD")),
     };
-    Ok(walk(known.possible(vec![n, deep, h * size, w * size])?, turned(&view, &order).1))
+    Ok(walk(
+        known.possible(vec![n, deep, h.saturating_mul(size), w.saturating_mul(size)])?,
+        turned(&view, &order).1,
+    ))
 }
 
 fn space_to_depth(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {

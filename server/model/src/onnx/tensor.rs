@@ -180,6 +180,14 @@ impl Tensor {
         Tensor { shape, data: Data::Int(values), element }
     }
 
+    /// The elements in another type: rounded, cut off towards zero, or modulo its range.
+    pub(crate) fn cast(&self, to: Element) -> Tensor {
+        match &self.data {
+            Data::Float(values) => Tensor::from_floats(to, self.shape.clone(), values.clone()),
+            Data::Int(values) => Tensor::from_ints(to, self.shape.clone(), values.clone()),
+        }
+    }
+
     /// Number of elements.
     pub(crate) fn len(&self) -> usize {
         match &self.data {
