@@ -268,6 +268,14 @@ impl Gather {
         }
     }
 
+    /// Most places of the value that go into one of the result.
+    pub fn most_summed(&self) -> usize {
+        match self {
+            Gather::All | Gather::Runs(_) => 1,
+            Gather::Window(window) => window.kernel[0] * window.kernel[1],
+        }
+    }
+
     /// The runs of a map from every place of the result to a place of the value, or to 0.
     pub fn from_places(places: impl IntoIterator<Item = Option<usize>>) -> Gather {
         let mut runs: Vec<Run> = Vec::new();
@@ -388,6 +396,14 @@ impl Graph {
         // A ReLU may read it, and its values are not negative.
         let needs = self.nodes.iter().map(|node| node.needs(0));
         needs.max().unwrap_or(0).max(self.input.bits + 1)
+    }
+
+    /// Name of the node that makes a value.
+    pub fn maker(&self, value: ValueId) -> &str {
+        match value.checked_sub(1) {
+            Some(node) => self.nodes.get(node).map_or("", |node| &node.name),
+            None => "input",
+        }
     }
 
     /// The answer: the last value.

@@ -35,16 +35,13 @@ mod width;
 mod tests;
 mod wide;
 
-pub use architecture::{
-    Activation, Architecture, InputSpec, Layer, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
-};
-pub use calibration::{
-    AFFORDABLE_BITS, COARSE_WEIGHTS, Calibration, FEW_INPUTS, LayerWidth, Warning, WidthRule,
-};
+pub use architecture::{Architecture, InputSpec, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement};
+pub use calibration::{AFFORDABLE_BITS, Calibration, FEW_INPUTS, SumWidth, Warning, WidthRule};
 pub use error::Error;
 pub use execute::{Execution, Executor};
 pub use fixed::{FixedLayer, FixedModel};
 pub use geometry::{Conv, Dense, Geometry};
+pub use graph::{Gather, Graph, Node, Op, Term};
 pub use import::{ImportOptions, import};
 pub use linear::linear;
 pub use party::{LayerWeights, PartyModel};

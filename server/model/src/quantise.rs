@@ -5,8 +5,9 @@
 //! `w/(D·std)·2^f_1`, its accumulator is at `2^f_1`. Rounding is to nearest, ties to even, once for each value.
 
 use crate::compose::{IntegerConv, sum_after};
+use crate::graph::Output;
 use crate::import::{ImportOptions, Stage};
-use crate::{Activation, Conv, Error, FixedLayer, FixedModel, Geometry, InputSpec, MAX_VALUES};
+use crate::{Conv, Error, FixedLayer, FixedModel, Geometry, Graph, InputSpec, MAX_VALUES, Node, Op};
 
 /// Fractional bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,7 @@ pub(crate) fn quantise(
     }
     let last = stages.len().saturating_sub(1);
     let mut layers = Vec::with_capacity(stages.len());
+    let (mut nodes, mut outputs) = (Vec::new(), Vec::new());
     let mut values = 0usize;
     for (i, stage) in stages.into_iter().enumerate() {
         let first = i == 0;
@@ -140,16 +142,23 @@ pub(crate) fn quantise(
             channels,
         };
         let fraction = accumulator + pool_bits;
-        let activation = match i == last {
-            true => Activation::Output { fraction },
-            false => Activation::Relu { shift: fraction - activation_bits },
-        };
-        if matches!(activation, Activation::Relu { shift } if shift > 30) {
+        let shift = fraction - activation_bits;
+        if i != last && shift > 30 {
             return Err(stage.origin.error(
                 "the pooling window behind it is too large for so many fractional bits: choose fewer, or smaller windows",
             ));
         }
-        let layer = quantise_stage(stage, &scaling, activation)?;
+        let (name, geometry, layer) = quantise_stage(stage, &scaling)?;
+        let shape = vec![geometry.outputs()];
+        let op = Op::Secret { input: nodes.len(), geometry };
+        nodes.push(Node { name: name.clone(), width: 32, op });
+        if i == last {
+            let scale = 2f64.powi(-(fraction as i32));
+            outputs.push(Output { name, shape, scale, last: Default::default() });
+        } else {
+            let op = Op::Relu { input: nodes.len(), shift };
+            nodes.push(Node { name, width: 32, op });
+        }
         values = values.saturating_add(layer.weights.len()).saturating_add(layer.bias.len());
         if values > MAX_VALUES {
             return Err(Error::Shape(format!(
@@ -158,12 +167,12 @@ pub(crate) fn quantise(
         }
         layers.push(layer);
     }
-    let model = FixedModel { name, input, layers };
+    let model = FixedModel { graph: Graph { name, input, nodes, outputs }, layers };
     model.check()?;
     Ok(model)
 }
 
-fn quantise_stage(stage: Stage, scaling: &Scaling, activation: Activation) -> Result<FixedLayer, Error> {
+fn quantise_stage(stage: Stage, scaling: &Scaling) -> Result<(String, Geometry, FixedLayer), Error> {
     let Stage { origin, linear, pools } = stage;
     let bias = bias_tensor(&linear.geometry, &linear.weights, &linear.bias, scaling);
     let bias = bias.ok_or_else(|| origin.error(LARGE_BIAS))?;
@@ -195,7 +204,7 @@ fn quantise_stage(stage: Stage, scaling: &Scaling, activation: Activation) -> Re
     };
     let weights: Vec<i32> =
         weights.into_iter().map(i32::try_from).collect::<Result<_, _>>().map_err(|_| too_large())?;
-    Ok(FixedLayer { name: origin.name, geometry, weights, bias, width: 32, activation })
+    Ok((origin.name, geometry, FixedLayer { weights, bias }))
 }
 
 /// How many consecutive weights of a row read the same channel.
