@@ -22,6 +22,7 @@ pub mod graph;
 mod import;
 mod linear;
 pub mod npy;
+pub mod numbers;
 mod onnx;
 mod party;
 mod quantise;

@@ -35,6 +35,43 @@ pub struct Real {
     pub outputs: Vec<RealOutput>,
 }
 
+impl Real {
+    /// Number of values of a value.
+    pub fn len(&self, value: ValueId) -> usize {
+        let Some(node) = value.checked_sub(1) else { return self.input.iter().product() };
+        match self.nodes.get(node).map(|node| &node.op) {
+            None => 0,
+            Some(RealOp::Linear(layer)) => layer.geometry.outputs(),
+            Some(RealOp::Public { len, .. }) => *len,
+            Some(RealOp::Scale { input, .. } | RealOp::Relu { input } | RealOp::Round { input }) => {
+                self.len(*input)
+            }
+        }
+    }
+
+    /// Whether a value is masked: the input, what a ReLU makes, and public sums of such (see [`crate::graph`]).
+    pub fn masked(&self) -> Vec<bool> {
+        let mut masked = vec![true];
+        for node in &self.nodes {
+            masked.push(match &node.op {
+                RealOp::Linear(_) | RealOp::Scale { .. } => false,
+                RealOp::Relu { .. } | RealOp::Round { .. } => true,
+                RealOp::Public { terms, .. } => terms.iter().all(|term| masked[term.value]),
+            });
+        }
+        masked
+    }
+
+    /// Products of an inference.
+    pub fn macs(&self) -> usize {
+        let of = |node: &RealNode| match &node.op {
+            RealOp::Linear(layer) => layer.geometry.outputs().saturating_mul(layer.geometry.fan_in()),
+            _ => 0,
+        };
+        self.nodes.iter().map(of).fold(0, usize::saturating_add)
+    }
+}
+
 /// A node of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealNode {
