@@ -152,7 +152,8 @@ pub struct Output {
     pub name: String,
     /// Shape without the batch axis.
     pub shape: Vec<usize>,
-    /// What an integer of the answer is multiplied by to be the network's number.
+    /// What an integer of the answer is multiplied by to be the network's number: `2^-fraction`, the same for all
+    /// outputs, with at most 31 fractional bits.
     pub scale: f64,
     /// What the network does with it last, and whoever reads the answer does instead.
     pub last: Last,
@@ -421,6 +422,11 @@ impl Graph {
         self.width(self.answer())
     }
 
+    /// Fractional bits of the answer: all its scales are `2^-fraction`.
+    pub fn fraction(&self) -> u32 {
+        self.outputs.first().map_or(0, |output| (-output.scale.log2()).round().clamp(0.0, 31.0) as u32)
+    }
+
     /// Whether a value is masked: known as `x - r` to somebody. See the module's text.
     pub fn masked(&self) -> Vec<bool> {
         let mut masked = vec![true];
@@ -583,8 +589,9 @@ impl Graph {
             let size = output.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d))?;
             sum.checked_add(size)
         });
-        if outputs != Some(self.answer_len()) || self.outputs.iter().any(|output| !output.scale.is_finite()) {
-            return bad("outputs that are not the answer's".to_owned());
+        let scale = 2f64.powi(-(self.fraction() as i32));
+        if outputs != Some(self.answer_len()) || self.outputs.iter().any(|output| output.scale != scale) {
+            return bad("outputs that are not the answer's, or have no power of two as their scale".to_owned());
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ use crate::graph::{Gather, Graph, Node, Op, Output, Run, Term, ValueId};
 use crate::real::{Linear, Origin, Real, RealOp, RealTerm};
 use crate::{Error, FixedLayer, FixedModel, InputSpec};
 
+/// Most fractional bits of an answer.
+const FRACTION: i32 = 31;
+
 /// How fine a model's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
@@ -82,7 +85,10 @@ pub fn build(
 fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> Vec<Wish> {
     let mut wishes = vec![Wish::default(); real.nodes.len() + 1];
     for output in &real.outputs {
-        wishes[output.value].readers += 1;
+        // All of the answer has one scale, a power of two.
+        let wish = &mut wishes[output.value];
+        wish.readers += 1;
+        wish.power = true;
     }
     let finer = |wish: &mut Wish, scale: Option<f64>| {
         wish.scale = match (wish.scale, scale) {
@@ -396,29 +402,40 @@ impl Build<'_> {
         Ok(Scaled { value: self.push(origin, Op::Public { terms: made, constant, len }), scale })
     }
 
-    /// The outputs one after the other as the last value.
+    /// The outputs one after the other as the last value, all at one scale: a power of two, at most 1.
     fn answer(&mut self) -> Result<Vec<Output>, Error> {
         let real = self.real;
         let total: usize = real.outputs.iter().map(|output| real.len(output.value)).sum();
-        let (mut before, mut terms, mut outputs) = (0, Vec::new(), Vec::new());
+        let mut scaled = Vec::with_capacity(real.outputs.len());
         for output in &real.outputs {
-            let Scaled { value, scale } = self.ready(output.value, None)?;
+            scaled.push(match self.free(output.value) {
+                Some(layer) => {
+                    let fine = self.fine(layer)?.clamp(2f64.powi(-FRACTION), 1.0);
+                    self.layer(output.value, fine)?
+                }
+                None => self.ready(output.value, None)?,
+            });
+        }
+        let scales: Vec<f64> = scaled.iter().map(|made| made.scale).collect();
+        let scale = common(&scales, true).clamp(2f64.powi(-FRACTION), 1.0);
+        let (mut before, mut terms, mut outputs) = (0, Vec::new(), Vec::new());
+        for (output, made) in real.outputs.iter().zip(scaled) {
             let len = real.len(output.value);
             let own = Run::Values { start: 0, step: 1, count: len as u32 };
             let zeros = [before, total - before - len].map(|count| Run::Zeros(count as u32));
             let runs = [zeros[0], own, zeros[1]].into_iter().filter(|run| run.count() > 0).collect();
+            let gather = if len == total { Gather::All } else { Gather::Runs(runs) };
             before += len;
-            terms.push(Term { value, factor: 1, gather: Gather::Runs(runs) });
+            let large = || Error::Shape("an answer of too many bits".to_owned());
+            let factor = integer((made.scale / scale).round()).ok_or_else(large)?;
+            terms.push(Term { value: made.value, factor, gather });
             let (name, shape) = (output.name.clone(), output.shape.clone());
             outputs.push(Output { name, shape, scale, last: output.last });
         }
-        match &mut terms[..] {
-            [Term { value, .. }] if *value == self.nodes.len() && *value > 0 => {}
-            one @ [_] => {
-                one[0].gather = Gather::All;
-                self.concatenate(terms, total);
-            }
-            _ => self.concatenate(terms, total),
+        let alone =
+            matches!(&terms[..], [Term { value, factor: 1, .. }] if *value == self.nodes.len() && *value > 0);
+        if !alone {
+            self.concatenate(terms, total);
         }
         Ok(outputs)
     }
@@ -455,11 +472,12 @@ fn common(worth: &[f64], power: bool) -> f64 {
     } else {
         (1..=36).map(|parts| least / f64::from(parts)).find(|&scale| fits(scale))
     };
-    exact.unwrap_or_else(|| {
-        // All within one in five hundred or so of the largest.
-        let fine = power_below(most) * 2f64.powi(-9);
-        if worth.len() == 1 { fine.min(least) } else { fine }
-    })
+    // All within a thousandth of the largest.
+    let near = |scale: f64| {
+        worth.iter().all(|worth| ((worth / scale).round() * scale - worth).abs() <= most * 0.001)
+    };
+    let powers = (0..=12).map(|shift| power_below(most * 1.000_001) * 2f64.powi(-shift));
+    exact.or_else(|| powers.clone().find(|&scale| near(scale))).unwrap_or_else(|| power_below(most) * 2f64.powi(-12))
 }
 
 #[cfg(test)]
@@ -474,9 +492,10 @@ mod tests {
         assert!((common(&[1.0 / 9.0], false) - 1.0 / 9.0).abs() < 1e-12);
         // Windows of 9, 6 and 4 values.
         assert!((common(&[1.0 / 9.0, 1.0 / 6.0, 0.25], false) - 1.0 / 36.0).abs() < 1e-12);
-        // A fifth beside a whole: within one in five hundred.
+        // A fifth beside a whole: within a thousandth.
         let scale = common(&[1.0, 0.2], true);
-        assert_eq!(scale, 2f64.powi(-9));
+        assert_eq!(scale, 2f64.powi(-8));
         assert!(((0.2 / scale).round() * scale - 0.2).abs() < 0.001);
+        assert!(common(&[1.0 / 9.0], true) >= 2f64.powi(-12));
     }
 }
