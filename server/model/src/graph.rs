@@ -591,7 +591,9 @@ impl Graph {
         });
         let scale = 2f64.powi(-(self.fraction() as i32));
         if outputs != Some(self.answer_len()) || self.outputs.iter().any(|output| output.scale != scale) {
-            return bad("outputs that are not the answer's, or have no power of two as their scale".to_owned());
+            return bad(
+                "outputs that are not the answer's, or have no power of two as their scale".to_owned()
+            );
         }
         Ok(())
     }

@@ -477,7 +477,9 @@ fn common(worth: &[f64], power: bool) -> f64 {
         worth.iter().all(|worth| ((worth / scale).round() * scale - worth).abs() <= most * 0.001)
     };
     let powers = (0..=12).map(|shift| power_below(most * 1.000_001) * 2f64.powi(-shift));
-    exact.or_else(|| powers.clone().find(|&scale| near(scale))).unwrap_or_else(|| power_below(most) * 2f64.powi(-12))
+    exact
+        .or_else(|| powers.clone().find(|&scale| near(scale)))
+        .unwrap_or_else(|| power_below(most) * 2f64.powi(-12))
 }
 
 #[cfg(test)]
