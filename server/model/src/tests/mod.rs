@@ -7,6 +7,7 @@ mod hostile;
 mod layers;
 mod network;
 mod parts;
+mod products;
 mod published;
 mod random;
 
