@@ -5,6 +5,9 @@ mod files;
 mod graphs;
 mod hostile;
 mod parts;
+mod graphs;
+mod parts;
+mod products;
 mod samples;
 
 use chacha20::ChaCha20Rng;
