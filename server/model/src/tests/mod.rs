@@ -5,8 +5,6 @@ mod files;
 mod graphs;
 mod hostile;
 mod parts;
-mod graphs;
-mod parts;
 mod products;
 mod samples;
 
