@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use seco_model::numbers::Goal;
 use seco_server::bench::Bench;
 use seco_server::serve::{ServeOptions, serve};
-use seco_server::split::{DeploymentOptions, SplitOptions, WEIGHT_BITS, Width, deployment, split};
+use seco_server::split::{DeploymentOptions, SplitOptions, Width, deployment, split};
 use seco_server::{Error, bench, demo, infer, init, keys, memory};
 use tracing_subscriber::EnvFilter;
 
@@ -91,9 +92,18 @@ struct Split {
     /// or the latter where it costs at most two bits more].
     #[arg(long, value_enum)]
     width: Option<Width>,
-    /// Fractional bits of the weights: fewer make the sums smaller, more make small weights finer.
-    #[arg(long, value_name = "B", default_value_t = WEIGHT_BITS, value_parser = clap::value_parser!(u32).range(0..=22))]
-    weight_bits: u32,
+    /// Bits of the largest weight of a layer, its sign apart [default: the fewest that agree].
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..=22))]
+    weight_bits: Option<u32>,
+    /// Bits of the largest activation [default: the fewest that agree].
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..=22))]
+    activation_bits: Option<u32>,
+    /// Part of the labels that must be the float network's; its logits must be within 1% of the largest.
+    #[arg(long, value_name = "PART", default_value_t = 0.99)]
+    agreement: f64,
+    /// Shape of an input without the batch axis, where the model leaves it open: 3,224,224.
+    #[arg(long, value_delimiter = ',', value_name = "D")]
+    shape: Vec<usize>,
     /// Number of servers, the gateway included.
     #[arg(long, value_name = "N")]
     servers: usize,
@@ -182,12 +192,18 @@ fn run(command: Command) -> Result<(), Error> {
         }
         Command::Split(options) => {
             let Split { model, calibrate, servers, gateway_layers, scale, mean, std, out, .. } = options;
-            let (width, weight_bits) = (Width::rule(options.width), options.weight_bits);
+            let goal = Goal {
+                agreement: options.agreement,
+                weight_bits: options.weight_bits,
+                activation_bits: options.activation_bits,
+                width: Width::rule(options.width),
+                ..Goal::default()
+            };
             let made = split(&SplitOptions {
                 model,
                 calibrate,
-                width,
-                weight_bits,
+                goal,
+                shape: options.shape,
                 servers,
                 gateway_layers,
                 scale,

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_core::{ModelId, ModelInfo};
+use seco_model::numbers::{self, Chosen, Fidelity, Goal};
 use seco_model::{
-    Architecture, Calibration, FixedModel, ImportOptions, LayerWidth, Normalisation, PartyModel, Placement,
-    Scales, Warning, WidthRule, npy,
+    Architecture, ImportOptions, Imported, InputSpec, Normalisation, PartyModel, Placement, SumWidth,
+    Warning, WidthRule, npy,
 };
 use seco_sdk::{CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
@@ -38,9 +39,6 @@ impl Width {
     }
 }
 
-/// Fractional bits of weights where nothing else is asked for.
-pub const WEIGHT_BITS: u32 = 8;
-
 /// What `seco split` is asked for.
 #[derive(Clone, Debug)]
 pub struct SplitOptions {
@@ -48,10 +46,10 @@ pub struct SplitOptions {
     pub model: PathBuf,
     /// Inputs that calibrate the widths: uint8 .npy, first axis the samples.
     pub calibrate: PathBuf,
-    /// Which widths the layers get.
-    pub width: WidthRule,
-    /// Fractional bits of the weights, at most 22.
-    pub weight_bits: u32,
+    /// Bits of the weights and of the activations, and how well answers must agree with the float network's.
+    pub goal: Goal,
+    /// Shape of an input without the batch axis, where the file leaves it open; empty if it does not.
+    pub shape: Vec<usize>,
     /// Number of servers.
     pub servers: usize,
     /// Linear layers held by the gateway.
@@ -72,49 +70,50 @@ pub struct Split {
     pub files: Vec<PathBuf>,
     /// What all servers know.
     pub architecture: Architecture,
-    /// How the widths were chosen.
-    pub calibration: Calibration,
+    /// The whole network, in clear, and how its numbers were chosen.
+    pub imported: Imported,
+    /// What was asked of them.
+    pub goal: Goal,
     /// Name of the model and its split.
     pub model_id: [u8; 32],
 }
 
-/// Reads the network and chooses the widths: the whole model in clear.
-pub fn import(options: &SplitOptions) -> Result<(FixedModel, Calibration), Error> {
-    let SplitOptions { model: path, calibrate, scale, mean, std, width, weight_bits, .. } = options;
+/// Reads the network and chooses its numbers: the whole model in clear.
+pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
+    let SplitOptions { model: path, calibrate, scale, mean, std, goal, shape: given, .. } = options;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
     let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
-    let normalisation = Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() };
-    let scales = Scales::new(*weight_bits, Scales::default().activation_bits);
-    let options = ImportOptions { normalisation, scales, ..ImportOptions::default() };
-    let mut model = seco_model::import(&onnx, &options).map_err(|e| bad(path, &e))?;
+    let reading = ImportOptions {
+        normalisation: Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() },
+        shape: (!given.is_empty()).then(|| given.clone()),
+        folder: path.parent().map(Path::to_owned),
+        ..ImportOptions::default()
+    };
+    let real = seco_model::read(&onnx, &reading).map_err(|e| bad(path, &e))?;
     let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
     let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
-    match shape::inputs(&model.input.shape, &axes) {
+    match shape::inputs(&real.input, &axes) {
         Ok(0) => return Err(wrong("has no inputs: give some that are typical".to_owned())),
         Ok(_) => {}
         Err(mismatch) => return Err(wrong(mismatch.to_string())),
     }
-    let calibration = model.calibrate(&samples, *width).map_err(|e| match e {
+    let input = InputSpec::new(real.input.clone(), reading.input_bits);
+    let chosen = numbers::choose(&real, &input, &samples, goal).map_err(|e| match e {
         seco_model::Error::Width { layer, needed } => {
-            Error::Model { path: path.clone(), what: too_wide(&layer, needed, *width, *weight_bits) }
+            Error::Model { path: path.clone(), what: too_wide(&layer, needed, goal) }
         }
+        e @ seco_model::Error::Node { .. } => bad(path, &e),
         e => bad(calibrate, &e),
     })?;
-    Ok((model, calibration))
+    Ok(Imported { real, chosen })
 }
 
-/// A layer that no ring is wide enough for, and what its owner can do.
-fn too_wide(layer: &str, needed: u32, rule: WidthRule, weight_bits: u32) -> String {
-    let remedy = match (rule, needed.saturating_sub(32)) {
-        (WidthRule::Worst, _) => "leave out --width worst".to_owned(),
-        (_, excess) if excess <= weight_bits => {
-            format!("give weights fewer fractional bits, --weight-bits {}", weight_bits - excess)
-        }
-        (_, excess) => format!(
-            "give weights no fractional bits, --weight-bits 0, and divide this layer's weights and biases by {}, \
-             which changes no label if it is the last",
-            2f64.powi(i32::try_from(excess - weight_bits).unwrap_or(i32::MAX))
-        ),
+/// A sum that no ring is wide enough for, and what its owner can do.
+fn too_wide(layer: &str, needed: u32, goal: &Goal) -> String {
+    let remedy = match (goal.width, goal.weight_bits, goal.activation_bits) {
+        (WidthRule::Worst, ..) => "leave out --width worst",
+        (_, None, None) => "its values are too far apart for integers; scale its weights down",
+        _ => "give fewer --weight-bits or --activation-bits",
     };
     format!("layer {layer} needs {needed} bits for its sums, and there are 32 at most: {remedy}")
 }
@@ -122,8 +121,13 @@ fn too_wide(layer: &str, needed: u32, rule: WidthRule, weight_bits: u32) -> Stri
 /// Imports, splits and writes. Existing files are not overwritten: every split is another one, and
 /// half of an old one is of no use.
 pub fn split(options: &SplitOptions) -> Result<Split, Error> {
+    deal(import(options)?, options)
+}
+
+/// Splits a network that was imported and writes its parts.
+pub(crate) fn deal(imported: Imported, options: &SplitOptions) -> Result<Split, Error> {
     let SplitOptions { servers, gateway_layers, out, .. } = options;
-    let (model, calibration) = import(options)?;
+    let model = &imported.chosen.model;
     let layers = model.layers.len();
     if *gateway_layers > layers {
         return Err(Error::Usage(format!(
@@ -132,7 +136,7 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
     }
     let placements = seco_model::paper_placements(layers, *servers, *gateway_layers);
     let seed = keys::secret()?;
-    let parts = seco_model::split(&model, *servers, &placements, &mut ChaCha20Rng::from_seed(*seed))
+    let parts = seco_model::split(model, *servers, &placements, &mut ChaCha20Rng::from_seed(*seed))
         .map_err(|e| bad(&options.model, &e))?;
 
     fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
@@ -145,12 +149,17 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
         private::create(path, &bytes, private::SECRET)?;
     }
     let first = parts.first().ok_or_else(|| Error::Usage("--servers must be at least 2".to_owned()))?;
-    Ok(Split { files, architecture: first.architecture().clone(), calibration, model_id: *first.id() })
+    let (architecture, model_id) = (first.architecture().clone(), *first.id());
+    Ok(Split { files, architecture, imported, goal: options.goal.clone(), model_id })
 }
 
 impl Split {
-    /// What may make answers wrong and how to prevent it, a line each: a poor calibration, and weights that are too
-    /// small for their fractional bits.
+    fn chosen(&self) -> &Chosen {
+        &self.imported.chosen
+    }
+
+    /// What may make answers wrong and how to prevent it, a line each: a poor calibration, and answers that are not the
+    /// float network's.
     pub fn warnings(&self) -> Vec<String> {
         let line = |warning: &Warning| {
             let remedy = match warning {
@@ -163,21 +172,14 @@ impl Split {
             };
             format!("calibrated on {warning}: {remedy}, or --width worst")
         };
-        let calibration = self.calibration.warnings();
-        let coarse = self.coarse().map(|layer| {
-            let LayerWidth { name, largest_weight, .. } = layer;
-            format!(
-                "layer {name}: its weights are at most {largest_weight} units of their last place, so rounding leaves \
-                 little of them: give them more fractional bits (--weight-bits)"
-            )
-        });
-        calibration.iter().map(line).chain(coarse).collect()
+        let calibration = self.chosen().calibration.warnings();
+        calibration.iter().map(line).chain(self.unfaithful()).collect()
     }
 
     /// All of [`Split::warnings`] in one short line, if there are any.
     pub fn warning(&self) -> Option<String> {
-        let calibration: Vec<String> = self.calibration.warnings().iter().map(ToString::to_string).collect();
-        let coarse: Vec<&str> = self.coarse().map(|layer| layer.name.as_str()).collect();
+        let warnings = self.chosen().calibration.warnings();
+        let calibration: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let mut all = Vec::new();
         if !calibration.is_empty() {
             all.push(format!(
@@ -185,24 +187,51 @@ impl Split {
                 calibration.join("; ")
             ));
         }
-        if !coarse.is_empty() {
-            all.push(format!("rounding leaves little of the weights of {}", coarse.join(", ")));
-        }
+        all.extend(self.unfaithful());
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Layers of which rounding left little.
-    fn coarse(&self) -> impl Iterator<Item = &LayerWidth> {
-        self.calibration.layers.iter().filter(|layer| layer.is_coarse())
+    /// That the answers are not as near to the float network's as was asked for.
+    fn unfaithful(&self) -> Option<String> {
+        let Chosen { fidelity, reached, .. } = self.chosen();
+        (!reached).then(|| {
+            format!(
+                "{}, and {} of the labels within {} were asked for: check the normalisation (--scale, --mean, --std), give \
+                 more --weight-bits and --activation-bits, or ask for less (--agreement)",
+                agreement(fidelity),
+                percent(self.goal.agreement),
+                percent(self.goal.error)
+            )
+        })
     }
 }
 
-/// How much more than the calibration a layer's width can take.
-fn headroom(layer: &LayerWidth, input_bits: u32) -> String {
+/// A part as percents, as short as is exact enough.
+fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    if percent >= 10.0 || percent == percent.round() {
+        format!("{percent:.0}%")
+    } else {
+        format!("{percent:.1}%")
+    }
+}
+
+/// How near answers are to the float network's, in words.
+fn agreement(fidelity: &Fidelity) -> String {
+    let Fidelity { inputs, same, error, .. } = fidelity;
+    let inputs = if *inputs == 1 { "1 input".to_owned() } else { format!("{inputs} inputs") };
+    format!(
+        "labels as the float network's for {same} of {inputs}, logits within {:.2}% of its largest",
+        error * 100.0
+    )
+}
+
+/// How much more than the calibration a sum's width can take.
+fn headroom(sum: &SumWidth, input_bits: u32) -> String {
     let bits = |count: u32| if count == 1 { "1 bit".to_owned() } else { format!("{count} bits") };
-    let LayerWidth { calibrated, worst, width, .. } = layer;
-    let over = format!("headroom {} over the calibration", bits(layer.headroom()));
-    match layer.is_safe() {
+    let SumWidth { calibrated, worst, width, .. } = sum;
+    let over = format!("headroom {} over the calibration", bits(sum.headroom()));
+    match sum.is_safe() {
         true if width > calibrated => {
             let more = bits(width - calibrated);
             format!("{over}; chosen for the worst case of {input_bits}-bit inputs, which costs {more}")
@@ -214,17 +243,23 @@ fn headroom(layer: &LayerWidth, input_bits: u32) -> String {
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (layer, chosen) in self.architecture.layers.iter().zip(&self.calibration.layers) {
-            let holders: Vec<String> = layer.placement.holders().iter().map(ToString::to_string).collect();
-            let how = match layer.placement {
+        let Chosen { precision, fidelity, calibration, .. } = self.chosen();
+        for (layer, placement) in self.architecture.graph.layers().zip(&self.architecture.placements) {
+            let holders: Vec<String> = placement.holders().iter().map(ToString::to_string).collect();
+            let how = match placement {
                 Placement::Held(_) => "held by server",
                 Placement::Shared(_) => "shared by servers",
             };
             let (inputs, outputs) = (layer.geometry.inputs(), layer.geometry.outputs());
-            let (name, width) = (&layer.name, layer.width);
-            writeln!(f, "{name}: {inputs} -> {outputs} values, {width} bits, {how} {}", holders.join(", "))?;
-            writeln!(f, "  {}", headroom(chosen, self.calibration.bits))?;
+            writeln!(f, "{}: {inputs} -> {outputs} values, {how} {}", layer.name, holders.join(", "))?;
         }
+        for sum in &calibration.sums {
+            writeln!(f, "sums of {}: {} bits", sum.name, sum.width)?;
+            writeln!(f, "  {}", headroom(sum, calibration.bits))?;
+        }
+        let (weights, activations) = (precision.weight, precision.activation);
+        writeln!(f, "weights of {weights} bits and a sign, activations of {activations} bits")?;
+        writeln!(f, "  {}", agreement(fidelity))?;
         for (index, file) in self.files.iter().enumerate() {
             writeln!(f, "secret, for server {index} only: {}", file.display())?;
         }
@@ -244,10 +279,10 @@ pub(crate) fn model_info(part: &PartyModel) -> ModelInfo {
     let architecture = part.architecture();
     ModelInfo {
         id: ModelId(*part.id()),
-        input_len: architecture.input.len(),
-        classes: architecture.classes(),
-        width: architecture.output_width(),
-        fraction: architecture.output_fraction(),
+        input_len: architecture.graph.input.len(),
+        classes: architecture.graph.answer_len(),
+        width: architecture.graph.answer_width(),
+        fraction: architecture.graph.fraction(),
     }
 }
 
@@ -300,9 +335,9 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         },
         model: seco_sdk::Model {
             id: info.id,
-            input_shape: architecture.input.shape.clone(),
-            input_bits: architecture.input.bits,
-            calibrated: architecture.input.calibrated,
+            input_shape: architecture.graph.input.shape.clone(),
+            input_bits: architecture.graph.input.bits,
+            calibrated: architecture.graph.input.calibrated,
             classes: info.classes,
             output_width: info.width,
             fraction: info.fraction,
@@ -355,8 +390,8 @@ mod tests {
         SplitOptions {
             model: data("mlp-digits.onnx"),
             calibrate: data("mlp-digits-20.npy"),
-            width: WidthRule::default(),
-            weight_bits: WEIGHT_BITS,
+            goal: Goal::default(),
+            shape: Vec::new(),
             servers: 3,
             gateway_layers: 1,
             scale: 16.0,

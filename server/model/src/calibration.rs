@@ -2,15 +2,14 @@
 
 use core::fmt;
 
+use crate::graph::ValueId;
+
 /// Bits more than calibrated that the worst case's width may cost to be chosen by itself.
 pub const AFFORDABLE_BITS: u32 = 2;
 /// Fewer inputs than this say little about the others.
 pub const FEW_INPUTS: usize = 10;
 
-/// A layer whose largest weight is below this many units in the last place keeps too little of its weights.
-pub const COARSE_WEIGHTS: u32 = 16;
-
-/// Which of its possible widths a layer gets.
+/// Which of its possible widths a sum gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WidthRule {
     /// The calibrated one, or the worst case's where that costs at most [`AFFORDABLE_BITS`] more.
@@ -22,35 +21,30 @@ pub enum WidthRule {
     Worst,
 }
 
-/// The widths of a layer, all in bits.
+/// The widths of a sum: of what a ReLU reads, or of the answer. All in bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LayerWidth {
-    /// Name of the layer.
+pub struct SumWidth {
+    /// Name of the node that makes it.
     pub name: String,
-    /// What the accumulators of the calibration take.
+    /// Its value.
+    pub value: ValueId,
+    /// What the calibration takes.
     pub used: u32,
     /// What calibration alone would choose.
     pub calibrated: u32,
-    /// What the worst case of all inputs needs, once the layers before have the widths that they have. May be above 32.
+    /// What the worst case of all inputs needs, once the sums before have the widths that they have. May be above 32.
     pub worst: u32,
     /// What was chosen.
     pub width: u32,
-    /// The largest magnitude of a weight, in units of its last place.
-    pub largest_weight: u32,
 }
 
-impl LayerWidth {
-    /// Bits that accumulators may grow beyond the calibration's before they wrap around.
+impl SumWidth {
+    /// Bits that the sums may grow beyond the calibration's before they wrap around.
     pub fn headroom(&self) -> u32 {
         self.width.saturating_sub(self.used)
     }
 
-    /// Whether rounding left little of the weights, or nothing: they are too small for their fractional bits.
-    pub fn is_coarse(&self) -> bool {
-        self.largest_weight < COARSE_WEIGHTS
-    }
-
-    /// Whether no input at all can make an accumulator wrap around.
+    /// Whether no input at all can make them wrap around.
     pub fn is_safe(&self) -> bool {
         self.width >= self.worst
     }
@@ -67,15 +61,15 @@ pub struct Calibration {
     pub range: [u8; 2],
     /// Bits of an input value.
     pub bits: u32,
-    /// The layers in order.
-    pub layers: Vec<LayerWidth>,
+    /// The sums in order.
+    pub sums: Vec<SumWidth>,
 }
 
 impl Calibration {
-    /// What makes this calibration a poor one. Nothing where no layer's width rests on it.
+    /// What makes this calibration a poor one. Nothing where no width rests on it.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        if self.layers.iter().all(LayerWidth::is_safe) {
+        if self.sums.iter().all(SumWidth::is_safe) {
             return warnings;
         }
         if self.inputs < FEW_INPUTS {

@@ -2,14 +2,14 @@
 //! private result equals this one bit for bit.
 
 use crate::linear::multiply;
-use crate::{Activation, Error, FixedLayer, FixedModel};
+use crate::{Error, FixedLayer, FixedModel, Geometry, Op, Term};
 
 /// The result of one inference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
-    /// The last layer's accumulators, in `width` bits two's complement, `fraction` of them behind the point.
+    /// The answer, in its width's two's complement.
     pub logits: Vec<i32>,
-    /// How many accumulators of all layers did not fit their width and wrapped around.
+    /// How many values did not fit their width where it matters, at a ReLU or in the answer, and wrapped around.
     pub wrapped: u64,
 }
 
@@ -25,6 +25,8 @@ impl Execution {
 pub struct Executor<'a> {
     model: &'a FixedModel,
     layers: Vec<Prepared>,
+    /// For every value the last node that reads it.
+    last_use: Vec<usize>,
 }
 
 /// What is computed once for a layer.
@@ -35,6 +37,9 @@ struct Prepared {
     heaviest: u64,
 }
 
+/// Least and largest of a value's numbers.
+pub(crate) type Range = (i64, i64);
+
 impl<'a> Executor<'a> {
     /// Checks the model and prepares it.
     ///
@@ -42,15 +47,21 @@ impl<'a> Executor<'a> {
     /// [`Error::Shape`] if the model is not consistent.
     pub fn new(model: &'a FixedModel) -> Result<Executor<'a>, Error> {
         model.check()?;
-        let prepare = |layer: &FixedLayer| {
-            let rows = layer.weights.chunks_exact(layer.geometry.fan_in());
+        let prepare = |(geometry, layer): (&Geometry, &FixedLayer)| {
+            let rows = layer.weights.chunks_exact(geometry.fan_in());
             let heaviest = rows.map(|row| row.iter().map(|w| u64::from(w.unsigned_abs())).sum()).max();
             Prepared {
                 weights: layer.weights.iter().map(|&w| w as u32).collect(),
                 heaviest: heaviest.unwrap_or(0),
             }
         };
-        Ok(Executor { model, layers: model.layers.iter().map(prepare).collect() })
+        let layers =
+            model.graph.layers().map(|layer| layer.geometry).zip(&model.layers).map(prepare).collect();
+        let mut last_use = vec![0; model.graph.nodes.len() + 1];
+        for (number, node) in model.graph.nodes.iter().enumerate() {
+            node.inputs().for_each(|value| last_use[value] = number);
+        }
+        Ok(Executor { model, layers, last_use })
     }
 
     /// Runs one input: row-major values of the input's shape.
@@ -58,27 +69,21 @@ impl<'a> Executor<'a> {
     /// # Errors
     /// [`Error::Input`] if their number is wrong or one has too many bits.
     pub fn run(&self, input: &[u8]) -> Result<Execution, Error> {
-        let mut x = self.input(input)?;
-        let mut result = Execution { logits: Vec::new(), wrapped: 0 };
-        for (layer, prepared) in self.model.layers.iter().zip(&self.layers) {
-            let mut accumulators = prepared.accumulate(layer, &x).0;
-            for accumulator in &mut accumulators {
-                let exact = *accumulator;
-                *accumulator = wrap(exact, layer.width);
-                result.wrapped += u64::from(exact != *accumulator);
-            }
-            match layer.activation {
-                Activation::Relu { shift } => x = relu(&accumulators, shift),
-                // A wrapped value has at most 32 bits, so nothing is lost.
-                Activation::Output { .. } => result.logits = accumulators.iter().map(|&a| a as i32).collect(),
-            }
-        }
-        Ok(result)
+        let mut wrapped = 0;
+        let mut answer = self.walk(input, true, |graph_value, values| {
+            let width = self.model.graph.width(graph_value);
+            wrapped += values.iter().filter(|&&value| wrap(value, width) != value).count() as u64;
+            Ok(())
+        })?;
+        let width = self.model.graph.answer_width();
+        // A wrapped value has at most 32 bits, so nothing is lost.
+        let logits = answer.drain(..).map(|value| wrap(value, width) as i32).collect();
+        Ok(Execution { logits, wrapped })
     }
 
     /// Cuts a set of inputs into single ones.
     pub(crate) fn samples<'b>(&self, samples: &'b [u8]) -> Result<core::slice::ChunksExact<'b, u8>, Error> {
-        let len = self.model.input.len().max(1);
+        let len = self.model.graph.input.len().max(1);
         match samples.len() % len {
             0 if !samples.is_empty() => Ok(samples.chunks_exact(len)),
             _ => Err(Error::Input(format!(
@@ -88,31 +93,76 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Widens the range of every layer's accumulator by what this input makes of it, nothing wrapped.
+    /// Widens the range of every value that a ReLU reads, and of the answer, by what this input makes of it, nothing
+    /// wrapped. `ranges` is by value.
     ///
     /// # Errors
-    /// [`Error::Input`], and [`Error::Width`] if an accumulator does not fit 31 bits and the margin.
-    pub(crate) fn ranges(&self, input: &[u8], ranges: &mut [(i64, i64)]) -> Result<(), Error> {
-        let mut x = self.input(input)?;
-        for ((layer, prepared), range) in self.model.layers.iter().zip(&self.layers).zip(ranges) {
-            let (accumulators, exact) = prepared.accumulate(layer, &x);
-            for &accumulator in &accumulators {
-                *range = (range.0.min(accumulator), range.1.max(accumulator));
+    /// [`Error::Input`], and [`Error::Width`] if one does not fit 31 bits and the margin.
+    pub(crate) fn ranges(&self, input: &[u8], ranges: &mut [Range]) -> Result<(), Error> {
+        self.walk(input, false, |value, values| {
+            let Some(range) = ranges.get_mut(value) else { return Ok(()) };
+            let (low, high) = values.iter().fold(*range, |(low, high), &v| (low.min(v), high.max(v)));
+            *range = (low, high);
+            let largest = low.unsigned_abs().max(high.unsigned_abs());
+            if largest > 1 << 30 {
+                let needed = u64::BITS - largest.leading_zeros() + 2;
+                return Err(Error::Width { layer: self.model.graph.maker(value).to_owned(), needed });
             }
-            let largest = range.0.unsigned_abs().max(range.1.unsigned_abs());
-            if !exact || largest > 1 << 30 {
-                let needed = if exact { u64::BITS - largest.leading_zeros() + 2 } else { u64::BITS };
-                return Err(Error::Width { layer: layer.name.clone(), needed });
-            }
-            if let Activation::Relu { shift } = layer.activation {
-                x = relu(&accumulators, shift);
-            }
-        }
+            Ok(())
+        })?;
         Ok(())
     }
 
-    fn input(&self, input: &[u8]) -> Result<Vec<u32>, Error> {
-        let spec = &self.model.input;
+    /// Walks the graph, with ReLUs that read wrapped values or exact ones. `decision` sees every value, unwrapped, that
+    /// a ReLU reads, and the answer, which is returned.
+    fn walk(
+        &self,
+        input: &[u8],
+        wrapping: bool,
+        mut decision: impl FnMut(usize, &[i64]) -> Result<(), Error>,
+    ) -> Result<Vec<i64>, Error> {
+        let graph = &self.model.graph;
+        let mut values: Vec<Vec<i64>> = vec![Vec::new(); graph.nodes.len() + 1];
+        values[0] = self.input(input)?;
+        let mut layers = self.layers.iter().zip(&self.model.layers);
+        for (number, node) in graph.nodes.iter().enumerate() {
+            let result = match &node.op {
+                Op::Secret { input, geometry } => {
+                    let (prepared, layer) =
+                        layers.next().ok_or_else(|| Error::Shape("layers without weights".to_owned()))?;
+                    prepared.accumulate(geometry, &layer.bias, &values[*input])
+                }
+                Op::Public { terms, constant, len } => {
+                    let mut sum = vec![i64::from(*constant); *len];
+                    for Term { value, factor, gather } in terms {
+                        let (factor, from) = (i64::from(*factor), &values[*value]);
+                        gather.each(*len, |at, place| {
+                            sum[at] = sum[at].wrapping_add(from[place].wrapping_mul(factor));
+                        });
+                    }
+                    sum
+                }
+                Op::Relu { input, shift } => {
+                    let (width, from) = (graph.width(*input), &values[*input]);
+                    decision(*input, from)?;
+                    let read = |value: i64| if wrapping { wrap(value, width) } else { value };
+                    from.iter().map(|&value| (read(value) >> shift).max(0)).collect()
+                }
+            };
+            values[number + 1] = result;
+            for value in node.inputs() {
+                if self.last_use[value] == number {
+                    values[value] = Vec::new();
+                }
+            }
+        }
+        let answer = values.pop().unwrap_or_default();
+        decision(graph.answer(), &answer)?;
+        Ok(answer)
+    }
+
+    fn input(&self, input: &[u8]) -> Result<Vec<i64>, Error> {
+        let spec = &self.model.graph.input;
         if input.len() != spec.len() {
             return Err(Error::Input(format!(
                 "it has {} values, and the model takes {}",
@@ -131,34 +181,27 @@ impl<'a> Executor<'a> {
 }
 
 impl Prepared {
-    /// The accumulators of a layer, bias included, and whether they are what they would be without any wrapping. If
-    /// not they are still right mod `2^64`.
-    fn accumulate(&self, layer: &FixedLayer, x: &[u32]) -> (Vec<i64>, bool) {
-        let largest = x.iter().copied().max().unwrap_or(0);
+    /// The accumulators of a layer, bias included: exact where they have fewer than 64 bits, else right mod `2^64`.
+    fn accumulate(&self, geometry: &Geometry, bias: &[i64], x: &[i64]) -> Vec<i64> {
+        let largest = x.iter().map(|x| x.unsigned_abs()).max().unwrap_or(0);
         let bound = u128::from(self.heaviest) * u128::from(largest);
-        let mut out = vec![0; layer.geometry.outputs()];
+        let mut out = vec![0; geometry.outputs()];
         if bound < 1 << 31 {
+            let x: Vec<u32> = x.iter().map(|&x| x as u32).collect();
             let mut words = vec![0u32; out.len()];
-            multiply(&layer.geometry, &self.weights, x, &mut words);
+            crate::linear(geometry, &self.weights, &x, &mut words);
             out.iter_mut().zip(words).for_each(|(o, w)| *o = i64::from(w as i32));
         } else {
-            let weights: Vec<i64> = layer.weights.iter().map(|&w| w.into()).collect();
-            let x: Vec<i64> = x.iter().map(|&x| x.into()).collect();
-            multiply(&layer.geometry, &weights, &x, &mut out);
+            let weights: Vec<i64> = self.weights.iter().map(|&w| i64::from(w as i32)).collect();
+            multiply(geometry, &weights, x, &mut out);
         }
-        let bias = layer.bias.iter().map(|b| u128::from(b.unsigned_abs())).max().unwrap_or(0);
-        out.iter_mut().zip(&layer.bias).for_each(|(o, &b)| *o = o.wrapping_add(b));
-        (out, bound + bias < 1 << 63)
+        out.iter_mut().zip(bias).for_each(|(o, b)| *o = o.wrapping_add(*b));
+        out
     }
 }
 
-/// `value` mod `2^width` as a two's-complement number of `width` bits, 2 to 32.
-fn wrap(value: i64, width: u32) -> i64 {
-    let unused = u64::BITS - width;
-    (value << unused) >> unused
-}
-
-/// Arithmetic shift right, then ReLU. The accumulators fit 32 bits.
-fn relu(accumulators: &[i64], shift: u32) -> Vec<u32> {
-    accumulators.iter().map(|&a| (a >> shift).max(0) as u32).collect()
+/// `value` in `width` bits two's complement.
+pub(crate) fn wrap(value: i64, width: u32) -> i64 {
+    let unused = i64::BITS - width.clamp(1, 63);
+    value << unused >> unused
 }

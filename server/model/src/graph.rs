@@ -152,7 +152,8 @@ pub struct Output {
     pub name: String,
     /// Shape without the batch axis.
     pub shape: Vec<usize>,
-    /// What an integer of the answer is multiplied by to be the network's number.
+    /// What an integer of the answer is multiplied by to be the network's number: `2^-fraction`, the same for all
+    /// outputs, with at most 31 fractional bits.
     pub scale: f64,
     /// What the network does with it last, and whoever reads the answer does instead.
     pub last: Last,
@@ -265,6 +266,14 @@ impl Gather {
             Gather::All => (0..len).for_each(|i| pair(i, i)),
             Gather::Runs(runs) => each_run(runs, pair),
             Gather::Window(window) => window.each(pair),
+        }
+    }
+
+    /// Most places of the value that go into one of the result.
+    pub fn most_summed(&self) -> usize {
+        match self {
+            Gather::All | Gather::Runs(_) => 1,
+            Gather::Window(window) => window.kernel[0] * window.kernel[1],
         }
     }
 
@@ -390,6 +399,14 @@ impl Graph {
         needs.max().unwrap_or(0).max(self.input.bits + 1)
     }
 
+    /// Name of the node that makes a value.
+    pub fn maker(&self, value: ValueId) -> &str {
+        match value.checked_sub(1) {
+            Some(node) => self.nodes.get(node).map_or("", |node| &node.name),
+            None => "input",
+        }
+    }
+
     /// The answer: the last value.
     pub fn answer(&self) -> ValueId {
         self.nodes.len()
@@ -403,6 +420,11 @@ impl Graph {
     /// Width in bits of a value of the answer.
     pub fn answer_width(&self) -> u32 {
         self.width(self.answer())
+    }
+
+    /// Fractional bits of the answer: all its scales are `2^-fraction`.
+    pub fn fraction(&self) -> u32 {
+        self.outputs.first().map_or(0, |output| (-output.scale.log2()).round().clamp(0.0, 31.0) as u32)
     }
 
     /// Whether a value is masked: known as `x - r` to somebody. See the module's text.
@@ -567,8 +589,11 @@ impl Graph {
             let size = output.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d))?;
             sum.checked_add(size)
         });
-        if outputs != Some(self.answer_len()) || self.outputs.iter().any(|output| !output.scale.is_finite()) {
-            return bad("outputs that are not the answer's".to_owned());
+        let scale = 2f64.powi(-(self.fraction() as i32));
+        if outputs != Some(self.answer_len()) || self.outputs.iter().any(|output| output.scale != scale) {
+            return bad(
+                "outputs that are not the answer's, or have no power of two as their scale".to_owned()
+            );
         }
         Ok(())
     }

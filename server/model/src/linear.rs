@@ -2,9 +2,8 @@
 //!
 //! Convolutions gather [`LANES`] output positions at a time into a panel, a block of the kernel deep, and multiply
 //! the panel with every row of weights. The inner loop is contiguous and of fixed length, so that it becomes vector
-//! instructions, and a panel stays in the first-level cache while all output channels use it.
-
-use ndarray::{Array3, ArrayView3, s};
+//! instructions, and a panel stays in the first-level cache while all output channels use it. Where a group has few
+//! output channels, as in a depthwise convolution, there is no panel: the input itself is read, whole planes at a time.
 
 use crate::{Conv, Geometry, wide};
 
@@ -15,7 +14,7 @@ const DEPTH: usize = 512;
 /// Output channels computed together: what is read from a panel serves them all.
 const ROWS: usize = 4;
 
-/// Integers that wrap around.
+/// Integers that wrap around, and real numbers.
 pub(crate) trait Word: Copy {
     /// Zero.
     const ZERO: Self;
@@ -31,6 +30,15 @@ impl Word for u32 {
     #[inline(always)]
     fn add_product(self, a: u32, b: u32) -> u32 {
         self.wrapping_add(a.wrapping_mul(b))
+    }
+}
+
+impl Word for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+    #[inline(always)]
+    fn add_product(self, a: f64, b: f64) -> f64 {
+        self + a * b
     }
 }
 
@@ -87,37 +95,82 @@ fn dot<T: Word>(row: &[T], x: &[T]) -> T {
     sums.iter().fold(end, |total, &sum| total.add_product(sum, T::ONE))
 }
 
+/// Group by group, on an input cut into phases (see [`Phases`]), in which every place of the kernel reads consecutive
+/// values for consecutive outputs of a row.
 #[inline(always)]
 fn convolve<T: Word>(conv: &Conv, weights: &[T], x: &[T], out: &mut [T]) {
     out.fill(T::ZERO);
-    let padded = pad(conv, x);
+    let phases = Phases::new(conv);
     let [_, height, width] = conv.output();
-    let [padded_height, padded_width] = conv.padded();
-    let [kernel_height, kernel_width] = conv.kernel;
-    let (positions, fan_in) = (height * width, conv.input[0] * kernel_height * kernel_width);
+    let [inputs, outputs] = [conv.group_inputs(), conv.group_outputs()];
+    let plane: usize = conv.input[1..].iter().product();
+    let places = phases.places(conv);
+    let mut cut = vec![T::ZERO; inputs * phases.channel()];
+    let mut sums = Vec::new();
+    let groups = weights.chunks_exact(outputs * places.len()).zip(x.chunks_exact(inputs * plane));
+    for ((weights, x), out) in groups.zip(out.chunks_exact_mut(outputs * height * width)) {
+        phases.cut(conv, x, &mut cut);
+        if outputs < ROWS {
+            convolve_rows(&phases, [height, width], &places, weights, &cut, &mut sums, out);
+        } else {
+            convolve_panels(&phases, [height, width], &places, weights, &cut, out);
+        }
+    }
+}
 
+/// One output channel after the other, all its positions together, for each place of the kernel: for so few channels
+/// that a panel would cost more than what it serves.
+#[inline(always)]
+fn convolve_rows<T: Word>(
+    phases: &Phases,
+    [height, width]: [usize; 2],
+    places: &[usize],
+    weights: &[T],
+    x: &[T],
+    sums: &mut Vec<T>,
+    out: &mut [T],
+) {
+    // Rows of outputs as far apart as those of the input; what is between them is not used.
+    let row = phases.width;
+    let count = (height - 1) * row + width;
+    for (weights, out) in weights.chunks_exact(places.len()).zip(out.chunks_exact_mut(height * width)) {
+        sums.clear();
+        sums.resize(count, T::ZERO);
+        for (&weight, &place) in weights.iter().zip(places) {
+            for (sum, &word) in sums.iter_mut().zip(&x[place..place + count]) {
+                *sum = sum.add_product(weight, word);
+            }
+        }
+        for (out, sums) in out.chunks_exact_mut(width).zip(sums.chunks(row)) {
+            out.copy_from_slice(&sums[..width]);
+        }
+    }
+}
+
+/// Panels of [`LANES`] positions.
+#[inline(always)]
+fn convolve_panels<T: Word>(
+    phases: &Phases,
+    [height, width]: [usize; 2],
+    all_places: &[usize],
+    weights: &[T],
+    x: &[T],
+    out: &mut [T],
+) {
+    let (positions, fan_in) = (height * width, all_places.len());
     let mut panel = vec![[T::ZERO; LANES]; DEPTH.min(fan_in)];
-    let mut places = Vec::with_capacity(panel.len());
-    for first in (0..fan_in).step_by(DEPTH) {
-        let depth = DEPTH.min(fan_in - first);
-        // Where each place of this block of the kernel reads when the kernel is at output (0, 0).
-        places.clear();
-        places.extend((first..first + depth).map(|place| {
-            let (row, column) = (place / kernel_width, place % kernel_width);
-            let (channel, row) = (row / kernel_height, row % kernel_height);
-            (channel * padded_height + row) * padded_width + column
-        }));
+    for (block, places) in all_places.chunks(DEPTH).enumerate() {
+        let (first, depth) = (block * DEPTH, places.len());
         for start in (0..positions).step_by(LANES) {
             let lanes = LANES.min(positions - start);
             let mut origins = [0; LANES];
             for (lane, origin) in origins.iter_mut().take(lanes).enumerate() {
-                let (y, x) = ((start + lane) / width, (start + lane) % width);
-                *origin = y * conv.stride[0] * padded_width + x * conv.stride[1];
+                *origin = (start + lane) / width * phases.width + (start + lane) % width;
             }
             // Lanes beyond the last position repeat what the first reads; they are not stored.
-            for (words, place) in panel.iter_mut().zip(&places) {
+            for (words, place) in panel.iter_mut().zip(places) {
                 for (word, origin) in words.iter_mut().zip(&origins) {
-                    *word = padded[place + origin];
+                    *word = x[place + origin];
                 }
             }
             let mut rows = weights.chunks_exact(fan_in * ROWS);
@@ -165,15 +218,62 @@ fn add_products<T: Word, const N: usize>(
     sums
 }
 
-/// The input with its zero padding, row-major.
-#[inline(always)]
-fn pad<T: Word>(conv: &Conv, x: &[T]) -> Vec<T> {
-    let [channels, height, width] = conv.input;
-    let [padded_height, padded_width] = conv.padded();
-    let [top, left, ..] = conv.pads;
-    let mut padded = Array3::from_elem((channels, padded_height, padded_width), T::ZERO);
-    if let Ok(x) = ArrayView3::from_shape((channels, height, width), x) {
-        padded.slice_mut(s![.., top..top + height, left..left + width]).assign(&x);
+/// How a padded channel is cut: phase `(i, j)` has its rows `i`, `i + s_v`, `i + 2·s_v`, … and of these the columns
+/// `j`, `j + s_h`, …, so that a convolution of any stride and dilation is, in each place of its kernel, one of stride 1
+/// in one of the phases.
+struct Phases {
+    /// Vertical and horizontal stride, at most the padded input's height and width.
+    stride: [usize; 2],
+    /// Rows of a phase.
+    height: usize,
+    /// Columns of a phase.
+    width: usize,
+}
+
+impl Phases {
+    fn new(conv: &Conv) -> Phases {
+        let [height, width] = conv.padded();
+        let stride = [conv.stride[0].min(height), conv.stride[1].min(width)];
+        Phases { stride, height: height.div_ceil(stride[0]), width: width.div_ceil(stride[1]) }
     }
-    padded.into_raw_vec_and_offset().0
+
+    /// Number of values of a channel.
+    fn channel(&self) -> usize {
+        self.stride[0] * self.stride[1] * self.height * self.width
+    }
+
+    /// Where a row and a column of a padded channel are.
+    #[inline(always)]
+    fn place(&self, y: usize, x: usize) -> usize {
+        let [vertical, horizontal] = self.stride;
+        let phase = y % vertical * horizontal + x % horizontal;
+        (phase * self.height + y / vertical) * self.width + x / horizontal
+    }
+
+    /// Where each place of a kernel reads for output (0, 0), all input channels of a group.
+    fn places(&self, conv: &Conv) -> Vec<usize> {
+        let [height, width] = conv.kernel;
+        let taps = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
+        let taps = taps.map(|(y, x)| self.place(y * conv.dilation[0], x * conv.dilation[1]));
+        let taps: Vec<usize> = taps.collect();
+        let channels = (0..conv.group_inputs()).map(|channel| channel * self.channel());
+        channels.flat_map(|first| taps.iter().map(move |tap| first + tap)).collect()
+    }
+
+    /// Writes the values of a group's channels to their places. What is padding is never written.
+    #[inline(always)]
+    fn cut<T: Word>(&self, conv: &Conv, x: &[T], out: &mut [T]) {
+        let [_, height, width] = conv.input;
+        let [top, left, ..] = conv.pads;
+        let step = self.stride[1];
+        for (x, out) in x.chunks_exact(height * width).zip(out.chunks_exact_mut(self.channel())) {
+            for (y, row) in x.chunks_exact(width).enumerate() {
+                for first in 0..step.min(width) {
+                    let from = row[first..].iter().step_by(step);
+                    let to = self.place(top + y, left + first);
+                    out[to..][..from.len()].iter_mut().zip(from).for_each(|(out, &word)| *out = word);
+                }
+            }
+        }
+    }
 }

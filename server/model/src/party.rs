@@ -13,12 +13,12 @@ use crate::{Architecture, Error};
 
 /// First bytes of a server's model file.
 const MAGIC: &[u8; 8] = b"SECOpart";
-/// The format that is written and read. 2 has the calibrated range of the input.
-const FORMAT: u16 = 2;
+/// The format that is written and read. 3 has a graph.
+const FORMAT: u16 = 3;
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
 /// Domain tag of a model id.
-const ID_TAG: &[u8] = b"seco model id v1";
+const ID_TAG: &[u8] = b"seco model id v2";
 
 /// What one server multiplies with in one layer: values or additive shares mod `2^width`. Wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -66,11 +66,11 @@ impl PartyModel {
     ) -> Result<PartyModel, Error> {
         architecture.check()?;
         let bad = |what: &str| Err(Error::Shape(what.to_owned()));
-        if index >= architecture.servers || layers.len() != architecture.layers.len() {
+        if index >= architecture.servers || layers.len() != architecture.placements.len() {
             return bad("a server's part that does not fit the architecture");
         }
-        for (layer, held) in architecture.layers.iter().zip(&layers) {
-            if held.is_some() != layer.placement.holders().contains(&index) {
+        for (layer, held) in architecture.graph.layers().zip(&layers) {
+            if held.is_some() != architecture.holders(layer.index).contains(&index) {
                 return bad("a server's part with other layers than it holds");
             }
             let Some(held) = held else { continue };
@@ -186,7 +186,7 @@ impl fmt::Debug for PartyModel {
     /// Tells whose part it is, never what is in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartyModel")
-            .field("model", &self.architecture.name)
+            .field("model", &self.architecture.graph.name)
             .field("index", &self.index)
             .finish_non_exhaustive()
     }

@@ -32,8 +32,9 @@ pub fn split<R: CryptoRng + ?Sized>(
     rng.fill_bytes(&mut nonce);
     let mut parts: Vec<Vec<Option<LayerWeights>>> =
         (0..servers).map(|_| (0..model.layers.len()).map(|_| None).collect()).collect();
-    for (i, (layer, placement)) in model.layers.iter().zip(placements).enumerate() {
-        let shares = deal(layer, placement.holders().len(), rng);
+    let widths = model.graph.layers().map(|layer| layer.width);
+    for (i, ((layer, width), placement)) in model.layers.iter().zip(widths).zip(placements).enumerate() {
+        let shares = deal(layer, width, placement.holders().len(), rng);
         for (&holder, share) in placement.holders().iter().zip(shares) {
             if let Some(place) = parts.get_mut(holder).and_then(|p| p.get_mut(i)) {
                 *place = Some(share);
@@ -45,8 +46,13 @@ pub fn split<R: CryptoRng + ?Sized>(
 }
 
 /// The values themselves for one holder, additive shares for several.
-fn deal<R: CryptoRng + ?Sized>(layer: &FixedLayer, holders: usize, rng: &mut R) -> Vec<LayerWeights> {
-    let mask = u32::MAX >> (u32::BITS - layer.width);
+fn deal<R: CryptoRng + ?Sized>(
+    layer: &FixedLayer,
+    width: u32,
+    holders: usize,
+    rng: &mut R,
+) -> Vec<LayerWeights> {
+    let mask = u32::MAX >> (u32::BITS - width.clamp(1, 32));
     // A two's-complement number mod 2^32 is its low 32 bits, and mod 2^width its low `width` bits. All vectors here
     // are collected at once from iterators that know their length, so no copies are left behind.
     let mut rest = LayerWeights {

@@ -77,6 +77,15 @@ mod tests {
             conv([1, 5, 5], 1, [5, 5], [1, 1], [0; 4]),
             // More than one panel deep, more than one panel wide, four rows and some.
             conv([60, 8, 8], 11, [3, 3], [1, 1], [1; 4]),
+            Geometry::Conv(Conv {
+                input: [6, 9, 9],
+                channels: 6,
+                kernel: [3, 3],
+                stride: [2, 1],
+                pads: [2; 4],
+                dilation: [2, 2],
+                groups: 6,
+            }),
             dense(1, 1),
             dense(130, 7),
         ] {

@@ -1,9 +1,14 @@
-//! The ring width of every layer (`protocol.md` section 2).
+//! The width of every ring (`protocol.md` section 2): of what ReLUs read and of the answer, from data or from the worst
+//! case; of everything else, what its consumers need.
 
+use crate::execute::Range;
 use crate::{
-    AFFORDABLE_BITS, Activation, Calibration, Error, Execution, Executor, FixedLayer, FixedModel, InputSpec,
-    LayerWidth, WidthRule,
+    AFFORDABLE_BITS, Calibration, Error, Execution, Executor, FixedLayer, FixedModel, Geometry, Op, SumWidth,
+    Term, WidthRule,
 };
+
+/// Least and largest of a value's numbers, for any input.
+type Reach = (i128, i128);
 
 /// Smallest two's-complement width that holds everything from `low` to `high`.
 fn signed_width(low: i128, high: i128) -> u32 {
@@ -12,89 +17,56 @@ fn signed_width(low: i128, high: i128) -> u32 {
     magnitude(low).max(magnitude(high)) + 1
 }
 
-fn largest_weight(layer: &FixedLayer) -> u32 {
-    layer.weights.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0)
-}
-
-/// What a width must be apart from the accumulator: every weight below `2^(k-1)`, at least two bits left after the
-/// shift, and the device's values not negative.
-fn least_width(layer: &FixedLayer, input: Option<&InputSpec>) -> u32 {
-    let weights = u32::BITS - largest_weight(layer).leading_zeros() + 1;
-    let shift = match layer.activation {
-        Activation::Relu { shift } => shift.saturating_add(2),
-        Activation::Output { .. } => 2,
-    };
-    weights.max(shift).max(input.map_or(2, |i| i.bits + 1))
-}
-
-/// The least and the largest that a layer's accumulator can be for inputs from 0 to `largest`; both ranges have 0 in
-/// them.
-fn reach(layer: &FixedLayer, largest: i128) -> (i128, i128) {
-    // Inputs are never negative, so positive weights alone make the largest value.
-    let (mut low, mut high) = (0, 0);
-    let fan_in = layer.geometry.fan_in();
-    let positions = layer.geometry.outputs() / (layer.weights.len() / fan_in);
-    for (row, bias) in layer.weights.chunks_exact(fan_in).zip(layer.bias.chunks_exact(positions)) {
+/// What a layer makes of values from `low` to `high`; 0 is among them, for padding.
+fn of_layer(geometry: &Geometry, layer: &FixedLayer, (low, high): Reach) -> Reach {
+    let (low, high) = (low.min(0), high.max(0));
+    let mut reach = (i128::MAX, i128::MIN);
+    let fan_in = geometry.fan_in();
+    let positions = geometry.outputs() / (layer.weights.len() / fan_in).max(1);
+    for (row, bias) in layer.weights.chunks_exact(fan_in).zip(layer.bias.chunks_exact(positions.max(1))) {
         let sum = |sign: i64| row.iter().map(|&w| (sign * i64::from(w)).max(0) as i128).sum::<i128>();
+        let (positive, negative) = (sum(1), sum(-1));
         let (below, above) = bias.iter().fold((i64::MAX, i64::MIN), |(l, h), &b| (l.min(b), h.max(b)));
-        low = low.min(i128::from(below) - sum(-1) * largest);
-        high = high.max(i128::from(above) + sum(1) * largest);
+        reach.0 = reach.0.min(i128::from(below) + positive * low - negative * high);
+        reach.1 = reach.1.max(i128::from(above) + positive * high - negative * low);
     }
-    (low, high)
+    reach
 }
 
-/// The largest activation behind a layer whose accumulator is at most `high` and has `width` bits.
-fn passed_on(layer: &FixedLayer, high: i128, width: u32) -> i128 {
-    let high = high.min((1 << (width - 1)) - 1);
-    match layer.activation {
-        Activation::Relu { shift } => high >> shift,
-        Activation::Output { .. } => high,
+/// What a sum makes of its values' reaches.
+fn of_sum(terms: &[Term], constant: i32, reaches: &[Reach]) -> Reach {
+    let mut sum = (i128::from(constant), i128::from(constant));
+    for term in terms {
+        let (low, high) = reaches.get(term.value).copied().unwrap_or((0, 0));
+        let most = term.gather.most_summed() as i128;
+        // Zeros may stand among what is gathered, and windows may be cut off.
+        let (low, high) = match term.gather {
+            crate::Gather::All => (low, high),
+            _ => ((low * most).min(0), (high * most).max(0)),
+        };
+        let factor = i128::from(term.factor);
+        let (a, b) = (low * factor, high * factor);
+        sum = (sum.0 + a.min(b), sum.1 + a.max(b));
     }
+    sum
 }
 
 impl FixedModel {
-    /// Chooses every width by `rule` and from data: the smallest in which no accumulator of these samples wraps
-    /// around, and one bit of margin, or the worst case's. `samples` is any number of inputs, one after the other.
-    /// Remembers their range in [`InputSpec::calibrated`].
+    /// Chooses every width by `rule` and from data: the smallest in which nothing of these samples wraps around, and
+    /// one bit of margin, or the worst case's. `samples` is any number of inputs, one after the other. Remembers their
+    /// range in [`crate::InputSpec::calibrated`].
     ///
     /// # Errors
-    /// [`Error::Input`] if that is not one or more whole inputs, [`Error::Width`] if a layer needs more than 32 bits.
+    /// [`Error::Input`] if that is not one or more whole inputs, [`Error::Width`] if a sum needs more than 32 bits.
     /// The model is then as it was.
     pub fn calibrate(&mut self, samples: &[u8], rule: WidthRule) -> Result<Calibration, Error> {
         let executor = Executor::new(self)?;
-        let mut ranges = vec![(0i64, 0i64); self.layers.len()];
+        let mut ranges = vec![(0i64, 0i64); self.graph.nodes.len() + 1];
         let inputs = executor.samples(samples)?;
         for sample in inputs.clone() {
             executor.ranges(sample, &mut ranges)?;
         }
-        let mut largest = (1i128 << self.input.bits) - 1;
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for (i, (layer, (low, high))) in self.layers.iter().zip(ranges).enumerate() {
-            let least = least_width(layer, (i == 0).then_some(&self.input));
-            let (worst_low, worst_high) = reach(layer, largest);
-            let used = signed_width(low.into(), high.into());
-            // Not even the margin is needed beyond what any input makes.
-            let bound = signed_width(worst_low, worst_high);
-            let (calibrated, worst) = (bound.min(used + 1).max(least), bound.max(least));
-            let width = match rule {
-                WidthRule::Worst => worst,
-                WidthRule::Affordable if worst <= (calibrated + AFFORDABLE_BITS).min(32) => worst,
-                WidthRule::Affordable | WidthRule::Calibrated => calibrated,
-            };
-            if width > 32 {
-                return Err(Error::Width { layer: layer.name.clone(), needed: width });
-            }
-            largest = passed_on(layer, worst_high, width);
-            let largest_weight = largest_weight(layer);
-            layers.push(LayerWidth {
-                name: layer.name.clone(),
-                used,
-                calibrated,
-                worst,
-                width,
-                largest_weight,
-            });
-        }
+        let sums = self.sums(Some(&ranges), rule)?;
         let range = samples.iter().fold([u8::MAX, 0], |[l, h], &v| [l.min(v), h.max(v)]);
         let mut others = inputs.clone();
         let first = others.next();
@@ -102,47 +74,92 @@ impl FixedModel {
             inputs: inputs.len(),
             alike: others.all(|other| Some(other) == first),
             range,
-            bits: self.input.bits,
-            layers,
+            bits: self.graph.input.bits,
+            sums,
         };
-        self.input.calibrated = Some(range);
-        let widths: Vec<u32> = calibration.layers.iter().map(|l| l.width).collect();
-        self.set_widths(&widths);
+        self.graph.input.calibrated = Some(range);
+        self.use_widths(&calibration.sums);
         Ok(calibration)
     }
 
-    /// The widths in which no accumulator can wrap around, whatever the input.
+    /// Chooses the widths in which nothing can wrap around, whatever the input.
     ///
     /// # Errors
-    /// [`Error::Width`] if a layer needs more than 32 bits, [`Error::Shape`] if the model is not consistent.
-    pub fn worst_case_widths(&self) -> Result<Vec<u32>, Error> {
-        self.check()?;
-        let mut largest = (1i128 << self.input.bits) - 1;
-        let each = self.layers.iter().enumerate();
-        each.map(|(i, layer)| {
-            let (low, high) = reach(layer, largest);
-            let width = signed_width(low, high).max(least_width(layer, (i == 0).then_some(&self.input)));
-            if width > 32 {
-                return Err(Error::Width { layer: layer.name.clone(), needed: width });
-            }
-            largest = passed_on(layer, high, width);
-            Ok(width)
-        })
-        .collect()
-    }
-
-    /// Chooses every width by [`FixedModel::worst_case_widths`].
-    ///
-    /// # Errors
-    /// Those of [`FixedModel::worst_case_widths`]; the widths are then as they were.
+    /// [`Error::Width`] if a sum needs more than 32 bits, [`Error::Shape`] if the model is not consistent. The widths
+    /// are then as they were.
     pub fn use_worst_case_widths(&mut self) -> Result<(), Error> {
-        let widths = self.worst_case_widths()?;
-        self.set_widths(&widths);
+        self.check()?;
+        let sums = self.sums(None, WidthRule::Worst)?;
+        self.use_widths(&sums);
         Ok(())
     }
 
-    fn set_widths(&mut self, widths: &[u32]) {
-        self.layers.iter_mut().zip(widths).for_each(|(layer, &width)| layer.width = width);
+    fn use_widths(&mut self, sums: &[SumWidth]) {
+        let mut decided = vec![2; self.graph.nodes.len() + 1];
+        for sum in sums {
+            if let Some(width) = decided.get_mut(sum.value) {
+                *width = sum.width;
+            }
+        }
+        self.graph.set_widths(&decided);
+    }
+
+    /// The widths of everything that a ReLU reads and of the answer, in their order. `ranges` is what the calibration
+    /// saw, by value.
+    fn sums(&self, ranges: Option<&[Range]>, rule: WidthRule) -> Result<Vec<SumWidth>, Error> {
+        let graph = &self.graph;
+        let mut reaches: Vec<Reach> = vec![(0, (1 << graph.input.bits) - 1)];
+        let mut sums: Vec<SumWidth> = Vec::new();
+        let mut decide = |value: usize, shift: u32, reach: Reach| {
+            // Two bits at least after a shift, and a sign for the device's values.
+            let least = (shift + 2).max(if value == 0 { graph.input.bits + 1 } else { 2 });
+            let bound = signed_width(reach.0, reach.1);
+            let used =
+                ranges.and_then(|r| r.get(value)).map_or(bound, |r| signed_width(r.0.into(), r.1.into()));
+            // Not even the margin is needed beyond what any input makes.
+            let (calibrated, worst) = (bound.min(used + 1).max(least), bound.max(least));
+            let width = match rule {
+                WidthRule::Worst => worst,
+                WidthRule::Affordable if worst <= (calibrated + AFFORDABLE_BITS).min(32) => worst,
+                WidthRule::Affordable | WidthRule::Calibrated => calibrated,
+            };
+            let name = graph.maker(value).to_owned();
+            if width > 32 {
+                return Err(Error::Width { layer: name, needed: width });
+            }
+            match sums.iter_mut().find(|sum| sum.value == value) {
+                // Read by several ReLUs, with different shifts.
+                Some(sum) => {
+                    sum.calibrated = sum.calibrated.max(calibrated);
+                    sum.worst = sum.worst.max(worst);
+                    sum.width = sum.width.max(width);
+                }
+                None => sums.push(SumWidth { name, value, used, calibrated, worst, width }),
+            }
+            Ok(width)
+        };
+        let mut layers = self.layers.iter();
+        for node in &graph.nodes {
+            let reach = match &node.op {
+                Op::Secret { input, geometry } => {
+                    let reach = reaches.get(*input).copied().unwrap_or((0, 0));
+                    layers.next().map_or((0, 0), |layer| of_layer(geometry, layer, reach))
+                }
+                Op::Public { terms, constant, .. } => of_sum(terms, *constant, &reaches),
+                Op::Relu { input, shift } => {
+                    let reach = reaches.get(*input).copied().unwrap_or((0, 0));
+                    let width = decide(*input, *shift, reach)?;
+                    let high = reach.1.min((1 << (width - 1)) - 1);
+                    (0, (high >> shift).max(0))
+                }
+            };
+            // What no model can use; it keeps the sums from overflowing.
+            let limit = 1i128 << 100;
+            reaches.push((reach.0.max(-limit), reach.1.min(limit)));
+        }
+        let reach = reaches.last().copied().unwrap_or((0, 0));
+        decide(graph.answer(), 0, reach)?;
+        Ok(sums)
     }
 
     /// Runs one input; [`Executor`] is faster for many.

@@ -9,7 +9,7 @@
 //! the id for as long as the bytes exist anywhere, also across set-ups and compaction. The servers' ledger does not,
 //! for they keep bundles in memory only.
 //!
-//! # Format, version 2
+//! # Format, version 3
 //!
 //! | what | bytes |
 //! |---|---|
@@ -19,7 +19,7 @@
 //! | server | 2 |
 //! | what its garbling keys come from | 32 |
 //! | `Δ` | 16 |
-//! | masks by activation, offline words by layer | 4 a value |
+//! | masks by atom (input, then ReLUs), offline words by layer | 4 a value |
 //! | seeds of the evaluator's labels, by other server: OT parameter, seeds | 1, 16 a seed |
 //! | input, by batch: planes of `d`, shares by bit | |
 //! | circuits, by step and batch: shares, opening, and the role's | |
@@ -34,6 +34,7 @@ use seco_ot::{Block, Delta, Replay};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::flow::atoms;
 use crate::material::{CircuitPart, InputPart, Parts, Role};
 use crate::party::Party;
 use crate::plan::{GarblingKeys, Plan, Step};
@@ -41,7 +42,7 @@ use crate::spool::Spool;
 use crate::{BundleId, Ledger, Use};
 
 /// First bytes of an encoded bundle: what it is, and the version of the protocol and of the format.
-const HEADER: &[u8; 16] = b"SECO bundle\0\0\0\0\x02";
+const HEADER: &[u8; 16] = b"SECO bundle\0\0\0\0\x03";
 
 /// Material for one inference, the same id on every server.
 pub struct Bundle {
@@ -51,7 +52,7 @@ pub struct Bundle {
     /// Index of the server.
     pub(crate) server: usize,
     pub(crate) keys: GarblingKeys,
-    /// `r^me` by activation.
+    /// `r^me` by atom: of the input, then of the ReLUs in order.
     pub(crate) masks: Vec<Zeroizing<Vec<u32>>>,
     /// This server's offline word by layer.
     pub(crate) words: Vec<Zeroizing<Vec<u32>>>,
@@ -137,10 +138,10 @@ impl Bundle {
         let keys = GarblingKeys(from.array()?);
         let delta = Block::from_bytes(from.array()?);
         let delta = Delta::from_block(delta).ok_or(Error::Bundle("damaged"))?;
-        let layers = architecture.layers.iter();
-        let masks =
-            layers.clone().map(|layer| from.words(layer.geometry.inputs())).collect::<Result<_, _>>()?;
-        let words = layers.map(|layer| from.words(layer.geometry.outputs())).collect::<Result<_, _>>()?;
+        let graph = &architecture.graph;
+        let masks = atoms(graph).map(|(len, _)| from.words(len)).collect::<Result<_, _>>()?;
+        let words =
+            graph.layers().map(|layer| from.words(layer.geometry.outputs())).collect::<Result<_, _>>()?;
         let parts = from.parts(party.plan(), party.index(), architecture.servers)?;
         if !from.0.is_empty() {
             return Err(Error::Bundle("longer than its model says"));
@@ -238,7 +239,7 @@ impl Reader<'_> {
         for share in &mut shares {
             *share = self.share(lanes)?;
         }
-        let opening = step.holders.contains(&me).then(|| self.share(lanes)).transpose()?;
+        let opening = step.openers.contains(me).then(|| self.share(lanes)).transpose()?;
         let role = if me == step.evaluator {
             let random = self.planes(batch.random_wires(), lanes)?;
             let permutation = self.planes(batch.program.ands, lanes)?;

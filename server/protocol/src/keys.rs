@@ -79,8 +79,8 @@ impl Keys {
 /// Bundles that a key set serves: what the server with the most to answer may answer under it.
 fn bundles(architecture: &Architecture) -> Result<u64, Error> {
     let answered = |server: usize| {
-        let layers = architecture.layers.iter().map(|layer| {
-            let others = layer.placement.holders().iter().filter(|&&holder| holder != server).count();
+        let layers = architecture.graph.layers().map(|layer| {
+            let others = architecture.holders(layer.index).iter().filter(|&&holder| holder != server).count();
             others as u64 * layer.geometry.outputs() as u64
         });
         layers.sum::<u64>()

@@ -24,6 +24,7 @@ mod bundle;
 mod channel;
 mod draws;
 mod error;
+mod flow;
 mod keys;
 mod ledger;
 mod linear;
@@ -36,6 +37,7 @@ mod plan;
 mod relu;
 mod seeds;
 mod spool;
+mod values;
 
 pub use bundle::{Bundle, SpentBundle};
 pub use channel::{Channel, ChannelError, memory};

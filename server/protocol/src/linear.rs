@@ -1,4 +1,4 @@
-//! Preprocessing of linear layers: one server's part in `F_i r_i` (`protocol.md` section 4).
+//! Preprocessing of linear layers: one server's part in `F·r` of every layer (`protocol.md` section 4).
 //!
 //! All layers go through each of the three messages together, so the number of rounds does not
 //! depend on the model's depth. Those of a large model go in waves that follow each other through
@@ -13,15 +13,18 @@
 use std::ops::Range;
 
 use seco_he::{KeySet, Occasion, Product};
+use seco_model::graph::Graph;
 use zeroize::Zeroizing;
 
 use crate::BundleId;
 use crate::channel::{Channel, ChannelError};
 use crate::draws::Draws;
 use crate::error::Error;
+use crate::flow::Flow;
 use crate::keys::{Exchange, Revealed};
 use crate::party::LayerState;
 use crate::seeds::Seeds;
+use crate::values::Offline;
 
 /// Layers of a wave by index, each with what this server has of it as a holder.
 type Wave<T> = Vec<(usize, Option<T>)>;
@@ -45,6 +48,10 @@ pub struct Work<'a> {
     pub bundle: &'a BundleId,
     /// All layers.
     pub layers: &'a [LayerState],
+    /// The model.
+    pub graph: &'a Graph,
+    /// Who has what of its values.
+    pub flow: &'a Flow,
     /// This server's random words.
     pub draws: &'a Draws,
     /// Size of a wave.
@@ -61,13 +68,16 @@ impl Work<'_> {
         seeds: &mut Seeds,
     ) -> Result<(Words, Option<KeySet>), Error> {
         let waves = self.waves(channel.parties());
+        // Layers read masked values, whose offline shares follow from masks.
+        let read = self.layers.iter().map(|layer| layer.input);
+        let mut masks = Offline::new((self.graph, self.flow), &self.draws.masks, &[], read);
         let (mut encrypted, mut multiplied, mut answered) = (None, None, None);
         let mut words = Vec::with_capacity(self.layers.len());
         let (mut revealed, mut renewed) = (None::<Revealed>, None);
         let mut next = waves.iter();
         for _ in 1..waves.len() + STEPS {
             // The youngest first: what it sends has the whole turn for its way.
-            let made = next.next().map(|wave| self.encrypt(wave, channel, seeds)).transpose()?;
+            let made = next.next().map(|wave| self.encrypt(wave, &mut masks, channel, seeds)).transpose()?;
             let wave = std::mem::replace(&mut encrypted, made);
             let made = wave.map(|wave| self.multiply(wave, channel, seeds)).transpose()?;
             let wave = std::mem::replace(&mut multiplied, made);
@@ -108,15 +118,17 @@ impl Work<'_> {
     fn encrypt(
         &self,
         wave: &Range<usize>,
+        masks: &mut Offline,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
     ) -> Result<Wave<Vec<u8>>, Error> {
         let me = channel.me();
-        let layers = self.layers.iter().zip(&self.draws.masks).enumerate();
         let mut own = Vec::with_capacity(wave.len());
-        for (index, (layer, mask)) in layers.skip(wave.start).take(wave.len()) {
+        for (index, layer) in self.layers.iter().enumerate().skip(wave.start).take(wave.len()) {
             let occasion = self.occasion(index);
-            let encrypted = self.keys.encrypt(&layer.plan, &occasion, mask, &seeds.next())?;
+            let seed = seeds.next();
+            let encrypted =
+                masks.read(layer.input, |mask| self.keys.encrypt(&layer.plan, &occasion, mask, &seed))??;
             for &holder in layer.holders.iter().filter(|&&h| h != me) {
                 channel.send(holder, encrypted.clone())?;
             }

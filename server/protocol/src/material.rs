@@ -12,8 +12,8 @@ pub struct CircuitPart {
     pub role: Role,
     /// What the answer is computed from.
     pub shares: ReluShares,
-    /// Where this server holds weights of the layer before: its share of `ρ`, and, at the first holder, what the
-    /// servers without weights sent ahead.
+    /// Where this server has an online part of what is opened: its share of `ρ`, and, at the first such server, what
+    /// those without one sent ahead.
     pub opening: Option<Share>,
 }
 

@@ -9,7 +9,7 @@
 //! | 1 | cross bits | round 1 |
 //! | 2 | corrections | round 2 |
 //! | 3 | tables, to the evaluator | round 3 |
-//! | up to `2(n-1) + 1` | | the other rounds; in round `n`, openings by servers without weights |
+//! | up to `2(n-1) + 1` | | the other rounds; in round `n`, openings by servers without an online part |
 //!
 //! # Streaming and back-pressure
 //!
@@ -32,6 +32,7 @@ use seco_garble::convert::projection;
 use seco_garble::convert::relu::{Conversion, Exchange};
 use seco_garble::slices::{pack, random_planes, unpack};
 use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
+use seco_model::graph::Graph;
 use seco_ot::{Bits, Block, Delta, FixedKey};
 use zeroize::Zeroizing;
 
@@ -42,11 +43,14 @@ use crate::links::{Chosen, Links};
 use crate::material::{CircuitPart, InputPart, Parts, Role};
 use crate::plan::{GarblingKeys, Plan, Step, Unit};
 use crate::spool::Spool;
+use crate::values::Offline;
 
 /// What a server brings to a bundle's circuits.
 pub struct Work<'a> {
     /// The model's circuits.
     pub plan: &'a Plan,
+    /// The model.
+    pub graph: &'a Graph,
     /// The bundle's.
     pub keys: GarblingKeys,
     /// This server's random words.
@@ -78,10 +82,11 @@ impl<'a> Work<'a> {
         // The last phases are the evaluator's, which gets tables, and the last garbler's, which joins the chain.
         let last = Conversion::rounds(channel.parties() - 1).max(4);
         let mut waves = self.plan.waves(self.wave_bytes).into_iter();
+        let mut ahead = self.ahead(channel.me());
         let mut under_way: VecDeque<(usize, Wave)> = VecDeque::new();
         loop {
             // The youngest first: what it sends has the whole turn for its way.
-            let next = waves.next().map(|units| self.choose(&units, channel, rng)).transpose()?;
+            let next = waves.next().map(|units| self.choose(&units, &mut ahead, channel, rng)).transpose()?;
             for (phase, wave) in &mut under_way {
                 *phase += 1;
                 if *phase == 1 {
@@ -111,6 +116,7 @@ impl<'a> Work<'a> {
     fn choose(
         &mut self,
         units: &[Unit],
+        ahead: &mut Offline,
         channel: &mut dyn Channel,
         rng: &mut impl CryptoRng,
     ) -> Result<Wave<'a>, Error> {
@@ -120,7 +126,7 @@ impl<'a> Work<'a> {
         for &unit in units {
             let job = match unit {
                 Unit::Input(index) => self.input(index, channel, rng).ok_or(NO_BATCH)?,
-                Unit::Step(step, index) => self.circuit(step, index, me, rng)?,
+                Unit::Step(step, index) => self.circuit((step, index), ahead, me, rng)?,
             };
             choices.extend(job.choices());
             jobs.push(job);
@@ -152,13 +158,12 @@ impl<'a> Work<'a> {
 
     fn circuit(
         &self,
-        step: usize,
-        index: usize,
+        (step_index, index): (usize, usize),
+        ahead: &mut Offline,
         me: usize,
         rng: &mut impl CryptoRng,
     ) -> Result<Job<'a>, Error> {
-        let step_index = step;
-        let step = self.plan.steps.get(step).ok_or(NO_BATCH)?;
+        let step = self.plan.steps.get(step_index).ok_or(NO_BATCH)?;
         let batch = step.batches.get(index).ok_or(NO_BATCH)?;
         let seat = step.seat(me);
         let garbling = if seat < step.garblers() {
@@ -167,9 +172,12 @@ impl<'a> Work<'a> {
             Garbling::Drawn(Evaluator::new(batch.clone(), rng)?)
         };
         let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
-        let layer = step.index - 1;
-        let holder = self.draws.holder.get(layer).copied().ok_or(NO_BATCH)?;
-        let words = self.draws.words.get(layer).and_then(|words| words.get(lanes)).ok_or(NO_BATCH)?;
+        let ahead = if step.openers.contains(me) {
+            None
+        } else {
+            let words = ahead.read(step.input, |words| words.get(lanes).map(<[u32]>::to_vec))?;
+            Some(Zeroizing::new(words.ok_or(NO_BATCH)?))
+        };
         Ok(Job::Circuit(Box::new(CircuitJob {
             step,
             step_index,
@@ -177,7 +185,7 @@ impl<'a> Work<'a> {
             seat,
             me,
             key: self.keys.of(batch.step, batch.first_lane),
-            ahead: (!holder).then_some(words),
+            ahead,
             garbling,
             positions: Vec::new(),
             macs: Vec::new(),
@@ -185,6 +193,13 @@ impl<'a> Work<'a> {
             conversion: None,
             opening: None,
         })))
+    }
+
+    /// What this server sends ahead where it has no online part: its offline shares, read once a batch.
+    fn ahead(&self, me: usize) -> Offline<'a> {
+        let steps = self.plan.steps.iter().filter(|step| !step.openers.contains(me));
+        let reads = steps.flat_map(|step| std::iter::repeat_n(step.input, step.batches.len()));
+        Offline::new((self.graph, &self.plan.flow), &self.draws.masks, &self.draws.words, reads)
     }
 
     /// Second phase: the others' choices give the keys.
@@ -354,8 +369,8 @@ struct CircuitJob<'a> {
     seat: usize,
     me: usize,
     key: FixedKey,
-    /// Where this server holds no weights of the layer before: its share of the values.
-    ahead: Option<&'a [u32]>,
+    /// Where this server has no online part of the values: its share of them.
+    ahead: Option<Zeroizing<Vec<u32>>>,
     garbling: Garbling,
     /// Where the links were before this batch's choices.
     positions: Vec<u64>,
@@ -506,26 +521,26 @@ impl CircuitJob<'_> {
         Ok(messages)
     }
 
-    /// Masked opening, the part that is known ahead: once every server has its share of `ρ`, those without weights
-    /// send theirs of `z + ρ` to the first holder.
+    /// Masked opening, the part that is known ahead: once every server has its share of `ρ`, those without an online
+    /// part of `z` send theirs of `z + ρ` to the first that has one.
     fn open(&mut self, phase: usize, channel: &mut dyn Channel) -> Result<(), Error> {
         let (step, lanes) = (self.step, self.batch.lanes);
-        let first = step.holders.first().copied().ok_or(OUT_OF_ORDER)?;
+        let first = step.openers.first().ok_or(OUT_OF_ORDER)?;
         let ready = step.garblers() + 1;
         if phase == ready {
             let mut share = self.conversion.as_ref().ok_or(OUT_OF_ORDER)?.rho();
-            if let Some(ahead) = self.ahead {
-                let mut words = Zeroizing::new(ahead.to_vec());
+            let opener = self.ahead.is_none();
+            if let Some(mut words) = self.ahead.take() {
                 share.add_to(&mut words);
                 let mut message = Vec::with_capacity(step.opening_len(lanes));
                 pack(words.iter().copied(), step.shape.width, &mut message);
                 channel.send(first, message)?;
                 share = Share::default();
             }
-            self.opening = self.ahead.is_none().then_some(share);
+            self.opening = opener.then_some(share);
         }
         if phase == ready + 1 && self.me == first {
-            for server in (0..step.servers).filter(|server| !step.holders.contains(server)) {
+            for server in (0..step.servers).filter(|&server| !step.openers.contains(server)) {
                 let message = receive(channel, server, step.opening_len(lanes), "masked opening")?;
                 let mut words = Zeroizing::new(unpack(&mut &message[..], step.shape.width, lanes));
                 let opening = self.opening.take().ok_or(OUT_OF_ORDER)?;

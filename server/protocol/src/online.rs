@@ -5,7 +5,7 @@ use seco_garble::convert::relu::ReluShares;
 use seco_garble::convert::{input, projection};
 use seco_garble::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
 use seco_garble::{Batch, OnlineEvaluator};
-use seco_model::Architecture;
+use seco_model::Op;
 use seco_ot::{Block, Delta, Replay, Replaying};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -13,16 +13,16 @@ use zeroize::Zeroizing;
 use crate::bundle::{Bundle, SpentBundle};
 use crate::channel::Channel;
 use crate::error::Error;
+use crate::flow::{GATEWAY, Servers, Source};
 use crate::links::peers;
 use crate::material::{CircuitPart, InputPart, Role};
 use crate::nonlinear::receive;
 use crate::party::Party;
 use crate::plan::{GarblingKeys, InputStep, Step};
 use crate::spool::Spool;
+use crate::values::{Offline, Values, sum};
 use crate::{BundleId, Use};
 
-/// Index of the gateway.
-const GATEWAY: usize = 0;
 /// Bytes of labels that a garbler queues before it waits for the evaluator to keep up.
 const LABELS_AHEAD: usize = 4 << 20;
 
@@ -51,16 +51,16 @@ impl SpentBundle {
         if bundle.server != channel.me() || party.index() != channel.me() {
             return Err(Error::Misuse("the bundle or the party is another server's"));
         }
-        // One circuit between two layers: with fewer, a hidden layer would be taken for the last.
-        let hidden = architecture.layers.len().checked_sub(1);
-        if hidden != Some(party.plan().steps.len()) || hidden != Some(bundle.parts.steps.len()) {
+        let (graph, plan) = (&architecture.graph, party.plan());
+        let parts = [bundle.parts.steps.len(), bundle.masks.len(), bundle.words.len()];
+        if parts != [plan.steps.len(), plan.steps.len() + 1, architecture.placements.len()] {
             return Err(INCOMPLETE);
         }
         let mut input = Zeroizing::new(match masked_input {
             Some(masked) => masked.to_vec(),
-            None => vec![0; architecture.input.len()],
+            None => vec![0; graph.input.len()],
         });
-        if masked_input.is_some() != (channel.me() == GATEWAY) || input.len() != architecture.input.len() {
+        if masked_input.is_some() != (channel.me() == GATEWAY) || input.len() != graph.input.len() {
             return Err(Error::Misuse("the input has the wrong size or came to the wrong server"));
         }
         confirm(channel, &bundle.id, &usage)?;
@@ -71,33 +71,58 @@ impl SpentBundle {
 
         let Bundle { keys, masks, words, delta, parts, spool, .. } = bundle;
         let links = start(&parts.links);
-        let mut run = Run { architecture, channel, keys, delta, masks, links, spool };
-        let mut steps = party.plan().steps.iter().zip(parts.steps);
-        let mut activation = run.input(&party.plan().input, &parts.input, &input)?;
-        for (i, layer) in architecture.layers.iter().enumerate() {
-            let offline = words.get(i).ok_or(INCOMPLETE)?;
-            // A holder's word: F^h (x - r) + its share of F r, of the other holders' and of the bias.
-            let word = match (party.model().layer(i), activation.take()) {
-                (Some(held), Some(x)) => {
-                    let mut word = Zeroizing::new(vec![0u32; layer.geometry.outputs()]);
-                    seco_model::linear(&layer.geometry, &held.weights, &x, &mut word);
-                    for ((word, share), bias) in word.iter_mut().zip(offline.iter()).zip(&held.bias) {
-                        *word = word.wrapping_add(*share).wrapping_add(*bias);
-                    }
-                    Some(word)
+        let masks = &masks[..];
+        let mut run = Run { channel, keys, delta, masks, links, spool };
+        let (me, answer) = (party.index(), graph.answer());
+        let flow = &plan.flow;
+        // What this server opens, and the answer.
+        let opened = plan.steps.iter().filter(|step| step.openers.contains(me)).map(|step| step.input);
+        let mut offline = Offline::new((graph, flow), masks, &words, opened.chain([answer]));
+        let mut known = Values::new(flow.reads(graph, me));
+        if let Some(x) = run.input(&plan.input, &parts.input, &input)? {
+            known.put(0, x);
+        }
+        let mut steps = plan.steps.iter().zip(parts.steps);
+        for (number, node) in graph.nodes.iter().enumerate() {
+            let value = number + 1;
+            let here = known.wanted(value) && flow.having(value).contains(me);
+            match &node.op {
+                Op::Secret { input, geometry } if here => {
+                    let held = match flow.source(value) {
+                        Source::Layer(layer) => party.model().layer(layer).ok_or(INCOMPLETE)?,
+                        _ => return Err(INCOMPLETE),
+                    };
+                    let mut part = Zeroizing::new(vec![0u32; geometry.outputs()]);
+                    known.read(*input, |x| seco_model::linear(geometry, &held.weights, x, &mut part))?;
+                    add(&mut part, &held.bias);
+                    known.put(value, part);
                 }
-                (None, _) => None,
-                (Some(_), None) => return Err(Error::Misuse("a holder has no masked activation")),
-            };
-            match steps.next() {
-                Some((step, parts)) => activation = run.step(step, parts, word)?,
-                None => {
-                    let word = word.as_ref().unwrap_or(offline);
-                    return run.answer(word, layer.width, key, counter);
+                Op::Public { terms, constant, len } if here => {
+                    let constant = if flow.adds_constant(value, me) { constant.cast_unsigned() } else { 0 };
+                    let terms = terms.iter().filter(|term| flow.adds(value, term.value, me));
+                    let part = sum(*len, constant, terms, |value, add| known.read(value, add))?;
+                    known.put(value, part);
+                }
+                Op::Secret { .. } | Op::Public { .. } => {}
+                Op::Relu { input, .. } => {
+                    let (step, parts) = steps.next().ok_or(INCOMPLETE)?;
+                    let mut word = None;
+                    if step.openers.contains(me) {
+                        let word = word.insert(known.take(*input)?);
+                        offline.read(*input, |share| add(word, share))?;
+                    }
+                    if let Some(x) = run.step(step, parts, word)? {
+                        known.put(value, x);
+                    }
                 }
             }
         }
-        Err(Error::Misuse("the bundle has too many circuits"))
+        let mut word = Zeroizing::new(vec![0u32; graph.answer_len()]);
+        if flow.openers(answer).contains(me) {
+            known.read(answer, |part| add(&mut word, part))?;
+        }
+        offline.read(answer, |share| add(&mut word, share))?;
+        run.answer(&word, graph.answer_width(), key, counter)
     }
 }
 
@@ -134,11 +159,11 @@ pub(crate) fn start(links: &[Option<Replay>]) -> Vec<Option<Replaying>> {
 
 /// What the steps of one inference share.
 pub(crate) struct Run<'a> {
-    pub architecture: &'a Architecture,
     pub channel: &'a mut dyn Channel,
     pub keys: GarblingKeys,
     pub delta: Delta,
-    pub masks: Vec<Zeroizing<Vec<u32>>>,
+    /// This server's, by atom.
+    pub masks: &'a [Zeroizing<Vec<u32>>],
     /// What this server's labels come from where it evaluates, by server.
     pub links: Vec<Option<Replaying>>,
     pub spool: Box<dyn Spool>,
@@ -152,8 +177,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The device's input: `values` are this server's pad, the gateway's with the masked input. Gives `x - r` to the
-    /// holders of the first layer.
+    /// The device's input: `values` are this server's pad, the gateway's with the masked input. Gives `x - r` to those
+    /// who need it.
     fn input(
         &mut self,
         input: &InputStep,
@@ -161,7 +186,7 @@ impl Run<'_> {
         values: &[u32],
     ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
         const PHASE: &str = "masked input";
-        let InputStep { shape, batches } = input;
+        let InputStep { shape, recipients, batches } = input;
         if parts.len() != batches.len() {
             return Err(INCOMPLETE);
         }
@@ -189,9 +214,8 @@ impl Run<'_> {
             share.extend_from_slice(input::share(&planes, &part.shares, lanes.len(), me == GATEWAY).words());
         }
         self.subtract_mask(0, &mut share)?;
-        let holders = self.architecture.layers.first().map_or(&[][..], |layer| layer.placement.holders());
-        self.send_words(holders, &share, shape.mask_width)?;
-        if !holders.contains(&me) {
+        self.send_words(*recipients, &share, shape.mask_width)?;
+        if !recipients.contains(me) {
             return Ok(None);
         }
         for peer in peers(self.channel) {
@@ -201,8 +225,8 @@ impl Run<'_> {
         Ok(Some(share))
     }
 
-    /// A circuit. `word` is a holder's value of the layer before, its share. Gives the masked activation `x - r` to
-    /// the holders of the next layer.
+    /// A circuit. `word` is an opener's part of what it reads, offline and online. Gives the masked activation `x - r`
+    /// to those who need it.
     pub fn step(
         &mut self,
         step: &Step,
@@ -286,8 +310,8 @@ impl Run<'_> {
         Ok(values)
     }
 
-    /// Masked opening: each holder publishes its word plus its share of `ρ` and what it was sent ahead; the sum over
-    /// the holders is `m = z + ρ`.
+    /// Masked opening: each opener publishes its word plus its share of `ρ` and what it was sent ahead; the sum over
+    /// the openers is `m = z + ρ`.
     fn open(
         &mut self,
         step: &Step,
@@ -299,7 +323,7 @@ impl Run<'_> {
         let me = self.channel.me();
         let count = step.batches.iter().map(|batch| batch.lanes).sum();
         let mut m = vec![0; count];
-        if step.holders.contains(&me) {
+        if step.openers.contains(me) {
             let word = word.filter(|word| word.len() == count);
             let mut word = word.ok_or(Error::Misuse("an online word is missing or has the wrong size"))?;
             for (part, batch) in parts.iter().zip(&step.batches) {
@@ -307,12 +331,11 @@ impl Run<'_> {
                 let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
                 opening.add_to(word.get_mut(lanes).ok_or(INCOMPLETE)?);
             }
-            let everyone: Vec<usize> = (0..step.servers).collect();
-            self.send_words(&everyone, &word, width)?;
+            self.send_words((0..step.servers).collect(), &word, width)?;
             m.copy_from_slice(&word);
         }
-        for &holder in step.holders.iter().filter(|&&holder| holder != me) {
-            let theirs = self.recv_words(holder, count, width, PHASE)?;
+        for opener in step.openers.iter().filter(|&opener| opener != me) {
+            let theirs = self.recv_words(opener, count, width, PHASE)?;
             add(&mut m, &theirs);
         }
         let mask = u32::MAX >> (32 - width.clamp(1, 32));
@@ -320,40 +343,38 @@ impl Run<'_> {
         Ok(m)
     }
 
-    /// Subtracts this server's part of an activation's mask.
-    fn subtract_mask(&self, activation: usize, values: &mut [u32]) -> Result<(), Error> {
-        let own = self.masks.get(activation).filter(|own| own.len() == values.len()).ok_or(INCOMPLETE)?;
+    /// Subtracts this server's part of an atom's mask.
+    fn subtract_mask(&self, atom: usize, values: &mut [u32]) -> Result<(), Error> {
+        let own = self.masks.get(atom).filter(|own| own.len() == values.len()).ok_or(INCOMPLETE)?;
         values.iter_mut().zip(own.iter()).for_each(|(value, mask)| *value = value.wrapping_sub(*mask));
         Ok(())
     }
 
-    /// The evaluator sends `x - r` to the holders of the layer that consumes it.
+    /// The evaluator sends `x - r` to those who need it.
     fn hand_on(
         &mut self,
         step: &Step,
         output: Zeroizing<Vec<u32>>,
     ) -> Result<Option<Zeroizing<Vec<u32>>>, Error> {
-        let architecture = self.architecture;
-        let layer = architecture.layers.get(step.index).ok_or(Error::Misuse("a circuit without a layer"))?;
-        let (me, holders) = (self.channel.me(), layer.placement.holders());
+        let (me, recipients) = (self.channel.me(), step.recipients);
         let width = step.shape.mask_width;
         if me == step.evaluator {
-            self.send_words(holders, &output, width)?;
-            return Ok(holders.contains(&me).then_some(output));
+            self.send_words(recipients, &output, width)?;
+            return Ok(recipients.contains(me).then_some(output));
         }
-        if !holders.contains(&me) {
+        if !recipients.contains(me) {
             return Ok(None);
         }
-        let count = layer.geometry.inputs();
+        let count = step.batches.iter().map(|batch| batch.lanes).sum();
         Ok(Some(Zeroizing::new(self.recv_words(step.evaluator, count, width, "masked activation")?)))
     }
 
     /// Sends words of `width` bits to these servers, this one excepted.
-    fn send_words(&mut self, to: &[usize], words: &[u32], width: u32) -> Result<(), Error> {
+    fn send_words(&mut self, to: Servers, words: &[u32], width: u32) -> Result<(), Error> {
         let me = self.channel.me();
         let mut message = Vec::with_capacity(packed_len(words.len(), width));
         pack(words.iter().copied(), width, &mut message);
-        for &server in to.iter().filter(|&&server| server != me) {
+        for server in to.iter().filter(|&server| server != me) {
             self.channel.send(server, message.clone())?;
         }
         Ok(())
@@ -370,7 +391,7 @@ impl Run<'_> {
         Ok(unpack(&mut &message[..], width, count))
     }
 
-    /// The last layer: every server's word with its output pad goes to the gateway, which adds them.
+    /// Every server's part of the answer with its output pad goes to the gateway, which adds them.
     fn answer(
         &mut self,
         word: &[u32],
@@ -382,7 +403,7 @@ impl Run<'_> {
         key.output_pad(counter, width, &mut sum)?;
         add(&mut sum, word);
         if self.channel.me() != GATEWAY {
-            self.send_words(&[GATEWAY], &sum, width)?;
+            self.send_words(Servers::one(GATEWAY), &sum, width)?;
             return Ok(None);
         }
         for peer in peers(self.channel) {

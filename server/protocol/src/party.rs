@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use seco_he::{LayerShape, LinearPlan, Parameters, Weights};
+use seco_model::graph::ValueId;
 use seco_model::{Architecture, PartyModel};
 use seco_ot::Delta;
 use sha2::{Digest, Sha256};
@@ -39,6 +40,8 @@ pub struct Party {
 /// A linear layer, ready for products on ciphertexts.
 pub(crate) struct LayerState {
     pub plan: LinearPlan,
+    /// What it reads.
+    pub input: ValueId,
     pub holders: Vec<usize>,
     /// Weights in NTT form, where this server holds some.
     pub weights: Option<Weights>,
@@ -64,11 +67,9 @@ impl Party {
             return Err(Error::Misuse("the model file belongs to another server or cluster"));
         }
         let mut seeds = Seeds::new(seed);
-        let shapes: Vec<LayerShape> = architecture
-            .layers
-            .iter()
-            .map(|l| LayerShape { geometry: &l.geometry, width: l.width })
-            .collect();
+        let layers: Vec<_> = architecture.graph.layers().collect();
+        let shapes: Vec<LayerShape> =
+            layers.iter().map(|layer| LayerShape { geometry: layer.geometry, width: layer.width }).collect();
         let parameters = Parameters::select(&shapes, servers)?;
 
         // Common polynomials come from what all servers contributed, the same on each.
@@ -83,15 +84,16 @@ impl Party {
         let links = LinkSeeds::base(channel, ot_parameters, &mut seeds.rng())?;
 
         let mut memory = WEIGHTS_MEMORY;
-        let mut layers = Vec::with_capacity(architecture.layers.len());
-        for (i, (layer, shape)) in architecture.layers.iter().zip(&shapes).enumerate() {
+        let states = layers.iter().zip(&shapes).map(|(layer, shape)| {
             let plan = LinearPlan::new(&parameters, *shape)?;
-            let weights = match model.layer(i) {
+            let weights = match model.layer(layer.index) {
                 Some(held) => Some(Weights::new(&plan, &held.weights, &mut memory)?),
                 None => None,
             };
-            layers.push(LayerState { plan, holders: layer.placement.holders().to_vec(), weights });
-        }
+            let holders = architecture.holders(layer.index).to_vec();
+            Ok(LayerState { plan, input: layer.input, holders, weights })
+        });
+        let layers = states.collect::<Result<_, Error>>()?;
         let plan = Plan::new(architecture);
         let (keys, links) = (Mutex::new(keys), Mutex::new(links));
         Ok(Party { index, setup, keys, layers, plan, wave_bytes: WAVE_BYTES, links, model })
@@ -166,6 +168,8 @@ impl Party {
                     keys: set,
                     bundle: &id,
                     layers: &self.layers,
+                    graph: &self.architecture().graph,
+                    flow: &self.plan.flow,
                     draws: &draws,
                     wave_bytes: self.wave_bytes,
                 };
@@ -204,7 +208,8 @@ impl Party {
         let (links, nonces) = seeds.bundle(channel, delta, index, nonce)?;
         let keys = GarblingKeys::new(&self.setup, bundle, &nonces);
         let Party { plan, wave_bytes, .. } = self;
-        let work = nonlinear::Work { plan, keys, draws, delta, links, wave_bytes: *wave_bytes };
+        let graph = &self.architecture().graph;
+        let work = nonlinear::Work { plan, graph, keys, draws, delta, links, wave_bytes: *wave_bytes };
         Ok((work.preprocess(channel, spool, rng)?, keys))
     }
 }

@@ -11,12 +11,14 @@ use seco_garble::convert::projection;
 use seco_garble::convert::relu::{ReluShape, SHARES};
 use seco_garble::program::Program;
 use seco_garble::slices::{packed_len, plane_words};
-use seco_model::{Activation, Architecture};
+use seco_model::Architecture;
+use seco_model::graph::ValueId;
 use seco_ot::FixedKey;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::BundleId;
+use crate::flow::{Flow, Servers, atoms};
 use crate::links::Nonce;
 
 /// Lanes garbled as one message: enough tiles for several threads, and few enough that a wave has several batches
@@ -78,14 +80,14 @@ impl Part {
                 }
             }
         }
-        let InputStep { shape, batches } = &plan.input;
+        let InputStep { shape, batches, .. } = &plan.input;
         let of_input =
             |lanes: &Range<usize>| shape.bits as usize * (4 * lanes.len() + 8 * plane_words(lanes.len()));
         part.storage_bytes += batches.iter().map(|lanes| of_input(lanes) as u64).sum::<u64>();
         // Its masks and its shares of the products, as 32-bit words.
-        let words =
-            |layer: &seco_model::Layer| 4 * (layer.geometry.inputs() + layer.geometry.outputs()) as u64;
-        part.storage_bytes += architecture.layers.iter().map(words).sum::<u64>();
+        let masks = atoms(&architecture.graph).map(|(len, _)| len);
+        let products = architecture.graph.layers().map(|layer| layer.geometry.outputs());
+        part.storage_bytes += masks.chain(products).map(|count| 4 * count as u64).sum::<u64>();
         part
     }
 }
@@ -94,15 +96,19 @@ impl Part {
 pub struct InputStep {
     /// Bits and mask.
     pub shape: InputShape,
+    /// Servers that need `x - r`.
+    pub recipients: Servers,
     /// Its batches: ranges of values.
     pub batches: Vec<Range<usize>>,
 }
 
-/// A circuit of the model with its batches: a ReLU behind a linear layer. A lane reads one value and gives one. Its
+/// A ReLU of the model with its batches. A lane reads one value and gives one. Its
 /// ports: `m`, the opened value, public; `ρ`, of which every server draws its bits. Its outputs leave by projection.
 pub struct Step {
-    /// Number of the activation that it makes; it follows the layer before.
+    /// Number of the atom that it makes, from 1: of its mask, and in tweaks.
     pub index: usize,
+    /// What it reads.
+    pub input: ValueId,
     /// Widths.
     pub shape: ReluShape,
     /// The compiled circuit.
@@ -111,8 +117,10 @@ pub struct Step {
     pub evaluator: usize,
     /// Servers.
     pub servers: usize,
-    /// Holders of the layer before, who publish the value under its mask.
-    pub holders: Vec<usize>,
+    /// Those who publish what it reads under a mask.
+    pub openers: Servers,
+    /// Servers that need `x - r` of what it makes.
+    pub recipients: Servers,
     /// Its batches in order.
     pub batches: Vec<Batch>,
 }
@@ -143,7 +151,7 @@ impl Step {
         }
     }
 
-    /// Bytes of what a holder publishes about `lanes` values, and a server without weights sends ahead.
+    /// Bytes of what an opener publishes about `lanes` values, and every other server sends ahead.
     pub fn opening_len(&self, lanes: usize) -> usize {
         packed_len(lanes, self.shape.width)
     }
@@ -156,7 +164,7 @@ impl Step {
 
     /// Bytes of a batch that a server keeps in a bundle, the seeds of labels (a few kilobytes for all) apart.
     pub fn stored(&self, batch: &Batch, me: usize) -> usize {
-        let opening = if self.holders.contains(&me) { 4 * batch.lanes } else { 0 };
+        let opening = if self.openers.contains(me) { 4 * batch.lanes } else { 0 };
         let own = if me == self.evaluator {
             8 * ((batch.random_wires() + batch.program.ands) * batch.words() + self.garblers())
                 + batch.material_size().bytes()
@@ -173,6 +181,8 @@ pub struct Plan {
     pub input: InputStep,
     /// The circuits in order.
     pub steps: Vec<Step>,
+    /// Who has what of the model's values.
+    pub flow: Flow,
 }
 
 /// A batch of a [`Plan`].
@@ -185,19 +195,21 @@ pub enum Unit {
 }
 
 impl Plan {
-    /// Compiles the circuits. The evaluator rotates: activation `i` is evaluated by server `i mod n`.
+    /// Compiles the circuits. The evaluator rotates: ReLU `i`, from 1, is evaluated by server `i mod n`.
     pub fn new(architecture: &Architecture) -> Plan {
         let servers = architecture.servers;
         let ranges = |count: usize| {
             (0..count).step_by(BATCH_LANES).map(move |first| first..count.min(first + BATCH_LANES))
         };
-        let shape = InputShape { bits: architecture.input.bits, mask_width: architecture.mask_width(0) };
-        let input = InputStep { shape, batches: ranges(architecture.input.len()).collect() };
+        let graph = &architecture.graph;
+        let flow = Flow::new(graph, &architecture.placements);
+        let shape = InputShape { bits: graph.input.bits, mask_width: graph.width(0) };
+        let batches = ranges(graph.input.len()).collect();
+        let input = InputStep { shape, recipients: flow.having(0), batches };
         let mut steps = Vec::new();
-        for (i, layer) in architecture.layers.iter().enumerate() {
-            let Activation::Relu { shift } = layer.activation else { continue };
-            let index = i + 1;
-            let shape = ReluShape { width: layer.width, shift, mask_width: architecture.mask_width(index) };
+        for relu in graph.activations() {
+            let index = relu.index + 1;
+            let shape = ReluShape { width: relu.width, shift: relu.shift, mask_width: relu.mask_width };
             let program = Arc::new(relu_program(shape.width as usize, shape.shift as usize));
             let batch = |lanes: Range<usize>| Batch {
                 program: program.clone(),
@@ -208,15 +220,17 @@ impl Plan {
             };
             steps.push(Step {
                 index,
+                input: relu.input,
                 shape,
                 evaluator: index % servers,
                 servers,
-                holders: layer.placement.holders().to_vec(),
-                batches: ranges(layer.geometry.outputs()).map(batch).collect(),
+                openers: flow.openers(relu.input),
+                recipients: flow.having(relu.node + 1),
+                batches: ranges(relu.len).map(batch).collect(),
                 program: program.clone(),
             });
         }
-        Plan { input, steps }
+        Plan { input, steps, flow }
     }
 
     /// Batches in groups that are preprocessed together: as many as have `bytes` of one garbler's tables, at least
@@ -287,33 +301,33 @@ impl GarblingKeys {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use seco_model::{Dense, Geometry, InputSpec, Layer, Placement};
+    use seco_model::{Dense, Geometry, Graph, InputSpec, Node, Op, Placement};
 
     use super::*;
 
-    fn layer(inputs: usize, outputs: usize, width: u32, activation: Activation) -> Layer {
-        let geometry = Geometry::Dense(Dense { inputs, outputs });
-        Layer { name: "fc".to_owned(), geometry, width, activation, placement: Placement::Held(0) }
-    }
-
-    fn architecture() -> Architecture {
-        Architecture {
+    /// A matrix of `hidden` rows, a ReLU and a matrix of ten.
+    fn architecture(hidden: usize) -> Architecture {
+        let node = |width, op| Node { name: "node".to_owned(), width, op };
+        let dense = |input, inputs, outputs| Op::Secret {
+            input,
+            geometry: Geometry::Dense(Dense { inputs, outputs }),
+        };
+        let graph = Graph {
             name: "test".to_owned(),
             input: InputSpec::new(vec![64], 8),
-            layers: vec![
-                layer(64, 32, 18, Activation::Relu { shift: 8 }),
-                layer(32, 10, 16, Activation::Output { fraction: 8 }),
+            nodes: vec![
+                node(18, dense(0, 64, hidden)),
+                node(16, Op::Relu { input: 1, shift: 8 }),
+                node(16, dense(2, hidden, 10)),
             ],
-            servers: 2,
-        }
+            outputs: Vec::new(),
+        };
+        Architecture { graph, placements: vec![Placement::Held(0); 2], servers: 2 }
     }
 
     #[test]
     fn the_parties_share_all_gates_between_them() {
-        let architecture = architecture();
-        architecture.check().unwrap();
+        let architecture = architecture(32);
         let all = Counts::of(&architecture);
         assert_eq!((all.and_gates, all.relus), (32 * 17, 32), "none for the input");
         let [server, device] = [0, 1].map(|me| Part::of(&architecture, me));
@@ -330,17 +344,15 @@ mod tests {
         let input = 8 * (8 + 4 * 64);
         // Seven shares a ReLU; two blocks an AND; 18 bits of ρ, 17 permutation bits, where the labels begin.
         let evaluator = 32 * (7 * 4 + 17 * 32) + (18 + 17 + 1) * 8;
-        assert_eq!(Part::of(&architecture(), 1).storage_bytes, words + input + evaluator);
+        assert_eq!(Part::of(&architecture(32), 1).storage_bytes, words + input + evaluator);
         // The holder's opening, a seed and four pads a ReLU.
         let garbler = 32 * (7 * 4 + 4 + 16) + 16;
-        assert_eq!(Part::of(&architecture(), 0).storage_bytes, words + input + garbler);
+        assert_eq!(Part::of(&architecture(32), 0).storage_bytes, words + input + garbler);
     }
 
     #[test]
     fn waves_have_every_batch_once() {
-        let mut architecture = architecture();
-        architecture.layers[0].geometry = Geometry::Dense(Dense { inputs: 64, outputs: 5000 });
-        let plan = Plan::new(&architecture);
+        let plan = Plan::new(&architecture(5000));
         for bytes in [0, 1 << 20, 1 << 30] {
             let waves = plan.waves(bytes);
             assert!(waves.iter().all(|wave| !wave.is_empty()));

@@ -2,7 +2,7 @@
 //! tests the non-linear half of the protocol (`protocol.md` sections 5 and 7).
 
 use rand_core::{CryptoRng, Rng as _};
-use seco_model::{Activation, Architecture, Dense, Geometry, InputSpec, Layer as ModelLayer, Placement};
+use seco_model::{Architecture, Dense, Geometry, Graph, InputSpec, Node, Op, Placement};
 use seco_ot::Delta;
 use zeroize::Zeroizing;
 
@@ -22,7 +22,7 @@ fn words_of(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word)).collect()
 }
 
-/// The activation that the layer makes; activation 0 is the input, which is not preprocessed here.
+/// The atom that the layer makes; atom 0 is the input, which is not preprocessed here.
 const STEP: usize = 1;
 
 /// Shape of the layer: `count` values of `width` bits, shifted right by `shift` and rectified.
@@ -55,25 +55,23 @@ impl Layer {
 
     /// As a model: a layer that makes the values, and one that consumes them.
     fn architecture(&self) -> Architecture {
-        let dense = |inputs, outputs| Geometry::Dense(Dense { inputs, outputs });
-        let layer = |geometry, width, activation, holder| ModelLayer {
-            name: String::new(),
-            geometry,
-            width,
-            activation,
-            placement: Placement::Held(holder),
+        let node = |width, op| Node { name: String::new(), width, op };
+        let dense = |input, inputs, outputs| Op::Secret {
+            input,
+            geometry: Geometry::Dense(Dense { inputs, outputs }),
         };
-        let relu = Activation::Relu { shift: self.shift };
-        let output = Activation::Output { fraction: 0 };
-        Architecture {
+        let graph = Graph {
             name: String::new(),
             input: InputSpec::new(vec![1], 8),
-            layers: vec![
-                layer(dense(1, self.count), self.width, relu, self.holder()),
-                layer(dense(self.count, 1), self.mask_width, output, self.evaluator()),
+            nodes: vec![
+                node(self.width, dense(0, 1, self.count)),
+                node(self.mask_width, Op::Relu { input: 1, shift: self.shift }),
+                node(self.mask_width, dense(2, self.count, 1)),
             ],
-            servers: self.servers,
-        }
+            outputs: Vec::new(),
+        };
+        let placements = vec![Placement::Held(self.holder()), Placement::Held(self.evaluator())];
+        Architecture { graph, placements, servers: self.servers }
     }
 
     fn plan(&self) -> Plan {
@@ -156,7 +154,8 @@ impl ReluLayer {
         // No set-up but the base OTs, so nothing to tell it by.
         let keys = GarblingKeys::new(&[0; 32], &id, &nonces);
         let wave_bytes = WAVE_BYTES;
-        let work = Work { plan: &self.plan, keys, draws: &draws, delta: &delta, links, wave_bytes };
+        let (plan, graph) = (&self.plan, &self.architecture.graph);
+        let work = Work { plan, graph, keys, draws: &draws, delta: &delta, links, wave_bytes };
         let parts = work.preprocess(channel, &mut *spool, &mut rng)?;
         Ok(ReluBundle { keys, draws, delta, parts, spool })
     }
@@ -182,10 +181,7 @@ impl ReluLayer {
         if me == holder {
             share = crate::draws::uniform(self.layer.count, self.layer.width as usize, rng);
         }
-        let masks_of_run = std::mem::take(&mut draws.masks);
-        let links = start(&links);
-        let mut run =
-            Run { architecture: &self.architecture, channel, keys, delta, masks: masks_of_run, links, spool };
+        let mut run = Run { channel, keys, delta, masks: &draws.masks, links: start(&links), spool };
         let word = (me == holder).then(|| share.clone());
         let values = run.step(step, parts, word)?;
         Ok(ReluOutcome { values, share, masks })

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::graphs::chain;
 use common::{cluster, cluster_with, input, model, plain, run};
 use seco_model::{Placement, paper_placements};
 
@@ -76,11 +77,8 @@ fn every_parameter_of_oblivious_transfer() {
 /// Values that do not fit their ring wrap around in private as they do in clear.
 #[test]
 fn wraps_alike() {
-    let mut model = model(3);
-    for layer in &mut model.layers {
-        layer.width = layer.width.min(10);
-    }
-    let x = vec![255; model.input.len()];
+    let model = chain(3, [10; 4]);
+    let x = vec![255; model.graph.input.len()];
     let execution = seco_model::Executor::new(&model).unwrap().run(&x).unwrap();
     assert!(execution.wrapped > 0);
     let parties = cluster(&model, 3, &paper_placements(4, 3, 1), 1);
@@ -90,10 +88,7 @@ fn wraps_alike() {
 /// The widest ring, 32 bits.
 #[test]
 fn widest_ring() {
-    let mut model = model(4);
-    for layer in &mut model.layers {
-        layer.width = 32;
-    }
+    let model = chain(4, [32; 4]);
     let x = input(&model, 4);
     let parties = cluster(&model, 2, &[0, 1, 0, 1].map(Placement::Held), 1);
     assert_eq!(run(&parties, 1, &x).0, plain(&model, &x));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chacha20::ChaCha20Rng;
-use common::{LIMIT, Refusing, Tap, all, bundle_id, cluster, input, model, parts, seed, session, usage};
+use common::{LIMIT, Refusing, Tap, all, bundle_id, cluster, input, parts, seed, session, usage};
 use rand_core::SeedableRng;
 use seco_model::{FixedModel, Placement, paper_placements};
 use seco_protocol::{
@@ -69,17 +69,7 @@ fn faulty<C: Channel>(channel: C, number: usize, fault: Fault) -> Tap<C> {
 }
 
 fn small() -> (FixedModel, Vec<Placement>) {
-    let mut model = model(1);
-    model.layers.drain(1..3);
-    model.layers[1] = {
-        let mut last = model.layers[1].clone();
-        let dense = seco_model::Dense { inputs: 64, outputs: 3 };
-        last.weights = vec![1; 64 * 3];
-        last.bias = vec![0; 3];
-        last.geometry = seco_model::Geometry::Dense(dense);
-        last
-    };
-    (model, paper_placements(2, 3, 1))
+    (common::small(), paper_placements(2, 3, 1))
 }
 
 fn is_clear(error: &Error) -> bool {

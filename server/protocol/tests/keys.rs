@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{LIMIT, Tap, all, bundle_id, cluster, input, model, parts, plain, run, seed};
-use seco_model::{Dense, FixedModel, Geometry, Placement, paper_placements};
+use seco_model::{FixedModel, Placement, paper_placements};
 use seco_protocol::{Bundle, Channel, ChannelError, Error, MemorySpool, Party, memory};
 
 const OPENING: usize = 64;
@@ -16,13 +16,7 @@ const SHARE: &str = "public key share, which must match its commitment";
 
 /// A convolution of server 0 and a matrix of servers 1 and 2.
 fn small() -> (FixedModel, Vec<Placement>) {
-    let mut model = model(1);
-    model.layers.drain(1..3);
-    let last = &mut model.layers[1];
-    last.weights = vec![1; 64 * 3];
-    last.bias = vec![0; 3];
-    last.geometry = Geometry::Dense(Dense { inputs: 64, outputs: 3 });
-    (model, paper_placements(2, 3, 1))
+    (common::small(), paper_placements(2, 3, 1))
 }
 
 /// One bundle of every server, or its error. `linear` wraps every server's linear channel.

@@ -26,7 +26,7 @@ fn check(name: &str, (model, digits): &(FixedModel, Vec<Vec<u8>>), servers: usiz
     let placements = paper_placements(model.layers.len(), servers, 1);
     let started = Instant::now();
     let parties = cluster(model, servers, &placements, 1);
-    let widths: Vec<u32> = model.layers.iter().map(|l| l.width).collect();
+    let widths: Vec<u32> = model.graph.layers().map(|layer| layer.width).collect();
     println!("{name}, {servers} servers: widths {widths:?}, {:?}", Counts::of(parties[0].architecture()));
     println!("  set-up {:?}", started.elapsed());
     for (number, digit) in digits.iter().take(count).enumerate() {

@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::HashMap;
 
+use common::graphs::{second_convolution, two_layers};
 use common::{Sent, cluster, input, model, plain, run};
 use seco_model::{FixedModel, Placement, paper_placements};
 
@@ -71,10 +72,7 @@ fn repeated_randomness_is_noticed() {
 
 /// A model whose lanes fill whole planes, so that published planes have no padding.
 fn full_planes() -> (FixedModel, Vec<Placement>) {
-    let mut model = model(6);
-    model.layers.truncate(2);
-    model.layers[1].activation = seco_model::Activation::Output { fraction: 0 };
-    (model, vec![Placement::Held(0), Placement::Shared(vec![0, 1])])
+    (two_layers(6, second_convolution(), 17), vec![Placement::Held(0), Placement::Shared(vec![0, 1])])
 }
 
 /// The words that servers publish online (masked inputs, masked accumulators, `x - r`, masked
@@ -83,7 +81,7 @@ fn full_planes() -> (FixedModel, Vec<Placement>) {
 #[test]
 fn published_words_are_uniform() {
     let (model, placements) = full_planes();
-    let x = vec![0; model.input.len()];
+    let x = vec![0; model.graph.input.len()];
     let parties = cluster(&model, 3, &placements, 4);
     let mut counts: HashMap<(usize, usize), [u64; 256]> = HashMap::new();
     for number in 0..50 {

@@ -52,6 +52,7 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
 use seco_protocol::{BundleId, Counts};
 
@@ -137,8 +138,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let mut task = SplitOptions {
         model: samples.network.clone(),
         calibrate: samples.input.clone(),
-        width: samples.width,
-        weight_bits: split::WEIGHT_BITS,
+        goal: Goal { width: samples.width, ..Goal::default() },
+        shape: Vec::new(),
         servers: PARTIES,
         gateway_layers: 0,
         scale: samples.scale,
@@ -146,12 +147,13 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         std: samples.std.clone(),
         out: folder.join("model"),
     };
-    let (model, _) = split::import(&task)?;
+    let imported = split::import(&task)?;
     // All weights at the server.
-    task.gateway_layers = model.layers.len();
-    let split = split::split(&task)?;
+    task.gateway_layers = imported.chosen.model.layers.len();
+    let split = split::deal(imported, &task)?;
+    let model = &split.imported.chosen.model;
     let inputs: Vec<Vec<u8>> = (0..samples.count).map(|i| samples.get(i).to_vec()).collect();
-    let expected = Executor::new(&model)
+    let expected = Executor::new(model)
         .and_then(|executor| inputs.iter().map(|input| Ok(executor.run(input)?.logits)).collect())
         .map_err(|e| Error::Model { path: samples.input.clone(), what: e.to_string() })?;
     let Samples { name, .. } = samples;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
 use seco_protocol::Counts;
 use tokio::time::Instant;
@@ -173,8 +174,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let task = split::SplitOptions {
         model: samples.network.clone(),
         calibrate: samples.input.clone(),
-        width: samples.width,
-        weight_bits: split::WEIGHT_BITS,
+        goal: Goal { width: samples.width, ..Goal::default() },
+        shape: Vec::new(),
         servers: usize::from(options.servers),
         // As the paper does; the rest is shared by the remotes.
         gateway_layers: 1,
@@ -183,13 +184,13 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         std: samples.std.clone(),
         out: folder.join("model"),
     };
-    let (model, _) = split::import(&task)?;
-    samples.serve(&model.input.shape, model.layers.last().map_or(0, |l| l.geometry.outputs()));
-    let expected = Executor::new(&model).and_then(|executor| {
+    let split = split::split(&task)?;
+    let model = &split.imported.chosen.model;
+    samples.serve(&model.graph.input.shape, model.graph.answer_len());
+    let expected = Executor::new(model).and_then(|executor| {
         (0..samples.count).map(|i| executor.run(samples.get(i)).map(|result| result.logits)).collect()
     });
     let expected = expected.map_err(|e| Error::Model { path: samples.input.clone(), what: e.to_string() })?;
-    let split = split::split(&task)?;
     Ok(Prepared { samples, split, expected })
 }
 
@@ -269,7 +270,7 @@ async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result
         count: samples.count,
         equal,
         correct: samples.label(0).map(|_| right),
-        value: split.architecture.classes() == 1,
+        value: split.architecture.graph.answer_len() == 1,
         online_ms: Spread::of(waits),
         preprocessing_s_per_bundle,
         device,
@@ -311,7 +312,7 @@ fn affordable(and_gates: u64, servers: u8) -> usize {
 
 /// Bytes of the packed logits: what a plain answer would take.
 fn answer_bytes(architecture: &Architecture) -> usize {
-    seco_core::pack::packed_len(architecture.classes(), architecture.output_width())
+    seco_core::pack::packed_len(architecture.graph.answer_len(), architecture.graph.answer_width())
 }
 
 /// Waits until the pool is full.
@@ -336,8 +337,9 @@ fn introduction(samples: &Samples, architecture: &Architecture) -> String {
         n => format!("{} remotes", n - 1),
     };
     let mut text = format!("SECO: {} as a private service of a gateway and {remotes}.\n", samples.name);
-    for layer in &architecture.layers {
-        let holders: Vec<String> = layer.placement.holders().iter().map(|&h| cluster::name(h)).collect();
+    for layer in architecture.graph.layers() {
+        let holders: Vec<String> =
+            architecture.holders(layer.index).iter().map(|&h| cluster::name(h)).collect();
         let whose = match holders.as_slice() {
             [one] => format!("weights held by {one}"),
             many => format!("weights shared by {}, known to none", many.join(", ")),

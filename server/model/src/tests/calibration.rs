@@ -1,30 +1,27 @@
 //! Which widths are chosen, and what is said about the choice.
 
-use super::layers::tiny;
-use crate::{Calibration, Error, Executor, FixedModel, InputSpec, LayerWidth, WidthRule};
+use super::samples::tiny;
+use crate::{Calibration, Error, Executor, FixedModel, InputSpec, SumWidth, WidthRule};
 
 use WidthRule::{Affordable, Calibrated, Worst};
 
 fn widths(model: &FixedModel) -> [u32; 2] {
-    [model.layers[0].width, model.layers[1].width]
+    [model.graph.width(1), model.graph.width(3)]
 }
 
 #[test]
 fn widths_are_the_smallest_with_a_margin() {
     // At most 3·255 + 1 = 766: 11 bits signed. Calibrated at 100: 301, 10 bits and one more.
     let mut model = tiny(3, 1, [32, 32]);
-    assert_eq!(model.worst_case_widths().unwrap(), [11, 9]);
-    model.calibrate(&[1, 100], Calibrated).unwrap();
-    assert_eq!(widths(&model), [11, 9]);
-    // At 10: 31, 6 bits and one more; but the device's bytes must not be negative.
-    model.calibrate(&[10], Calibrated).unwrap();
-    assert_eq!(widths(&model), [9, 5]);
     model.use_worst_case_widths().unwrap();
     assert_eq!(widths(&model), [11, 9]);
-    // A weight must fit even if it only ever meets zero.
-    model = tiny(-70_000, 0, [32, 32]);
-    model.calibrate(&[0], Calibrated).unwrap();
-    assert_eq!(model.layers[0].width, 18);
+    model.calibrate(&[1, 100], Calibrated).unwrap();
+    assert_eq!(widths(&model), [11, 9]);
+    // At 10: 31, 6 bits and one more. The second sum is at most what 7 bits leave of it.
+    model.calibrate(&[10], Calibrated).unwrap();
+    assert_eq!(widths(&model), [7, 5]);
+    model.use_worst_case_widths().unwrap();
+    assert_eq!(widths(&model), [11, 9]);
     for rule in [Affordable, Calibrated, Worst] {
         let error = tiny(i32::MAX, 0, [32, 32]).calibrate(&[200], rule).unwrap_err();
         assert!(matches!(error, Error::Width { ref layer, needed: 41 } if layer == "first"), "{error}");
@@ -40,7 +37,7 @@ fn the_worst_case_is_chosen_where_it_costs_two_bits_at_most() {
     let chosen = |weight, sample, rule| {
         let mut model = tiny(weight, 0, [32, 32]);
         let calibration = model.calibrate(&[sample], rule).unwrap();
-        let reported: Vec<u32> = calibration.layers.iter().map(|l| l.width).collect();
+        let reported: Vec<u32> = calibration.sums.iter().map(|l| l.width).collect();
         assert_eq!(reported, widths(&model));
         (widths(&model), calibration)
     };
@@ -52,10 +49,10 @@ fn the_worst_case_is_chosen_where_it_costs_two_bits_at_most() {
     assert_eq!(chosen(1000, 15, Worst).0, [19, 17]);
     let (_, calibration) = chosen(1000, 15, Affordable);
     let name = "first".to_owned();
-    let first = LayerWidth { name, used: 15, calibrated: 16, worst: 19, width: 16, largest_weight: 1000 };
-    assert_eq!((&calibration.layers[0], first.headroom(), first.is_safe()), (&first, 1, false));
+    let first = SumWidth { name, value: 1, used: 15, calibrated: 16, worst: 19, width: 16 };
+    assert_eq!((&calibration.sums[0], first.headroom(), first.is_safe()), (&first, 1, false));
     // What a first layer of 16 bits passes on takes 14, even where no calibration has gone so far.
-    assert_eq!((calibration.layers[1].worst, calibration.layers[1].is_safe()), (14, true));
+    assert_eq!((calibration.sums[1].worst, calibration.sums[1].is_safe()), (14, true));
     // A worst case beyond 32 bits is nothing to choose, and only `Worst` insists on it.
     assert_eq!(chosen(1 << 26, 15, Affordable).0[0], 32);
     let error = tiny(1 << 26, 0, [32, 32]).calibrate(&[15], Worst).unwrap_err();
@@ -72,7 +69,7 @@ fn the_report_is_true_for_every_input() {
                 let calibration = model.calibrate(&[sample], rule).unwrap();
                 let executor = Executor::new(&model).unwrap();
                 let wrapped: u64 = (0..=255).map(|x| executor.run(&[x]).unwrap().wrapped).sum();
-                let safe = calibration.layers.iter().all(LayerWidth::is_safe);
+                let safe = calibration.sums.iter().all(SumWidth::is_safe);
                 assert_eq!(safe, wrapped == 0, "{weight} {sample} {rule:?}: {calibration:?}");
                 assert_eq!(executor.run(&[sample]).unwrap().wrapped, 0);
             }
@@ -83,17 +80,17 @@ fn the_report_is_true_for_every_input() {
 #[test]
 fn the_range_of_the_inputs_is_remembered() {
     let mut model = tiny(3, 1, [32, 32]);
-    assert_eq!(model.input, InputSpec::new(vec![1], 8));
+    assert_eq!(model.graph.input, InputSpec::new(vec![1], 8));
     let calibration = model.calibrate(&[7, 3, 200], Worst).unwrap();
     assert_eq!((calibration.range, calibration.inputs, calibration.alike), ([3, 200], 3, false));
-    assert_eq!(model.input.calibrated, Some([3, 200]));
+    assert_eq!(model.graph.input.calibrated, Some([3, 200]));
     // A calibration that fails leaves the model as it was.
     model.layers[1].weights[0] = i32::MAX;
     let before = widths(&model);
     model.calibrate(&[255], Affordable).unwrap_err();
-    assert_eq!((model.input.calibrated, widths(&model)), (Some([3, 200]), before));
+    assert_eq!((model.graph.input.calibrated, widths(&model)), (Some([3, 200]), before));
     for impossible in [[9, 8], [0, 16]] {
-        model.input = InputSpec { calibrated: Some(impossible), bits: 4, ..model.input };
+        model.graph.input = InputSpec { calibrated: Some(impossible), bits: 4, ..model.graph.input.clone() };
         assert!(model.execute(&[1]).unwrap_err().to_string().contains("calibrated input range"));
     }
 }
@@ -102,8 +99,8 @@ fn the_range_of_the_inputs_is_remembered() {
 fn a_poor_calibration_is_told() {
     let warnings = |samples: &[u8], rule| {
         let mut model = tiny(1000, 0, [32, 32]);
-        let Calibration { layers, .. } = model.calibrate(samples, rule).unwrap();
-        assert_eq!(layers.len(), 2);
+        let Calibration { sums, .. } = model.calibrate(samples, rule).unwrap();
+        assert_eq!(sums.len(), 2);
         let told = model.calibrate(samples, rule).unwrap().warnings();
         told.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
@@ -121,8 +118,9 @@ fn a_poor_calibration_is_told() {
 #[test]
 fn the_same_input_again_and_again_is_told() {
     let mut model = tiny(1000, 0, [32, 32]);
-    model.input.shape = vec![2];
-    model.layers[0].geometry = crate::Geometry::Dense(crate::Dense { inputs: 2, outputs: 1 });
+    model.graph.input.shape = vec![2];
+    let geometry = crate::Geometry::Dense(crate::Dense { inputs: 2, outputs: 1 });
+    model.graph.nodes[0].op = crate::Op::Secret { input: 0, geometry };
     model.layers[0].weights = vec![1000, 3];
     let mut told = |samples: &[u8]| {
         let calibration = model.calibrate(samples, Calibrated).unwrap();
@@ -131,13 +129,4 @@ fn the_same_input_again_and_again_is_told() {
     assert_eq!(told(&[1, 2].repeat(20)), (true, true));
     assert_eq!(told(&[&[1, 2].repeat(20)[..], &[2, 1]].concat()), (false, false));
     assert_eq!(told(&[1, 2]), (true, false));
-}
-
-#[test]
-fn weights_that_vanish_are_told() {
-    for (weight, coarse) in [(0, true), (-15, true), (16, false), (-4096, false)] {
-        let calibration = tiny(weight, 0, [32, 32]).calibrate(&[3], Affordable).unwrap();
-        assert_eq!(calibration.layers[0].is_coarse(), coarse, "{weight}");
-        assert_eq!(calibration.layers[0].largest_weight, weight.unsigned_abs());
-    }
 }

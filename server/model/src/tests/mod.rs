@@ -1,14 +1,12 @@
-//! Tests of the whole crate. Small networks are described once ([`network::Network`]), written as ONNX and evaluated
-//! naively, step by step.
+//! Tests of the whole crate.
 
 mod calibration;
 mod files;
+mod graphs;
 mod hostile;
-mod layers;
-mod network;
 mod parts;
-mod published;
-mod random;
+mod products;
+mod samples;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};

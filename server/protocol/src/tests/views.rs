@@ -56,7 +56,7 @@ fn high_bits_of_products_stay_hidden() {
         }
         for (honest, coalition) in coalitions(servers) {
             let (mut hits, mut total) = (0, 0);
-            for (i, layer) in model.layers.iter().enumerate() {
+            for (i, layer) in model.graph.layers().enumerate() {
                 let holder = i % servers;
                 if holder == honest {
                     continue;
@@ -132,7 +132,7 @@ fn published_accumulators_are_masked_by_their_publisher() {
                 bundles.iter().map(|b| b.bundle.words.iter().map(|w| w.to_vec()).collect()).collect();
             world.infer(bundles, &session(servers, 6), &x);
             for (i, z) in accumulators.iter().enumerate().take(model.layers.len() - 1) {
-                let (honest, width) = ((i + first) % servers, model.layers[i].width);
+                let (honest, width) = ((i + first) % servers, model.graph.layers().nth(i).unwrap().width);
                 let length = packed_len(z.len(), width);
                 let mut found = world.views[honest].online.sent.iter().filter(|(_, m)| m.len() == length);
                 let (_, published) = found.next().unwrap();
@@ -160,16 +160,13 @@ fn published_accumulators_are_masked_by_their_publisher() {
 fn accumulators(model: &FixedModel, x: &[u8]) -> Vec<Vec<u32>> {
     let mut activation: Vec<u32> = x.iter().map(|&v| u32::from(v)).collect();
     let mut all = Vec::new();
-    for layer in &model.layers {
+    let shifts = model.graph.activations().map(|relu| relu.shift).chain([0]);
+    for ((shape, layer), shift) in model.graph.layers().zip(&model.layers).zip(shifts) {
         let weights: Vec<u32> = layer.weights.iter().map(|w| w.cast_unsigned()).collect();
-        let mut z = vec![0u32; layer.geometry.outputs()];
-        linear(&layer.geometry, &weights, &activation, &mut z);
+        let mut z = vec![0u32; shape.geometry.outputs()];
+        linear(shape.geometry, &weights, &activation, &mut z);
         z.iter_mut().zip(&layer.bias).for_each(|(z, &bias)| *z = z.wrapping_add(bias as u32));
-        let unused = 32 - layer.width;
-        let shift = match layer.activation {
-            seco_model::Activation::Relu { shift } => shift,
-            seco_model::Activation::Output { .. } => 0,
-        };
+        let unused = 32 - shape.width;
         let relu = |z: &u32| ((z << unused).cast_signed() >> unused >> shift).max(0).cast_unsigned();
         activation = z.iter().map(relu).collect();
         all.push(z);
@@ -279,7 +276,7 @@ fn no_secret_follows_from_a_seed_of_others() {
         let mut world = World::new(&model, &paper_placements(4, servers, 1), servers, 35);
         let bundles = world.preprocess(bundle_id(1), &seeds(servers, 36));
         let common = *world.parties[0].setup_id();
-        let shapes = model.layers.iter().map(|l| LayerShape { geometry: &l.geometry, width: l.width });
+        let shapes = model.graph.layers().map(|l| LayerShape { geometry: l.geometry, width: l.width });
         let parameters = Parameters::select(&shapes.collect::<Vec<_>>(), servers).unwrap();
         // A server's first key share, from a seed; its public half is what all others received.
         let name = KeySetName { setup: common, number: 0 };

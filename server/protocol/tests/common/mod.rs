@@ -2,6 +2,7 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod graphs;
 pub mod views;
 
 use std::sync::{Arc, Mutex};
@@ -10,10 +11,7 @@ use std::time::Duration;
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use seco_core::{Incarnation, IncarnationKey, SessionKey};
-use seco_model::{
-    Activation, Conv, Dense, Executor, FixedLayer, FixedModel, Geometry, InputSpec, PartyModel, Placement,
-    split,
-};
+use seco_model::{Dense, Executor, FixedModel, Geometry, PartyModel, Placement, split};
 use seco_protocol::{
     BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, OT_PARAMETER, Party,
     SpentBundle, Use, memory,
@@ -21,64 +19,21 @@ use seco_protocol::{
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-fn layer(
-    name: &str,
-    geometry: Geometry,
-    width: u32,
-    activation: Activation,
-    rng: &mut ChaCha20Rng,
-) -> FixedLayer {
-    // Weights of four bits and biases of eight: accumulators of a few hundred wrap in some lanes.
-    let weights = (0..geometry.weights()).map(|_| (rng.next_u32() % 15) as i32 - 7).collect();
-    let bias = (0..geometry.outputs()).map(|_| i64::from(rng.next_u32() % 255) - 127).collect();
-    FixedLayer { name: name.to_owned(), geometry, weights, bias, width, activation }
+/// A chain of layers of every kind; widths differ, and some accumulators wrap.
+pub fn model(seed: u64) -> FixedModel {
+    graphs::chain(seed, [15, 17, 14, 19])
 }
 
-/// A small network of every layer kind: a strided, padded convolution of two channels, a second
-/// convolution, two dense layers; widths differ, and some accumulators wrap.
-pub fn model(seed: u64) -> FixedModel {
-    let rng = &mut ChaCha20Rng::seed_from_u64(seed);
-    let conv1 = Conv {
-        input: [2, 8, 8],
-        channels: 4,
-        kernel: [3, 3],
-        stride: [2, 2],
-        pads: [1, 1, 1, 1],
-        dilation: [1; 2],
-        groups: 1,
-    };
-    let conv2 = Conv {
-        input: [4, 4, 4],
-        channels: 8,
-        kernel: [2, 2],
-        stride: [1, 1],
-        pads: [0, 0, 1, 1],
-        dilation: [1; 2],
-        groups: 1,
-    };
-    let layers = vec![
-        layer("conv1", Geometry::Conv(conv1), 15, Activation::Relu { shift: 4 }, rng),
-        layer("conv2", Geometry::Conv(conv2), 17, Activation::Relu { shift: 6 }, rng),
-        layer(
-            "fc1",
-            Geometry::Dense(Dense { inputs: 128, outputs: 20 }),
-            14,
-            Activation::Relu { shift: 3 },
-            rng,
-        ),
-        layer(
-            "fc2",
-            Geometry::Dense(Dense { inputs: 20, outputs: 10 }),
-            19,
-            Activation::Output { fraction: 8 },
-            rng,
-        ),
-    ];
-    FixedModel { name: "test".to_owned(), input: InputSpec::new(vec![2, 8, 8], 8), layers }
+/// A convolution and a matrix of three rows of ones.
+pub fn small() -> FixedModel {
+    let mut model = graphs::two_layers(1, Geometry::Dense(Dense { inputs: 64, outputs: 3 }), 19);
+    model.layers[1].weights.fill(1);
+    model.layers[1].bias.fill(0);
+    model
 }
 
 pub fn input(model: &FixedModel, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; model.input.len()];
+    let mut bytes = vec![0; model.graph.input.len()];
     ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
 }
@@ -260,7 +215,7 @@ pub fn infer(
     for answer in answers {
         assert!(answer.unwrap().is_none());
     }
-    let width = parties[0].architecture().output_width();
+    let width = parties[0].architecture().graph.answer_width();
     let logits = unmask(&mut sum, keys, counter, width);
     (logits, sent)
 }

@@ -170,7 +170,7 @@ impl Work {
     fn ask(&mut self, bundle: SpentBundle, counter: u64, input: &[u8]) -> Result<Vec<i32>, Error> {
         let what = "the device's inference";
         let architecture = self.party.architecture();
-        let (classes, width) = (architecture.classes(), architecture.output_width());
+        let (classes, width) = (architecture.graph.answer_len(), architecture.graph.answer_width());
         let [lane, _] = &mut self.lanes;
         let mut masked = input.to_vec();
         for key in &self.keys {
@@ -198,11 +198,11 @@ impl Work {
         let what = "the server's inference";
         let architecture = self.party.architecture();
         let [lane, _] = &mut self.lanes;
-        let masked = lane.recv(DEVICE, architecture.input.len()).map_err(|e| failed(what, e))?;
+        let masked = lane.recv(DEVICE, architecture.graph.input.len()).map_err(|e| failed(what, e))?;
         let own = self.keys.get(SERVER).ok_or_else(|| failed(what, "no session key"))?;
         let words = bundle.infer(&self.party, lane, own, Some(&masked)).map_err(|e| failed(what, e))?;
         let words = words.ok_or_else(|| failed(what, "no answer"))?;
-        let width = architecture.output_width();
+        let width = architecture.graph.answer_width();
         let mut packed = vec![0; pack::packed_len(words.len(), width)];
         pack::pack(&words, width, &mut packed).map_err(|e| failed(what, e))?;
         lane.send(DEVICE, packed).map_err(|e| failed(what, e))

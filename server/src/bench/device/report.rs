@@ -174,8 +174,9 @@ impl Report {
 
 impl Frames {
     fn of(architecture: &Architecture) -> Result<Frames, Error> {
-        let input = vec![0; architecture.input.len()];
-        let answer = vec![0; pack::packed_len(architecture.classes(), architecture.output_width())];
+        let input = vec![0; architecture.graph.input.len()];
+        let answer =
+            vec![0; pack::packed_len(architecture.graph.answer_len(), architecture.graph.answer_width())];
         let request = Request::Infer { handle: 0, counter: 0, input: &input };
         let response = Response::Logits { masked: &answer };
         let (mut up, mut down) = (vec![0; request.frame_bound()], vec![0; response.frame_bound()]);

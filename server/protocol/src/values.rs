@@ -1,0 +1,142 @@
+//! A server's parts of a graph's values while they are in use: kept until they were read as often as they will be, so
+//! that a deep model's do not pile up.
+
+use seco_model::graph::{Graph, Op, Term, ValueId};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::flow::{Flow, Source};
+
+/// Words by value, each until it was read as often as it will be.
+pub struct Values {
+    words: Vec<Option<Zeroizing<Vec<u32>>>>,
+    reads: Vec<usize>,
+}
+
+const UNKNOWN: Error = Error::Misuse("a value that this server does not have");
+
+impl Values {
+    /// None yet, each to be read so often.
+    pub fn new(reads: Vec<usize>) -> Values {
+        Values { words: vec![None; reads.len()], reads }
+    }
+
+    /// Keeps a value, unless nobody reads it.
+    pub fn put(&mut self, value: ValueId, words: Zeroizing<Vec<u32>>) {
+        if self.wanted(value)
+            && let Some(place) = self.words.get_mut(value)
+        {
+            *place = Some(words);
+        }
+    }
+
+    /// Whether a value will be read.
+    pub fn wanted(&self, value: ValueId) -> bool {
+        matches!(self.reads.get(value), Some(1..))
+    }
+
+    /// Reads a value once.
+    pub fn read<T>(&mut self, value: ValueId, read: impl FnOnce(&[u32]) -> T) -> Result<T, Error> {
+        let words = self.words.get(value).and_then(Option::as_ref).ok_or(UNKNOWN)?;
+        let result = read(words);
+        self.done(value);
+        Ok(result)
+    }
+
+    /// Reads a value once, to change it.
+    pub fn take(&mut self, value: ValueId) -> Result<Zeroizing<Vec<u32>>, Error> {
+        if self.reads.get(value) == Some(&1) {
+            self.done_reading(value);
+            return self.words.get_mut(value).and_then(Option::take).ok_or(UNKNOWN);
+        }
+        self.read(value, |words| Zeroizing::new(words.to_vec()))
+    }
+
+    fn done(&mut self, value: ValueId) {
+        if self.done_reading(value)
+            && let Some(words) = self.words.get_mut(value)
+        {
+            *words = None;
+        }
+    }
+
+    /// Counts a reading; tells whether it was the last.
+    fn done_reading(&mut self, value: ValueId) -> bool {
+        let Some(reads) = self.reads.get_mut(value) else { return false };
+        *reads = reads.saturating_sub(1);
+        *reads == 0
+    }
+}
+
+/// What a server has of a sum: this constant, and these terms of what it has of their values.
+pub fn sum<'t>(
+    len: usize,
+    constant: u32,
+    terms: impl IntoIterator<Item = &'t Term>,
+    mut read: impl FnMut(ValueId, &mut dyn FnMut(&[u32])) -> Result<(), Error>,
+) -> Result<Zeroizing<Vec<u32>>, Error> {
+    let mut sum = Zeroizing::new(vec![constant; len]);
+    for Term { value, factor, gather } in terms {
+        read(*value, &mut |words| gather.add(factor.cast_unsigned(), words, &mut sum))?;
+    }
+    Ok(sum)
+}
+
+/// A server's offline shares. Those of sums are computed when they are read, in the order of the graph.
+pub struct Offline<'a> {
+    graph: &'a Graph,
+    flow: &'a Flow,
+    /// By atom, and by layer.
+    drawn: [&'a [Zeroizing<Vec<u32>>]; 2],
+    sums: Values,
+    /// The node up to which sums were computed.
+    next: usize,
+}
+
+impl<'a> Offline<'a> {
+    /// `masks` are this server's by atom, `words` by layer, as far as they are read; `reads` tells how often
+    /// [`Offline::read`] will be called for each value.
+    pub fn new(
+        (graph, flow): (&'a Graph, &'a Flow),
+        masks: &'a [Zeroizing<Vec<u32>>],
+        words: &'a [Zeroizing<Vec<u32>>],
+        reads: impl IntoIterator<Item = ValueId>,
+    ) -> Offline<'a> {
+        let mut counts = vec![0usize; graph.nodes.len() + 1];
+        let count = |counts: &mut Vec<usize>, value: ValueId| {
+            if let Some(count) = counts.get_mut(value) {
+                *count += 1;
+            }
+        };
+        reads.into_iter().for_each(|value| count(&mut counts, value));
+        for (number, node) in graph.nodes.iter().enumerate().rev() {
+            if let (Op::Public { terms, .. }, Some(1..)) = (&node.op, counts.get(number + 1)) {
+                terms.iter().for_each(|term| count(&mut counts, term.value));
+            }
+        }
+        Offline { graph, flow, drawn: [masks, words], sums: Values::new(counts), next: 0 }
+    }
+
+    /// Reads this server's share of a value once.
+    pub fn read<T>(&mut self, value: ValueId, read: impl FnOnce(&[u32]) -> T) -> Result<T, Error> {
+        let graph = self.graph;
+        for (number, node) in graph.nodes.iter().enumerate().take(value).skip(self.next) {
+            self.next = number + 1;
+            if let (Op::Public { terms, len, .. }, true) = (&node.op, self.sums.wanted(number + 1)) {
+                // The constant is online.
+                let sum = sum(*len, 0, terms, |value, add| self.known(value, add))?;
+                self.sums.put(number + 1, sum);
+            }
+        }
+        self.known(value, read)
+    }
+
+    fn known<T>(&mut self, value: ValueId, read: impl FnOnce(&[u32]) -> T) -> Result<T, Error> {
+        let [masks, words] = self.drawn;
+        match self.flow.source(value) {
+            Source::Atom(atom) => Ok(read(masks.get(atom).ok_or(UNKNOWN)?)),
+            Source::Layer(layer) => Ok(read(words.get(layer).ok_or(UNKNOWN)?)),
+            Source::Sum => self.sums.read(value, read),
+        }
+    }
+}
