@@ -1,21 +1,21 @@
 //! From an ONNX file to a network over the reals.
+//!
+//! [`read()`] parses the file (`proto`, `file`), computes what is constant (`constants`), and makes steps of the network
+//! of everything that depends on its input (`operators`).
 
-#[allow(dead_code)]
 pub(crate) mod constants;
-#[allow(dead_code)]
+pub(crate) mod context;
 pub(crate) mod file;
-#[allow(dead_code)]
 pub(crate) mod node;
-mod old;
-#[allow(dead_code)]
+mod operators;
 pub(crate) mod places;
 mod proto;
-#[allow(dead_code)]
+mod read;
 mod scan;
-#[allow(dead_code)]
 mod stored;
-#[allow(dead_code)]
 pub(crate) mod tensor;
 
-pub(crate) use old::*;
 pub(crate) use proto::*;
+#[cfg(test)]
+pub(crate) use read::walk;
+pub use read::read;
