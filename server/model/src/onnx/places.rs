@@ -349,7 +349,12 @@ fn space_to_depth(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
             .node
             .damaged(format!("blocks of {size} by {size} are to be taken from {h} by {w}")));
     }
-    let (_, places) = turned(&[n, c, h / size, size, w / size, size], &[0, 3, 5, 1, 2, 4]);
+    let order = match known.node.string("mode")?.unwrap_or(b"DCR") {
+        b"DCR" => [0, 3, 5, 1, 2, 4],
+        b"CRD" => [0, 1, 3, 5, 2, 4],
+        _ => return Err(known.node.damaged("mode is neither DCR nor CRD")),
+    };
+    let (_, places) = turned(&[n, c, h / size, size, w / size, size], &order);
     Ok(walk(known.possible(vec![n, c * size * size, h / size, w / size])?, places))
 }
 

@@ -28,7 +28,8 @@ impl TensorProto {
     fn element(&self) -> Result<Element, String> {
         Element::from_onnx(self.data_type).ok_or_else(|| {
             format!(
-                "{} has values of type {}, and numbers of 8 to 64 bits are needed: export in float32",
+                "{} has values of type {}, and floats of 16 to 64 bits and integers of 8 to 64 bits are read: export in \
+                 float32",
                 self.called(),
                 type_name(self.data_type)
             )

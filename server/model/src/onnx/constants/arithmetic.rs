@@ -102,7 +102,7 @@ fn pair(known: Known<'_>, op: &str, a: &Tensor, b: &Tensor) -> Result<Tensor, Er
             }
             // Of two types only the base and the exponent of a power may be.
             let element = if op == "Pow" || a.element.is_float() { a.element } else { b.element };
-            Ok(Tensor::from_floats(element, shape, places.map(|(x, y)| real(op, x, y)).collect()))
+            Ok(Tensor::from_floats(element, shape, places.map(|(x, y)| real(known, op, x, y)).collect()))
         }
     }
 }
@@ -122,15 +122,22 @@ fn comparison<T: PartialOrd + PartialEq + Default>(op: &str) -> Option<fn(T, T) 
     })
 }
 
-fn real(op: &str, x: f64, y: f64) -> f64 {
+/// Whether a remainder has the sign of the dividend, not of the divisor.
+fn like_dividend(known: Known<'_>) -> bool {
+    known.node.flag("fmod", false).unwrap_or(false)
+}
+
+fn real(known: Known<'_>, op: &str, x: f64, y: f64) -> f64 {
     match op {
         "Add" => x + y,
         "Sub" => x - y,
         "Mul" => x * y,
         "Div" => x / y,
         "Pow" => x.powf(y),
-        // Of floats only the remainder with the sign of the dividend is defined.
-        "Mod" => x % y,
+        "Mod" => {
+            let rest = x % y;
+            if !like_dividend(known) && rest != 0.0 && (rest < 0.0) != (y < 0.0) { rest + y } else { rest }
+        }
         "Min" => x.min(y),
         _ => x.max(y),
     }
@@ -147,8 +154,7 @@ fn integer(known: Known<'_>, op: &str, x: i64, y: i64) -> Option<i64> {
         "Mod" if y == 0 => return None,
         "Mod" => {
             let rest = x.wrapping_rem(y);
-            let like_dividend = known.node.flag("fmod", false).unwrap_or(false);
-            if !like_dividend && rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest }
+            if !like_dividend(known) && rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest }
         }
         "Pow" => match u32::try_from(y) {
             Ok(y) => x.wrapping_pow(y),

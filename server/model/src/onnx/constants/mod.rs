@@ -18,7 +18,7 @@ use crate::{Error, MAX_VALUES};
 pub(crate) use make::of_shape;
 
 /// Most values that are read and made while constants are folded.
-const MAX_WORK: usize = 8 * MAX_VALUES;
+const MAX_WORK: usize = 4 * MAX_VALUES;
 
 /// Folds the constants of one file, within limits of time and memory for all of them together.
 #[derive(Default)]
@@ -53,8 +53,8 @@ impl Folding {
             (node.op_type.as_str(), inputs.first(), result.as_slice())
         {
             // As many multiplications for each value; eight take about the time that moving a value takes.
-            let longest = first.shape.iter().copied().max().unwrap_or(1);
-            self.take(node, product.len().saturating_mul(longest) / 8)?;
+            let long = if node.flag("transA", false)? { first.shape.first() } else { first.shape.last() };
+            self.take(node, product.len().saturating_mul(long.copied().unwrap_or(1)) / 8)?;
         }
         Ok(Some(result))
     }

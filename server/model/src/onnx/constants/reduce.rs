@@ -40,7 +40,9 @@ pub(super) fn evaluate(known: Known<'_>, op: &str) -> Result<Option<Tensor>, Err
             Tensor::from_floats(tensor.element, shape, starts.map(of).collect())
         }
         Data::Int(values) => {
-            let of = |start: usize| integer(op, offsets.iter().map(|o| values[start + o]), offsets.len());
+            let range = tensor.element.range();
+            let of =
+                |start: usize| integer(op, offsets.iter().map(|o| values[start + o]), offsets.len(), range);
             Tensor::from_ints(tensor.element, shape, starts.map(of).collect())
         }
     }))
@@ -59,14 +61,14 @@ fn real(op: &str, values: impl Iterator<Item = f64>, count: usize) -> f64 {
     }
 }
 
-fn integer(op: &str, values: impl Iterator<Item = i64>, count: usize) -> i64 {
+fn integer(op: &str, values: impl Iterator<Item = i64>, count: usize, range: (i64, i64)) -> i64 {
     let sum = |values: &mut dyn Iterator<Item = i64>| values.fold(0, i64::wrapping_add);
     let mut values = values;
     match op {
         "ReduceMean" => sum(&mut values).checked_div(count as i64).unwrap_or(0),
         "ReduceProd" => values.fold(1, i64::wrapping_mul),
-        "ReduceMax" => values.max().unwrap_or(i64::MIN),
-        "ReduceMin" => values.min().unwrap_or(i64::MAX),
+        "ReduceMax" => values.max().unwrap_or(range.0),
+        "ReduceMin" => values.min().unwrap_or(range.1),
         "ReduceL1" => sum(&mut values.map(i64::wrapping_abs)),
         "ReduceL2" => (sum(&mut values.map(|v| v.wrapping_mul(v))) as f64).sqrt() as i64,
         "ReduceSumSquare" => sum(&mut values.map(|v| v.wrapping_mul(v))),
