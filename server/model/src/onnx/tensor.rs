@@ -265,9 +265,10 @@ impl Tensor {
     }
 }
 
-/// Number of elements of a shape, if it is one that a constant may have.
+/// Number of elements of a shape, if it is one that a constant may have. An empty axis does not excuse the others.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
-    volume(shape).filter(|&n| n <= MAX_VALUES && shape.len() <= MAX_AXES)
+    let largest = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d.max(1)))?;
+    if largest <= MAX_VALUES && shape.len() <= MAX_AXES { volume(shape) } else { None }
 }
 
 /// Distances of neighbours along every axis in row-major order.

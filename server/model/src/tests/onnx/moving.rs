@@ -135,6 +135,7 @@ fn padding() {
     refused("Pad", &[], &[&x, &l(&[0, -2, 0, -2])], 13);
     refused("Pad", &[], &[&x, &l(&[0, i64::MAX, 0, i64::MAX])], 13);
     refused("Pad", &[], &[&x, &l(&[0, 1 << 40, 0, 0])], 13);
+    refused("Pad", &[], &[&x, &l(&[-1, 1 << 40, 0, 0])], 13);
     refused("Pad", &[text("mode", "odd")], &[&x, &l(&[0; 4])], 13);
     refused("Pad", &[text("mode", "edge")], &[&f(&[0], &[]), &l(&[1, 0])], 13);
 }
