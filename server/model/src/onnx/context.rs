@@ -170,6 +170,8 @@ pub(crate) struct Context {
     pub names: HashMap<String, Value>,
     /// How many nodes and outputs read a name.
     pub uses: HashMap<String, usize>,
+    /// A scale at the end that only the node at hand reads: what it adds goes into the same.
+    pub lone: Option<ValueId>,
     all: usize,
     numbers: usize,
     runs: usize,
@@ -184,6 +186,7 @@ impl Context {
             lens: vec![input],
             names: HashMap::new(),
             uses: HashMap::new(),
+            lone: None,
             all: input,
             numbers: 0,
             runs: 0,
@@ -274,6 +277,23 @@ impl Context {
         self.push(origin, RealOp::Linear(linear), outputs)
     }
 
+    /// Notes whether the last step is a scale that nobody but a node with these inputs reads.
+    pub(crate) fn note_lone(&mut self, inputs: &[String]) {
+        let last = self.nodes.len();
+        self.lone = None;
+        if !matches!(self.nodes.last().map(|node| &node.op), Some(RealOp::Scale { .. })) {
+            return;
+        }
+        let is_last = |value: &Value| matches!(value, Value::Secret(secret) if secret.id == last);
+        let mut named = self.names.iter().filter(|(_, value)| is_last(value)).map(|(name, _)| name);
+        if let (Some(name), None) = (named.next(), named.next())
+            && self.uses.get(name) == Some(&1)
+            && inputs.contains(name)
+        {
+            self.lone = Some(last);
+        }
+    }
+
     /// `gain · value + offset`, value by value; the value itself if that is what it is.
     pub(crate) fn scale(
         &mut self,
@@ -287,6 +307,16 @@ impl Context {
             return Err(origin.error("its constant does not fit its input: export the network again"));
         }
         if gain.iter().all(|&g| g == 1.0) && offset.iter().all(|&o| o == 0.0) {
+            return Ok(input);
+        }
+        if self.lone == Some(input)
+            && input == self.nodes.len()
+            && let Some(RealOp::Scale { gain: first, offset: more, .. }) = self.nodes.last_mut().map(|n| &mut n.op)
+        {
+            let own = gain.iter().zip(&offset);
+            for ((first, more), (gain, offset)) in first.iter_mut().zip(more).zip(own) {
+                (*first, *more) = (*first * gain, *more * gain + offset);
+            }
             return Ok(input);
         }
         self.count_numbers(origin, 2 * len)?;

@@ -50,6 +50,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
             })?;
             folded.into_iter().map(Value::from).collect()
         } else {
+            context.note_lone(&node.input);
             operators::apply(&mut context, &call)?
         };
         drop(call);
@@ -77,6 +78,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
             }
         }
     }
+    context.lone = None;
     let mut outputs = Vec::new();
     for (name, _) in &parsed.outputs {
         let origin = Origin { name: printable(name), op: "output".to_owned() };

@@ -7,6 +7,7 @@ mod graphs;
 mod hostile;
 mod logits;
 mod onnx;
+mod operators;
 mod parts;
 mod products;
 mod samples;

@@ -18,6 +18,15 @@ pub(super) struct Rows {
     pub windows: Vec<(usize, usize)>,
 }
 
+/// Most windows and parts of windows along an axis.
+const MAX_PARTS: usize = 1 << 21;
+
+fn too_many(origin: &Origin) -> Error {
+    origin.error(format!(
+        "its windows have more than {MAX_PARTS} parts to be compared, which are too many: pool in steps, with smaller windows"
+    ))
+}
+
 /// How a window is cut in two.
 #[derive(Clone, Copy)]
 enum Cut {
@@ -46,45 +55,49 @@ impl Rows {
     }
 
     /// What has to be there before every level, from the windows back to single values, and how many comparisons that takes.
-    fn levels(&self, cut: Cut) -> (Levels, usize) {
+    fn levels(&self, cut: Cut) -> Option<(Levels, usize)> {
         let mut needed: BTreeSet<(usize, usize)> = self.windows.iter().copied().collect();
         let mut levels = vec![needed.clone()];
-        let mut comparisons = 0usize;
+        let (mut comparisons, mut all) = (0usize, 0usize);
         while let Some(largest) = needed.iter().map(|&(_, count)| count).max().filter(|&largest| largest > 1)
         {
             let most = largest.next_power_of_two() / 2;
             let mut before = BTreeSet::new();
             for &window in &needed {
+                all += 1;
                 if window.1 <= most {
                     before.insert(window);
                 } else {
                     comparisons += 1;
                     before.extend(self.parts(window, most, cut));
                 }
+                if all.saturating_add(before.len()) > MAX_PARTS {
+                    return None;
+                }
             }
             needed = before;
             levels.push(needed.clone());
         }
         levels.reverse();
-        (levels, comparisons)
+        Some((levels, comparisons))
     }
 
-    /// The cheapest way to cut the windows.
-    fn best(&self) -> (Cut, Levels, usize) {
-        let mut best = (Cut::Power, self.levels(Cut::Power));
-        for cut in [Cut::Half, Cut::Overlap] {
-            let levels = self.levels(cut);
-            if levels.1 < best.1.1 {
-                best = (cut, levels);
+    /// The cheapest way to cut the windows, unless there are too many.
+    fn best(&self) -> Option<(Cut, Levels, usize)> {
+        let mut best = None::<(Cut, Levels, usize)>;
+        for cut in [Cut::Power, Cut::Half, Cut::Overlap] {
+            let (levels, comparisons) = self.levels(cut)?;
+            if best.as_ref().is_none_or(|best| comparisons < best.2) {
+                best = Some((cut, levels, comparisons));
             }
         }
-        let (cut, (levels, comparisons)) = best;
-        (cut, levels, comparisons)
+        best
     }
 
     /// Comparisons that the windows take.
     pub(super) fn comparisons(&self) -> usize {
-        self.best().2.saturating_mul(self.outer).saturating_mul(self.inner)
+        let one = self.best().map_or(usize::MAX, |best| best.2);
+        one.saturating_mul(self.outer).saturating_mul(self.inner)
     }
 
     /// The largest of every window: `outer x windows x inner` values.
@@ -94,7 +107,10 @@ impl Rows {
         origin: &Origin,
         value: ValueId,
     ) -> Result<ValueId, Error> {
-        let (cut, levels, _) = self.best();
+        if self.windows.len() > MAX_PARTS {
+            return Err(too_many(origin));
+        }
+        let (cut, levels, _) = self.best().ok_or_else(|| too_many(origin))?;
         let mut value = value;
         // What the value's middle axis has now.
         let mut there: Vec<(usize, usize)> = (0..self.length).map(|place| (place, 1)).collect();

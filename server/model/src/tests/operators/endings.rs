@@ -1,0 +1,102 @@
+//! What is left out at the end, several outputs, constants as outputs, and the input's normalisation.
+
+use super::{answer, close, file, integers, options, refused, run, tensor, with};
+use crate::graph::Last;
+use crate::onnx::{NodeProto, walk};
+use crate::tests::onnx::int;
+use crate::{ImportOptions, Normalisation, read};
+
+fn ending(op: &str, opset: i64, shape: &[usize], attributes: &[crate::onnx::AttributeProto]) -> Last {
+    let made = file(opset, shape, vec![with(op, &["x"], &["y"], attributes)], vec![], &["y"]);
+    let x: Vec<f64> = (0..shape.iter().product::<usize>()).map(|i| i as f64).collect();
+    let (answers, real) = run(&made, &x);
+    // The answer is what goes into the operator.
+    close(&answers[0], &x, op);
+    assert_eq!(real.outputs[0].shape, shape);
+    real.outputs[0].last
+}
+
+#[test]
+fn last_operators_are_left_out() {
+    for (op, last) in [
+        ("Softmax", Last::Softmax),
+        ("LogSoftmax", Last::LogSoftmax),
+        ("Sigmoid", Last::Sigmoid),
+        ("Tanh", Last::Tanh),
+    ] {
+        assert_eq!(ending(op, 13, &[5], &[]), last);
+    }
+    assert_eq!(ending("ArgMax", 13, &[5], &[int("axis", 1)]), Last::ArgMax);
+    assert_eq!(ending("ArgMax", 13, &[5], &[int("axis", -1), int("keepdims", 0)]), Last::ArgMax);
+    assert_eq!(ending("Softmax", 13, &[3, 4], &[int("axis", 2)]), Last::Softmax);
+    // Before opset 13 everything from the axis on is one.
+    assert_eq!(ending("Softmax", 11, &[5, 1, 1], &[]), Last::Softmax);
+    assert_eq!(ending("Softmax", 11, &[3, 4], &[int("axis", 2)]), Last::Softmax);
+    refused(11, &[3, 4], vec![with("Softmax", &["x"], &["y"], &[])], vec![]);
+    refused(13, &[3, 4], vec![with("Softmax", &["x"], &["y"], &[int("axis", 1)])], vec![]);
+    refused(13, &[5], vec![with("ArgMax", &["x"], &["y"], &[])], vec![]);
+}
+
+#[test]
+fn only_relabelling_may_follow_them() {
+    let then = |more: Vec<NodeProto>| [vec![with("Softmax", &["x"], &["s"], &[])], more].concat();
+    let shape = || vec![integers("shape", &[1, 1, 5])];
+    let made = file(13, &[5], then(vec![with("Reshape", &["s", "shape"], &["y"], &[])]), shape(), &["y"]);
+    assert_eq!(run(&made, &[0.0; 5]).1.outputs[0].last, Last::Softmax);
+    let labels = then(vec![with("ArgMax", &["s"], &["l"], &[int("axis", 1)]), with("Cast", &["l"], &["y"], &[int("to", 7)])]);
+    assert_eq!(run(&file(13, &[5], labels, vec![], &["y"]), &[0.0; 5]).1.outputs[0].last, Last::ArgMax);
+    let text = refused(13, &[5], then(vec![with("Relu", &["s"], &["y"], &[])]), vec![]);
+    assert!(text.contains("y (Relu)") && text.contains("Softmax") && text.contains("last"), "{text}");
+}
+
+#[test]
+fn outputs_are_in_their_order_and_constants_and_dead_branches_are_fine() {
+    let nodes = vec![
+        with("Relu", &["x"], &["a"], &[]),
+        with("Exp", &["x"], &["dead"], &[]),
+        with("Add", &["w", "w"], &["c"], &[]),
+    ];
+    let made = file(13, &[2], nodes, vec![tensor("w", &[1, 2], &[1.5, -2.0])], &["c", "a", "x"]);
+    let (answers, real) = run(&made, &[-1.0, 4.0]);
+    close(&answers.concat(), &[3.0, -4.0, 0.0, 4.0, -1.0, 4.0], "outputs");
+    assert_eq!(real.outputs.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["c", "a", "x"]);
+}
+
+#[test]
+fn the_shape_of_a_value_is_a_constant() {
+    let nodes = vec![
+        with("Shape", &["x"], &["s"], &[]),
+        with("Gather", &["s", "one"], &["rows"], &[]),
+        with("Concat", &["first", "rows", "rest"], &["to"], &[int("axis", 0)]),
+        with("Reshape", &["x", "to"], &["r"], &[]),
+        with("Transpose", &["r"], &["y"], &[]),
+    ];
+    let constants = vec![integers("one", &[1]), integers("first", &[1]), integers("rest", &[-1])];
+    let x: Vec<f64> = (0..6).map(f64::from).collect();
+    close(&answer(13, &[2, 3], nodes, constants, &x), &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], "turned");
+}
+
+#[test]
+fn the_input_is_normalised_by_channel_first_or_last() {
+    let normalisation = Normalisation { scale: 2.0, mean: vec![1.0, 2.0], std: vec![0.5, 0.25] };
+    let options = ImportOptions { normalisation, ..options() };
+    let x: Vec<f64> = (0..6).map(f64::from).collect();
+    let seen = |made: &[u8], options: &ImportOptions| {
+        let plain = walk(made, options).unwrap().run(&x, |_, _| ()).unwrap().concat();
+        let real = read(made, options).unwrap();
+        crate::tests::passed(&real).unwrap();
+        close(&real.run(&x, |_, _| ()).unwrap().concat(), &plain, "behind the passes");
+        plain
+    };
+    let first = file(13, &[2, 3], vec![with("Identity", &["x"], &["y"], &[])], vec![], &["y"]);
+    close(&seen(&first, &options), &[-2.0, -1.0, 0.0, -2.0, 0.0, 2.0], "first");
+    let turned = vec![with("Transpose", &["x"], &["y"], &[crate::tests::onnx::ints("perm", &[0, 2, 1])])];
+    let last = file(13, &[3, 2], turned, vec![], &["y"]);
+    close(&seen(&last, &options), &[-2.0, 0.0, 2.0, -6.0, -2.0, 2.0], "last");
+    // A factor for all belongs to the network's shape and takes no layer.
+    let plain = ImportOptions::default();
+    assert!((seen(&first, &plain)[5] - 5.0 / 255.0).abs() < 1e-12);
+    assert_eq!(super::counts(&read(&first, &plain).unwrap()).0, 0);
+    let wrong = Normalisation { mean: vec![1.0; 5], ..Default::default() };
+    assert!(read(&first, &ImportOptions { normalisation: wrong, ..options }).is_err());
+}

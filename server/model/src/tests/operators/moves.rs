@@ -1,0 +1,175 @@
+//! What moves values, joins them and adds constants to them.
+
+use super::{answer, close, counts, file, integers, numbers, refused, run, tensor, with};
+use crate::onnx::AttributeProto;
+use crate::tests::onnx::{float, int, ints, text};
+
+fn up_to(count: usize) -> Vec<f64> {
+    (0..count).map(|i| i as f64).collect()
+}
+
+#[test]
+fn sums_and_products_with_constants_of_any_shape() {
+    let x = numbers(6, 1);
+    let check = |op: &str, order: [&str; 2], dims: &[usize], c: &[f64], expected: Vec<f64>| {
+        let nodes = vec![with(op, &order, &["y"], &[])];
+        close(&answer(13, &[2, 3], nodes, vec![tensor("c", dims, c)], &x), &expected, op);
+    };
+    let each = |of: &dyn Fn(usize, f64) -> f64| x.iter().enumerate().map(|(i, &x)| of(i, x)).collect::<Vec<f64>>();
+    let (row, column) = ([1.0, -2.0, 4.0], [0.5, -3.0]);
+    check("Add", ["x", "c"], &[3], &row, each(&|i, x| x + row[i % 3]));
+    check("Sub", ["c", "x"], &[2, 1], &column, each(&|i, x| column[i / 3] - x));
+    check("Sub", ["x", "c"], &[1, 2, 1], &column, each(&|i, x| x - column[i / 3]));
+    check("Mul", ["c", "x"], &[], &[-2.5], each(&|_, x| x * -2.5));
+    check("Mul", ["x", "c"], &[3], &[0.0, 1.0, -2.0], each(&|i, x| x * [0.0, 1.0, -2.0][i % 3]));
+    check("Div", ["x", "c"], &[2, 1], &column, each(&|i, x| x / column[i / 3]));
+    // The constant is the larger one.
+    let wide = up_to(12);
+    let expected = wide.iter().enumerate().map(|(i, w)| w + x[i % 6]).collect();
+    check("Add", ["x", "c"], &[2, 2, 3], &wide, expected);
+    let expected = wide.iter().enumerate().map(|(i, w)| w * x[i % 6]).collect();
+    check("Mul", ["x", "c"], &[2, 2, 3], &wide, expected);
+    let nodes = |op: &str, order: [&str; 2]| vec![with(op, &order, &["y"], &[])];
+    assert!(refused(13, &[3], nodes("Div", ["c", "x"]), vec![tensor("c", &[3], &row)]).contains("divisors"));
+    assert!(refused(13, &[3], nodes("Div", ["x", "c"]), vec![tensor("c", &[1], &[0.0])]).contains("zero"));
+    assert!(refused(13, &[3], nodes("Add", ["x", "c"]), vec![tensor("c", &[2], &column)]).contains("reshape"));
+    assert!(refused(13, &[3], nodes("Add", ["x", "c"]), vec![tensor("c", &[1], &[f64::NAN])]).contains("finite"));
+}
+
+#[test]
+fn sums_of_several_values() {
+    let x = numbers(4, 1);
+    let nodes = |op: &str| vec![with("Neg", &["x"], &["n"], &[]), with(op, &["x", "n", "x", "c"], &["y"], &[])];
+    let c = || vec![tensor("c", &[1], &[3.0])];
+    close(&answer(13, &[4], nodes("Sum"), c(), &x), &x.iter().map(|x| x + 3.0).collect::<Vec<_>>(), "Sum");
+    close(&answer(13, &[4], nodes("Mean"), c(), &x), &x.iter().map(|x| (x + 3.0) / 4.0).collect::<Vec<_>>(), "Mean");
+    // Broadcast either way: a row and a column of the same value.
+    let nodes = vec![
+        with("Unsqueeze", &["x", "axis"], &["column"], &[]),
+        with("Sub", &["column", "x"], &["y"], &[]),
+    ];
+    let expected: Vec<f64> = x.iter().flat_map(|a| x.iter().map(move |b| a - b)).collect();
+    close(&answer(13, &[4], nodes, vec![integers("axis", &[2])], &x), &expected, "column - row");
+}
+
+#[test]
+fn values_and_constants_are_joined_along_any_axis() {
+    let nodes = vec![
+        with("Relu", &["x"], &["r"], &[]),
+        with("Concat", &["x", "c", "r"], &["y"], &[int("axis", -1)]),
+    ];
+    let x = [1.0, -2.0, 3.0, -4.0];
+    let found = answer(13, &[2, 2], nodes, vec![tensor("c", &[1, 2, 1], &[7.0, 0.5])], &x);
+    close(&found, &[1.0, -2.0, 7.0, 1.0, 0.0, 3.0, -4.0, 0.5, 3.0, 0.0], "Concat");
+    let nodes = vec![with("Concat", &["x", "c"], &["y"], &[int("axis", 1)])];
+    assert!(refused(13, &[2, 2], nodes, vec![tensor("c", &[1, 1, 3], &[0.0; 3])]).contains("axis 1"));
+}
+
+#[test]
+fn padding_with_zeros_numbers_and_the_value_itself() {
+    let x = [1.0, 2.0, 3.0];
+    let check = |opset: i64, attributes: &[AttributeProto], more: &[&str], expected: &[f64]| {
+        let nodes = vec![with("Pad", &[&["x"], more].concat(), &["y"], attributes)];
+        let constants = vec![integers("p", &[0, 2, 0, 1]), tensor("v", &[], &[5.0])];
+        close(&answer(opset, &[3], nodes, constants, &x), expected, "Pad");
+    };
+    check(13, &[], &["p"], &[0.0, 0.0, 1.0, 2.0, 3.0, 0.0]);
+    check(13, &[], &["p", "v"], &[5.0, 5.0, 1.0, 2.0, 3.0, 5.0]);
+    check(10, &[ints("pads", &[0, 2, 0, 1]), float("value", -1.0)], &[], &[-1.0, -1.0, 1.0, 2.0, 3.0, -1.0]);
+    check(13, &[text("mode", "edge")], &["p"], &[1.0, 1.0, 1.0, 2.0, 3.0, 3.0]);
+    check(13, &[text("mode", "reflect")], &["p"], &[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
+    // An offset behind padding does not reach what is padded again.
+    let nodes = vec![
+        with("Add", &["x", "c"], &["a"], &[]),
+        with("Pad", &["a", "p"], &["b"], &[]),
+        with("Conv", &["b", "w"], &["y"], &[ints("pads", &[1, 1])]),
+    ];
+    let constants = vec![
+        tensor("c", &[], &[10.0]),
+        integers("p", &[0, 0, 2, 0, 0, 0]),
+        tensor("w", &[1, 1, 3], &[1.0, 10.0, 100.0]),
+    ];
+    let made = file(13, &[1, 3], nodes, constants, &["y"]);
+    let (found, real) = run(&made, &x);
+    close(&found[0], &[0.0, 1100.0, 1310.0, 1431.0, 142.0], "padded twice");
+    assert_eq!(counts(&real), (1, 0, 0));
+}
+
+#[test]
+fn values_are_moved_as_constants_are() {
+    let x = up_to(12);
+    let check = |op: &str, attributes: &[AttributeProto], more: &[(&str, &[i64])], expected: &[f64]| {
+        let names: Vec<&str> = ["x"].into_iter().chain(more.iter().map(|(name, _)| *name)).collect();
+        let constants = more.iter().map(|(name, values)| integers(name, values)).collect();
+        close(&answer(13, &[4, 3], vec![with(op, &names, &["y"], attributes)], constants, &x), expected, op);
+    };
+    check("Transpose", &[ints("perm", &[0, 2, 1])], &[], &[0.0, 3.0, 6.0, 9.0, 1.0, 4.0, 7.0, 10.0, 2.0, 5.0, 8.0, 11.0]);
+    check("Slice", &[], &[("a", &[2, 2]), ("b", &[0, -4]), ("c", &[1, 2]), ("d", &[-1, -2])], &[8.0, 6.0, 5.0, 3.0]);
+    check("Gather", &[int("axis", 1)], &[("i", &[3, 0, -1])], &[9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 9.0, 10.0, 11.0]);
+    check("Tile", &[], &[("n", &[1, 1, 2])], &(0..4).flat_map(|r| [0, 1, 2, 0, 1, 2].map(|c| f64::from(3 * r + c))).collect::<Vec<_>>());
+    check("Flatten", &[int("axis", 2)], &[], &x);
+    let nodes = vec![with("Split", &["x", "n"], &["a", "b"], &[int("axis", 1)]), with("Sub", &["a", "t"], &["y"], &[]), with("Slice", &["b", "f", "e", "n"], &["t"], &[])];
+    let constants = vec![integers("n", &[1, 3]), integers("f", &[2]), integers("e", &[3]), integers("axes", &[1])];
+    let mut nodes = nodes;
+    nodes[2].input[3] = "axes".to_owned();
+    close(&answer(13, &[4, 3], nodes, constants, &x), &[-9.0, -9.0, -9.0], "Split");
+    let chosen = vec![with("Gather", &["c", "x"], &["y"], &[])];
+    assert!(refused(13, &[3], chosen, vec![tensor("c", &[3], &[1.0, 2.0, 3.0])]).contains("(Gather)"));
+}
+
+#[test]
+fn resizing_to_the_nearest_value() {
+    let x = up_to(4);
+    let check = |opset: i64, op: &str, attributes: &[AttributeProto], inputs: &[&str], scales: &[f64], expected: &[f64]| {
+        let nodes = vec![with(op, &[&["x"], inputs].concat(), &["y"], attributes)];
+        let constants = vec![
+            tensor("scales", &[scales.len()], scales),
+            integers("sizes", &[1, 1, expected.len() as i64]),
+            tensor("none", &[0], &[]),
+        ];
+        close(&answer(opset, &[1, 4], nodes, constants, &x), expected, op);
+    };
+    let twice = [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0];
+    let scales = [1.0, 1.0, 2.0];
+    check(9, "Upsample", &[], &["scales"], &scales, &twice);
+    check(10, "Resize", &[], &["scales"], &scales, &twice);
+    check(13, "Resize", &[], &["", "scales"], &scales, &twice);
+    check(13, "Resize", &[], &["none", "none", "sizes"], &[], &twice);
+    let mode = |transformation: &str, nearest: &str| {
+        [text("coordinate_transformation_mode", transformation), text("nearest_mode", nearest)]
+    };
+    check(13, "Resize", &mode("asymmetric", "floor"), &["", "scales"], &scales, &twice);
+    check(13, "Resize", &mode("asymmetric", "ceil"), &["", "scales"], &scales, &[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 3.0]);
+    check(13, "Resize", &mode("align_corners", "round_prefer_ceil"), &["", "", "sizes"], &[], &[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+    check(13, "Resize", &mode("half_pixel", "round_prefer_floor"), &["", "scales"], &[1.0, 1.0, 0.5], &[0.0, 2.0]);
+    check(13, "Resize", &mode("asymmetric", "floor"), &["", "scales"], &[1.0, 1.0, 0.5], &[0.0, 2.0]);
+    check(18, "Resize", &[ints("axes", &[2])], &["", "scales"], &[2.0], &twice);
+    let linear = vec![with("Resize", &["x", "", "scales"], &["y"], &[text("mode", "linear")])];
+    assert!(refused(13, &[1, 4], linear, vec![tensor("scales", &[3], &scales)]).contains("nearest"));
+}
+
+#[test]
+fn batch_norm_before_and_behind_everything() {
+    let parameters = || {
+        vec![
+            tensor("s", &[2], &[2.0, -1.0]),
+            tensor("o", &[2], &[0.5, 1.0]),
+            tensor("m", &[2], &[1.0, -2.0]),
+            tensor("v", &[2], &[4.0, 0.25]),
+        ]
+    };
+    let inputs = ["x", "s", "o", "m", "v"];
+    let expected = |c: usize, x: f64| {
+        let (s, o, m, v) = [(2.0, 0.5, 1.0, 4.0), (-1.0, 1.0, -2.0, 0.25)][c];
+        s * (x - m) / f64::sqrt(v) + o
+    };
+    let nodes = || vec![with("BatchNormalization", &inputs, &["y"], &[float("epsilon", 0.0)])];
+    for (shape, run) in [(vec![2], 1), (vec![2, 3], 3), (vec![2, 2, 2], 4)] {
+        let x = numbers(2 * run, 1);
+        let expected: Vec<f64> = x.iter().enumerate().map(|(i, &x)| expected(i / run, x)).collect();
+        close(&answer(14, &shape, nodes(), parameters(), &x), &expected, "BatchNormalization");
+    }
+    let training = vec![with("BatchNormalization", &inputs, &["y"], &[int("training_mode", 1)])];
+    assert!(refused(14, &[2, 3], training, parameters()).contains("inference"));
+    assert!(refused(14, &[3, 3], nodes(), parameters()).contains("[3]"));
+}

@@ -1,0 +1,217 @@
+//! What the passes make of networks: few layers, few values rounded, and the same answers.
+
+use super::{answer, close, counts, file, integers, numbers, run, tensor, with};
+use crate::onnx::{NodeProto, TensorProto};
+use crate::real::RealOp;
+use crate::tests::onnx::{float, int, ints};
+use crate::tests::{generator, pick};
+use chacha20::ChaCha20Rng;
+
+fn conv(from: &str, to: &str, weights: &str, pad: i64) -> NodeProto {
+    with("Conv", &[from, weights], &[to], &[ints("pads", &[pad; 4])])
+}
+
+fn norm(from: &str, to: &str) -> NodeProto {
+    with("BatchNormalization", &[from, "s", "o", "m", "v"], &[to], &[])
+}
+
+/// Weights of 3x3 and 1x1 convolutions of four channels, and of batch norms of four channels.
+fn constants() -> Vec<TensorProto> {
+    vec![
+        tensor("w", &[4, 4, 3, 3], &numbers(144, 1)),
+        tensor("p", &[4, 4, 1, 1], &numbers(16, 2)),
+        tensor("s", &[4], &[1.5, -0.5, 2.0, 0.25]),
+        tensor("o", &[4], &[1.0, -1.0, 0.5, 3.0]),
+        tensor("m", &[4], &[0.5, 0.25, -1.0, 2.0]),
+        tensor("v", &[4], &[1.0, 4.0, 0.5, 2.0]),
+        tensor("d", &[4, 1, 3, 3], &numbers(36, 3)),
+        tensor("c", &[], &[3.0]),
+    ]
+}
+
+/// Layers, ReLUs and rounded values of a network of four channels of 6x6.
+fn made(nodes: Vec<NodeProto>, outputs: &[&str]) -> (usize, usize, usize) {
+    counts(&run(&file(15, &[4, 6, 6], nodes, constants(), outputs), &numbers(144, 9)).1)
+}
+
+const PLANE: usize = 144;
+
+#[test]
+fn batch_norms_are_taken_up_wherever_they_stand() {
+    let relu = |from: &str, to: &str| with("Relu", &[from], &[to], &[]);
+    // Behind a convolution, before a padded one, both, and twice.
+    assert_eq!(made(vec![conv("x", "a", "w", 1), norm("a", "b"), relu("b", "y")], &["y"]), (1, PLANE, 0));
+    assert_eq!(made(vec![norm("x", "a"), conv("a", "y", "w", 1)], &["y"]), (1, 0, 0));
+    assert_eq!(made(vec![norm("x", "a"), norm("a", "b"), conv("b", "c1", "w", 1), norm("c1", "y")], &["y"]), (1, 0, 0));
+    // Before a convolution, behind a ReLU; with a mean or a gather between.
+    let pool = |op: &str, from: &str, to: &str| with(op, &[from], &[to], &[ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
+    let behind = vec![conv("x", "a", "w", 1), relu("a", "b"), norm("b", "c1"), conv("c1", "y", "w", 1)];
+    assert_eq!(made(behind, &["y"]), (2, PLANE, 0));
+    let mean = vec![conv("x", "a", "w", 1), pool("AveragePool", "a", "b"), norm("b", "c1"), relu("c1", "y")];
+    assert_eq!(made(mean, &["y"]), (1, PLANE / 4, 0));
+    let mean = vec![norm("x", "a"), pool("AveragePool", "a", "b"), conv("b", "y", "w", 1)];
+    assert_eq!(made(mean, &["y"]), (1, 0, 0));
+    let turned = vec![
+        conv("x", "a", "w", 1),
+        with("Transpose", &["a"], &["t"], &[ints("perm", &[0, 2, 3, 1])]),
+        with("Mul", &["t", "s"], &["m1"], &[]),
+        with("Add", &["m1", "o"], &["a1"], &[]),
+        relu("a1", "y"),
+    ];
+    assert_eq!(made(turned, &["y"]), (1, PLANE, 0));
+    // Behind a sum of two convolutions.
+    let sum = vec![
+        conv("x", "a", "w", 1),
+        conv("x", "b", "p", 0),
+        with("Add", &["a", "b"], &["t"], &[]),
+        norm("t", "n"),
+        relu("n", "y"),
+    ];
+    assert_eq!(made(sum, &["y"]), (2, PLANE, 0));
+    // Where another reads what is scaled too, the layer is there twice.
+    let both = vec![conv("x", "a", "w", 1), norm("a", "n"), relu("n", "y"), relu("a", "z")];
+    assert_eq!(made(both, &["y", "z"]), (2, 2 * PLANE, 0));
+    // By itself it is a layer of its own, and so is a number for all.
+    assert_eq!(made(vec![norm("x", "y")], &["y"]), (1, 0, 0));
+    assert_eq!(made(vec![with("Mul", &["x", "c"], &["y"], &[])], &["y"]), (1, 0, 0));
+}
+
+/// Means of the input stay means: they are not multiplied out.
+#[test]
+fn a_mean_before_a_layer_is_public() {
+    let nodes = vec![
+        with("GlobalAveragePool", &["x"], &["g"], &[]),
+        with("Flatten", &["g"], &["f"], &[]),
+        with("Gemm", &["f", "fw"], &["y"], &[]),
+    ];
+    let all = [constants(), vec![tensor("fw", &[4, 3], &numbers(12, 4))]].concat();
+    let (_, real) = run(&file(15, &[4, 6, 6], nodes, all, &["y"]), &numbers(144, 9));
+    let RealOp::Linear(layer) = &real.nodes[1].op else { panic!() };
+    assert_eq!((real.nodes.len(), layer.weights.len()), (2, 12));
+}
+
+#[test]
+fn layers_in_a_row_are_merged_where_that_is_cheaper_and_rounded_where_not() {
+    // A 1x1 convolution goes into one beside it, even before padding.
+    assert_eq!(made(vec![conv("x", "a", "w", 1), conv("a", "y", "p", 0)], &["y"]), (1, 0, 0));
+    let biased = with("Conv", &["x", "p", "o"], &["a"], &[]);
+    assert_eq!(made(vec![biased, conv("a", "y", "w", 1)], &["y"]), (1, 0, 0));
+    assert_eq!(made(vec![conv("x", "a", "w", 1), conv("a", "y", "w", 1)], &["y"]), (2, 0, PLANE));
+    assert_eq!(made(vec![conv("x", "a", "w", 0), conv("a", "y", "w", 0)], &["y"]), (2, 0, PLANE * 16 / 36));
+    // One rounding for two readers.
+    let two = vec![conv("x", "a", "w", 1), conv("a", "y", "w", 1), conv("a", "z", "p", 0)];
+    assert_eq!(made(two, &["y", "z"]), (3, 0, PLANE));
+    // Before what repeats values, behind what drops them, and only what is shared of what is joined.
+    let slice = |from: &str, to: &str| with("Slice", &[from, "from", "to", "axes"], &[to], &[]);
+    let extra = vec![integers("from", &[0]), integers("to", &[2]), integers("axes", &[2]), tensor("u", &[4], &[1.0, 1.0, 2.0, 2.0])];
+    let count = |nodes: Vec<NodeProto>| {
+        let all = [constants(), extra.clone(), vec![tensor("w8", &[4, 8, 3, 3], &numbers(288, 5))]].concat();
+        counts(&run(&file(15, &[4, 6, 6], nodes, all, &["y"]), &numbers(144, 9)).1).2
+    };
+    assert_eq!(count(vec![conv("x", "a", "w", 1), slice("a", "b"), conv("b", "y", "w", 1)]), PLANE / 3);
+    let up = with("Upsample", &["a", "u"], &["b"], &[]);
+    let up = vec![conv("x", "a", "w", 1), NodeProto { op_type: "Resize".to_owned(), input: vec!["a".to_owned(), String::new(), "u".to_owned()], ..up }, conv("b", "y", "w", 1)];
+    assert_eq!(count(up), PLANE);
+    let joined = vec![
+        conv("x", "a", "w", 1),
+        with("Concat", &["a", "x"], &["b"], &[int("axis", 1)]),
+        with("Conv", &["b", "w8"], &["y"], &[]),
+    ];
+    assert_eq!(count(joined), PLANE);
+    // A matrix behind a small convolution.
+    let nodes = vec![
+        with("Conv", &["x", "q"], &["a"], &[ints("pads", &[1, 0]), ints("strides", &[2])]),
+        with("Flatten", &["a"], &["f"], &[]),
+        with("Gemm", &["f", "g"], &["y"], &[]),
+    ];
+    let all = vec![tensor("q", &[2, 2, 3], &numbers(12, 6)), tensor("g", &[4, 2], &numbers(8, 7))];
+    let (_, real) = run(&file(15, &[2, 4], nodes, all, &["y"]), &numbers(8, 8));
+    assert_eq!(counts(&real), (1, 0, 0));
+}
+
+#[test]
+fn relu_twice_is_once_and_gathers_are_put_together() {
+    let nodes = vec![
+        with("Relu", &["x"], &["a"], &[]),
+        with("Identity", &["a"], &["b"], &[]),
+        with("Relu", &["b"], &["y"], &[]),
+    ];
+    assert_eq!(made(nodes, &["y"]), (0, PLANE, 0));
+    let turn = |from: &str, to: &str| with("Transpose", &[from], &[to], &[ints("perm", &[0, 2, 3, 1])]);
+    let back = with("Transpose", &["b"], &["y"], &[ints("perm", &[0, 3, 1, 2])]);
+    let (_, real) = run(&file(15, &[4, 6, 6], vec![turn("x", "b"), back], vec![], &["y"]), &numbers(144, 9));
+    assert!(real.nodes.len() <= 1, "{:?}", real.nodes);
+}
+
+/// A node onto the values so far: four channels of some height and width each.
+fn grow(rng: &mut ChaCha20Rng, number: usize, values: &mut Vec<(String, usize)>) -> Vec<NodeProto> {
+    let (from, side) = values[pick(rng, values.len().saturating_sub(4), values.len() - 1)].clone();
+    let to = format!("t{number}");
+    let like: Vec<String> = values.iter().filter(|v| v.1 == side).map(|v| v.0.clone()).collect();
+    let other = like[pick(rng, 0, like.len() - 1)].clone();
+    let (made, to_side) = match pick(rng, 0, 13) {
+        0 | 1 => (conv(&from, &to, "w", 1), side),
+        2 => (conv(&from, &to, "p", 0), side),
+        3 => (with("Conv", &[&from, "d"], &[&to], &[int("group", 4), ints("pads", &[1; 4])]), side),
+        4 | 5 => (norm(&from, &to), side),
+        6 | 7 => (with("Relu", &[&from], &[&to], &[]), side),
+        8 => (with("Add", &[&from, &other], &[&to], &[]), side),
+        9 => (with("Mul", &[&from, "gains"], &[&to], &[]), side),
+        10 => (with("LeakyRelu", &[&from], &[&to], &[float("alpha", 0.3)]), side),
+        11 if side > 3 => {
+            let attributes = [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2]), ints("pads", &[1, 1, 0, 0])];
+            (with(["MaxPool", "AveragePool"][pick(rng, 0, 1)], &[&from], &[&to], &attributes), (side - 1) / 2 + 1)
+        }
+        12 => {
+            // The other's first two channels behind this one's last two.
+            let (a, b) = (format!("{to}a"), format!("{to}b"));
+            let nodes = vec![
+                with("Slice", &[&from, "two", "four", "one"], &[&a], &[]),
+                with("Slice", &[&other, "zero", "two", "one"], &[&b], &[]),
+                with("Concat", &[&a, &b], &[&to], &[int("axis", 1)]),
+            ];
+            values.push((to, side));
+            return nodes;
+        }
+        _ => (with("Sub", &["c", &from], &[&to], &[]), side),
+    };
+    values.push((to, to_side));
+    vec![made]
+}
+
+/// Random networks have the same answers before and behind the passes, which keep what they promise.
+#[test]
+fn random_networks_stay_the_same() {
+    for seed in 0..150 {
+        let mut rng = generator(1000 + seed);
+        let mut values = vec![("x".to_owned(), 6)];
+        let mut nodes = Vec::new();
+        for number in 0..pick(&mut rng, 2, 14) {
+            nodes.extend(grow(&mut rng, number, &mut values));
+        }
+        let last = values.last().unwrap().0.clone();
+        let other = values[pick(&mut rng, 0, values.len() - 1)].0.clone();
+        let more = vec![
+            tensor("gains", &[4, 1, 1], &[0.5, -2.0, 0.0, 1.0]),
+            integers("zero", &[0]),
+            integers("one", &[1]),
+            integers("two", &[2]),
+            integers("four", &[4]),
+        ];
+        let made = file(15, &[4, 6, 6], nodes, [constants(), more].concat(), &[&last, &other]);
+        run(&made, &numbers(144, seed));
+    }
+}
+
+#[test]
+fn offsets_of_a_sum_go_into_one_of_its_layers() {
+    let nodes = vec![
+        conv("x", "a", "w", 1),
+        conv("x", "b", "w", 1),
+        with("Add", &["a", "b"], &["t"], &[]),
+        with("Add", &["t", "c"], &["y"], &[]),
+    ];
+    assert_eq!(made(nodes, &["y"]), (2, 0, 0));
+    let nodes = vec![with("Add", &["x", "c"], &["t"], &[]), with("Relu", &["t"], &["y"], &[])];
+    close(&answer(15, &[2], nodes, vec![tensor("c", &[1], &[-1.0])], &[0.5, 3.0]), &[0.0, 2.0], "offset");
+}
