@@ -4,6 +4,7 @@ mod damage;
 mod folding;
 mod frames;
 mod moving;
+mod mutated;
 mod stored;
 
 use std::time::{Duration, Instant};
