@@ -1,11 +1,13 @@
 //! Networks of one operator each, changed at random places: whatever they say, they are refused or become a network that
 //! keeps what the passes promise.
 
+use std::time::{Duration, Instant};
+
 use chacha20::ChaCha20Rng;
 use prost::Message;
 use rand_core::Rng;
 
-use super::{float, int, ints, node, quickly, tensor, text, value};
+use super::{float, int, ints, node, tensor, text, value};
 use crate::onnx::{AttributeProto, GraphProto, ModelProto, OperatorSetIdProto, TensorProto};
 use crate::tests::{generator, passed, pick};
 use crate::{ImportOptions, read};
@@ -258,7 +260,10 @@ fn mutated_networks_do_no_harm() {
     for _ in 0..rounds {
         let mut model = network(&mut rng, &samples);
         (0..pick(&mut rng, 0, 2)).for_each(|_| spoil(&mut rng, &mut model, &samples));
-        match quickly(|| std::panic::catch_unwind(|| judge(&model))) {
+        let start = Instant::now();
+        match std::panic::catch_unwind(|| judge(&model)) {
+            // What takes milliseconds; the bound leaves room for a busy machine.
+            _ if start.elapsed() > Duration::from_secs(10) => harm.push(format!("it is slow: {model:?}")),
             Ok(Ok(true)) => right += 1,
             Ok(Ok(false)) => refused += 1,
             Ok(Err(what)) => harm.push(format!("{what}: {model:?}")),
