@@ -311,7 +311,8 @@ impl Context {
         }
         if self.lone == Some(input)
             && input == self.nodes.len()
-            && let Some(RealOp::Scale { gain: first, offset: more, .. }) = self.nodes.last_mut().map(|n| &mut n.op)
+            && let Some(RealOp::Scale { gain: first, offset: more, .. }) =
+                self.nodes.last_mut().map(|n| &mut n.op)
         {
             let own = gain.iter().zip(&offset);
             for ((first, more), (gain, offset)) in first.iter_mut().zip(more).zip(own) {

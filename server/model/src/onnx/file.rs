@@ -22,6 +22,9 @@ pub(crate) const OPSETS: core::ops::RangeInclusive<i64> = 7..=28;
 /// One of them that common exporters write.
 const PROPOSED: i64 = 17;
 
+/// Operators that make real numbers of integers, or know what they stand for.
+const FROM_INTEGERS: [&str; 4] = ["Cast", "DequantizeLinear", "QLinearConv", "QLinearMatMul"];
+
 /// A file as it is read.
 pub(crate) struct Parsed {
     /// Name of the graph.
@@ -318,10 +321,11 @@ fn the_input(
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let tensor = tensor
         .ok_or_else(|| bad(format!("input {name} is not a tensor: export the network with one as input")))?;
-    // Bytes and other integers are computed with otherwise than reals, unless they become such at once.
+    // Bytes and other integers are computed with otherwise than reals, unless they become such at once or it is said which
+    // they stand for.
     let mut readers = nodes.iter().filter(|n| n.input.contains(&input.name));
     let real = Element::from_onnx(tensor.elem_type)
-        .is_some_and(|element| element.is_float() || readers.all(|n| n.op_type == "Cast"));
+        .is_some_and(|element| element.is_float() || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str())));
     if !real {
         let found = type_name(tensor.elem_type);
         return Err(bad(format!(

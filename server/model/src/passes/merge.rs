@@ -1,10 +1,18 @@
-//! Two layers in a row are one, where that has no more weights.
+//! Two layers in a row are one, where that is cheaper than rounding the values between them.
+//!
+//! A rounded value costs as much as a ReLU, some kilobytes and tens of microseconds of preparation. Weights cost far less:
+//! a convolution takes about as many ciphertexts whether its kernel has one place or nine. So a depthwise convolution goes
+//! into the pointwise one behind it.
 
 use crate::real::{Linear, Real, RealOp};
-use crate::{Conv, Dense, Geometry};
+use crate::{Conv, Dense, Geometry, MAX_VALUES};
 
+/// How many more weights may spare the rounding of a value.
+const WEIGHTS_FOR_VALUE: usize = 64;
 /// Most products for putting two layers together.
 const MAX_WORK: usize = 1 << 28;
+/// Most weights of two layers put together.
+const MAX_WEIGHTS: usize = MAX_VALUES / 16;
 
 /// The network with layers merged that follow each other.
 pub(super) fn run(mut real: Real) -> Real {
@@ -25,13 +33,14 @@ pub(super) fn run(mut real: Real) -> Real {
     real
 }
 
-/// Both as one, if that has no more weights.
+/// Both as one, if that is cheaper.
 fn merged(first: &Linear, second: &Linear) -> Option<Linear> {
     let geometry = match (&first.geometry, &second.geometry) {
-        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(b) && a.groups == 1 => {
-            Geometry::Conv(Conv { channels: b.channels, ..a.clone() })
+        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(b) => {
+            let groups = if a.groups.is_multiple_of(b.groups) { b.groups } else { 1 };
+            Geometry::Conv(Conv { channels: b.channels, groups, ..a.clone() })
         }
-        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(a) && b.groups == 1 => {
+        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(a) && a.groups == 1 && b.groups == 1 => {
             let [_, height, width] = b.input;
             Geometry::Conv(Conv { input: [a.input[0], height, width], ..b.clone() })
         }
@@ -40,31 +49,65 @@ fn merged(first: &Linear, second: &Linear) -> Option<Linear> {
     };
     geometry.check().ok()?;
     let work = second.geometry.outputs().saturating_mul(second.geometry.fan_in());
-    if geometry.weights() > first.weights.len() + second.weights.len() || work > 16 * MAX_WORK {
+    let spared = WEIGHTS_FOR_VALUE.saturating_mul(first.bias.len());
+    let had = first.weights.len().saturating_add(second.weights.len());
+    let (weights, most) = (geometry.weights(), had.saturating_add(spared).min(MAX_WEIGHTS));
+    if weights > most.max(had) || work > 16 * MAX_WORK {
         return None;
     }
-    let weights = match (&first.geometry, &second.geometry) {
-        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(b) && a.groups == 1 => {
-            product(&second.weights, &first.weights, a.channels)?
+    let weights = match (&first.geometry, &second.geometry, &geometry) {
+        (Geometry::Conv(a), Geometry::Conv(b), Geometry::Conv(both)) if pointwise(b) => {
+            behind_pointwise(&first.weights, a, &second.weights, b, both)?
         }
-        (Geometry::Conv(a), Geometry::Conv(b)) => {
+        (Geometry::Conv(a), Geometry::Conv(b), _) => {
             // Every place of the kernel by itself: rows of the second, turned so that channels are last.
             let places = b.kernel[0] * b.kernel[1];
             let turned = transposed(&second.weights, b.channels, b.input[0], places);
             let made = product(&turned, &first.weights, a.channels)?;
             transposed(&made, b.channels, places, a.input[0])
         }
-        (Geometry::Dense(a), _) => product(&second.weights, &first.weights, a.outputs)?,
-        (Geometry::Conv(a), _) => rows_through(&second.weights, first, a)?,
+        (Geometry::Dense(a), ..) => product(&second.weights, &first.weights, a.outputs)?,
+        (Geometry::Conv(a), ..) => rows_through(&second.weights, first, a)?,
     };
     let mut bias = second.product(&first.bias)?;
     bias.iter_mut().zip(&second.bias).for_each(|(bias, more)| *bias += more);
     Some(Linear { input: first.input, geometry, weights, bias })
 }
 
-/// Whether a convolution looks at each place by itself, all channels together.
+/// Whether a convolution looks at each place by itself.
 fn pointwise(conv: &Conv) -> bool {
-    conv.kernel == [1; 2] && conv.stride == [1; 2] && conv.pads == [0; 4] && conv.groups == 1
+    conv.kernel == [1; 2] && conv.stride == [1; 2] && conv.pads == [0; 4]
+}
+
+/// Weights of a convolution `a` with a pointwise `b` behind it, in the groups of `both`.
+fn behind_pointwise(
+    a_weights: &[f64],
+    a: &Conv,
+    b_weights: &[f64],
+    b: &Conv,
+    both: &Conv,
+) -> Option<Vec<f64>> {
+    let places = a.kernel[0] * a.kernel[1];
+    let kernel = a.group_inputs() * places;
+    if b_weights.len().saturating_mul(kernel) > MAX_WORK {
+        return None;
+    }
+    let row = both.group_inputs() * places;
+    let mut made = vec![0.0; b.channels * row];
+    for ((channel, row), factors) in
+        made.chunks_exact_mut(row).enumerate().zip(b_weights.chunks_exact(b.group_inputs()))
+    {
+        let group = channel / b.group_outputs();
+        let first = if both.groups == 1 { 0 } else { group * both.group_inputs() };
+        for (between, factor) in factors.iter().enumerate() {
+            let between = group * b.group_inputs() + between;
+            let from = between / a.group_outputs() * a.group_inputs() - first;
+            let weights = a_weights.get(between * kernel..(between + 1) * kernel)?;
+            let row = row.get_mut(from * places..from * places + kernel)?;
+            row.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += factor * weight);
+        }
+    }
+    Some(made)
 }
 
 /// `a · b`, row-major, `inner` being the columns of `a` and the rows of `b`.

@@ -25,11 +25,6 @@ pub fn pick(rng: &mut ChaCha20Rng, low: usize, high: usize) -> usize {
     low + rng.next_u32() as usize % (high - low + 1)
 }
 
-/// A weight between -1 and 1.
-pub fn weight(rng: &mut ChaCha20Rng) -> f32 {
-    (rng.next_u32() as f32 / u32::MAX as f32) * 2.0 - 1.0
-}
-
 /// What the passes promise of a network, or which of it does not hold.
 pub fn passed(real: &crate::real::Real) -> Result<(), String> {
     use crate::real::RealOp;

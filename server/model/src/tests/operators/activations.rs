@@ -49,7 +49,11 @@ fn values_are_cut_at_bounds_of_every_form() {
     // With its bounds the wrong way round it is the upper one.
     check("Clip", 13, &[], &[2.0, 1.0], |_| 1.0);
     let only_max = vec![with("Clip", &["x", "", "c"], &["y"], &[])];
-    close(&answer(13, &[2], only_max, vec![tensor("c", &[], &[1.0])], &[3.0, -3.0]), &[1.0, -3.0], "only max");
+    close(
+        &answer(13, &[2], only_max, vec![tensor("c", &[], &[1.0])], &[3.0, -3.0]),
+        &[1.0, -3.0],
+        "only max",
+    );
     let constants = vec![tensor("c", &[2], &[1.0, 2.0])];
     refused(13, &[2], vec![with("Clip", &["x", "c"], &["y"], &[])], constants);
 }

@@ -43,7 +43,10 @@ fn only_relabelling_may_follow_them() {
     let shape = || vec![integers("shape", &[1, 1, 5])];
     let made = file(13, &[5], then(vec![with("Reshape", &["s", "shape"], &["y"], &[])]), shape(), &["y"]);
     assert_eq!(run(&made, &[0.0; 5]).1.outputs[0].last, Last::Softmax);
-    let labels = then(vec![with("ArgMax", &["s"], &["l"], &[int("axis", 1)]), with("Cast", &["l"], &["y"], &[int("to", 7)])]);
+    let labels = then(vec![
+        with("ArgMax", &["s"], &["l"], &[int("axis", 1)]),
+        with("Cast", &["l"], &["y"], &[int("to", 7)]),
+    ]);
     assert_eq!(run(&file(13, &[5], labels, vec![], &["y"]), &[0.0; 5]).1.outputs[0].last, Last::ArgMax);
     let text = refused(13, &[5], then(vec![with("Relu", &["s"], &["y"], &[])]), vec![]);
     assert!(text.contains("y (Relu)") && text.contains("Softmax") && text.contains("last"), "{text}");

@@ -15,18 +15,30 @@ struct Axis {
 }
 
 /// A convolution by its definition over rows and columns.
-fn convolved(rows: &Axis, columns: &Axis, groups: usize, weights: &[f64], per_group: usize, x: &[f64]) -> Vec<f64> {
+fn convolved(
+    rows: &Axis,
+    columns: &Axis,
+    groups: usize,
+    weights: &[f64],
+    per_group: usize,
+    x: &[f64],
+) -> Vec<f64> {
     let channels = weights.len() / (per_group * rows.kernel * columns.kernel);
     let mut out = Vec::new();
     for o in 0..channels {
         for at in 0..rows.output * columns.output {
             let (y, z) = (at / columns.output, at % columns.output);
             let mut sum = 0.0;
-            for (tap, weight) in weights.chunks(per_group * rows.kernel * columns.kernel).nth(o).unwrap().iter().enumerate() {
+            for (tap, weight) in
+                weights.chunks(per_group * rows.kernel * columns.kernel).nth(o).unwrap().iter().enumerate()
+            {
                 let (i, j) = (tap / columns.kernel % rows.kernel, tap % columns.kernel);
                 let c = o / (channels / groups) * per_group + tap / columns.kernel / rows.kernel;
-                let row = (y * rows.stride + i * rows.dilation).checked_sub(rows.begin).filter(|&r| r < rows.size);
-                let column = (z * columns.stride + j * columns.dilation).checked_sub(columns.begin).filter(|&r| r < columns.size);
+                let row =
+                    (y * rows.stride + i * rows.dilation).checked_sub(rows.begin).filter(|&r| r < rows.size);
+                let column = (z * columns.stride + j * columns.dilation)
+                    .checked_sub(columns.begin)
+                    .filter(|&r| r < columns.size);
                 if let (Some(row), Some(column)) = (row, column) {
                     sum += weight * x[(c * rows.size + row) * columns.size + column];
                 }
@@ -37,7 +49,12 @@ fn convolved(rows: &Axis, columns: &Axis, groups: usize, weights: &[f64], per_gr
     out
 }
 
-fn conv(attributes: &[AttributeProto], dims: &[usize], weights: &[f64], bias: &[f64]) -> (Vec<NodeProto>, Vec<TensorProto>) {
+fn conv(
+    attributes: &[AttributeProto],
+    dims: &[usize],
+    weights: &[f64],
+    bias: &[f64],
+) -> (Vec<NodeProto>, Vec<TensorProto>) {
     let node = with("Conv", &["x", "w", "b"], &["y"], attributes);
     (vec![node], vec![tensor("w", dims, weights), tensor("b", &[bias.len()], bias)])
 }
@@ -52,7 +69,8 @@ fn convolutions_of_all_shapes() {
     ] {
         let (x, weights) = (numbers(4 * 7 * 6, 1), numbers(8 * (4 / groups) * 6, 2));
         let along = |axis: usize, size: usize, kernel: usize| {
-            let output = (size + pads[axis] + pads[axis + 2] - (kernel - 1) * dilation[axis] - 1) / stride[axis] + 1;
+            let output =
+                (size + pads[axis] + pads[axis + 2] - (kernel - 1) * dilation[axis] - 1) / stride[axis] + 1;
             Axis { size, kernel, stride: stride[axis], dilation: dilation[axis], begin: pads[axis], output }
         };
         let (rows, columns) = (along(0, 7, 3), along(1, 6, 2));
@@ -60,7 +78,8 @@ fn convolutions_of_all_shapes() {
         let bias = numbers(8, 3);
         let positions = expected.len() / 8;
         expected.iter_mut().enumerate().for_each(|(i, y)| *y += bias[i / positions]);
-        let list = |name: &str, values: &[usize]| ints(name, &values.iter().map(|&v| v as i64).collect::<Vec<_>>());
+        let list =
+            |name: &str, values: &[usize]| ints(name, &values.iter().map(|&v| v as i64).collect::<Vec<_>>());
         let attributes = [
             int("group", groups as i64),
             list("strides", &stride),
@@ -75,7 +94,9 @@ fn convolutions_of_all_shapes() {
 #[test]
 fn padding_by_name_and_one_spatial_axis() {
     let (x, weights) = (numbers(2 * 8, 4), numbers(3 * 2 * 4, 5));
-    for (name, begin, output, stride) in [("SAME_UPPER", 1, 8, 1), ("SAME_LOWER", 2, 8, 1), ("VALID", 0, 5, 1), ("SAME_UPPER", 1, 3, 3)] {
+    for (name, begin, output, stride) in
+        [("SAME_UPPER", 1, 8, 1), ("SAME_LOWER", 2, 8, 1), ("VALID", 0, 5, 1), ("SAME_UPPER", 1, 3, 3)]
+    {
         let row = Axis { size: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, output: 1 };
         let columns = Axis { size: 8, kernel: 4, stride, dilation: 1, begin, output };
         let expected = convolved(&row, &columns, 1, &weights, 2, &x);
@@ -88,7 +109,8 @@ fn padding_by_name_and_one_spatial_axis() {
 #[test]
 fn convolutions_that_do_not_fit_are_refused() {
     let said = |attributes: &[AttributeProto], dims: &[usize], shape: &[usize]| {
-        let (nodes, constants) = conv(attributes, dims, &numbers(dims.iter().product(), 1), &numbers(dims[0], 2));
+        let (nodes, constants) =
+            conv(attributes, dims, &numbers(dims.iter().product(), 1), &numbers(dims[0], 2));
         refused(13, shape, nodes, constants)
     };
     assert!(said(&[], &[3, 2, 3, 3], &[4, 8, 8]).contains("channels"));
@@ -115,8 +137,10 @@ fn spread(x: &[f64], weights: &[f64], case: &Transposed) -> Vec<f64> {
         for (at, value) in x.chunks(15).nth(c).unwrap().iter().enumerate() {
             for o in 0..per_group {
                 for tap in 0..kh * kw {
-                    let y = (at / 5 * case.stride[0] + tap / kw * case.dilation[0]).checked_sub(case.begin[0]);
-                    let z = (at % 5 * case.stride[1] + tap % kw * case.dilation[1]).checked_sub(case.begin[1]);
+                    let y =
+                        (at / 5 * case.stride[0] + tap / kw * case.dilation[0]).checked_sub(case.begin[0]);
+                    let z =
+                        (at % 5 * case.stride[1] + tap % kw * case.dilation[1]).checked_sub(case.begin[1]);
                     if let (Some(y), Some(z)) = (y.filter(|&y| y < height), z.filter(|&z| z < width)) {
                         let to = ((group * per_group + o) * height + y) * width + z;
                         out[to] += value * weights[(c * per_group + o) * kh * kw + tap];
@@ -139,13 +163,25 @@ struct Transposed {
 
 #[test]
 fn transposed_convolutions_spread_every_value() {
-    let base = || Transposed { kernel: [3, 2], stride: [1, 1], dilation: [1, 1], begin: [0, 0], output: [5, 6], groups: 1 };
+    let base = || Transposed {
+        kernel: [3, 2],
+        stride: [1, 1],
+        dilation: [1, 1],
+        begin: [0, 0],
+        output: [5, 6],
+        groups: 1,
+    };
     let cases = [
         (base(), vec![]),
         (Transposed { stride: [2, 3], output: [7, 14], ..base() }, vec![ints("strides", &[2, 3])]),
         (
             Transposed { stride: [2, 2], begin: [1, 0], output: [6, 9], groups: 2, ..base() },
-            vec![ints("strides", &[2, 2]), ints("pads", &[1, 0, 1, 1]), ints("output_padding", &[1, 0]), int("group", 2)],
+            vec![
+                ints("strides", &[2, 2]),
+                ints("pads", &[1, 0, 1, 1]),
+                ints("output_padding", &[1, 0]),
+                int("group", 2),
+            ],
         ),
         (
             Transposed { dilation: [2, 1], begin: [3, 1], output: [3, 5], ..base() },
@@ -221,10 +257,7 @@ fn gemm_in_all_its_forms() {
 fn matmul_of_rows_columns_and_batches() {
     let x = numbers(2 * 3 * 4, 1);
     let check = |a: (&str, &[usize]), b: (&str, &[usize]), w: &[f64], dims: &[usize], expected: &[f64]| {
-        let nodes = vec![
-            with("Reshape", &["x", "s"], &["r"], &[]),
-            with("MatMul", &[a.0, b.0], &["y"], &[]),
-        ];
+        let nodes = vec![with("Reshape", &["x", "s"], &["r"], &[]), with("MatMul", &[a.0, b.0], &["y"], &[])];
         let shape = if a.0 == "r" { a.1 } else { b.1 };
         let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
         let constants = vec![super::integers("s", &shape), tensor("w", dims, w)];

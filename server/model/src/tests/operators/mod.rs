@@ -15,9 +15,7 @@ use rand_core::Rng;
 
 use super::onnx::{node, value};
 use super::{generator, passed};
-use crate::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, walk,
-};
+use crate::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, walk};
 use crate::real::{Real, RealOp};
 use crate::{Error, ImportOptions, Normalisation, read};
 

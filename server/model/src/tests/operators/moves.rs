@@ -15,7 +15,8 @@ fn sums_and_products_with_constants_of_any_shape() {
         let nodes = vec![with(op, &order, &["y"], &[])];
         close(&answer(13, &[2, 3], nodes, vec![tensor("c", dims, c)], &x), &expected, op);
     };
-    let each = |of: &dyn Fn(usize, f64) -> f64| x.iter().enumerate().map(|(i, &x)| of(i, x)).collect::<Vec<f64>>();
+    let each =
+        |of: &dyn Fn(usize, f64) -> f64| x.iter().enumerate().map(|(i, &x)| of(i, x)).collect::<Vec<f64>>();
     let (row, column) = ([1.0, -2.0, 4.0], [0.5, -3.0]);
     check("Add", ["x", "c"], &[3], &row, each(&|i, x| x + row[i % 3]));
     check("Sub", ["c", "x"], &[2, 1], &column, each(&|i, x| column[i / 3] - x));
@@ -32,32 +33,37 @@ fn sums_and_products_with_constants_of_any_shape() {
     let nodes = |op: &str, order: [&str; 2]| vec![with(op, &order, &["y"], &[])];
     assert!(refused(13, &[3], nodes("Div", ["c", "x"]), vec![tensor("c", &[3], &row)]).contains("divisors"));
     assert!(refused(13, &[3], nodes("Div", ["x", "c"]), vec![tensor("c", &[1], &[0.0])]).contains("zero"));
-    assert!(refused(13, &[3], nodes("Add", ["x", "c"]), vec![tensor("c", &[2], &column)]).contains("reshape"));
-    assert!(refused(13, &[3], nodes("Add", ["x", "c"]), vec![tensor("c", &[1], &[f64::NAN])]).contains("finite"));
+    assert!(
+        refused(13, &[3], nodes("Add", ["x", "c"]), vec![tensor("c", &[2], &column)]).contains("reshape")
+    );
+    assert!(
+        refused(13, &[3], nodes("Add", ["x", "c"]), vec![tensor("c", &[1], &[f64::NAN])]).contains("finite")
+    );
 }
 
 #[test]
 fn sums_of_several_values() {
     let x = numbers(4, 1);
-    let nodes = |op: &str| vec![with("Neg", &["x"], &["n"], &[]), with(op, &["x", "n", "x", "c"], &["y"], &[])];
+    let nodes =
+        |op: &str| vec![with("Neg", &["x"], &["n"], &[]), with(op, &["x", "n", "x", "c"], &["y"], &[])];
     let c = || vec![tensor("c", &[1], &[3.0])];
     close(&answer(13, &[4], nodes("Sum"), c(), &x), &x.iter().map(|x| x + 3.0).collect::<Vec<_>>(), "Sum");
-    close(&answer(13, &[4], nodes("Mean"), c(), &x), &x.iter().map(|x| (x + 3.0) / 4.0).collect::<Vec<_>>(), "Mean");
+    close(
+        &answer(13, &[4], nodes("Mean"), c(), &x),
+        &x.iter().map(|x| (x + 3.0) / 4.0).collect::<Vec<_>>(),
+        "Mean",
+    );
     // Broadcast either way: a row and a column of the same value.
-    let nodes = vec![
-        with("Unsqueeze", &["x", "axis"], &["column"], &[]),
-        with("Sub", &["column", "x"], &["y"], &[]),
-    ];
+    let nodes =
+        vec![with("Unsqueeze", &["x", "axis"], &["column"], &[]), with("Sub", &["column", "x"], &["y"], &[])];
     let expected: Vec<f64> = x.iter().flat_map(|a| x.iter().map(move |b| a - b)).collect();
     close(&answer(13, &[4], nodes, vec![integers("axis", &[2])], &x), &expected, "column - row");
 }
 
 #[test]
 fn values_and_constants_are_joined_along_any_axis() {
-    let nodes = vec![
-        with("Relu", &["x"], &["r"], &[]),
-        with("Concat", &["x", "c", "r"], &["y"], &[int("axis", -1)]),
-    ];
+    let nodes =
+        vec![with("Relu", &["x"], &["r"], &[]), with("Concat", &["x", "c", "r"], &["y"], &[int("axis", -1)])];
     let x = [1.0, -2.0, 3.0, -4.0];
     let found = answer(13, &[2, 2], nodes, vec![tensor("c", &[1, 2, 1], &[7.0, 0.5])], &x);
     close(&found, &[1.0, -2.0, 7.0, 1.0, 0.0, 3.0, -4.0, 0.5, 3.0, 0.0], "Concat");
@@ -103,13 +109,38 @@ fn values_are_moved_as_constants_are() {
         let constants = more.iter().map(|(name, values)| integers(name, values)).collect();
         close(&answer(13, &[4, 3], vec![with(op, &names, &["y"], attributes)], constants, &x), expected, op);
     };
-    check("Transpose", &[ints("perm", &[0, 2, 1])], &[], &[0.0, 3.0, 6.0, 9.0, 1.0, 4.0, 7.0, 10.0, 2.0, 5.0, 8.0, 11.0]);
-    check("Slice", &[], &[("a", &[2, 2]), ("b", &[0, -4]), ("c", &[1, 2]), ("d", &[-1, -2])], &[8.0, 6.0, 5.0, 3.0]);
-    check("Gather", &[int("axis", 1)], &[("i", &[3, 0, -1])], &[9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 9.0, 10.0, 11.0]);
-    check("Tile", &[], &[("n", &[1, 1, 2])], &(0..4).flat_map(|r| [0, 1, 2, 0, 1, 2].map(|c| f64::from(3 * r + c))).collect::<Vec<_>>());
+    check(
+        "Transpose",
+        &[ints("perm", &[0, 2, 1])],
+        &[],
+        &[0.0, 3.0, 6.0, 9.0, 1.0, 4.0, 7.0, 10.0, 2.0, 5.0, 8.0, 11.0],
+    );
+    check(
+        "Slice",
+        &[],
+        &[("a", &[2, 2]), ("b", &[0, -4]), ("c", &[1, 2]), ("d", &[-1, -2])],
+        &[8.0, 6.0, 5.0, 3.0],
+    );
+    check(
+        "Gather",
+        &[int("axis", 1)],
+        &[("i", &[3, 0, -1])],
+        &[9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 9.0, 10.0, 11.0],
+    );
+    check(
+        "Tile",
+        &[],
+        &[("n", &[1, 1, 2])],
+        &(0..4).flat_map(|r| [0, 1, 2, 0, 1, 2].map(|c| f64::from(3 * r + c))).collect::<Vec<_>>(),
+    );
     check("Flatten", &[int("axis", 2)], &[], &x);
-    let nodes = vec![with("Split", &["x", "n"], &["a", "b"], &[int("axis", 1)]), with("Sub", &["a", "t"], &["y"], &[]), with("Slice", &["b", "f", "e", "n"], &["t"], &[])];
-    let constants = vec![integers("n", &[1, 3]), integers("f", &[2]), integers("e", &[3]), integers("axes", &[1])];
+    let nodes = vec![
+        with("Split", &["x", "n"], &["a", "b"], &[int("axis", 1)]),
+        with("Sub", &["a", "t"], &["y"], &[]),
+        with("Slice", &["b", "f", "e", "n"], &["t"], &[]),
+    ];
+    let constants =
+        vec![integers("n", &[1, 3]), integers("f", &[2]), integers("e", &[3]), integers("axes", &[1])];
     let mut nodes = nodes;
     nodes[2].input[3] = "axes".to_owned();
     close(&answer(13, &[4, 3], nodes, constants, &x), &[-9.0, -9.0, -9.0], "Split");
@@ -120,7 +151,12 @@ fn values_are_moved_as_constants_are() {
 #[test]
 fn resizing_to_the_nearest_value() {
     let x = up_to(4);
-    let check = |opset: i64, op: &str, attributes: &[AttributeProto], inputs: &[&str], scales: &[f64], expected: &[f64]| {
+    let check = |opset: i64,
+                 op: &str,
+                 attributes: &[AttributeProto],
+                 inputs: &[&str],
+                 scales: &[f64],
+                 expected: &[f64]| {
         let nodes = vec![with(op, &[&["x"], inputs].concat(), &["y"], attributes)];
         let constants = vec![
             tensor("scales", &[scales.len()], scales),
@@ -139,9 +175,30 @@ fn resizing_to_the_nearest_value() {
         [text("coordinate_transformation_mode", transformation), text("nearest_mode", nearest)]
     };
     check(13, "Resize", &mode("asymmetric", "floor"), &["", "scales"], &scales, &twice);
-    check(13, "Resize", &mode("asymmetric", "ceil"), &["", "scales"], &scales, &[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 3.0]);
-    check(13, "Resize", &mode("align_corners", "round_prefer_ceil"), &["", "", "sizes"], &[], &[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
-    check(13, "Resize", &mode("half_pixel", "round_prefer_floor"), &["", "scales"], &[1.0, 1.0, 0.5], &[0.0, 2.0]);
+    check(
+        13,
+        "Resize",
+        &mode("asymmetric", "ceil"),
+        &["", "scales"],
+        &scales,
+        &[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 3.0],
+    );
+    check(
+        13,
+        "Resize",
+        &mode("align_corners", "round_prefer_ceil"),
+        &["", "", "sizes"],
+        &[],
+        &[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0],
+    );
+    check(
+        13,
+        "Resize",
+        &mode("half_pixel", "round_prefer_floor"),
+        &["", "scales"],
+        &[1.0, 1.0, 0.5],
+        &[0.0, 2.0],
+    );
     check(13, "Resize", &mode("asymmetric", "floor"), &["", "scales"], &[1.0, 1.0, 0.5], &[0.0, 2.0]);
     check(18, "Resize", &[ints("axes", &[2])], &["", "scales"], &[2.0], &twice);
     let linear = vec![with("Resize", &["x", "", "scales"], &["y"], &[text("mode", "linear")])];

@@ -8,9 +8,14 @@ use crate::tests::{generator, pick};
 /// Values of every window of a channel, by their place, or none in the padding; and whether it is padding at all.
 fn windows(size: [usize; 2], case: &Case) -> Vec<Vec<Option<usize>>> {
     let outputs = [0, 1].map(|axis| {
-        let room = size[axis] + case.pads[axis] + case.pads[axis + 2] - (case.kernel[axis] - 1) * case.dilation[axis] - 1;
+        let room = size[axis] + case.pads[axis] + case.pads[axis + 2]
+            - (case.kernel[axis] - 1) * case.dilation[axis]
+            - 1;
         let mut count = room / case.stride[axis] + 1;
-        if case.ceil && room % case.stride[axis] != 0 && count * case.stride[axis] < size[axis] + case.pads[axis] {
+        if case.ceil
+            && !room.is_multiple_of(case.stride[axis])
+            && count * case.stride[axis] < size[axis] + case.pads[axis]
+        {
             count += 1;
         }
         count
@@ -21,12 +26,16 @@ fn windows(size: [usize; 2], case: &Case) -> Vec<Vec<Option<usize>>> {
             let mut window = Vec::new();
             for i in 0..case.kernel[0] {
                 for j in 0..case.kernel[1] {
-                    let at = [y * case.stride[0] + i * case.dilation[0], x * case.stride[1] + j * case.dilation[1]];
+                    let at = [
+                        y * case.stride[0] + i * case.dilation[0],
+                        x * case.stride[1] + j * case.dilation[1],
+                    ];
                     // Beyond the padding there is nothing, which happens with `ceil_mode`.
                     if (0..2).any(|axis| at[axis] >= size[axis] + case.pads[axis] + case.pads[axis + 2]) {
                         continue;
                     }
-                    let inside = (0..2).all(|axis| (case.pads[axis]..case.pads[axis] + size[axis]).contains(&at[axis]));
+                    let inside = (0..2)
+                        .all(|axis| (case.pads[axis]..case.pads[axis] + size[axis]).contains(&at[axis]));
                     window.push(inside.then(|| (at[0] - case.pads[0]) * size[1] + at[1] - case.pads[1]));
                 }
             }
@@ -55,7 +64,8 @@ fn pooling_of_all_shapes() {
         let limit = |pad: usize, axis: usize| pad.min(kernel[axis] - 1);
         let pads = [limit(front[0], 0), limit(front[1], 1), limit(back[0], 0), limit(back[1], 1)];
         let case = Case { kernel, stride, dilation, pads, ceil: round % 2 == 0 };
-        let list = |name: &str, values: &[usize]| ints(name, &values.iter().map(|&v| v as i64).collect::<Vec<_>>());
+        let list =
+            |name: &str, values: &[usize]| ints(name, &values.iter().map(|&v| v as i64).collect::<Vec<_>>());
         let attributes = [
             list("kernel_shape", &kernel),
             list("strides", &stride),
@@ -75,7 +85,13 @@ fn pooling_of_all_shapes() {
             x.chunks(size[0] * size[1]).flat_map(channel).collect()
         };
         let run = |op: &str, more: &[AttributeProto]| {
-            answer(22, &[2, size[0], size[1]], vec![with(op, &["x"], &["y"], &[&attributes[..], more].concat())], vec![], &x)
+            answer(
+                22,
+                &[2, size[0], size[1]],
+                vec![with(op, &["x"], &["y"], &[&attributes[..], more].concat())],
+                vec![],
+                &x,
+            )
         };
         if windows.iter().any(|window| window.iter().all(Option::is_none)) {
             continue;
@@ -96,8 +112,16 @@ fn one_and_three_spatial_axes() {
     let starts: Vec<usize> = (0..2).flat_map(|c| [0, 2, 4, 6].map(|i| c * 9 + i)).collect();
     let attributes = [ints("kernel_shape", &[3]), ints("strides", &[2])];
     let run = |op: &str| answer(13, &[2, 9], vec![with(op, &["x"], &["y"], &attributes)], vec![], &x);
-    close(&run("MaxPool"), &starts.iter().map(|&i| triple(i).into_iter().fold(f64::MIN, f64::max)).collect::<Vec<_>>(), "MaxPool");
-    close(&run("AveragePool"), &starts.iter().map(|&i| triple(i).iter().sum::<f64>() / 3.0).collect::<Vec<_>>(), "AveragePool");
+    close(
+        &run("MaxPool"),
+        &starts.iter().map(|&i| triple(i).into_iter().fold(f64::MIN, f64::max)).collect::<Vec<_>>(),
+        "MaxPool",
+    );
+    close(
+        &run("AveragePool"),
+        &starts.iter().map(|&i| triple(i).iter().sum::<f64>() / 3.0).collect::<Vec<_>>(),
+        "AveragePool",
+    );
     let x = numbers(4 * 4 * 4, 2);
     let attributes = [ints("kernel_shape", &[2, 2, 2]), ints("strides", &[2, 2, 2])];
     let cube = |i: usize| {
@@ -105,8 +129,16 @@ fn one_and_three_spatial_axes() {
         [0, 1, 4, 5, 16, 17, 20, 21].map(|more| x[first + more])
     };
     let run = |op: &str| answer(13, &[1, 4, 4, 4], vec![with(op, &["x"], &["y"], &attributes)], vec![], &x);
-    close(&run("MaxPool"), &(0..8).map(|i| cube(i).into_iter().fold(f64::MIN, f64::max)).collect::<Vec<_>>(), "MaxPool");
-    close(&run("AveragePool"), &(0..8).map(|i| cube(i).iter().sum::<f64>() / 8.0).collect::<Vec<_>>(), "AveragePool");
+    close(
+        &run("MaxPool"),
+        &(0..8).map(|i| cube(i).into_iter().fold(f64::MIN, f64::max)).collect::<Vec<_>>(),
+        "MaxPool",
+    );
+    close(
+        &run("AveragePool"),
+        &(0..8).map(|i| cube(i).iter().sum::<f64>() / 8.0).collect::<Vec<_>>(),
+        "AveragePool",
+    );
 }
 
 #[test]
@@ -125,9 +157,11 @@ fn pools_over_everything_and_reductions_over_any_axes() {
     close(&global("GlobalAveragePool"), &reduced(&|i| i / 12, 2, &mean), "GlobalAveragePool");
     close(&global("GlobalMaxPool"), &reduced(&|i| i / 12, 2, &max), "GlobalMaxPool");
     type Fold<'a> = &'a dyn Fn(&[f64]) -> f64;
-    let folds: [(&str, Fold<'_>); 4] = [("ReduceMean", &mean), ("ReduceSum", &sum), ("ReduceMax", &max), ("ReduceMin", &min)];
+    type Kept<'a> = (&'a [i64], &'a dyn Fn(usize) -> usize, usize);
+    let folds: [(&str, Fold<'_>); 4] =
+        [("ReduceMean", &mean), ("ReduceSum", &sum), ("ReduceMax", &max), ("ReduceMin", &min)];
     for (op, fold) in folds {
-        let cases: [(&[i64], &dyn Fn(usize) -> usize, usize); 5] = [
+        let cases: [Kept<'_>; 5] = [
             (&[2, 3], &|i| i / 12, 2),
             (&[-1], &|i| i / 4, 6),
             (&[1], &|i| i % 12, 12),
@@ -153,7 +187,9 @@ fn pools_over_everything_and_reductions_over_any_axes() {
 /// Windows of 3 that overlap take four comparisons in place of eight, and the ReLU in front comes behind.
 #[test]
 fn maxima_take_few_comparisons() {
-    let pool = |stride: i64| [ints("kernel_shape", &[3, 3]), ints("strides", &[stride, stride]), ints("pads", &[1; 4])];
+    let pool = |stride: i64| {
+        [ints("kernel_shape", &[3, 3]), ints("strides", &[stride, stride]), ints("pads", &[1; 4])]
+    };
     let nodes = |attributes: &[AttributeProto]| {
         vec![with("Relu", &["x"], &["r"], &[]), with("MaxPool", &["r"], &["y"], attributes)]
     };
@@ -170,7 +206,9 @@ fn maxima_take_few_comparisons() {
 
 #[test]
 fn windows_that_do_not_fit_are_refused() {
-    let said = |op: &str, attributes: &[AttributeProto]| refused(13, &[1, 4, 4], vec![with(op, &["x"], &["y"], attributes)], vec![]);
+    let said = |op: &str, attributes: &[AttributeProto]| {
+        refused(13, &[1, 4, 4], vec![with(op, &["x"], &["y"], attributes)], vec![])
+    };
     for op in ["MaxPool", "AveragePool"] {
         assert!(said(op, &[]).contains("kernel_shape"));
         assert!(said(op, &[ints("kernel_shape", &[5, 5])]).contains("window"));

@@ -82,7 +82,12 @@ fn what_a_type_cannot_hold_is_cut_off() {
 fn quantised_convolutions_with_biases_and_answers_in_integers() {
     let nodes = vec![
         with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]),
-        with("QLinearConv", &["q", "s", "z", "w", "ws", "wz", "t", "z", "b"], &["y"], &[ints("pads", &[1, 0])]),
+        with(
+            "QLinearConv",
+            &["q", "s", "z", "w", "ws", "wz", "t", "z", "b"],
+            &["y"],
+            &[ints("pads", &[1, 0])],
+        ),
     ];
     let constants = vec![
         tensor("s", &[], &[0.5]),
@@ -102,10 +107,8 @@ fn quantised_convolutions_with_biases_and_answers_in_integers() {
 
 #[test]
 fn other_operators_on_integers_are_refused() {
-    let nodes = vec![
-        with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]),
-        with("Relu", &["q"], &["y"], &[]),
-    ];
+    let nodes =
+        vec![with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]), with("Relu", &["q"], &["y"], &[])];
     let constants = vec![tensor("s", &[], &[0.5]), bytes("z", UINT8, &[], &[128])];
     assert!(refused(13, &[2], nodes, constants).contains("DequantizeLinear"));
     for op in ["ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"] {

@@ -26,6 +26,7 @@ fn constants() -> Vec<TensorProto> {
         tensor("v", &[4], &[1.0, 4.0, 0.5, 2.0]),
         tensor("d", &[4, 1, 3, 3], &numbers(36, 3)),
         tensor("c", &[], &[3.0]),
+        tensor("grouped", &[6, 2, 1, 1], &numbers(12, 10)),
     ]
 }
 
@@ -42,9 +43,14 @@ fn batch_norms_are_taken_up_wherever_they_stand() {
     // Behind a convolution, before a padded one, both, and twice.
     assert_eq!(made(vec![conv("x", "a", "w", 1), norm("a", "b"), relu("b", "y")], &["y"]), (1, PLANE, 0));
     assert_eq!(made(vec![norm("x", "a"), conv("a", "y", "w", 1)], &["y"]), (1, 0, 0));
-    assert_eq!(made(vec![norm("x", "a"), norm("a", "b"), conv("b", "c1", "w", 1), norm("c1", "y")], &["y"]), (1, 0, 0));
+    assert_eq!(
+        made(vec![norm("x", "a"), norm("a", "b"), conv("b", "c1", "w", 1), norm("c1", "y")], &["y"]),
+        (1, 0, 0)
+    );
     // Before a convolution, behind a ReLU; with a mean or a gather between.
-    let pool = |op: &str, from: &str, to: &str| with(op, &[from], &[to], &[ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]);
+    let pool = |op: &str, from: &str, to: &str| {
+        with(op, &[from], &[to], &[ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])])
+    };
     let behind = vec![conv("x", "a", "w", 1), relu("a", "b"), norm("b", "c1"), conv("c1", "y", "w", 1)];
     assert_eq!(made(behind, &["y"]), (2, PLANE, 0));
     let mean = vec![conv("x", "a", "w", 1), pool("AveragePool", "a", "b"), norm("b", "c1"), relu("c1", "y")];
@@ -98,19 +104,38 @@ fn layers_in_a_row_are_merged_where_that_is_cheaper_and_rounded_where_not() {
     assert_eq!(made(vec![biased, conv("a", "y", "w", 1)], &["y"]), (1, 0, 0));
     assert_eq!(made(vec![conv("x", "a", "w", 1), conv("a", "y", "w", 1)], &["y"]), (2, 0, PLANE));
     assert_eq!(made(vec![conv("x", "a", "w", 0), conv("a", "y", "w", 0)], &["y"]), (2, 0, PLANE * 16 / 36));
+    // A depthwise convolution goes into the pointwise one behind it, whatever the groups.
+    let depthwise = || with("Conv", &["x", "d", "o"], &["a"], &[int("group", 4), ints("pads", &[1; 4])]);
+    assert_eq!(made(vec![depthwise(), conv("a", "y", "p", 0)], &["y"]), (1, 0, 0));
+    let pairs = with("Conv", &["a", "grouped"], &["y"], &[int("group", 2)]);
+    assert_eq!(made(vec![depthwise(), pairs.clone()], &["y"]), (1, 0, 0));
+    assert_eq!(made(vec![conv("x", "a", "w", 1), pairs], &["y"]), (1, 0, 0));
     // One rounding for two readers.
     let two = vec![conv("x", "a", "w", 1), conv("a", "y", "w", 1), conv("a", "z", "p", 0)];
     assert_eq!(made(two, &["y", "z"]), (3, 0, PLANE));
     // Before what repeats values, behind what drops them, and only what is shared of what is joined.
     let slice = |from: &str, to: &str| with("Slice", &[from, "from", "to", "axes"], &[to], &[]);
-    let extra = vec![integers("from", &[0]), integers("to", &[2]), integers("axes", &[2]), tensor("u", &[4], &[1.0, 1.0, 2.0, 2.0])];
+    let extra = vec![
+        integers("from", &[0]),
+        integers("to", &[2]),
+        integers("axes", &[2]),
+        tensor("u", &[4], &[1.0, 1.0, 2.0, 2.0]),
+    ];
     let count = |nodes: Vec<NodeProto>| {
         let all = [constants(), extra.clone(), vec![tensor("w8", &[4, 8, 3, 3], &numbers(288, 5))]].concat();
         counts(&run(&file(15, &[4, 6, 6], nodes, all, &["y"]), &numbers(144, 9)).1).2
     };
     assert_eq!(count(vec![conv("x", "a", "w", 1), slice("a", "b"), conv("b", "y", "w", 1)]), PLANE / 3);
     let up = with("Upsample", &["a", "u"], &["b"], &[]);
-    let up = vec![conv("x", "a", "w", 1), NodeProto { op_type: "Resize".to_owned(), input: vec!["a".to_owned(), String::new(), "u".to_owned()], ..up }, conv("b", "y", "w", 1)];
+    let up = vec![
+        conv("x", "a", "w", 1),
+        NodeProto {
+            op_type: "Resize".to_owned(),
+            input: vec!["a".to_owned(), String::new(), "u".to_owned()],
+            ..up
+        },
+        conv("b", "y", "w", 1),
+    ];
     assert_eq!(count(up), PLANE);
     let joined = vec![
         conv("x", "a", "w", 1),
@@ -159,8 +184,12 @@ fn grow(rng: &mut ChaCha20Rng, number: usize, values: &mut Vec<(String, usize)>)
         9 => (with("Mul", &[&from, "gains"], &[&to], &[]), side),
         10 => (with("LeakyRelu", &[&from], &[&to], &[float("alpha", 0.3)]), side),
         11 if side > 3 => {
-            let attributes = [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2]), ints("pads", &[1, 1, 0, 0])];
-            (with(["MaxPool", "AveragePool"][pick(rng, 0, 1)], &[&from], &[&to], &attributes), (side - 1) / 2 + 1)
+            let attributes =
+                [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2]), ints("pads", &[1, 1, 0, 0])];
+            (
+                with(["MaxPool", "AveragePool"][pick(rng, 0, 1)], &[&from], &[&to], &attributes),
+                (side - 1) / 2 + 1,
+            )
         }
         12 => {
             // The other's first two channels behind this one's last two.

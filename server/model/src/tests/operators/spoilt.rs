@@ -11,11 +11,26 @@ use crate::tests::{generator, pick};
 /// A network of many operators.
 fn many() -> Vec<u8> {
     let nodes = vec![
-        with("Conv", &["x", "w", "b"], &["a"], &[ints("pads", &[1; 4]), ints("strides", &[1, 1]), int("group", 1)]),
+        with(
+            "Conv",
+            &["x", "w", "b"],
+            &["a"],
+            &[ints("pads", &[1; 4]), ints("strides", &[1, 1]), int("group", 1)],
+        ),
         with("BatchNormalization", &["a", "b", "b", "b", "v"], &["n"], &[float("epsilon", 1e-3)]),
         with("Clip", &["n", "zero", "six"], &["r"], &[]),
-        with("MaxPool", &["r"], &["p"], &[ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), text("auto_pad", "SAME_UPPER")]),
-        with("ConvTranspose", &["p", "t"], &["u"], &[ints("strides", &[2, 2]), ints("output_padding", &[1, 1])]),
+        with(
+            "MaxPool",
+            &["r"],
+            &["p"],
+            &[ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), text("auto_pad", "SAME_UPPER")],
+        ),
+        with(
+            "ConvTranspose",
+            &["p", "t"],
+            &["u"],
+            &[ints("strides", &[2, 2]), ints("output_padding", &[1, 1])],
+        ),
         with("Slice", &["u", "from", "to", "axes"], &["s"], &[]),
         with("Resize", &["s", "", "scales"], &["z"], &[]),
         with("Concat", &["z", "z"], &["k"], &[int("axis", 1)]),
