@@ -324,8 +324,9 @@ fn the_input(
     // Bytes and other integers are computed with otherwise than reals, unless they become such at once or it is said which
     // they stand for.
     let mut readers = nodes.iter().filter(|n| n.input.contains(&input.name));
-    let real = Element::from_onnx(tensor.elem_type)
-        .is_some_and(|element| element.is_float() || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str())));
+    let real = Element::from_onnx(tensor.elem_type).is_some_and(|element| {
+        element.is_float() || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str()))
+    });
     if !real {
         let found = type_name(tensor.elem_type);
         return Err(bad(format!(

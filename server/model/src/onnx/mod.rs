@@ -3,6 +3,7 @@
 //! [`read()`] parses the file (`proto`, `file`), computes what is constant (`constants`), and makes steps of the network
 //! of everything that depends on its input (`operators`).
 
+pub(crate) mod call;
 pub(crate) mod constants;
 pub(crate) mod context;
 pub(crate) mod file;

@@ -1,7 +1,8 @@
 //! Walking through the nodes of a file: what is constant is computed, what is not becomes a network.
 
+use super::call::Call;
 use super::constants::Folding;
-use super::context::{Call, Context, Secret, Value};
+use super::context::{Context, Secret, Value};
 use super::file::{Parsed, parse};
 use super::operators::{self, quantised};
 use super::proto::{is_default_domain, printable};

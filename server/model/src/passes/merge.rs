@@ -36,6 +36,8 @@ pub(super) fn run(mut real: Real) -> Real {
 /// Both as one, if that is cheaper.
 fn merged(first: &Linear, second: &Linear) -> Option<Linear> {
     let geometry = match (&first.geometry, &second.geometry) {
+        // The same values, but channels of another kind.
+        (Geometry::Conv(a), Geometry::Conv(b)) if a.output() != b.input => return None,
         (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(b) => {
             let groups = if a.groups.is_multiple_of(b.groups) { b.groups } else { 1 };
             Geometry::Conv(Conv { channels: b.channels, groups, ..a.clone() })

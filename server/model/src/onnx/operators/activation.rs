@@ -1,6 +1,7 @@
 //! ReLU and what is made of it.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::super::tensor::{Tensor, broadcast_places};
 use super::arithmetic::{common_shape, spread};
 use crate::Error;

@@ -1,6 +1,7 @@
 //! Sums of values and constants, and products with constants.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::super::tensor::{Tensor, broadcast, broadcast_places};
 use crate::Error;
 use crate::real::RealTerm;

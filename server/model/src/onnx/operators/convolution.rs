@@ -1,6 +1,7 @@
 //! Conv and ConvTranspose.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::super::tensor::Tensor;
 use super::window::{AutoPad, Sliding, auto_pad, channels_and_space, extent, sizes};
 use crate::geometry::{Conv, MAX_TENSOR};

@@ -1,6 +1,7 @@
 //! What stands at the end of a network and is left out of it: whoever reads the answer does it instead.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::super::node::axis;
 use super::super::tensor::{Element, Tensor};
 use crate::Error;

@@ -1,6 +1,7 @@
 //! Gemm and MatMul: matrices, and 1x1 convolutions where a matrix is applied to many rows.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::super::tensor::{Tensor, broadcast_places};
 use crate::geometry::{Conv, Dense};
 use crate::real::{Linear, Origin};

@@ -18,7 +18,8 @@ mod refused;
 mod resize;
 mod window;
 
-use super::context::{Call, Context, Value};
+use super::call::Call;
+use super::context::{Context, Value};
 use crate::Error;
 
 /// What does an operator: its outputs in order.

@@ -1,6 +1,7 @@
 //! What only moves values about or joins them.
 
-use super::super::context::{Call, Context, Quantised, Secret, Value, place};
+use super::super::call::Call;
+use super::super::context::{Context, Quantised, Secret, Value, place};
 use super::super::node::axis;
 use super::super::places::{self, OUTSIDE};
 use super::super::tensor::Tensor;

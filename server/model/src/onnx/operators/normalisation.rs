@@ -1,6 +1,7 @@
 //! BatchNormalization, with the means and variances of training.
 
-use super::super::context::{Call, Context, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Value};
 use crate::Error;
 
 pub(super) fn batch(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {

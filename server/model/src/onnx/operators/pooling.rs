@@ -1,6 +1,7 @@
 //! Pooling: sums over windows with public divisors, and trees of comparisons.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::maximum::Rows;
 use super::reduction::total;
 use super::window::{Sliding, channels_and_space, sizes};

@@ -4,7 +4,8 @@
 //! What a quantised type cannot hold is cut off. Converters rely on that where they leave out a ReLU: a type whose least
 //! number stands for 0 is one. The other end is taken to be beyond all values, but where it is that of a ReLU6.
 
-use super::super::context::{Call, Context, Quantised, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Quantised, Secret, Value};
 use super::super::tensor::{Element, Tensor};
 use super::{activation, convolution, matrix};
 use crate::Error;

@@ -1,6 +1,7 @@
 //! Sums, means and extremes over axes.
 
-use super::super::context::{Call, Context, Secret, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Secret, Value};
 use super::super::node::axis;
 use super::maximum::Rows;
 use crate::Error;

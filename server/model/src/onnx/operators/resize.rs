@@ -1,6 +1,7 @@
 //! Resize and Upsample to the nearest value.
 
-use super::super::context::{Call, Context, Value};
+use super::super::call::Call;
+use super::super::context::{Context, Value};
 use super::super::node::axis;
 use super::super::proto::printable;
 use super::super::tensor::strides;

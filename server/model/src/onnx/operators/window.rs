@@ -1,6 +1,6 @@
 //! Windows that slide over the spatial axes: what convolutions and pooling have in common.
 
-use super::super::context::Call;
+use super::super::call::Call;
 use crate::Error;
 use crate::geometry::MAX_TENSOR;
 

@@ -110,6 +110,17 @@ fn layers_in_a_row_are_merged_where_that_is_cheaper_and_rounded_where_not() {
     let pairs = with("Conv", &["a", "grouped"], &["y"], &[int("group", 2)]);
     assert_eq!(made(vec![depthwise(), pairs.clone()], &["y"]), (1, 0, 0));
     assert_eq!(made(vec![conv("x", "a", "w", 1), pairs], &["y"]), (1, 0, 0));
+    // Channels of one layer that are no channels of the next.
+    let scaled = with("Mul", &["x", "gains"], &["a"], &[]);
+    let rows = with("MatMul", &["a", "square"], &["y"], &[]);
+    let all = vec![
+        tensor("gains", &[4, 1, 1], &[0.5, -2.0, 0.0, 1.0]),
+        tensor("square", &[6, 5], &numbers(30, 11)),
+    ];
+    assert_eq!(
+        counts(&run(&file(15, &[4, 6, 6], vec![scaled, rows], all, &["y"]), &numbers(144, 9)).1),
+        (2, 0, PLANE)
+    );
     // One rounding for two readers.
     let two = vec![conv("x", "a", "w", 1), conv("a", "y", "w", 1), conv("a", "z", "p", 0)];
     assert_eq!(made(two, &["y", "z"]), (3, 0, PLANE));
