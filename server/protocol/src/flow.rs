@@ -8,13 +8,16 @@
 //! | any other sum | the sum of its offline shares | the sum of its online parts, at those who have one |
 //!
 //! All parts together add up to the value. In the last row one server alone, the *designated* one, adds the constant and
-//! every masked term's `x - r`: the first of those that have a part anyway. Where a masked value is opened for a ReLU, or
-//! is the answer, one server adds its `x - r`, the gateway.
+//! every masked term's `x - r`: the first of those that have a part anyway. Where a masked value is opened for a ReLU, the
+//! evaluator of the newest ReLU in it adds its `x - r`, for it has that first; where it is the answer, the gateway does.
+//!
+//! The *depth* of a value is the largest number of ReLUs on a way from the input to it. ReLUs of one depth do not depend
+//! on each other: they have one evaluator and are done together, in three messages in sequence.
 //!
 //! So all offline shares of masked values follow from masks alone, and those of what a server has no online part of
 //! from what it drew: it knows them before the layers are preprocessed.
 
-use seco_model::Placement;
+use seco_model::Architecture;
 use seco_model::graph::{Graph, Op, ValueId};
 
 /// Index of the gateway.
@@ -81,13 +84,18 @@ pub struct Flow {
     masked: Vec<bool>,
     /// Of a masked value the servers that need its `x - r`, of a shared one those that have an online part.
     having: Vec<Servers>,
+    /// By value.
+    depths: Vec<usize>,
+    servers: usize,
 }
 
 impl Flow {
-    /// Works it out for a graph that was checked, with a placement for each layer.
-    pub fn new(graph: &Graph, placements: &[Placement]) -> Flow {
+    /// Works it out for a model that was checked.
+    pub fn new(architecture: &Architecture) -> Flow {
+        let Architecture { graph, servers, .. } = architecture;
         let masked = graph.masked();
         let mut sources = vec![Source::Atom(0)];
+        let mut depths = vec![0];
         // What nobody has yet.
         let mut having = vec![Servers::default(); masked.len()];
         let (mut atoms, mut layers) = (1, 0);
@@ -97,8 +105,7 @@ impl Flow {
                 Op::Relu { .. } => Source::Atom(count(&mut atoms)),
                 Op::Secret { .. } => {
                     let layer = count(&mut layers);
-                    let holders = placements.get(layer).map_or(&[][..], Placement::holders);
-                    having[number + 1] = holders.iter().copied().collect();
+                    having[number + 1] = architecture.holders(layer).iter().copied().collect();
                     Source::Layer(layer)
                 }
                 Op::Public { terms, .. } => {
@@ -110,15 +117,17 @@ impl Flow {
                     Source::Sum
                 }
             });
+            let before = node.inputs().filter_map(|value| depths.get(value).copied()).max().unwrap_or(0);
+            depths.push(before + usize::from(matches!(node.op, Op::Relu { .. })));
         }
-        let mut flow = Flow { sources, masked, having };
+        let mut flow = Flow { sources, masked, having, depths, servers: *servers };
         // Whoever reads a masked value comes later, so backwards.
         flow.need(graph.answer(), Servers::one(GATEWAY));
         for (number, node) in graph.nodes.iter().enumerate().rev() {
             let value = number + 1;
             match &node.op {
                 Op::Secret { input, .. } => flow.need(*input, flow.having(value)),
-                Op::Relu { input, .. } => flow.need(*input, Servers::one(GATEWAY)),
+                Op::Relu { input, .. } => flow.need(*input, flow.openers(*input)),
                 Op::Public { terms, .. } => {
                     let readers = if flow.masked(value) {
                         flow.having(value)
@@ -156,14 +165,43 @@ impl Flow {
         self.having.get(value).copied().unwrap_or_default()
     }
 
-    /// Who publishes a value under a mask, or adds it to the answer, with more than an offline share.
-    pub fn openers(&self, value: ValueId) -> Servers {
-        if self.masked(value) { Servers::one(GATEWAY) } else { self.having(value) }
+    /// The largest number of ReLUs on a way to a value.
+    pub fn depth(&self, value: ValueId) -> usize {
+        self.depths.get(value).copied().unwrap_or(0)
     }
 
-    /// The one that adds, for all, what is known in clear.
-    pub fn designated(&self, value: ValueId) -> usize {
-        self.openers(value).first().unwrap_or(GATEWAY)
+    /// The nodes of every depth that are no ReLUs, from depth 0 to the largest.
+    pub fn affine(&self, graph: &Graph) -> Vec<Vec<usize>> {
+        let mut levels = vec![Vec::new(); self.depths.iter().max().map_or(1, |depth| depth + 1)];
+        for (number, node) in graph.nodes.iter().enumerate() {
+            if let (false, Some(level)) =
+                (matches!(node.op, Op::Relu { .. }), levels.get_mut(self.depth(number + 1)))
+            {
+                level.push(number);
+            }
+        }
+        levels
+    }
+
+    /// Who evaluates the ReLUs of a depth, from 1. It rotates.
+    pub fn evaluator(&self, depth: usize) -> usize {
+        depth % self.servers.max(1)
+    }
+
+    /// Who publishes a value under a mask, for a ReLU, with more than an offline share.
+    pub fn openers(&self, value: ValueId) -> Servers {
+        // Of depth 0 there is the input alone, which the gateway opens.
+        if self.masked(value) { Servers::one(self.evaluator(self.depth(value))) } else { self.having(value) }
+    }
+
+    /// Who has more of the answer than an offline share.
+    pub fn answerers(&self, answer: ValueId) -> Servers {
+        if self.masked(answer) { Servers::one(GATEWAY) } else { self.having(answer) }
+    }
+
+    /// The one that adds, for all, what is known in clear to a shared sum.
+    fn designated(&self, sum: ValueId) -> usize {
+        self.having(sum).first().unwrap_or(GATEWAY)
     }
 
     /// Whether server `me` adds the constant to what it has of a sum.
@@ -193,7 +231,7 @@ impl Flow {
             }
         }
         if let Some(reads) = reads.get_mut(graph.answer()) {
-            *reads += usize::from(self.openers(graph.answer()).contains(me));
+            *reads += usize::from(self.answerers(graph.answer()).contains(me));
         }
         reads
     }
