@@ -236,3 +236,120 @@ impl Flow {
         reads
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use seco_model::graph::{Gather, Term};
+    use seco_model::{Dense, Geometry, Graph, InputSpec, Node, Placement};
+
+    use super::*;
+
+    fn set(servers: &[usize]) -> Servers {
+        servers.iter().copied().collect()
+    }
+
+    fn node(op: Op) -> Node {
+        Node { name: "node".to_owned(), width: 16, op }
+    }
+
+    fn layer(input: ValueId) -> Node {
+        node(Op::Secret { input, geometry: Geometry::Dense(Dense { inputs: 4, outputs: 4 }) })
+    }
+
+    fn relu(input: ValueId) -> Node {
+        node(Op::Relu { input, shift: 0 })
+    }
+
+    fn sum(values: &[ValueId]) -> Node {
+        let terms = values.iter().map(|&value| Term { value, factor: 1, gather: Gather::All });
+        node(Op::Public { terms: terms.collect(), constant: 1, len: 4 })
+    }
+
+    /// Masked and shared sums, openings of both kinds, layers of which others hold the weights.
+    fn architecture() -> Architecture {
+        let nodes = vec![
+            layer(0),         // 1, of server 3
+            relu(1),          // 2
+            layer(2),         // 3, of servers 1 and 2
+            layer(2),         // 4, of server 0
+            sum(&[2, 0]),     // 5, masked
+            sum(&[3, 4, 5]),  // 6
+            relu(6),          // 7
+            sum(&[7, 5]),     // 8, masked
+            relu(8),          // 9
+            layer(9),         // 10, of servers 2 and 3
+            sum(&[10, 3, 6]), // 11
+        ];
+        let input = InputSpec::new(vec![4], 8);
+        let graph = Graph { name: "test".to_owned(), input, nodes, outputs: Vec::new() };
+        let shared = |holders: &[usize]| Placement::Shared(holders.to_vec());
+        let placements = vec![Placement::Held(3), shared(&[1, 2]), Placement::Held(0), shared(&[2, 3])];
+        Architecture { graph, placements, servers: 4 }
+    }
+
+    #[test]
+    fn parts_of_a_graph_followed_by_hand() {
+        let architecture = architecture();
+        let flow = Flow::new(&architecture);
+        let depths: Vec<usize> = (0..12).map(|value| flow.depth(value)).collect();
+        assert_eq!(depths, [0, 0, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3]);
+        assert_eq!(flow.affine(&architecture.graph), [vec![0], vec![2, 3, 4, 5], vec![7], vec![9, 10]]);
+        assert_eq!([1, 2, 3, 4].map(|depth| flow.evaluator(depth)), [1, 2, 3, 0]);
+        let masked: Vec<ValueId> = (0..12).filter(|&value| flow.masked(value)).collect();
+        assert_eq!(masked, [0, 2, 5, 7, 8, 9]);
+
+        // Server 0 is the designated one of sum 6, and server 2, which evaluated ReLU 7, opens sum 8 for ReLU 9.
+        assert_eq!(flow.openers(8), set(&[2]));
+        let having = [
+            (0, &[0, 2, 3][..]),
+            (1, &[3]),
+            (2, &[0, 1, 2]),
+            (3, &[1, 2]),
+            (4, &[0]),
+            (5, &[0, 2]),
+            (6, &[0, 1, 2]),
+            (7, &[2]),
+            (8, &[2]),
+            (9, &[2, 3]),
+            (10, &[2, 3]),
+            (11, &[0, 1, 2, 3]),
+        ];
+        for (value, servers) in having {
+            assert_eq!(flow.having(value), set(servers), "value {value}");
+        }
+        assert_eq!(flow.openers(6), set(&[0, 1, 2]));
+        assert_eq!(flow.answerers(11), set(&[0, 1, 2, 3]));
+
+        let reads = |me| flow.reads(&architecture.graph, me);
+        assert_eq!(reads(0), [1, 0, 2, 0, 1, 1, 2, 0, 0, 0, 0, 1]);
+        assert_eq!(reads(1), [0, 0, 1, 2, 0, 0, 2, 0, 0, 0, 0, 1]);
+        assert_eq!(reads(2), [1, 0, 2, 2, 0, 1, 2, 1, 1, 1, 1, 1]);
+        assert_eq!(reads(3), [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
+    }
+
+    /// What is known in clear is added once, by all who have a masked sum and by one of those who have a shared one.
+    #[test]
+    fn one_server_adds_what_is_known_in_clear() {
+        let flow = Flow::new(&architecture());
+        let adding = |sum, term| (0..4).filter(|&me| flow.adds(sum, term, me)).collect::<Vec<_>>();
+        assert_eq!(adding(6, 5), [0]);
+        assert_eq!(adding(6, 3), [1, 2]);
+        assert_eq!(adding(5, 2), [0, 2]);
+        assert_eq!(adding(11, 6), [0, 1, 2]);
+        let constants = |sum| (0..4).filter(|&me| flow.adds_constant(sum, me)).collect::<Vec<_>>();
+        assert_eq!([constants(5), constants(6), constants(11)], [vec![0, 2], vec![0], vec![0]]);
+    }
+
+    /// A masked answer is the gateway's to add up, whoever evaluates.
+    #[test]
+    fn a_masked_answer_is_the_gateways() {
+        let mut architecture = architecture();
+        architecture.graph.nodes.truncate(9);
+        architecture.placements.truncate(3);
+        let flow = Flow::new(&architecture);
+        assert_eq!([flow.openers(9), flow.answerers(9), flow.having(9)], [set(&[3]), set(&[0]), set(&[0])]);
+        // A value that nobody reads goes to nobody.
+        architecture.graph.nodes.push(relu(0));
+        assert_eq!(Flow::new(&architecture).having(9), set(&[]));
+    }
+}
