@@ -105,7 +105,7 @@ impl SpentBundle {
 }
 
 /// What a party has online of a layer or a sum, node `number`, from what it has of the values that this reads.
-fn affine(party: &Party, number: usize, known: &mut Values) -> Result<(), Error> {
+pub(crate) fn affine(party: &Party, number: usize, known: &mut Values) -> Result<(), Error> {
     let (graph, flow, me) = (&party.architecture().graph, &party.plan().flow, party.index());
     let value = number + 1;
     if !known.wanted(value) || !flow.having(value).contains(me) {
