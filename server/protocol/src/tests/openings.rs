@@ -73,9 +73,9 @@ fn parts(party: &Party, drawn: &[Drawn], values: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let mut offline = Offline::new((graph, &plan.flow), masks, words, reads);
     let mut known = Values::new(plan.flow.reads(graph, me));
     let mut by_step = Vec::new();
-    for value in 0..values.len() {
+    for (value, clear) in values.iter().enumerate() {
         if let Source::Atom(atom) = plan.flow.source(value) {
-            let mut x = Zeroizing::new(values[value].clone());
+            let mut x = Zeroizing::new(clear.clone());
             for [masks, _] in drawn {
                 x.iter_mut().zip(masks[atom].iter()).for_each(|(x, mask)| *x = x.wrapping_sub(*mask));
             }
