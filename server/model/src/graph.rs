@@ -33,7 +33,7 @@ use crate::{Error, Geometry, InputSpec, MAX_LAYERS, MAX_VALUES};
 /// Most nodes of a graph.
 pub const MAX_NODES: usize = 1 << 14;
 /// Most terms of a public node.
-const MAX_TERMS: usize = 4096;
+pub(crate) const MAX_TERMS: usize = 4096;
 
 /// Number of a value: 0 is the input, `i + 1` is what node `i` makes.
 pub type ValueId = usize;
@@ -220,7 +220,7 @@ pub struct Activation<'a> {
 
 impl Gather {
     /// Checks that it can be applied to `from` values and gives `to`.
-    fn check(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn check(&self, from: usize, to: usize) -> bool {
         match self {
             Gather::All => from == to,
             Gather::Window(window) => window.check() && window.inputs() == from && window.outputs() == to,

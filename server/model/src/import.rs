@@ -42,7 +42,7 @@ pub struct Imported {
 /// [`Error::Onnx`] for bytes that are no such model, [`Error::Node`] for a node that is not supported, naming it,
 /// [`Error::Options`] for a normalisation that does not fit the model, and those of [`numbers::choose`].
 pub fn import(onnx: &[u8], options: &ImportOptions, samples: &[u8], goal: &Goal) -> Result<Imported, Error> {
-    let real = crate::real::read(onnx, options)?;
+    let real = crate::read(onnx, options)?;
     let input = InputSpec::new(real.input.clone(), options.input_bits);
     let chosen = numbers::choose(&real, &input, samples, goal)?;
     Ok(Imported { real, chosen })

@@ -21,9 +21,9 @@ mod linear;
 mod normalisation;
 pub mod npy;
 pub mod numbers;
-#[allow(dead_code)]
 mod onnx;
 mod party;
+mod passes;
 pub mod real;
 mod split;
 mod width;
@@ -43,5 +43,5 @@ pub use import::{ImportOptions, Imported, import};
 pub use linear::linear;
 pub use normalisation::Normalisation;
 pub use party::{LayerWeights, PartyModel};
-pub use real::read;
+pub use onnx::read;
 pub use split::{paper_placements, split};

@@ -19,15 +19,19 @@ impl Default for Normalisation {
     }
 }
 
-/// What normalisation does to one channel: `x·gain - offset`.
-pub(crate) struct Channel {
-    pub gain: f64,
-    pub offset: f64,
-}
-
 impl Normalisation {
-    /// One entry for each channel of the input.
-    pub(crate) fn channels(&self, count: usize) -> Result<Vec<Channel>, Error> {
+    /// What is multiplied with every value of an input of this shape, and what is added then. `axis` is the one whose
+    /// places are channels.
+    pub(crate) fn values(&self, shape: &[usize], axis: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
+        let len: usize = shape.iter().product();
+        let channels = self.channels(shape.get(axis).copied().unwrap_or(1))?;
+        let run = shape.iter().skip(axis + 1).product::<usize>().max(1);
+        let channel = |place: usize| channels.get(place / run % channels.len().max(1)).copied().unwrap_or((1.0, 0.0));
+        Ok((0..len).map(channel).unzip())
+    }
+
+    /// Factor and summand of every channel of the input.
+    fn channels(&self, count: usize) -> Result<Vec<(f64, f64)>, Error> {
         let pick = |values: &[f64], c: usize, default: f64| match values {
             [] => Some(default),
             [all] => Some(*all),
@@ -38,7 +42,7 @@ impl Normalisation {
         (0..count)
             .map(|c| match (pick(&self.mean, c, 0.0), pick(&self.std, c, 1.0)) {
                 (Some(mean), Some(std)) if mean.is_finite() && positive(std) && positive(self.scale) => {
-                    Ok(Channel { gain: 1.0 / (self.scale * std), offset: mean / std })
+                    Ok((1.0 / (self.scale * std), -mean / std))
                 }
                 (None, _) | (_, None) => Err(Error::Options(format!(
                     "mean and std have {} and {} values, and need none, one, or one for each of the {count} channels",

@@ -3,6 +3,8 @@
 //! It has the nodes of [`crate::graph`] and one more, [`RealOp::Scale`], which the passes take away. Everything that a
 //! network does is written with them by the operators in `onnx/`.
 
+mod execute;
+
 use crate::graph::{Gather, Last, ValueId};
 use crate::{Error, Geometry};
 
@@ -131,6 +133,31 @@ pub enum RealOp {
     },
 }
 
+impl RealOp {
+    /// The values that it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let (one, terms) = match self {
+            RealOp::Linear(Linear { input, .. })
+            | RealOp::Scale { input, .. }
+            | RealOp::Relu { input }
+            | RealOp::Round { input } => (Some(*input), &[][..]),
+            RealOp::Public { terms, .. } => (None, terms.as_slice()),
+        };
+        one.into_iter().chain(terms.iter().map(|term| term.value))
+    }
+
+    /// Puts other values in place of those that it reads.
+    pub(crate) fn rename(&mut self, name: impl Fn(ValueId) -> ValueId) {
+        match self {
+            RealOp::Linear(Linear { input, .. })
+            | RealOp::Scale { input, .. }
+            | RealOp::Relu { input }
+            | RealOp::Round { input } => *input = name(*input),
+            RealOp::Public { terms, .. } => terms.iter_mut().for_each(|term| term.value = name(term.value)),
+        }
+    }
+}
+
 /// An affine map over the reals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
@@ -153,18 +180,4 @@ pub struct RealTerm {
     pub factor: f64,
     /// Which of its values go where.
     pub gather: Gather,
-}
-
-/// Stand-in until the executor is there.
-impl Real {
-    #[allow(missing_docs)]
-    pub fn run(&self, _input: &[f64], _see: impl FnMut(ValueId, &[f64])) -> Result<Vec<Vec<f64>>, Error> {
-        Err(Error::Shape(String::new()))
-    }
-}
-
-/// Stand-in until the importer is there.
-#[allow(missing_docs)]
-pub fn read(_onnx: &[u8], _options: &crate::ImportOptions) -> Result<Real, Error> {
-    Err(Error::Shape(String::new()))
 }

@@ -19,11 +19,25 @@ pub(crate) fn multiply(geometry: &Geometry, weights: &[u32], x: &[u32], out: &mu
     linear::multiply(geometry, weights, x, out);
 }
 
+/// [`linear::multiply`] for real numbers, likewise.
+pub(crate) fn multiply_reals(geometry: &Geometry, weights: &[f64], x: &[f64], out: &mut [f64]) {
+    #[cfg(target_arch = "x86_64")]
+    match x86::best() {
+        // SAFETY: the instructions were detected.
+        x86::Vectors::Avx512 => return unsafe { x86::avx512(geometry, weights, x, out) },
+        // SAFETY: as above.
+        x86::Vectors::Avx2 => return unsafe { x86::avx2(geometry, weights, x, out) },
+        x86::Vectors::Baseline => {}
+    }
+    linear::multiply(geometry, weights, x, out);
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::sync::OnceLock;
 
     use super::{Geometry, linear};
+    use crate::linear::Word;
 
     #[derive(Clone, Copy)]
     pub(super) enum Vectors {
@@ -49,12 +63,12 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(geometry: &Geometry, weights: &[u32], x: &[u32], out: &mut [u32]) {
+    pub(super) fn avx512<T: Word>(geometry: &Geometry, weights: &[T], x: &[T], out: &mut [T]) {
         linear::multiply(geometry, weights, x, out);
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn avx2(geometry: &Geometry, weights: &[u32], x: &[u32], out: &mut [u32]) {
+    pub(super) fn avx2<T: Word>(geometry: &Geometry, weights: &[T], x: &[T], out: &mut [T]) {
         linear::multiply(geometry, weights, x, out);
     }
 }

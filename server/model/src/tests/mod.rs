@@ -2,11 +2,13 @@
 
 mod calibration;
 mod files;
+mod folding;
 mod graphs;
 mod hostile;
 mod parts;
 mod products;
 mod samples;
+mod stored;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};

@@ -1,0 +1,135 @@
+//! Operators on constants: evaluated once, when the file is read.
+//!
+//! Exporters leave shape arithmetic, casts of weights and paddings computed from other paddings in a file. All of it goes
+//! away here. Numbers are rounded to their type after every operator, as whoever runs the file would.
+
+mod arithmetic;
+mod make;
+mod matrix;
+mod quantised;
+mod reduce;
+
+use super::node::Known;
+use super::places::{Moved, OUTSIDE, fill, moved};
+use super::proto::{NodeProto, is_default_domain};
+use super::tensor::{Data, Element, Tensor};
+use crate::{Error, MAX_VALUES};
+
+pub(crate) use make::of_shape;
+
+/// Most values that are read and made while constants are folded.
+const MAX_WORK: usize = 4 * MAX_VALUES;
+
+/// Folds the constants of one file, within limits of time and memory for all of them together.
+#[derive(Default)]
+pub(crate) struct Folding {
+    /// Values read and made so far.
+    work: usize,
+}
+
+impl Folding {
+    /// Evaluates a node all of whose inputs are constants (nothing for an input that is left out): its outputs, or nothing
+    /// if the operator is not one that is known here.
+    ///
+    /// # Errors
+    /// [`Error::Node`] for an operator that contradicts its definition or makes too many values.
+    pub(crate) fn fold(
+        &mut self,
+        node: &NodeProto,
+        inputs: &[Option<&Tensor>],
+        opset: i64,
+    ) -> Result<Option<Vec<Tensor>>, Error> {
+        if !is_default_domain(&node.domain) {
+            return Ok(None);
+        }
+        let known = Known { node, inputs, opset };
+        let lengths = |tensors: &mut dyn Iterator<Item = &Tensor>| {
+            tensors.fold(0, |sum, t| t.len().saturating_add(sum))
+        };
+        self.take(node, lengths(&mut inputs.iter().copied().flatten()))?;
+        let Some(result) = evaluate(known)? else { return Ok(None) };
+        self.take(node, lengths(&mut result.iter()))?;
+        if let ("MatMul" | "Gemm", Some(Some(first)), [product]) =
+            (node.op_type.as_str(), inputs.first(), result.as_slice())
+        {
+            // As many multiplications for each value; eight take about the time that moving a value takes.
+            let long = if node.flag("transA", false)? { first.shape.first() } else { first.shape.last() };
+            self.take(node, product.len().saturating_mul(long.copied().unwrap_or(1)) / 8)?;
+        }
+        Ok(Some(result))
+    }
+
+    fn take(&mut self, node: &NodeProto, values: usize) -> Result<(), Error> {
+        self.work = self.work.saturating_add(values);
+        match self.work <= MAX_WORK {
+            true => Ok(()),
+            false => Err(node.error(format!(
+                "up to it more than {MAX_WORK} values of constants are computed, which is too much: simplify the file, say \
+                 with onnxsim"
+            ))),
+        }
+    }
+}
+
+fn evaluate(known: Known<'_>) -> Result<Option<Vec<Tensor>>, Error> {
+    let node = known.node;
+    let result = match node.op_type.as_str() {
+        "Constant" => make::constant(known)?,
+        "ConstantOfShape" => make::filled(known)?,
+        "Range" => make::range(known)?,
+        "Shape" | "Size" => of_shape(node, &known.needed(0, "input")?.shape)?,
+        "NonZero" => make::non_zero(known)?,
+        "Concat" => make::concat(known)?,
+        "Cast" | "CastLike" => cast(known)?,
+        "MatMul" => matrix::mat_mul(known)?,
+        "Gemm" => matrix::gemm(known)?,
+        "QuantizeLinear" => quantised::quantise(known)?,
+        "DequantizeLinear" => quantised::dequantise(known)?,
+        op => {
+            if let Some(result) = arithmetic::evaluate(known, op)? {
+                result
+            } else if let Some(result) = reduce::evaluate(known, op)? {
+                result
+            } else if let Some(first) = known.inputs.first().copied().flatten() {
+                return moved_constants(known, first);
+            } else {
+                return Ok(None);
+            }
+        }
+    };
+    Ok(Some(vec![result]))
+}
+
+/// Outputs of an operator that only moves values.
+fn moved_constants(known: Known<'_>, first: &Tensor) -> Result<Option<Vec<Tensor>>, Error> {
+    let Some(outputs) = moved(known.node, &first.shape, known.inputs, known.opset)? else { return Ok(None) };
+    let fill = if known.node.op_type == "Pad" { fill(known)? } else { 0.0 };
+    let value = |Moved { shape, places }: Moved| {
+        let Some(places) = places else { return first.clone().reshaped(shape) };
+        let mut tensor = first.gather(shape, places.iter().copied());
+        if fill != 0.0 {
+            let outside = places.iter().enumerate().filter(|(_, p)| **p == OUTSIDE).map(|(i, _)| i);
+            match &mut tensor.data {
+                Data::Float(values) => outside.for_each(|i| values[i] = fill),
+                Data::Int(values) => outside.for_each(|i| values[i] = fill as i64),
+            }
+        }
+        tensor
+    };
+    let mut tensors: Vec<Tensor> = outputs.into_iter().map(value).collect();
+    if known.node.op_type == "Dropout" && known.node.output.len() > 1 {
+        // What was kept: everything.
+        let ones = vec![1; first.len()];
+        tensors.push(Tensor::from_ints(Element::Bool, first.shape.clone(), ones));
+    }
+    Ok(Some(tensors))
+}
+
+fn cast(known: Known<'_>) -> Result<Tensor, Error> {
+    let from = known.needed(0, "input")?;
+    let to = match known.node.op_type.as_str() {
+        "CastLike" => known.needed(1, "input that tells the type")?.element,
+        _ => known.element("to")?.ok_or_else(|| known.node.lacks("type to cast to"))?,
+    };
+    Ok(from.cast(to))
+}

@@ -1,0 +1,481 @@
+//! The network that is being built, and what the names of the file stand for.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::places::OUTSIDE;
+use super::proto::{NodeProto, printable, volume};
+use super::tensor::{MAX_AXES, Tensor, Walk, broadcast_places};
+use crate::geometry::MAX_TENSOR;
+use crate::graph::{Gather, Last, MAX_NODES, Run, ValueId, Window};
+use crate::real::{Linear, Origin, RealNode, RealOp, RealTerm};
+use crate::{Error, Geometry, MAX_LAYERS, MAX_VALUES};
+
+/// Most values of all nodes together.
+const MAX_ALL: usize = 8 * MAX_VALUES;
+/// Most runs of gathered values, which take memory that a file does not.
+const MAX_RUNS: usize = 1 << 24;
+/// Most numbers that belong to nodes: weights, biases, gains and offsets.
+const MAX_NUMBERS: usize = 2 * MAX_VALUES;
+
+/// What a name of the file stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    /// What is known before the input comes.
+    Constant(Rc<Tensor>),
+    /// What depends on the input.
+    Secret(Secret),
+}
+
+/// A value that depends on the input.
+#[derive(Clone, Debug)]
+pub(crate) struct Secret {
+    /// Where its numbers are, row-major.
+    pub id: ValueId,
+    /// Its shape with the batch axis.
+    pub shape: Vec<usize>,
+    /// What is left out behind it.
+    pub last: Last,
+    /// Scale and zero point of what the file has in place of the real numbers that are kept here.
+    pub quantised: Option<Quantised>,
+}
+
+/// Integers `q` in place of real numbers `scale · (q - zero)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Quantised {
+    pub scale: f64,
+    pub zero: f64,
+}
+
+impl Secret {
+    /// A real value.
+    pub(crate) fn new(id: ValueId, shape: Vec<usize>) -> Secret {
+        Secret { id, shape, last: Last::Nothing, quantised: None }
+    }
+
+    /// Other values that mean the same kind of thing.
+    pub(crate) fn with(&self, id: ValueId, shape: Vec<usize>) -> Secret {
+        Secret { id, shape, ..self.clone() }
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl From<Tensor> for Value {
+    fn from(tensor: Tensor) -> Value {
+        Value::Constant(Rc::new(tensor))
+    }
+}
+
+impl From<Secret> for Value {
+    fn from(secret: Secret) -> Value {
+        Value::Secret(secret)
+    }
+}
+
+/// A node of the file and what it reads.
+pub(crate) struct Call<'a> {
+    pub node: &'a NodeProto,
+    pub origin: Origin,
+    pub opset: i64,
+    /// Nothing for an input that is left out.
+    pub inputs: Vec<Option<Value>>,
+}
+
+impl Call<'_> {
+    /// An error about this node: what is wrong, why and what could replace it.
+    pub(crate) fn error(&self, what: impl Into<String>) -> Error {
+        self.origin.error(what)
+    }
+
+    /// Refuses attributes of other names: they may change what the operator means.
+    pub(crate) fn only(&self, names: &[&str]) -> Result<(), Error> {
+        match self.node.attribute.iter().find(|a| !names.contains(&a.name.as_str())) {
+            Some(a) => Err(self.error(format!(
+                "attribute {} is not supported, for it may change the meaning ({} are): export without it",
+                printable(&a.name),
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// An input, if it is not left out.
+    pub(crate) fn input(&self, index: usize) -> Option<&Value> {
+        self.inputs.get(index)?.as_ref()
+    }
+
+    /// An input that depends on the network's and is a real number.
+    pub(crate) fn secret(&self, index: usize) -> Result<&Secret, Error> {
+        let secret = self.any_secret(index)?;
+        match secret.quantised {
+            None => Ok(secret),
+            Some(_) => Err(self.error(
+                "its input is quantised (QuantizeLinear), and this operator is supported on real numbers only: put \
+                 DequantizeLinear in front, or export the network before it was quantised",
+            )),
+        }
+    }
+
+    /// An input that depends on the network's, quantised or not.
+    pub(crate) fn any_secret(&self, index: usize) -> Result<&Secret, Error> {
+        match self.input(index) {
+            Some(Value::Secret(secret)) => Ok(secret),
+            Some(Value::Constant(_)) => Err(self.error(format!(
+                "its input {index} is a constant, and must come from the network's input: replace the node by its \
+                 result, say with onnxsim"
+            ))),
+            None => Err(self.node.lacks(&format!("input {index}"))),
+        }
+    }
+
+    /// An input that is known, if it is not left out; `what` is what it is for.
+    pub(crate) fn constant(&self, index: usize, what: &str) -> Result<Option<&Tensor>, Error> {
+        match self.input(index) {
+            None => Ok(None),
+            Some(Value::Constant(tensor)) => Ok(Some(tensor)),
+            Some(Value::Secret(_)) => Err(self.error(format!(
+                "its {what} depend on the network's input, and must be constant, for products of two secret values \
+                 and choices by secret values are not supported: use constant {what}"
+            ))),
+        }
+    }
+
+    /// Finite numbers of a known input.
+    pub(crate) fn numbers<'t>(&self, tensor: &'t Tensor) -> Result<std::borrow::Cow<'t, [f64]>, Error> {
+        tensor.weights().map_err(|what| self.error(what))
+    }
+
+    /// Every known input in its place, as folding and moving take them.
+    pub(crate) fn constants(&self) -> Vec<Option<&Tensor>> {
+        let inputs = self.inputs.iter();
+        inputs
+            .map(|value| match value {
+                Some(Value::Constant(tensor)) => Some(tensor.as_ref()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// The network so far.
+pub(crate) struct Context {
+    pub nodes: Vec<RealNode>,
+    /// Number of values of every value.
+    pub lens: Vec<usize>,
+    /// What is known of names.
+    pub names: HashMap<String, Value>,
+    /// How many nodes and outputs read a name.
+    pub uses: HashMap<String, usize>,
+    all: usize,
+    numbers: usize,
+    runs: usize,
+    layers: usize,
+}
+
+impl Context {
+    /// A network of an input of so many values.
+    pub(crate) fn new(input: usize) -> Context {
+        Context {
+            nodes: Vec::new(),
+            lens: vec![input],
+            names: HashMap::new(),
+            uses: HashMap::new(),
+            all: input,
+            numbers: 0,
+            runs: 0,
+            layers: 0,
+        }
+    }
+
+    /// Number of values of a value.
+    pub(crate) fn len(&self, value: ValueId) -> usize {
+        self.lens.get(value).copied().unwrap_or(0)
+    }
+
+    /// What makes a value, if it is not the input.
+    pub(crate) fn op(&self, value: ValueId) -> Option<&RealOp> {
+        value.checked_sub(1).and_then(|number| self.nodes.get(number)).map(|node| &node.op)
+    }
+
+    /// Checks that a shape is one that a value may have, before anything is made for it.
+    pub(crate) fn fits(&self, origin: &Origin, shape: &[usize]) -> Result<usize, Error> {
+        let len = volume(shape).filter(|&len| len > 0 && len <= MAX_TENSOR && shape.len() <= MAX_AXES);
+        let len = len.ok_or_else(|| {
+            origin.error(format!(
+                "its result has shape {shape:?}, which is empty or too large ({MAX_AXES} axes and {MAX_TENSOR} values \
+                 are possible): use a smaller network"
+            ))
+        })?;
+        match self.all.saturating_add(len) <= MAX_ALL && self.nodes.len() < MAX_NODES {
+            true => Ok(len),
+            false => Err(origin.error(format!(
+                "with it the network is too large, {MAX_NODES} steps and {MAX_ALL} values are possible: use a smaller \
+                 network"
+            ))),
+        }
+    }
+
+    fn push(&mut self, origin: &Origin, op: RealOp, len: usize) -> Result<ValueId, Error> {
+        self.fits(origin, &[len])?;
+        self.all += len;
+        self.lens.push(len);
+        self.nodes.push(RealNode { origin: origin.clone(), op });
+        Ok(self.nodes.len())
+    }
+
+    fn count_numbers(&mut self, origin: &Origin, count: usize) -> Result<(), Error> {
+        self.numbers = self.numbers.saturating_add(count);
+        match self.numbers <= MAX_NUMBERS {
+            true => Ok(()),
+            false => Err(origin.error(format!(
+                "with it the network has more than {MAX_NUMBERS} weights and biases (a bias counts for every value of \
+                 a result): use a smaller network"
+            ))),
+        }
+    }
+
+    /// Checks a layer's shape and that there is room for it, before its weights are made.
+    pub(crate) fn room(&self, origin: &Origin, geometry: &Geometry) -> Result<(), Error> {
+        geometry.check().map_err(|e| match e {
+            Error::Shape(what) => origin.error(format!("it is a {what}: change its shape")),
+            e => e,
+        })?;
+        let numbers = self.numbers.saturating_add(geometry.weights()).saturating_add(geometry.outputs());
+        if numbers > MAX_NUMBERS || self.layers >= MAX_LAYERS {
+            return Err(origin.error(format!(
+                "with it the network is too large, {MAX_LAYERS} layers and {MAX_NUMBERS} weights and biases (a bias \
+                 counts for every value of a result) are possible: use a smaller network"
+            )));
+        }
+        self.fits(origin, &[geometry.outputs()]).map(|_| ())
+    }
+
+    /// An affine map with weights. There is a bias for every output value.
+    pub(crate) fn linear(&mut self, origin: &Origin, linear: Linear) -> Result<ValueId, Error> {
+        let geometry = &linear.geometry;
+        self.room(origin, geometry)?;
+        let (weights, outputs) = (geometry.weights(), geometry.outputs());
+        if geometry.inputs() != self.len(linear.input)
+            || linear.weights.len() != weights
+            || linear.bias.len() != outputs
+        {
+            return Err(origin.error(format!(
+                "its weights are for {} values, and its input has {}: change the layer or its input",
+                geometry.inputs(),
+                self.len(linear.input)
+            )));
+        }
+        self.count_numbers(origin, weights + outputs)?;
+        self.layers += 1;
+        self.push(origin, RealOp::Linear(linear), outputs)
+    }
+
+    /// `gain · value + offset`, value by value; the value itself if that is what it is.
+    pub(crate) fn scale(
+        &mut self,
+        origin: &Origin,
+        input: ValueId,
+        gain: Vec<f64>,
+        offset: Vec<f64>,
+    ) -> Result<ValueId, Error> {
+        let len = self.len(input);
+        if gain.len() != len || offset.len() != len {
+            return Err(origin.error("its constant does not fit its input: export the network again"));
+        }
+        if gain.iter().all(|&g| g == 1.0) && offset.iter().all(|&o| o == 0.0) {
+            return Ok(input);
+        }
+        self.count_numbers(origin, 2 * len)?;
+        self.push(origin, RealOp::Scale { input, gain, offset }, len)
+    }
+
+    /// `offset + Σ factor · gather(value)`; the value itself if that is what it is.
+    pub(crate) fn public(
+        &mut self,
+        origin: &Origin,
+        terms: Vec<RealTerm>,
+        offset: f64,
+        len: usize,
+    ) -> Result<ValueId, Error> {
+        if let [RealTerm { value, factor: 1.0, gather: Gather::All }] = *terms.as_slice()
+            && offset == 0.0
+        {
+            return Ok(value);
+        }
+        self.fits(origin, &[len])?;
+        if terms.len() > crate::graph::MAX_TERMS {
+            return Err(origin.error(format!("it is a sum of {} values, which are too many", terms.len())));
+        }
+        for term in &terms {
+            if !term.gather.check(self.len(term.value), len) {
+                return Err(origin.error("its window does not fit its input: change the window or the input"));
+            }
+        }
+        self.push(origin, RealOp::Public { terms, offset, len }, len)
+    }
+
+    /// A value run by run, with the number of runs bounded.
+    pub(crate) fn places(
+        &mut self,
+        origin: &Origin,
+        len: usize,
+        places: impl IntoIterator<Item = Option<usize>>,
+    ) -> Result<Gather, Error> {
+        self.fits(origin, &[len])?;
+        let too_many = || {
+            origin.error(format!(
+                "with it values are moved about in more than {MAX_RUNS} pieces, which is too many: use a smaller network"
+            ))
+        };
+        let left = MAX_RUNS.saturating_sub(self.runs);
+        // In parts, so that memory stays bounded; what begins a part could have been joined to the one before, which costs a
+        // run, never correctness.
+        let (mut part, mut runs) = (Vec::with_capacity(len.min(PART)), Vec::new());
+        let mut places = places.into_iter();
+        loop {
+            part.clear();
+            part.extend(places.by_ref().take(PART));
+            if part.is_empty() {
+                break;
+            }
+            if let Gather::Runs(more) = Gather::from_places(part.iter().copied()) {
+                for run in more {
+                    join(&mut runs, run);
+                }
+            }
+            if runs.len() > left {
+                return Err(too_many());
+            }
+        }
+        self.runs += runs.len();
+        Ok(Gather::Runs(runs))
+    }
+
+    /// Values of a value in other places; the value itself if they are all in place.
+    pub(crate) fn gather(
+        &mut self,
+        origin: &Origin,
+        value: ValueId,
+        len: usize,
+        places: impl IntoIterator<Item = Option<usize>>,
+    ) -> Result<ValueId, Error> {
+        let gather = self.places(origin, len, places)?;
+        let gather = self.simple(gather, value, len);
+        self.public(origin, vec![RealTerm { value, factor: 1.0, gather }], 0.0, len)
+    }
+
+    /// [`Gather::All`] where a gather is that.
+    pub(crate) fn simple(&self, gather: Gather, value: ValueId, len: usize) -> Gather {
+        let all = self.len(value) == len
+            && match &gather {
+                Gather::Runs(runs) => match runs.as_slice() {
+                    [Run::Values { start: 0, step, count }] => (*step == 1 || *count == 1) && *count as usize == len,
+                    _ => false,
+                },
+                _ => false,
+            };
+        if all { Gather::All } else { gather }
+    }
+
+    /// A value with its axes in another order.
+    pub(crate) fn transpose(&mut self, origin: &Origin, value: &Secret, order: &[usize]) -> Result<Secret, Error> {
+        let strides = super::tensor::strides(&value.shape);
+        let shape: Vec<usize> = order.iter().map(|&axis| value.shape[axis]).collect();
+        let steps = order.iter().map(|&axis| strides[axis] as isize).collect();
+        let walk = Walk::new(&shape, steps, 0);
+        let id = self.gather(origin, value.id, value.len(), walk.map(Some))?;
+        Ok(value.with(id, shape))
+    }
+
+    /// A value broadcast to a shape.
+    pub(crate) fn broadcast(&mut self, origin: &Origin, value: &Secret, shape: &[usize]) -> Result<Secret, Error> {
+        let len = self.fits(origin, shape)?;
+        let walk = broadcast_places(&value.shape, shape).ok_or_else(|| {
+            origin.error(format!("shape {:?} cannot be broadcast to {shape:?}: change it", value.shape))
+        })?;
+        let id = self.gather(origin, value.id, len, walk.map(Some))?;
+        Ok(value.with(id, shape.to_vec()))
+    }
+
+    /// `max(0, value)`.
+    pub(crate) fn relu(&mut self, origin: &Origin, input: ValueId) -> Result<ValueId, Error> {
+        // Twice is once.
+        if let Some(RealOp::Relu { .. }) = self.op(input) {
+            return Ok(input);
+        }
+        let len = self.len(input);
+        self.push(origin, RealOp::Relu { input }, len)
+    }
+
+    /// `Σ factor · value + offset` of values of the same length.
+    pub(crate) fn sum(
+        &mut self,
+        origin: &Origin,
+        terms: &[(f64, ValueId)],
+        offset: f64,
+    ) -> Result<ValueId, Error> {
+        let len = terms.first().map_or(0, |&(_, value)| self.len(value));
+        let term = |&(factor, value): &(f64, ValueId)| RealTerm { value, factor, gather: Gather::All };
+        self.public(origin, terms.iter().map(term).collect(), offset, len)
+    }
+
+    /// Sums over windows, each divided by `divisor`.
+    pub(crate) fn window(
+        &mut self,
+        origin: &Origin,
+        value: ValueId,
+        window: Window,
+        divisor: f64,
+    ) -> Result<ValueId, Error> {
+        let len = volume(&[window.input[0], window.output[0], window.output[1]]).unwrap_or(usize::MAX);
+        self.fits(origin, &[len])?;
+        let term = RealTerm { value, factor: 1.0 / divisor, gather: Gather::Window(window) };
+        self.public(origin, vec![term], 0.0, len)
+    }
+
+    /// The input as the network wants it: a factor for all belongs to the network's shape, others are weights.
+    pub(crate) fn normalise(&mut self, origin: &Origin, gain: Vec<f64>, offset: Vec<f64>) -> Result<ValueId, Error> {
+        match gain.first().copied() {
+            Some(first) if gain.iter().all(|&g| g == first) && offset.iter().all(|&o| o == 0.0) => {
+                self.sum(origin, &[(first, 0)], 0.0)
+            }
+            _ => self.scale(origin, 0, gain, offset),
+        }
+    }
+
+    /// A constant as a value: nothing of the input and the constant added.
+    pub(crate) fn constant(&mut self, origin: &Origin, tensor: &Tensor) -> Result<Secret, Error> {
+        let len = self.fits(origin, &tensor.shape)?;
+        let values = tensor.weights().map_err(|what| origin.error(what))?.into_owned();
+        let zeros = RealTerm { value: 0, factor: 1.0, gather: Gather::Runs(vec![Run::Zeros(len as u32)]) };
+        let zeros = self.public(origin, vec![zeros], 0.0, len)?;
+        let id = self.scale(origin, zeros, vec![1.0; len], values)?;
+        Ok(Secret::new(id, tensor.shape.clone()))
+    }
+}
+
+/// Places looked at together.
+const PART: usize = 1 << 16;
+
+/// Appends a run, joined to the last if it goes on with it.
+fn join(runs: &mut Vec<Run>, run: Run) {
+    match (runs.last_mut(), run) {
+        (Some(Run::Zeros(count)), Run::Zeros(more)) => *count += more,
+        (Some(Run::Values { start, step, count }), Run::Values { start: next, step: by, count: more })
+            if *step == by && *count > 1 && more > 1
+                && i64::from(*start) + i64::from(*step) * i64::from(*count) == i64::from(next) =>
+        {
+            *count += more;
+        }
+        _ => runs.push(run),
+    }
+}
+
+/// Places of moved values, as gathers take them.
+pub(crate) fn place(place: usize) -> Option<usize> {
+    (place != OUTSIDE).then_some(place)
+}

@@ -1,0 +1,431 @@
+//! An ONNX file: its frame, its constants and its nodes in order.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::path::Path;
+
+use prost::Message;
+
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, ValueInfoProto, is_default_domain, printable, type_name,
+};
+use super::scan::is_bounded;
+use super::tensor::{Element, MAX_AXES, Tensor, elements};
+use crate::{Error, MAX_VALUES};
+
+/// Largest ONNX file: all values a model may have as 64-bit floats, and room for the graph.
+pub(crate) const MAX_FILE: usize = 8 * MAX_VALUES + (1 << 24);
+/// Most values of all constants of a file together.
+const MAX_CONSTANTS: usize = 2 * MAX_VALUES;
+/// Supported versions of the default operator set.
+pub(crate) const OPSETS: core::ops::RangeInclusive<i64> = 7..=28;
+/// One of them that common exporters write.
+const PROPOSED: i64 = 17;
+
+/// A file as it is read.
+pub(crate) struct Parsed {
+    /// Name of the graph.
+    pub name: String,
+    /// Version of ONNX's operators.
+    pub opset: i64,
+    /// The nodes that an output depends on, each behind those it reads.
+    pub nodes: Vec<NodeProto>,
+    /// The initialisers that these nodes or an output read.
+    pub constants: HashMap<String, Tensor>,
+    /// The one input that is no constant.
+    pub input: Input,
+    /// Names of the outputs, at least one, and their shapes as far as the file says; each is made by a node, a constant or
+    /// the input.
+    pub outputs: Vec<(String, Vec<Option<usize>>)>,
+}
+
+/// The network's input.
+pub(crate) struct Input {
+    pub name: String,
+    /// Sizes of its axes, nothing for one that is open; nothing if the file does not say.
+    pub dims: Option<Vec<Option<usize>>>,
+    pub element: Element,
+}
+
+fn bad(what: impl Into<String>) -> Error {
+    Error::Onnx(what.into())
+}
+
+/// Reads a file. `folder` is where tensors may be that are kept in files of their own.
+///
+/// # Errors
+/// [`Error::Onnx`] for what is no ONNX file or a damaged one, too large or of an unknown version, for nodes in a circle, and
+/// for other than one input; [`Error::Node`] for a node that reads what nothing makes.
+pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error> {
+    let (opset, graph) = decode(bytes)?;
+    let GraphProto { node, name, mut initializer, sparse_initializer, input, output } = graph;
+    let makers = makers(&node, &initializer.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), &input)?;
+    if output.is_empty() {
+        return Err(bad("it has no output: export the network with one"));
+    }
+    let outputs: Vec<&str> = output.iter().map(|o| o.name.as_str()).collect();
+    let live = live(&node, &makers, &outputs, &sparse_initializer_names(&sparse_initializer))?;
+    let order = order(&node, &makers, &live.nodes)?;
+    let input = the_input(&input, &makers, &live.inputs)?;
+    drop(makers);
+
+    let mut constants = HashMap::new();
+    let mut room = MAX_CONSTANTS;
+    let mut take = |len: usize| -> Result<(), Error> {
+        room = room.checked_sub(len).ok_or_else(|| {
+            bad(format!(
+                "its constants have more than {MAX_CONSTANTS} values together: use a smaller network"
+            ))
+        })?;
+        Ok(())
+    };
+    for i in live.constants {
+        let mut tensor = std::mem::take(&mut initializer[i]);
+        take(tensor.size().map_err(bad)?.1)?;
+        tensor.fetch(folder).map_err(bad)?;
+        let read = tensor.tensor().map_err(bad)?;
+        constants.insert(tensor.name, read);
+    }
+    drop(initializer);
+    let mut node: Vec<Option<NodeProto>> = node.into_iter().map(Some).collect();
+    let mut nodes = Vec::with_capacity(order.len());
+    for mut node in order.into_iter().filter_map(|i| node[i].take()) {
+        let origin = node.origin();
+        for tensor in node.attribute.iter_mut().filter_map(|a| a.t.as_mut()) {
+            take(tensor.size().map_err(|e| origin.error(e))?.1)?;
+            tensor.fetch(folder).map_err(|e| origin.error(e))?;
+        }
+        nodes.push(node);
+    }
+    let outputs = output
+        .into_iter()
+        .map(|o| Ok((o.name.clone(), dims(&o)?.unwrap_or_default())))
+        .collect::<Result<_, _>>()?;
+    Ok(Parsed { name, opset, nodes, constants, input, outputs })
+}
+
+/// Decodes the frame and checks its size and version.
+fn decode(bytes: &[u8]) -> Result<(i64, GraphProto), Error> {
+    if let Some(found) = other_format(bytes) {
+        return Err(bad(found));
+    }
+    if bytes.len() > MAX_FILE {
+        let found = bytes.len();
+        return Err(bad(format!(
+            "it has {found} bytes, and at most {MAX_FILE} are read: use a smaller network"
+        )));
+    }
+    if !is_bounded(bytes) {
+        return Err(bad(
+            "it has too many parts to be read, or is damaged: export it again, or use a smaller network",
+        ));
+    }
+    let model = ModelProto::decode(bytes)
+        .map_err(|e| bad(format!("this is no ONNX file, or a damaged one: export or copy it again ({e})")))?;
+    let (graph, opset) = (model.graph, model.opset_import);
+    let opset = opset.iter().find(|o| is_default_domain(&o.domain)).map_or(0, |o| o.version);
+    if graph.is_none() && opset == 0 {
+        return Err(bad("this is no ONNX file, or a damaged one: export or copy it again"));
+    }
+    if !OPSETS.contains(&opset) {
+        let (first, last) = (OPSETS.start(), OPSETS.end());
+        let found = match opset {
+            0 => "it names no version of ONNX's operators".to_owned(),
+            opset => format!("its operators have version {opset} (opset)"),
+        };
+        return Err(bad(format!(
+            "{found}, and {first} to {last} are supported: export it with one of them, in PyTorch opset_version={PROPOSED}"
+        )));
+    }
+    graph.map(|graph| (opset, graph)).ok_or_else(|| bad("there is no network in it: export it again"))
+}
+
+/// What a file is that is evidently something else, and what to do.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    let starts = |with: &[u8]| bytes.starts_with(with);
+    if bytes.is_empty() {
+        Some("the file is empty: export or copy it again")
+    } else if starts(b"version https://git-lfs") {
+        Some("this is not the model but Git's pointer to it (Git LFS): fetch it with `git lfs pull`")
+    } else if starts(b"PK\x03\x04") {
+        Some("this is a ZIP archive, as PyTorch and Keras save models, and no ONNX file: export it as ONNX")
+    } else if starts(b"\x89HDF") {
+        Some("this is an HDF5 file, as Keras saves models, and no ONNX file: export it as ONNX")
+    } else if bytes.get(4..8) == Some(b"TFL3") {
+        Some("this is a TensorFlow Lite model and no ONNX file: export it as ONNX")
+    } else if starts(b"ORTM") || bytes.get(4..8) == Some(b"ORTM") {
+        Some("this is a model in ONNX Runtime's own format and no ONNX file: export it as ONNX")
+    } else if starts(b"\x93NUMPY") {
+        Some("this is a NumPy array and no ONNX file: give the model here")
+    } else if starts(b"\x80\x02") || starts(b"\x80\x04") || starts(b"\x80\x05") {
+        Some(
+            "this is a Python pickle, as PyTorch and scikit-learn save models, and no ONNX file: export it as ONNX",
+        )
+    } else {
+        None
+    }
+}
+
+/// What makes a name.
+#[derive(Clone, Copy, PartialEq)]
+enum Maker {
+    Node(usize),
+    Constant(usize),
+    Input(usize),
+}
+
+/// What makes every name. A name is made once, but for initialisers, which may be listed among the inputs too.
+fn makers<'a>(
+    nodes: &'a [NodeProto],
+    constants: &[&'a str],
+    inputs: &'a [ValueInfoProto],
+) -> Result<HashMap<&'a str, Maker>, Error> {
+    let made = nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), Maker::Node(i))));
+    let constants = constants.iter().enumerate().map(|(i, &name)| (name, Maker::Constant(i)));
+    let inputs = inputs.iter().enumerate().map(|(i, input)| (input.name.as_str(), Maker::Input(i)));
+    let mut makers = HashMap::new();
+    for (name, maker) in constants.chain(inputs).chain(made).filter(|(name, _)| !name.is_empty()) {
+        match (makers.get(name), maker) {
+            (None, _) => drop(makers.insert(name, maker)),
+            (Some(Maker::Constant(_)), Maker::Input(_)) => {}
+            _ => {
+                let name = printable(name);
+                return Err(bad(format!(
+                    "{name} is made twice in it: the file is damaged, so export it again"
+                )));
+            }
+        }
+    }
+    Ok(makers)
+}
+
+/// What the outputs depend on, in ascending order.
+struct Live {
+    nodes: Vec<usize>,
+    constants: Vec<usize>,
+    inputs: Vec<usize>,
+}
+
+fn sparse_initializer_names(sparse: &[super::proto::SparseTensorProto]) -> Vec<&str> {
+    sparse.iter().filter_map(|s| s.values.as_ref()).map(|v| v.name.as_str()).collect()
+}
+
+fn live(
+    nodes: &[NodeProto],
+    makers: &HashMap<&str, Maker>,
+    outputs: &[&str],
+    sparse: &[&str],
+) -> Result<Live, Error> {
+    let mut live = Live { nodes: Vec::new(), constants: Vec::new(), inputs: Vec::new() };
+    let mut seen = std::collections::HashSet::new();
+    // Names to look at, with the node that reads them.
+    let mut open: Vec<(&str, Option<&NodeProto>)> = outputs.iter().map(|&name| (name, None)).collect();
+    while let Some((name, reader)) = open.pop() {
+        let Some(&maker) = makers.get(name) else {
+            let shown = printable(name);
+            let what = match sparse.contains(&name) {
+                true => format!(
+                    "constant {shown} is sparse, and only dense ones are read: save it as a dense one"
+                ),
+                false => format!("nothing makes {shown}: the file is damaged, so export it again"),
+            };
+            return Err(reader.map_or_else(|| bad(what.clone()), |node| node.error(what.clone())));
+        };
+        match maker {
+            Maker::Node(i) if seen.insert((0, i)) => {
+                live.nodes.push(i);
+                let node = &nodes[i];
+                open.extend(node.input.iter().filter(|n| !n.is_empty()).map(|n| (n.as_str(), Some(node))));
+            }
+            Maker::Constant(i) if seen.insert((1, i)) => live.constants.push(i),
+            Maker::Input(i) if seen.insert((2, i)) => live.inputs.push(i),
+            _ => {}
+        }
+    }
+    live.nodes.sort_unstable();
+    live.constants.sort_unstable();
+    live.inputs.sort_unstable();
+    Ok(live)
+}
+
+/// The live nodes, each behind those it reads, otherwise as in the file.
+fn order(nodes: &[NodeProto], makers: &HashMap<&str, Maker>, live: &[usize]) -> Result<Vec<usize>, Error> {
+    let mut readers: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut waits: HashMap<usize, usize> = HashMap::new();
+    for &i in live {
+        let reads = nodes[i].input.iter().filter_map(|name| match makers.get(name.as_str()) {
+            Some(&Maker::Node(maker)) => Some(maker),
+            _ => None,
+        });
+        for maker in reads {
+            readers.entry(maker).or_default().push(i);
+            *waits.entry(i).or_default() += 1;
+        }
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        live.iter().filter(|i| !waits.contains_key(i)).map(|&i| Reverse(i)).collect();
+    let mut order = Vec::with_capacity(live.len());
+    while let Some(Reverse(i)) = ready.pop() {
+        order.push(i);
+        for reader in readers.remove(&i).unwrap_or_default() {
+            if let Some(count) = waits.get_mut(&reader) {
+                *count -= 1;
+                if *count == 0 {
+                    waits.remove(&reader);
+                    ready.push(Reverse(reader));
+                }
+            }
+        }
+    }
+    match live.iter().find(|i| waits.contains_key(i)) {
+        None => Ok(order),
+        Some(&i) => {
+            Err(nodes[i].error("it depends on its own result: the file is damaged, so export it again"))
+        }
+    }
+}
+
+/// The only input that is no constant.
+fn the_input(
+    inputs: &[ValueInfoProto],
+    makers: &HashMap<&str, Maker>,
+    live: &[usize],
+) -> Result<Input, Error> {
+    let open = |i: &usize| makers.get(inputs[*i].name.as_str()) == Some(&Maker::Input(*i));
+    // An input that nothing reads does no harm beside one that is read.
+    let [input] = live else {
+        let names: Vec<usize> =
+            if live.is_empty() { (0..inputs.len()).filter(open).collect() } else { live.to_vec() };
+        let names: Vec<String> = names.iter().take(8).map(|&i| printable(&inputs[i].name)).collect();
+        return Err(bad(match (live.len(), names.as_slice()) {
+            (0, []) => "it has no input that is not a constant: export the network with its picture or features as its input"
+                .to_owned(),
+            (0, names) => format!("no output depends on its input ({}): export the network again", names.join(", ")),
+            (count, names) => format!(
+                "it has {count} inputs that are no constants ({}), and only one is supported: export the network with its \
+                 picture or features as its only input",
+                names.join(", ")
+            ),
+        }));
+    };
+    let input = &inputs[*input];
+    let name = printable(&input.name);
+    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let tensor = tensor
+        .ok_or_else(|| bad(format!("input {name} is not a tensor: export the network with one as input")))?;
+    let element = Element::from_onnx(tensor.elem_type).ok_or_else(|| {
+        let found = type_name(tensor.elem_type);
+        bad(format!("input {name} is of type {found}, and numbers are needed: export in float32"))
+    })?;
+    Ok(Input { name: input.name.clone(), dims: dims(input)?, element })
+}
+
+/// Shape of an input or output as far as the file says.
+fn dims(value: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>, Error> {
+    let tensor = value.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let Some(shape) = tensor.and_then(|t| t.shape.as_ref()) else { return Ok(None) };
+    let size = |dim: Option<i64>| match dim {
+        // Some exporters write open axes so.
+        None | Some(-1 | 0) => Some(None),
+        Some(size) => usize::try_from(size).ok().filter(|&s| s <= MAX_VALUES).map(Some),
+    };
+    let dims: Option<Vec<_>> = shape.dim.iter().map(|d| size(d.dim_value)).collect();
+    match dims.filter(|d| d.len() <= MAX_AXES) {
+        Some(dims) => Ok(Some(dims)),
+        None => {
+            let shown: Vec<_> =
+                shape.dim.iter().take(MAX_AXES + 1).map(|d| d.dim_value.unwrap_or(-1)).collect();
+            Err(bad(format!(
+                "{} has shape {shown:?}, which is impossible or more than {MAX_VALUES} values or {MAX_AXES} axes: use a \
+                 smaller network",
+                printable(&value.name)
+            )))
+        }
+    }
+}
+
+impl Input {
+    /// The shape with the batch axis of 1 in front. `given` is what the user says of it, with that axis or without, and must
+    /// agree with what the file says.
+    ///
+    /// # Errors
+    /// [`Error::Onnx`] for a fixed batch above 1 and for open axes that the user does not give; [`Error::Options`] for a given
+    /// shape that does not fit.
+    pub(crate) fn shape(&self, given: Option<&[usize]>) -> Result<Vec<usize>, Error> {
+        let name = printable(&self.name);
+        let shape = match (&self.dims, given) {
+            (None, None) => {
+                return Err(bad(format!(
+                    "input {name} has no shape in the file: give it with --shape, say --shape 3,224,224"
+                )));
+            }
+            (None, Some([1, rest @ ..] | rest)) => [&[1], rest].concat(),
+            (Some(dims), given) => self.filled(&name, dims, given)?,
+        };
+        match elements(&shape) {
+            Some(1..) => Ok(shape),
+            _ => {
+                let shown = &shape[..shape.len().min(MAX_AXES + 1)];
+                Err(bad(format!(
+                    "input {name} has shape {shown:?}; up to {MAX_VALUES} values on up to {MAX_AXES} axes, none of them \
+                     empty, are possible: use smaller inputs"
+                )))
+            }
+        }
+    }
+
+    fn filled(
+        &self,
+        name: &str,
+        dims: &[Option<usize>],
+        given: Option<&[usize]>,
+    ) -> Result<Vec<usize>, Error> {
+        // One inference is one sample, so a batch size that is left open is 1.
+        let rest = match dims {
+            [] => {
+                return Err(bad(format!(
+                    "input {name} is a single number without axes: export it with a batch axis"
+                )));
+            }
+            [None | Some(1), rest @ ..] => rest,
+            [Some(batch), ..] => {
+                return Err(bad(format!(
+                    "input {name} has batch size {batch}, and the first axis, the batch, must be 1 or left open: export \
+                     with one example input"
+                )));
+            }
+        };
+        let written = || {
+            let axis = |d: &Option<usize>| d.map_or("?".to_owned(), |d| d.to_string());
+            rest.iter().map(axis).collect::<Vec<_>>().join(",")
+        };
+        let Some(given) = given else {
+            let fixed: Option<Vec<usize>> = rest.iter().copied().collect();
+            let fixed = fixed.ok_or_else(|| {
+                let written = written();
+                bad(format!(
+                    "input {name} has open axes, and only the first, the batch, may be ({written} without it): give them \
+                     with --shape"
+                ))
+            })?;
+            return Ok([&[1], fixed.as_slice()].concat());
+        };
+        let sizes = match given {
+            [1, sizes @ ..] if sizes.len() == rest.len() => sizes,
+            sizes => sizes,
+        };
+        let fits =
+            sizes.len() == rest.len() && sizes.iter().zip(rest).all(|(&g, d)| d.is_none_or(|d| d == g));
+        if !fits {
+            let shown = &given[..given.len().min(MAX_AXES + 1)];
+            return Err(Error::Options(format!(
+                "--shape says {shown:?}, and input {name} has shape {} without the batch: give it axis by axis",
+                written()
+            )));
+        }
+        Ok([&[1], sizes].concat())
+    }
+}

@@ -1,0 +1,21 @@
+//! From an ONNX file to a network over the reals.
+//!
+//! [`read()`] parses the file (`proto`, `file`), computes what is constant (`constants`), and makes steps of the network
+//! of everything that depends on its input (`operators`).
+
+pub(crate) mod constants;
+pub(crate) mod context;
+pub(crate) mod file;
+pub(crate) mod node;
+mod operators;
+pub(crate) mod places;
+mod proto;
+mod read;
+mod scan;
+mod stored;
+pub(crate) mod tensor;
+
+pub(crate) use proto::*;
+#[cfg(test)]
+pub(crate) use read::walk;
+pub use read::read;

@@ -1,0 +1,186 @@
+//! What only moves values about or joins them.
+
+use super::super::context::{Call, Context, Quantised, Secret, Value, place};
+use super::super::node::axis;
+use super::super::places::{self, OUTSIDE};
+use super::super::tensor::Tensor;
+use crate::Error;
+use crate::real::RealTerm;
+
+/// Every operator that `places` knows.
+pub(super) fn moved(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    let x = call.any_secret(0)?;
+    let mut made = Vec::new();
+    for moved in places_of(call, x)? {
+        let id = match moved.places {
+            None => x.id,
+            Some(places) => context.gather(&call.origin, x.id, places.len(), places.into_iter().map(place))?,
+        };
+        made.push(x.with(id, moved.shape).into());
+    }
+    Ok(made)
+}
+
+fn places_of(call: &Call<'_>, x: &Secret) -> Result<Vec<places::Moved>, Error> {
+    for index in 1..call.inputs.len() {
+        call.constant(index, "shapes and places")?;
+    }
+    let moved = places::moved(call.node, &x.shape, &call.constants(), call.opset)?;
+    let moved = moved.ok_or_else(|| call.error("this operator is not supported: export the network without it"))?;
+    match moved.iter().all(|moved| moved.shape.iter().all(|&size| size > 0)) {
+        true => Ok(moved),
+        false => Err(call.error("its result is empty: change its attributes")),
+    }
+}
+
+pub(super) fn identity(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    Ok(vec![call.any_secret(0)?.clone().into()])
+}
+
+/// Nothing, in inference. The mask, if anybody reads it, is of ones.
+pub(super) fn dropout(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["ratio", "seed"])?;
+    let training = call.constant(2, "mode")?.and_then(Tensor::scalar);
+    let ratio = match call.constant(1, "ratio")? {
+        Some(ratio) => ratio.scalar(),
+        None => Some(0.5),
+    };
+    if training.is_some_and(|training| training != 0.0) && ratio != Some(0.0) {
+        return Err(call.error("training_mode is on, and values are dropped at random: export the network for inference"));
+    }
+    let x = call.any_secret(0)?;
+    let mut made = vec![x.clone().into()];
+    if call.node.output.len() > 1 {
+        made.push(Tensor::ints(x.shape.clone(), vec![1; x.len()]).into());
+    }
+    Ok(made)
+}
+
+/// The shape of a value, which is known.
+pub(super) fn shape(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["start", "end"])?;
+    let x = call.any_secret(0)?;
+    let rank = x.shape.len() as i64;
+    let bound = |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
+    let start = bound(call.node.int("start")?.unwrap_or(0));
+    let end = bound(call.node.int("end")?.unwrap_or(rank));
+    Ok(vec![Tensor::of_shape(x.shape.get(start..end).unwrap_or_default()).into()])
+}
+
+/// The number of values, which is known.
+pub(super) fn size(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&[])?;
+    Ok(vec![Tensor::ints(vec![], vec![call.any_secret(0)?.len() as i64]).into()])
+}
+
+/// Padding with a constant or with the value's own.
+pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    let x = call.secret(0)?;
+    let fill = match call.constant(2, "fill value")? {
+        Some(tensor) => tensor.scalar().ok_or_else(|| call.error("its fill value is not a single number: export it so"))?,
+        None => call.node.float("value")?.unwrap_or(0.0),
+    };
+    if !fill.is_finite() {
+        return Err(call.error(
+            "it pads with infinity, and finite numbers are possible: use the padding of the pooling behind it",
+        ));
+    }
+    let mut made = Vec::new();
+    for moved in places_of(call, x)? {
+        let Some(places) = moved.places else {
+            made.push(x.with(x.id, moved.shape).into());
+            continue;
+        };
+        let len = places.len();
+        let mut id = context.gather(&call.origin, x.id, len, places.iter().copied().map(place))?;
+        if fill != 0.0 && places.contains(&OUTSIDE) {
+            let offset = places.iter().map(|&place| if place == OUTSIDE { fill } else { 0.0 }).collect();
+            id = context.scale(&call.origin, id, vec![1.0; len], offset)?;
+        }
+        made.push(x.with(id, moved.shape).into());
+    }
+    Ok(made)
+}
+
+/// Values and constants side by side along an axis.
+pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["axis"])?;
+    let origin = &call.origin;
+    let shapes: Vec<&[usize]> = call
+        .inputs
+        .iter()
+        .map(|input| match input {
+            Some(Value::Constant(tensor)) => Ok(tensor.shape.as_slice()),
+            Some(Value::Secret(secret)) => Ok(secret.shape.as_slice()),
+            None => Err(call.node.lacks("input")),
+        })
+        .collect::<Result<_, _>>()?;
+    let first = shapes.first().ok_or_else(|| call.node.lacks("input 0"))?;
+    let given = call.node.int("axis")?.unwrap_or(1);
+    let axis = axis(given, first.len()).ok_or_else(|| call.node.damaged(format!("axis = {given}")))?;
+    let mut shape = first.to_vec();
+    let mut sizes = Vec::new();
+    for other in &shapes {
+        let same = other.len() == shape.len()
+            && other.iter().zip(&shape).enumerate().all(|(i, (a, b))| i == axis || a == b);
+        if !same {
+            return Err(call.error(format!(
+                "shapes {first:?} and {other:?} differ in more than axis {axis}: change one of them"
+            )));
+        }
+        sizes.push(other[axis]);
+    }
+    shape[axis] = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)).unwrap_or(usize::MAX);
+    let len = context.fits(origin, &shape)?;
+    let kind = joint_kind(call)?;
+    let (total, inner) = (shape[axis], shape.iter().skip(axis + 1).product::<usize>());
+    let (mut terms, mut offset) = (Vec::new(), None::<Vec<f64>>);
+    let mut start = 0;
+    for (input, &size) in call.inputs.iter().flatten().zip(&sizes) {
+        let here = start..start + size;
+        start += size;
+        let source = move |at: usize| {
+            let (row, middle, column) = (at / (total * inner), at / inner % total, at % inner);
+            here.contains(&middle).then(|| (row * size + middle - here.start) * inner + column)
+        };
+        match input {
+            Value::Secret(secret) if size > 0 => {
+                let gather = context.places(origin, len, (0..len).map(source))?;
+                let gather = context.simple(gather, secret.id, len);
+                terms.push(RealTerm { value: secret.id, factor: 1.0, gather });
+            }
+            Value::Secret(_) => {}
+            Value::Constant(tensor) => {
+                let values = call.numbers(tensor)?;
+                let offset = offset.get_or_insert_with(|| vec![0.0; len]);
+                for (at, offset) in offset.iter_mut().enumerate() {
+                    if let Some(value) = source(at).and_then(|place| values.get(place)) {
+                        *offset = *value;
+                    }
+                }
+            }
+        }
+    }
+    let mut id = context.public(origin, terms, 0.0, len)?;
+    if let Some(offset) = offset.filter(|offset| offset.iter().any(|&o| o != 0.0)) {
+        id = context.scale(origin, id, vec![1.0; len], offset)?;
+    }
+    Ok(vec![Secret { quantised: kind, ..Secret::new(id, shape) }.into()])
+}
+
+/// Whether what is joined is quantised: all of it or nothing.
+fn joint_kind(call: &Call<'_>) -> Result<Option<Quantised>, Error> {
+    let kinds = call.inputs.iter().flatten().map(|input| match input {
+        Value::Secret(secret) => secret.quantised,
+        Value::Constant(_) => None,
+    });
+    let kinds: Vec<Option<Quantised>> = kinds.collect();
+    let first = kinds.first().copied().flatten();
+    match kinds.iter().all(|kind| *kind == first) {
+        true => Ok(first),
+        false => Err(call.error(
+            "its inputs are quantised in different ways: put DequantizeLinear in front, or export the network before it \
+             was quantised",
+        )),
+    }
+}

@@ -1,0 +1,171 @@
+//! Quantised operators, taken for what they approximate: the real numbers are kept, and the file's rounding of them is left
+//! out.
+//!
+//! What a quantised type cannot hold is cut off. Converters rely on that where they leave out a ReLU: a type whose least
+//! number stands for 0 is one. The other end is taken to be beyond all values, but where it is that of a ReLU6.
+
+use super::super::context::{Call, Context, Quantised, Secret, Value};
+use super::super::tensor::{Element, Tensor};
+use super::{activation, convolution, matrix};
+use crate::Error;
+use crate::graph::ValueId;
+use crate::real::RealOp;
+
+/// Scale and zero point, both inputs of the node, of a value.
+fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Quantised, Element), Error> {
+    let tensor = call.constant(scale, "scale")?.ok_or_else(|| call.node.lacks("scale"))?;
+    let single = |tensor: &Tensor| {
+        let values = tensor.reals();
+        let first = values.first().copied();
+        first.filter(|first| first.is_finite() && values.iter().all(|value| value == first))
+    };
+    let several = || {
+        call.error("its scale or zero point differs by channel, and for values one is supported: quantise per tensor")
+    };
+    let scale = single(tensor).ok_or_else(several)?;
+    let (zero, element) = match call.constant(zero, "zero point")? {
+        Some(tensor) => (single(tensor).ok_or_else(several)?, tensor.element),
+        None => (0.0, Element::Uint8),
+    };
+    match scale > 0.0 && !element.is_float() {
+        true => Ok((Quantised { scale, zero }, element)),
+        false => Err(call.error("its scale is not positive or its zero point no integer: quantise the network again")),
+    }
+}
+
+pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["axis", "block_size", "output_dtype", "precision", "saturate"])?;
+    let (quantised, element) = of_value(call, 1, 2)?;
+    Ok(vec![cut(context, call, call.secret(0)?, quantised, element)?.into()])
+}
+
+/// A value as this type holds it.
+fn cut(
+    context: &mut Context,
+    call: &Call<'_>,
+    x: &Secret,
+    quantised: Quantised,
+    element: Element,
+) -> Result<Secret, Error> {
+    let (low, high) = element.range();
+    let high = (high as f64 - quantised.zero) * quantised.scale;
+    let mut id = x.id;
+    if quantised.zero == low as f64 && !never_negative(context, id) {
+        let six = ((high - 6.0).abs() < 0.05).then_some(6.0);
+        id = activation::clipped(context, call, id, Some(0.0), six)?;
+    }
+    Ok(Secret { quantised: Some(quantised), ..x.with(id, x.shape.clone()) })
+}
+
+/// Whether a value is made so that it cannot be below 0, as far as a few steps show.
+fn never_negative(context: &Context, mut value: ValueId) -> bool {
+    for _ in 0..8 {
+        value = match context.op(value) {
+            Some(RealOp::Relu { .. }) => return true,
+            Some(RealOp::Public { terms, offset, .. }) if *offset >= 0.0 => match terms.as_slice() {
+                [term] if term.factor >= 0.0 => term.value,
+                // A value cut at a bound.
+                [first, second] if first.factor == -second.factor && first.factor == 1.0 => {
+                    let relus = [first, second].map(|term| context.op(term.value));
+                    return matches!(relus, [Some(RealOp::Relu { .. }), Some(RealOp::Relu { .. })]);
+                }
+                _ => return false,
+            },
+            _ => return false,
+        };
+    }
+    false
+}
+
+/// The real numbers of a value, of which the node says how they are quantised.
+fn real(context: &mut Context, call: &Call<'_>, x: &Secret, said: Quantised) -> Result<Secret, Error> {
+    let had = x.quantised.unwrap_or(Quantised { scale: 1.0, zero: 0.0 });
+    let id = if had == said {
+        x.id
+    } else {
+        let gain = said.scale / had.scale;
+        let offset = (had.zero - said.zero) * said.scale;
+        context.scale(&call.origin, x.id, vec![gain; x.len()], vec![offset; x.len()])?
+    };
+    Ok(Secret::new(id, x.shape.clone()))
+}
+
+pub(super) fn dequantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["axis", "block_size", "output_dtype"])?;
+    let (said, _) = of_value(call, 1, 2)?;
+    Ok(vec![real(context, call, call.any_secret(0)?, said)?.into()])
+}
+
+/// The integers of an answer of a network, for which `x` has the real numbers.
+pub(crate) fn integers(context: &mut Context, origin: &crate::real::Origin, x: &Secret) -> Result<Secret, Error> {
+    let Some(Quantised { scale, zero }) = x.quantised else { return Ok(x.clone()) };
+    let id = context.scale(origin, x.id, vec![1.0 / scale; x.len()], vec![zero; x.len()])?;
+    Ok(Secret { quantised: None, ..x.with(id, x.shape.clone()) })
+}
+
+/// Weights as real numbers; scale and zero point for all or for each place of an axis.
+fn weights(call: &Call<'_>, at: usize, axis: usize) -> Result<(Tensor, Vec<f64>), Error> {
+    let tensor = call.constant(at, "weights")?.ok_or_else(|| call.node.lacks("weights"))?;
+    let scales = call.constant(at + 1, "scale")?.ok_or_else(|| call.node.lacks("scale of its weights"))?;
+    let scales = call.numbers(scales)?.into_owned();
+    let zeros = match call.constant(at + 2, "zero point")? {
+        Some(zeros) => zeros.reals().into_owned(),
+        None => vec![0.0],
+    };
+    let size = tensor.shape.get(axis).copied().unwrap_or(1);
+    let fits = |values: &[f64]| values.len() == 1 || values.len() == size;
+    if !fits(&scales) || !fits(&zeros) {
+        return Err(call.node.damaged("scales of weights that do not fit them"));
+    }
+    let run: usize = tensor.shape.iter().skip(axis + 1).product();
+    let pick = |values: &[f64], place: usize| {
+        let at = if values.len() == 1 { 0 } else { place / run.max(1) % size.max(1) };
+        values.get(at).copied().unwrap_or(0.0)
+    };
+    let values = tensor.reals();
+    let real = values.iter().enumerate().map(|(place, q)| (q - pick(&zeros, place)) * pick(&scales, place));
+    Ok((Tensor::floats(tensor.shape.clone(), real.collect()), scales))
+}
+
+/// `x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias`.
+pub(super) fn conv(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    let (said, _) = of_value(call, 1, 2)?;
+    let x = real(context, call, call.any_secret(0)?, said)?;
+    let (weights, scales) = weights(call, 3, 0)?;
+    let bias = match call.constant(8, "bias")? {
+        None => None,
+        Some(bias) => {
+            let scale = |i: usize| said.scale * scales.get(if scales.len() == 1 { 0 } else { i }).copied().unwrap_or(0.0);
+            let values = bias.reals().iter().enumerate().map(|(i, b)| b * scale(i)).collect();
+            Some(Tensor::floats(bias.shape.clone(), values))
+        }
+    };
+    let made = convolution::convolve(context, call, &x, &weights, bias.as_ref())?;
+    let (quantised, element) = of_value(call, 6, 7)?;
+    Ok(vec![cut(context, call, &made, quantised, element)?.into()])
+}
+
+/// `a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero` with a or b constant.
+pub(super) fn matmul(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&[])?;
+    let mut factors: Vec<Value> = Vec::new();
+    for at in [0, 3] {
+        factors.push(match call.input(at) {
+            Some(Value::Secret(x)) => {
+                let (said, _) = of_value(call, at + 1, at + 2)?;
+                real(context, call, x, said)?.into()
+            }
+            Some(Value::Constant(tensor)) => {
+                // By row on the left, by column on the right.
+                let rank = tensor.shape.len();
+                let axis = if at == 0 { rank.saturating_sub(2) } else { rank.saturating_sub(1) };
+                weights(call, at, axis)?.0.into()
+            }
+            None => return Err(call.node.lacks(&format!("input {at}"))),
+        });
+    }
+    let [a, b] = factors.as_slice() else { return Err(call.node.lacks("factors")) };
+    let made = matrix::multiply(context, call, a, b, 1.0)?;
+    let (quantised, element) = of_value(call, 6, 7)?;
+    Ok(vec![cut(context, call, &made, quantised, element)?.into()])
+}

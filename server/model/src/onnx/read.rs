@@ -1,0 +1,121 @@
+//! Walking through the nodes of a file: what is constant is computed, what is not becomes a network.
+
+use super::constants::Folding;
+use super::context::{Call, Context, Secret, Value};
+use super::file::{Parsed, parse};
+use super::operators::{self, quantised};
+use super::proto::{is_default_domain, printable};
+use crate::real::{Origin, Real, RealOutput};
+use crate::{Error, ImportOptions, Normalisation, passes};
+
+/// Reads an ONNX file as a network over the reals, as the passes leave it: no scales, every layer's input masked.
+///
+/// # Errors
+/// [`Error::Onnx`] for bytes that are no such file, [`Error::Node`] for a node that is not supported, naming it,
+/// [`Error::Options`] for a shape or normalisation that does not fit the network.
+pub fn read(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> {
+    passes::run(walk(onnx, options)?)
+}
+
+/// [`read`] without the passes.
+pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> {
+    let mut parsed = parse(onnx, options.folder.as_deref())?;
+    let shape = parsed.input.shape(options.shape.as_deref())?;
+    let len = shape.iter().product();
+    let mut context = Context::new(len);
+    let read_names = parsed.nodes.iter().flat_map(|node| &node.input);
+    for name in read_names.chain(parsed.outputs.iter().map(|(name, _)| name)) {
+        *context.uses.entry(name.clone()).or_default() += 1;
+    }
+    // How many readers of each name are still to come.
+    let mut left = context.uses.clone();
+    let input = Origin { name: printable(&parsed.input.name), op: "input".to_owned() };
+    let real_input = shape.get(1..).unwrap_or_default().to_vec();
+    let axis = channel_axis(&parsed, &shape, &options.normalisation);
+    let (gain, offset) = options.normalisation.values(&real_input, axis)?;
+    let id = context.normalise(&input, gain, offset)?;
+    context.names.insert(parsed.input.name.clone(), Secret::new(id, shape).into());
+    let constants = std::mem::take(&mut parsed.constants);
+    context.names.extend(constants.into_iter().map(|(name, tensor)| (name, tensor.into())));
+    let mut folding = Folding::default();
+    for node in &parsed.nodes {
+        let call = Call { node, origin: node.origin(), opset: parsed.opset, inputs: inputs(&context, node)? };
+        let known = call.inputs.iter().flatten().all(|value| matches!(value, Value::Constant(_)));
+        let made = if known && is_default_domain(&node.domain) {
+            let folded = folding.fold(node, &call.constants(), parsed.opset)?;
+            let folded = folded.ok_or_else(|| {
+                call.error(
+                    "this operator is not supported on constants: replace it by its result, say with onnxsim",
+                )
+            })?;
+            folded.into_iter().map(Value::from).collect()
+        } else {
+            operators::apply(&mut context, &call)?
+        };
+        drop(call);
+        for (name, value) in node.output.iter().zip(made) {
+            if context.uses.contains_key(name) {
+                context.names.insert(name.clone(), value);
+            }
+        }
+        if let Some(name) =
+            node.output.iter().find(|name| context.uses.contains_key(*name) && !context.names.contains_key(*name))
+        {
+            return Err(node.error(format!(
+                "its output {} is read, and only the first is supported: export the network without what reads it",
+                printable(name)
+            )));
+        }
+        for name in &node.input {
+            if let Some(count) = left.get_mut(name) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    context.names.remove(name);
+                }
+            }
+        }
+    }
+    let mut outputs = Vec::new();
+    for (name, _) in &parsed.outputs {
+        let origin = Origin { name: printable(name), op: "output".to_owned() };
+        let missing = || Error::Onnx(format!("nothing makes its output {}: export it again", printable(name)));
+        let secret = match context.names.get(name).cloned().ok_or_else(missing)? {
+            Value::Constant(tensor) => context.constant(&origin, &tensor)?,
+            Value::Secret(secret) => quantised::integers(&mut context, &origin, &secret)?,
+        };
+        let shape = match secret.shape.as_slice() {
+            [1, rest @ ..] => rest.to_vec(),
+            shape => shape.to_vec(),
+        };
+        outputs.push(RealOutput { name: printable(name), value: secret.id, shape, last: secret.last });
+    }
+    Ok(Real { name: printable(&parsed.name), input: real_input, nodes: context.nodes, outputs })
+}
+
+/// What a node reads.
+fn inputs(context: &Context, node: &super::proto::NodeProto) -> Result<Vec<Option<Value>>, Error> {
+    let value = |name: &String| match name.as_str() {
+        "" => Ok(None),
+        name => context.names.get(name).cloned().map(Some).ok_or_else(|| {
+            node.error(format!("nothing makes its input {}: export the network again", printable(name)))
+        }),
+    };
+    let mut inputs: Vec<_> = node.input.iter().map(value).collect::<Result<_, _>>()?;
+    // Inputs that are left out at the end are as if they were not there.
+    while matches!(inputs.last(), Some(None)) {
+        inputs.pop();
+    }
+    Ok(inputs)
+}
+
+/// The axis of the input, without the batch, whose places have means of their own: the first, or the last where a network
+/// with channels last begins by bringing them to the front.
+fn channel_axis(parsed: &Parsed, shape: &[usize], normalisation: &Normalisation) -> usize {
+    let count = normalisation.mean.len().max(normalisation.std.len());
+    let readers = parsed.nodes.iter().filter(|node| node.input.contains(&parsed.input.name));
+    let turned = readers.map(|node| node.op_type.as_str()).all(|op| op == "Transpose");
+    match shape {
+        [_, first, .., last] if turned && *first != count && *last == count => shape.len() - 2,
+        _ => 0,
+    }
+}
