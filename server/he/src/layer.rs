@@ -39,7 +39,7 @@ impl LinearPlan {
     ///
     /// # Errors
     /// [`Error::NoiseBudget`] if `parameters` were selected without this layer and are too small for it;
-    /// [`Error::Model`], [`Error::Width`] or [`Error::Band`] if the layer cannot be served at all.
+    /// [`Error::Model`] or [`Error::Width`] if the layer cannot be served at all.
     pub fn new(parameters: &Parameters, layer: LayerShape) -> Result<Self, Error> {
         let bound = noise_bound(layer, parameters)?;
         check_budget(&bound, parameters.servers(), parameters.set())?;
@@ -113,22 +113,22 @@ pub struct Weights {
 }
 
 enum Kept {
-    /// In NTT form: one for each block of output channels and group of input channels.
+    /// In NTT form: in the packing's order.
     Transformed(Vec<Zeroizing<Poly>>),
     /// As they are, to be transformed for each product.
     Words(Zeroizing<Vec<u32>>),
 }
 
 impl Weights {
-    /// Bytes of a layer's weights in NTT form: 8 for each of `DEGREE` coefficients and each prime, for every block
-    /// of output channels and group of input channels.
+    /// Bytes of a layer's weights in NTT form: 8 for each of `DEGREE` coefficients and each prime, of every weight
+    /// polynomial.
     pub fn transformed_len(plan: &LinearPlan) -> usize {
         plan.packing().weight_polynomials() * DEGREE * plan.parameters().ring().whole().moduli().len() * 8
     }
 
     /// Lifts and transforms `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`, if the result
     /// fits `memory` bytes, which it is taken from. Otherwise they are kept as they are and transformed for each
-    /// product, which costs a transform for each polynomial and band of rows.
+    /// product, which costs a transform for each of them.
     ///
     /// They are lifted to `-2^(width-1) .. 2^(width-1)`: sums of shares then agree with the weight modulo
     /// `2^width`, and noise is least.
@@ -239,10 +239,8 @@ impl Weights {
     /// The weighted sum of input ciphertexts for one output ciphertext. Not re-randomised: `c1` over an input's
     /// `c1` gives the weights, so it must not leave this module.
     fn product(&self, index: usize, inputs: &[[Poly; 2]]) -> Result<[Poly; 2], Error> {
-        let (band, block) = self.plan.packing().band_and_block(index);
-        let groups = self.plan.packing().groups();
-        let inputs = &inputs[band * groups..][..groups];
-        let indices = block * groups..(block + 1) * groups;
+        let (inputs_of, indices) = self.plan.packing().product(index);
+        let inputs = &inputs[inputs_of];
         let made: Vec<Zeroizing<Poly>>;
         let weights = match &self.kept {
             Kept::Transformed(polynomials) => &polynomials[indices],

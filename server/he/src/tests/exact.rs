@@ -98,21 +98,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn any_small_convolution(
-        input in (1usize..6, 1usize..14, 1usize..14),
-        channels in 1usize..9,
-        kernel in (1usize..5, 1usize..5),
-        stride in (1usize..4, 1usize..4),
+        (groups, inputs, outputs) in (1usize..6, 1usize..4, 1usize..4),
+        (height, width) in (1usize..20, 1usize..20),
+        kernel in prop::array::uniform2(1usize..5),
+        stride in prop::array::uniform2(1usize..4),
+        dilation in prop::array::uniform2(1usize..4),
         pads in prop::array::uniform4(0usize..3),
-        width in 1u32..=32,
+        bits in 1u32..=32,
     ) {
-        let geometry = Geometry::Conv(Conv {
-            input: input.into(),
-            channels,
-            kernel: kernel.into(),
-            stride: stride.into(),
-            pads, dilation: [1; 2], groups: 1 });
+        let input = [groups * inputs, height, width];
+        let geometry =
+            Geometry::Conv(Conv { input, channels: groups * outputs, kernel, stride, dilation, pads, groups });
         prop_assume!(geometry.check().is_ok());
-        check(&geometry, width, 2, 32);
+        check(&geometry, bits, 2, 32);
     }
 }
 
