@@ -38,7 +38,7 @@ pub use error::Error;
 pub use execute::{Execution, Executor};
 pub use fixed::{FixedLayer, FixedModel};
 pub use geometry::{Conv, Dense, Geometry};
-pub use graph::{Gather, Graph, Node, Op, Term};
+pub use graph::{Gather, Graph, Node, Op, Term, Window};
 pub use import::{ImportOptions, Imported, import};
 pub use linear::linear;
 pub use normalisation::Normalisation;

@@ -5,6 +5,8 @@
 
 mod execute;
 
+pub(crate) use execute::add;
+
 use crate::graph::{Gather, Last, ValueId};
 use crate::{Error, Geometry};
 
@@ -144,6 +146,17 @@ impl RealOp {
             RealOp::Public { terms, .. } => (None, terms.as_slice()),
         };
         one.into_iter().chain(terms.iter().map(|term| term.value))
+    }
+
+    /// Number of values that it makes, with those of all earlier values given.
+    pub(crate) fn len(&self, lens: &[usize]) -> usize {
+        match self {
+            RealOp::Linear(layer) => layer.geometry.outputs(),
+            RealOp::Public { len, .. } => *len,
+            RealOp::Scale { input, .. } | RealOp::Relu { input } | RealOp::Round { input } => {
+                lens.get(*input).copied().unwrap_or(0)
+            }
+        }
     }
 
     /// Puts other values in place of those that it reads.

@@ -44,7 +44,6 @@ pub(crate) struct Input {
     pub name: String,
     /// Sizes of its axes, nothing for one that is open; nothing if the file does not say.
     pub dims: Option<Vec<Option<usize>>>,
-    pub element: Element,
 }
 
 fn bad(what: impl Into<String>) -> Error {
@@ -66,7 +65,9 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     let outputs: Vec<&str> = output.iter().map(|o| o.name.as_str()).collect();
     let live = live(&node, &makers, &outputs, &sparse_initializer_names(&sparse_initializer))?;
     let order = order(&node, &makers, &live.nodes)?;
-    let input = the_input(&input, &makers, &live.inputs)?;
+    let nodes: Vec<&NodeProto> = order.iter().map(|&i| &node[i]).collect();
+    let input = the_input(&input, &makers, &live.inputs, &nodes)?;
+    drop(nodes);
     drop(makers);
 
     let mut constants = HashMap::new();
@@ -293,6 +294,7 @@ fn the_input(
     inputs: &[ValueInfoProto],
     makers: &HashMap<&str, Maker>,
     live: &[usize],
+    nodes: &[&NodeProto],
 ) -> Result<Input, Error> {
     let open = |i: &usize| makers.get(inputs[*i].name.as_str()) == Some(&Maker::Input(*i));
     // An input that nothing reads does no harm beside one that is read.
@@ -316,11 +318,17 @@ fn the_input(
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let tensor = tensor
         .ok_or_else(|| bad(format!("input {name} is not a tensor: export the network with one as input")))?;
-    let element = Element::from_onnx(tensor.elem_type).ok_or_else(|| {
+    // Bytes and other integers are computed with otherwise than reals, unless they become such at once.
+    let mut readers = nodes.iter().filter(|n| n.input.contains(&input.name));
+    let real = Element::from_onnx(tensor.elem_type)
+        .is_some_and(|element| element.is_float() || readers.all(|n| n.op_type == "Cast"));
+    if !real {
         let found = type_name(tensor.elem_type);
-        bad(format!("input {name} is of type {found}, and numbers are needed: export in float32"))
-    })?;
-    Ok(Input { name: input.name.clone(), dims: dims(input)?, element })
+        return Err(bad(format!(
+            "input {name} is of type {found}, and FLOAT is needed: export in float32 (devices send bytes all the same)"
+        )));
+    }
+    Ok(Input { name: input.name.clone(), dims: dims(input)? })
 }
 
 /// Shape of an input or output as far as the file says.

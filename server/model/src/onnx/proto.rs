@@ -4,10 +4,6 @@
 
 use prost::Message;
 
-/// `TensorProto.DataType`: 32-bit float.
-pub(crate) const FLOAT: i32 = 1;
-/// `TensorProto.DataType`: 64-bit integer.
-pub(crate) const INT64: i32 = 7;
 
 /// `AttributeProto.AttributeType`, as far as it is used.
 pub(crate) mod attribute_type {

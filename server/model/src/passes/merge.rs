@@ -1,0 +1,121 @@
+//! Two layers in a row are one, where that has no more weights.
+
+use crate::real::{Linear, Real, RealOp};
+use crate::{Conv, Dense, Geometry};
+
+/// Most products for putting two layers together.
+const MAX_WORK: usize = 1 << 28;
+
+/// The network with layers merged that follow each other.
+pub(super) fn run(mut real: Real) -> Real {
+    let uses = super::uses(&real);
+    for number in 0..real.nodes.len() {
+        let (before, rest) = real.nodes.split_at_mut(number);
+        let Some(RealOp::Linear(second)) = rest.first_mut().map(|node| &mut node.op) else { continue };
+        if uses[second.input] != 1 {
+            continue;
+        }
+        let first = second.input.checked_sub(1).and_then(|n| before.get(n)).map(|node| &node.op);
+        if let Some(RealOp::Linear(first)) = first
+            && let Some(merged) = merged(first, second)
+        {
+            *second = merged;
+        }
+    }
+    real
+}
+
+/// Both as one, if that has no more weights.
+fn merged(first: &Linear, second: &Linear) -> Option<Linear> {
+    let geometry = match (&first.geometry, &second.geometry) {
+        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(b) && a.groups == 1 => {
+            Geometry::Conv(Conv { channels: b.channels, ..a.clone() })
+        }
+        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(a) && b.groups == 1 => {
+            let [_, height, width] = b.input;
+            Geometry::Conv(Conv { input: [a.input[0], height, width], ..b.clone() })
+        }
+        (a, Geometry::Dense(b)) => Geometry::Dense(Dense { inputs: a.inputs(), outputs: b.outputs }),
+        _ => return None,
+    };
+    geometry.check().ok()?;
+    let work = second.geometry.outputs().saturating_mul(second.geometry.fan_in());
+    if geometry.weights() > first.weights.len() + second.weights.len() || work > 16 * MAX_WORK {
+        return None;
+    }
+    let weights = match (&first.geometry, &second.geometry) {
+        (Geometry::Conv(a), Geometry::Conv(b)) if pointwise(b) && a.groups == 1 => {
+            product(&second.weights, &first.weights, a.channels)?
+        }
+        (Geometry::Conv(a), Geometry::Conv(b)) => {
+            // Every place of the kernel by itself: rows of the second, turned so that channels are last.
+            let places = b.kernel[0] * b.kernel[1];
+            let turned = transposed(&second.weights, b.channels, b.input[0], places);
+            let made = product(&turned, &first.weights, a.channels)?;
+            transposed(&made, b.channels, places, a.input[0])
+        }
+        (Geometry::Dense(a), _) => product(&second.weights, &first.weights, a.outputs)?,
+        (Geometry::Conv(a), _) => rows_through(&second.weights, first, a)?,
+    };
+    let mut bias = second.product(&first.bias)?;
+    bias.iter_mut().zip(&second.bias).for_each(|(bias, more)| *bias += more);
+    Some(Linear { input: first.input, geometry, weights, bias })
+}
+
+/// Whether a convolution looks at each place by itself, all channels together.
+fn pointwise(conv: &Conv) -> bool {
+    conv.kernel == [1; 2] && conv.stride == [1; 2] && conv.pads == [0; 4] && conv.groups == 1
+}
+
+/// `a · b`, row-major, `inner` being the columns of `a` and the rows of `b`.
+fn product(a: &[f64], b: &[f64], inner: usize) -> Option<Vec<f64>> {
+    let columns = b.len() / inner.max(1);
+    let rows = a.len() / inner.max(1);
+    if rows.saturating_mul(inner).saturating_mul(columns) > MAX_WORK || columns == 0 {
+        return None;
+    }
+    let mut out = vec![0.0; rows * columns];
+    for (row, out) in a.chunks_exact(inner).zip(out.chunks_exact_mut(columns)) {
+        for (factor, b) in row.iter().zip(b.chunks_exact(columns)) {
+            out.iter_mut().zip(b).for_each(|(out, b)| *out += factor * b);
+        }
+    }
+    Some(out)
+}
+
+/// `outer x a x b` as `outer x b x a`.
+fn transposed(values: &[f64], outer: usize, a: usize, b: usize) -> Vec<f64> {
+    let place = |o: usize, b_at: usize, a_at: usize| (o * a + a_at) * b + b_at;
+    let all = (0..outer).flat_map(|o| (0..b).flat_map(move |y| (0..a).map(move |x| place(o, y, x))));
+    all.map(|place| values.get(place).copied().unwrap_or(0.0)).collect()
+}
+
+/// Every row of a matrix that is applied to a convolution's output, as a row that is applied to its input.
+fn rows_through(rows: &[f64], layer: &Linear, conv: &Conv) -> Option<Vec<f64>> {
+    let (outputs, inputs) = (layer.geometry.outputs(), layer.geometry.inputs());
+    let count = rows.len() / outputs.max(1);
+    if count.saturating_mul(outputs).saturating_mul(layer.geometry.fan_in()) > MAX_WORK {
+        return None;
+    }
+    let [_, high, wide] = conv.output();
+    let [_, height, width] = conv.input;
+    let per_group = conv.group_inputs();
+    let mut made = vec![0.0; count * inputs];
+    let place = |axis: usize, at: usize, tap: usize, size: usize| {
+        (at * conv.stride[axis] + tap * conv.dilation[axis]).checked_sub(conv.pads[axis]).filter(|&p| p < size)
+    };
+    for (row, made) in rows.chunks_exact(outputs).zip(made.chunks_exact_mut(inputs)) {
+        for (at, &factor) in row.iter().enumerate().filter(|(_, factor)| **factor != 0.0) {
+            let (channel, y, x) = (at / (high * wide), at / wide % high, at % wide);
+            let first = channel / conv.group_outputs().max(1) * per_group;
+            let kernel = layer.weights.chunks_exact(layer.geometry.fan_in()).nth(channel)?;
+            for (tap, weight) in kernel.iter().enumerate() {
+                let (ky, kx) = (tap / conv.kernel[1] % conv.kernel[0], tap % conv.kernel[1]);
+                let from = first + tap / (conv.kernel[0] * conv.kernel[1]);
+                let (Some(y), Some(x)) = (place(0, y, ky, height), place(1, x, kx, width)) else { continue };
+                *made.get_mut((from * height + y) * width + x)? += factor * weight;
+            }
+        }
+    }
+    Some(made)
+}
