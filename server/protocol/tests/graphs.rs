@@ -122,7 +122,7 @@ fn relus_of_one_depth() {
     let model = b.finish();
     for servers in 2..=4 {
         for seed in 0..3 {
-            check("one depth", &model, servers, &random_placements(3, servers, seed));
+            check("one depth", &model, servers, &random_placements(model.layers.len(), servers, seed));
         }
     }
 }
