@@ -56,7 +56,7 @@ pub(crate) const SLACK_BITS: u32 = 20;
 /// and the prime that the switch drops.
 ///
 /// # Errors
-/// [`Error::Width`] or [`Error::Model`] if the layer is no layer.
+/// [`Error::Width`], [`Error::Model`] or [`Error::Ciphertexts`] if the layer is no layer.
 pub fn noise_bound(layer: LayerShape, parameters: &Parameters) -> Result<BigUint, Error> {
     noise_under(layer, parameters.servers(), parameters.set().primes[2])
 }

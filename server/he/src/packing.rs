@@ -45,11 +45,11 @@
 //!
 //! # Which cut
 //!
-//! Of all cuts the one with the fewest ciphertexts, in and out together, is taken: an input costs
-//! every server an encryption, an output costs an encryption of zero and an answer by every other server. A tie goes
-//! to the fewest inputs, because an input is two polynomials on every link and an output one, and then to the fewest
-//! weight polynomials. The number of products hardly depends on the cut: about as many as there are pairs of an input
-//! value and an output channel, divided by `N`.
+//! Of all cuts the one with the fewest ciphertexts, in and out together, is taken: an input costs every server an
+//! encryption, an output costs an encryption of zero and an answer by every other server, and both a polynomial on
+//! every link. Thirty-two weight polynomials count as a ciphertext: where they are not kept in NTT form each costs a
+//! transform, and where they are, memory. A tie goes to the fewest inputs. The number of products hardly depends on
+//! the cut: about as many as there are pairs of an input value and an output channel, divided by `N`.
 
 mod axis;
 mod cut;
@@ -63,7 +63,7 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::parameters::DEGREE;
-use cut::{Cut, Sizes, cheapest, slot};
+use cut::{Cut, MAX_CIPHERTEXTS, Sizes, cheapest, slot};
 
 /// The layout of one layer.
 pub(crate) struct Packing {
@@ -99,11 +99,12 @@ impl Packing {
                 groups: 1,
             },
         };
-        let cut = cheapest(&conv).ok_or(Error::Mismatch)?;
+        let cut = cheapest(&conv).ok_or(Error::Ciphertexts(MAX_CIPHERTEXTS))?;
         Ok(Self { plane: cut.y.places * cut.x.places, conv, cut })
     }
 
-    fn tiles(&self) -> usize {
+    /// Output ciphertext `k` is of tile `k / rows` and of row `k % rows`.
+    pub(crate) fn tiles(&self) -> usize {
         self.cut.y.tiles * self.cut.x.tiles
     }
 
@@ -111,17 +112,23 @@ impl Packing {
         self.cut.sizes.units(self.conv.groups)
     }
 
+    /// Number of output ciphertexts of a tile: one for each unit and block, in that order. Those of all tiles with the
+    /// same number, a row, have the same weights.
+    pub(crate) fn rows(&self) -> usize {
+        self.units() * self.cut.sizes.blocks
+    }
+
     pub(crate) fn input_ciphertexts(&self) -> usize {
         self.tiles() * self.cut.sizes.batches * self.cut.sizes.parts
     }
 
     pub(crate) fn output_ciphertexts(&self) -> usize {
-        self.tiles() * self.units() * self.cut.sizes.blocks
+        self.tiles() * self.rows()
     }
 
     /// Weight polynomials: one for each unit, block and part, in that order.
     pub(crate) fn weight_polynomials(&self) -> usize {
-        self.units() * self.cut.sizes.blocks * self.cut.sizes.parts
+        self.rows() * self.cut.sizes.parts
     }
 
     /// Largest number of weights that enter one output ciphertext; bounds `Σ |w|_1` over its polynomials by width.
@@ -131,21 +138,25 @@ impl Packing {
         (if shared { batch } else { 1 }) * block * self.conv.group_inputs() * height * width
     }
 
-    /// The input ciphertexts and the weight polynomials whose products, pair by pair, add up to an output ciphertext.
-    pub(crate) fn product(&self, ciphertext: usize) -> (Range<usize>, Range<usize>) {
-        let Output { tile: [y, x], unit, block } = self.output(ciphertext);
-        let Sizes { parts, blocks, batch, batches, shared, .. } = self.cut.sizes;
+    /// The input ciphertexts of an output ciphertext. Their products with the weight polynomials of its row, pair by
+    /// pair, add up to it.
+    pub(crate) fn inputs_of(&self, ciphertext: usize) -> Range<usize> {
+        let Output { tile: [y, x], unit, .. } = self.output(ciphertext);
+        let Sizes { parts, batch, batches, shared, .. } = self.cut.sizes;
         let batch = if shared { unit } else { unit / batch };
-        let input = ((y * self.cut.x.tiles + x) * batches + batch) * parts;
-        let weights = (unit * blocks + block) * parts;
-        (input..input + parts, weights..weights + parts)
+        let first = ((y * self.cut.x.tiles + x) * batches + batch) * parts;
+        first..first + parts
+    }
+
+    /// The weight polynomials of a row of output ciphertexts.
+    pub(crate) fn weights_of(&self, row: usize) -> Range<usize> {
+        row * self.cut.sizes.parts..(row + 1) * self.cut.sizes.parts
     }
 
     fn output(&self, ciphertext: usize) -> Output {
-        let (units, blocks) = (self.units(), self.cut.sizes.blocks);
-        let (tile, rest) = (ciphertext / (units * blocks), ciphertext % (units * blocks));
-        let columns = self.cut.x.tiles;
-        Output { tile: [tile / columns, tile % columns], unit: rest / blocks, block: rest % blocks }
+        let (columns, blocks) = (self.cut.x.tiles, self.cut.sizes.blocks);
+        let (tile, row) = (ciphertext / self.rows(), ciphertext % self.rows());
+        Output { tile: [tile / columns, tile % columns], unit: row / blocks, block: row % blocks }
     }
 
     /// The groups of a batch.
@@ -186,7 +197,7 @@ impl Packing {
         let (rest, part) = (ciphertext / sizes.parts, ciphertext % sizes.parts);
         let (tile, batch) = (rest / sizes.batches, rest % sizes.batches);
         let inputs = self.conv.group_inputs();
-        let [y_moves, x_moves] = [y, x].map(|axis| axis.form().moves.len());
+        let [y_moves, x_moves] = [y, x].map(|axis| axis.form().moves);
         for group in self.batch(batch) {
             let channels = part_of(inputs * y_moves * x_moves, sizes.part, part);
             let planes = out[self.slots(group)[0]..].chunks_mut(self.plane);
@@ -222,9 +233,10 @@ impl Packing {
         let [height, width] = self.conv.kernel;
         let (rest, part) = (polynomial / sizes.parts, polynomial % sizes.parts);
         let (unit, block) = (rest / sizes.blocks, rest % sizes.blocks);
-        let [y_moves, x_moves] = [y, x].map(|axis| axis.form().moves.len());
+        let [y_moves, x_moves] = [y, x].map(|axis| axis.form().moves);
         let channels = part_of(inputs * y_moves * x_moves, sizes.part, part);
-        let taps = y.form().taps.iter().flat_map(|y| x.form().taps.iter().map(move |x| (*y, *x)));
+        let (rows, columns) = (y.form().taps(height), x.form().taps(width));
+        let taps = rows.flat_map(|row| columns.clone().map(move |column| (row, column)));
         // Place in the kernel; the split channel beside the first of its channel; how far below the top.
         let taps: Vec<(usize, usize, usize)> = taps
             .enumerate()

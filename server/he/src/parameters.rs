@@ -100,8 +100,8 @@ impl Parameters {
     /// All servers call it with the same layers and hence select the same set. `servers` is `n`.
     ///
     /// # Errors
-    /// [`Error::Servers`]; [`Error::Layer`] around [`Error::NoiseBudget`], [`Error::Model`] or [`Error::Width`]
-    /// for the first layer that cannot be served.
+    /// [`Error::Servers`]; [`Error::Layer`] around [`Error::NoiseBudget`], [`Error::Model`], [`Error::Width`] or
+    /// [`Error::Ciphertexts`] for the first layer that cannot be served.
     pub fn select(layers: &[LayerShape], servers: usize) -> Result<Self, Error> {
         Self::select_from(&SETS, layers, servers)
     }

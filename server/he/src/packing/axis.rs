@@ -14,7 +14,7 @@
 use seco_model::Conv;
 
 /// How an axis is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
     /// Stride of the convolution.
     stride: usize,
@@ -30,16 +30,20 @@ pub(super) struct Form {
     pub(super) step: usize,
     /// Places of a window.
     pub(super) extent: usize,
-    /// What each channel of the input is split into: how far its places are moved in the padded input.
-    pub(super) moves: Vec<usize>,
-    /// For each place of the kernel the index of the move and the place in the window.
-    pub(super) taps: Vec<(usize, usize)>,
+    /// Number of channels that each channel of the input is split into.
+    pub(super) moves: usize,
+    /// The split ones differ by multiples of this in where their places are, modulo `modulus`.
+    dilation: usize,
+    modulus: usize,
+    /// A place of the kernel is at this fraction of it in the window, rounded down.
+    place: [usize; 2],
 }
 
 impl Form {
     /// The forms of an axis, 0 for rows and 1 for columns.
     pub(super) fn all(conv: &Conv, axis: usize) -> Vec<Form> {
         let (kernel, stride, dilation) = (conv.kernel[axis], conv.stride[axis], conv.dilation[axis]);
+        let common = gcd(dilation, stride);
         let (extent, outputs) = (conv.extent()[axis], conv.output()[axis + 1]);
         let whole = Form {
             stride,
@@ -49,50 +53,45 @@ impl Form {
             stride_units: stride,
             step: stride.min(extent),
             extent,
-            moves: vec![0],
-            taps: (0..kernel).map(|k| (0, k * dilation)).collect(),
+            moves: 1,
+            dilation,
+            modulus: usize::MAX,
+            place: [dilation, 1],
         };
-        let mut forms = vec![whole.clone()];
-        if kernel == 1 {
-            return forms;
-        }
-        if dilation > 1 {
-            let common = gcd(dilation, stride);
-            forms.push(Form {
-                phases: (dilation / common).min(outputs),
-                unit: dilation,
-                stride_units: stride / common,
-                step: (stride / common).min(kernel),
-                extent: kernel,
-                taps: (0..kernel).map(|k| (0, k)).collect(),
-                ..whole.clone()
-            });
-        }
-        if stride > 1 {
-            let mut moves: Vec<usize> = (0..kernel).map(|k| k * dilation % stride).collect();
-            moves.sort_unstable();
-            moves.dedup();
-            let index = |k: usize| moves.partition_point(|&m| m < k * dilation % stride);
-            forms.push(Form {
-                unit: stride,
-                stride_units: 1,
-                step: 1,
-                extent: (kernel - 1) * dilation / stride + 1,
-                taps: (0..kernel).map(|k| (index(k), k * dilation / stride)).collect(),
-                moves: moves.clone(),
-                ..whole.clone()
-            });
-        }
-        forms.push(Form {
+        let apart = Form {
+            phases: (dilation / common).min(outputs),
+            unit: dilation,
+            stride_units: stride / common,
+            step: (stride / common).min(kernel),
+            extent: kernel,
+            place: [1, 1],
+            ..whole
+        };
+        let strided = Form {
             unit: stride,
             stride_units: 1,
             step: 1,
-            extent: 1,
-            taps: (0..kernel).map(|k| (k, 0)).collect(),
-            moves: (0..kernel).map(|k| k * dilation).collect(),
+            extent: (kernel - 1) * dilation / stride + 1,
+            moves: kernel.min(stride / common),
+            modulus: stride,
+            place: [dilation, stride],
             ..whole
-        });
-        forms
+        };
+        let taps = Form { extent: 1, moves: kernel, modulus: usize::MAX, place: [0, 1], ..strided };
+        let sensible = [true, dilation > 1, stride > 1, true].map(|may| may && kernel > 1);
+        let forms = [whole, apart, strided, taps].into_iter().zip(sensible).enumerate();
+        forms.filter(|&(number, (_, sensible))| number == 0 || sensible).map(|(_, (form, _))| form).collect()
+    }
+
+    /// How far the places of a split channel are from those of the first.
+    fn moved(&self, split: usize) -> usize {
+        split * self.dilation % self.modulus
+    }
+
+    /// For each place of a kernel of that size the split channel and the place in the window.
+    pub(super) fn taps(&self, kernel: usize) -> impl Iterator<Item = (usize, usize)> + Clone + use<> {
+        let (moves, [factor, divisor]) = (self.moves, self.place);
+        (0..kernel).map(move |k| (k % moves, k * factor / divisor))
     }
 
     /// The ways to cut it into tiles, fewest tiles first.
@@ -128,13 +127,13 @@ impl Axis<'_> {
         (self.count - 1).saturating_mul(self.form.step).saturating_add(self.form.extent)
     }
 
-    /// What each channel of the input is split into.
+    /// Number of channels that each channel of the input is split into.
     pub(super) fn moves(&self) -> usize {
-        self.form.moves.len()
+        self.form.moves
     }
 
     pub(super) fn owned(&self) -> Tiles {
-        Tiles { form: self.form.clone(), tiles: self.tiles, count: self.count, places: self.places() }
+        Tiles { form: *self.form, tiles: self.tiles, count: self.count, places: self.places() }
     }
 }
 
@@ -173,10 +172,10 @@ impl Tiles {
         (0..count).map(move |k| (first + k * phases, k * step))
     }
 
-    /// Where every place of a tile is in the padded input, for a channel's part of that move.
-    pub(super) fn sources(&self, tile: usize, part: usize) -> impl Iterator<Item = usize> + '_ {
+    /// Where every place of a tile is in the padded input, for that split channel.
+    pub(super) fn sources(&self, tile: usize, split: usize) -> impl Iterator<Item = usize> + '_ {
         let Form { stride, unit, stride_units, step, .. } = self.form;
-        let origin = self.outputs_of(tile).0 * stride + self.form.moves[part];
+        let origin = self.outputs_of(tile).0 * stride + self.form.moved(split);
         (0..self.places).map(move |place| origin + unit * (place / step * stride_units + place % step))
     }
 }
@@ -213,12 +212,12 @@ mod tests {
                     for tile in 0..tiles.tiles {
                         assert_eq!(tiles.outputs(tile).count(), tiles.count(tile));
                         let sources: Vec<Vec<usize>> =
-                            (0..axis.moves()).map(|part| tiles.sources(tile, part).collect()).collect();
+                            (0..axis.moves()).map(|split| tiles.sources(tile, split).collect()).collect();
                         for (output, window) in tiles.outputs(tile) {
                             seen[output] += 1;
-                            for (k, &(part, place)) in form.taps.iter().enumerate() {
+                            for (k, (split, place)) in form.taps(kernel).enumerate() {
                                 assert!(place < form.extent);
-                                assert_eq!(sources[part][window + place], output * stride + k * dilation);
+                                assert_eq!(sources[split][window + place], output * stride + k * dilation);
                             }
                         }
                     }

@@ -50,7 +50,7 @@ fn members(slots: usize) -> usize {
     (0..).take_while(|&member| 2 * slot(member) < slots).count()
 }
 
-/// The cheapest. There always is one, for in the form of taps a tile may be of one place.
+/// The cheapest, unless it has more than [`MAX_CIPHERTEXTS`].
 pub(super) fn cheapest(conv: &Conv) -> Option<Cut> {
     let [ys, xs] = [0, 1].map(|axis| Form::all(conv, axis));
     let mut search = Search { conv, best: None };
@@ -68,18 +68,22 @@ pub(super) fn cheapest(conv: &Conv) -> Option<Cut> {
     search.best.map(|(_, [y, x], sizes)| Cut { y: y.owned(), x: x.owned(), sizes })
 }
 
-/// Ciphertexts in all, ciphertexts in, and weight polynomials: fewer are better, in this order.
-type Cost = (usize, usize, usize);
+/// As many ciphertexts as a layer may have, in and out together: some ten gigabytes.
+pub(super) const MAX_CIPHERTEXTS: usize = 1 << 16;
+/// So many weight polynomials count as a ciphertext.
+const POLYNOMIALS: usize = 32;
 
 struct Search<'a> {
     conv: &'a Conv,
-    best: Option<(Cost, [Axis<'a>; 2], Sizes)>,
+    /// Cost of the best: ciphertexts, times `POLYNOMIALS`, and weight polynomials; ciphertexts in.
+    best: Option<((usize, usize), [Axis<'a>; 2], Sizes)>,
 }
 
 impl<'a> Search<'a> {
     /// Whether nothing with so many ciphertexts and more can be the best.
     fn is_lost(&self, ciphertexts: usize) -> bool {
-        self.best.as_ref().is_some_and(|(cost, ..)| ciphertexts >= cost.0)
+        let worse = |cost: usize| ciphertexts.saturating_mul(POLYNOMIALS) >= cost;
+        ciphertexts > MAX_CIPHERTEXTS || self.best.as_ref().is_some_and(|(cost, ..)| worse(cost.0))
     }
 
     /// Tries all ways to cut the channels.
@@ -107,12 +111,11 @@ impl<'a> Search<'a> {
                     let batch = groups.div_ceil(batches);
                     let sizes = Sizes { part, parts, block, blocks, batch, batches, shared };
                     let [inputs, outputs] = [batches * parts, sizes.units(groups) * blocks];
-                    let cost = (
-                        tiles.saturating_mul(inputs + outputs),
-                        tiles.saturating_mul(inputs),
-                        outputs * parts,
-                    );
-                    if self.best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                    let ciphertexts = tiles.saturating_mul(inputs + outputs);
+                    let cost = (ciphertexts.saturating_mul(POLYNOMIALS) + outputs * parts, tiles * inputs);
+                    if ciphertexts <= MAX_CIPHERTEXTS
+                        && self.best.as_ref().is_none_or(|(least, ..)| cost < *least)
+                    {
                         self.best = Some((cost, axes, sizes));
                     }
                 }

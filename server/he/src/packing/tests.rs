@@ -72,7 +72,8 @@ fn multiplied(packing: &Packing, weights: &[u32], values: &[u32]) -> Vec<u32> {
     let mut used = vec![false; packing.weight_polynomials()];
     for ciphertext in 0..packing.output_ciphertexts() {
         let mut product = vec![0u32; DEGREE];
-        let (from, polynomials) = packing.product(ciphertext);
+        let from = packing.inputs_of(ciphertext);
+        let polynomials = packing.weights_of(ciphertext % packing.rows());
         let mut terms = 0;
         for (input, polynomial) in from.zip(polynomials) {
             used[polynomial] = true;
@@ -125,7 +126,7 @@ fn products_are_the_layer() {
     let skipped = check(&Conv { stride: [2, 3], ..square([20, 60, 60], 2, 1, 0) });
     assert_eq!((skipped.plane, ciphertexts(&skipped)), (30 * 20, (2, 2)));
     let split = check(&Conv { stride: [2; 2], ..square([2, 150, 150], 6, 3, 1) });
-    assert!(split.cut.y.form().moves.len() > 1, "{:?}", split.cut);
+    assert!(split.cut.y.form().moves > 1, "{:?}", split.cut);
     let apart = check(&Conv { dilation: [1, 5000], kernel: [1, 3], ..square([1, 1, 12_000], 2, 1, 0) });
     assert!(apart.cut.x.form().extent <= 3, "{:?}", apart.cut);
     check(&Conv { dilation: [7, 5], stride: [2, 3], ..square([3, 40, 41], 4, 3, 4) });
@@ -222,22 +223,24 @@ fn cost_of_networks() {
 #[test]
 fn the_choice_takes_no_time() {
     let long = square([1, 1, 1 << 26], 1, 1, 0);
-    for conv in [
-        square([1 << 25, 1, 1], 2, 1, 0),
-        square([1 << 13, 1, 1], 1 << 13, 1, 0),
-        square([1, 1 << 13, 1 << 13], 1, 3, 0),
-        square([512, 224, 224], 512, 3, 1),
-        Conv { kernel: [1, 1 << 13], ..long.clone() },
-        Conv { kernel: [1, 1 << 25], stride: [1, 3], ..long.clone() },
-        Conv { kernel: [1, 1000], dilation: [1, 1001], stride: [1, 7], ..long },
-        Conv { groups: 1 << 13, ..square([1 << 13, 64, 64], 1 << 13, 3, 1) },
-        Conv { groups: 1 << 25, ..square([1 << 25, 1, 1], 1 << 25, 1, 0) },
-        Conv { groups: 64, ..square([1 << 12, 100, 100], 1 << 12, 3, 1) },
+    for (conv, servable) in [
+        (square([1 << 25, 1, 1], 2, 1, 0), true),
+        (square([1 << 13, 1, 1], 1 << 13, 1, 0), true),
+        (square([1, 1 << 13, 1 << 13], 1, 3, 0), true),
+        (square([512, 224, 224], 512, 3, 1), true),
+        (Conv { kernel: [1, 1 << 13], ..long.clone() }, false),
+        (Conv { kernel: [1, 1 << 25], stride: [1, 3], ..long.clone() }, false),
+        (Conv { kernel: [1, 1000], dilation: [1, 1001], stride: [1, 7], ..long }, true),
+        (Conv { groups: 1 << 13, ..square([1 << 13, 64, 64], 1 << 13, 3, 1) }, true),
+        (Conv { groups: 1 << 25, ..square([1 << 25, 1, 1], 1 << 25, 1, 0) }, false),
+        (Conv { groups: 64, ..square([1 << 12, 100, 100], 1 << 12, 3, 1) }, true),
     ] {
         let clock = std::time::Instant::now();
-        let packing = Packing::new(&Geometry::Conv(conv.clone())).unwrap();
+        let packing = Packing::new(&Geometry::Conv(conv.clone()));
         let took = clock.elapsed().as_secs_f64();
-        println!("{conv:?}: {:?} in {:.1} ms", ciphertexts(&packing), took * 1e3);
-        assert!(took < 5.0);
+        let cut = packing.as_ref().map(ciphertexts);
+        println!("{conv:?}: {cut:?} in {:.1} ms", took * 1e3);
+        assert!(took < 1.0);
+        assert!(if servable { packing.is_ok() } else { matches!(packing, Err(Error::Ciphertexts(_))) });
     }
 }

@@ -63,6 +63,29 @@ fn every_parameter_set() {
     }
 }
 
+/// Weights come back, and are gone in between.
+#[test]
+fn forgotten_weights() {
+    let (geometry, width) = (dense(300, 200), 20);
+    let mut cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 2);
+    let plan = cluster.plan(&geometry, width);
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), width)).unwrap();
+    assert_eq!(weights.kept_polynomials(), plan.packing().weight_polynomials());
+    let first = cluster.run(&plan, &weights, 32);
+    weights.forget();
+    assert_eq!(weights.kept_polynomials(), 0);
+    cluster.renew();
+    let second = cluster.run(&plan, &weights, 32);
+    assert!(first.c1s == second.c1s && first.share == second.share);
+    assert_eq!(weights.kept_polynomials(), plan.packing().weight_polynomials());
+    // Without room for them, they are not kept.
+    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), width), &mut 0).unwrap();
+    weights.transform().unwrap();
+    cluster.renew();
+    assert!(cluster.run(&plan, &weights, 32).share == first.share);
+    assert_eq!(weights.kept_polynomials(), 0);
+}
+
 /// Two holders of additive weight shares: all shares together are shares of `F·r` modulo `2^k`.
 #[test]
 fn shared_weights() {

@@ -38,6 +38,7 @@ fn prepared(plan: &LinearPlan, weights: &[u32]) -> Result<Weights, Error> {
     let (needed, mut memory) = (Weights::transformed_len(plan), usize::MAX);
     let weights = Weights::new(plan, weights, &mut memory)?;
     assert_eq!(memory, usize::MAX - needed);
+    weights.transform()?;
     Ok(weights)
 }
 
