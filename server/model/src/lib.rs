@@ -42,6 +42,6 @@ pub use graph::{Gather, Graph, Node, Op, Term, Window};
 pub use import::{ImportOptions, Imported, import};
 pub use linear::linear;
 pub use normalisation::Normalisation;
-pub use party::{LayerWeights, PartyModel};
 pub use onnx::read;
+pub use party::{LayerWeights, PartyModel};
 pub use split::{paper_placements, split};

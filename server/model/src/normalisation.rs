@@ -26,7 +26,8 @@ impl Normalisation {
         let len: usize = shape.iter().product();
         let channels = self.channels(shape.get(axis).copied().unwrap_or(1))?;
         let run = shape.iter().skip(axis + 1).product::<usize>().max(1);
-        let channel = |place: usize| channels.get(place / run % channels.len().max(1)).copied().unwrap_or((1.0, 0.0));
+        let channel =
+            |place: usize| channels.get(place / run % channels.len().max(1)).copied().unwrap_or((1.0, 0.0));
         Ok((0..len).map(channel).unzip())
     }
 

@@ -373,7 +373,9 @@ impl Context {
         let all = self.len(value) == len
             && match &gather {
                 Gather::Runs(runs) => match runs.as_slice() {
-                    [Run::Values { start: 0, step, count }] => (*step == 1 || *count == 1) && *count as usize == len,
+                    [Run::Values { start: 0, step, count }] => {
+                        (*step == 1 || *count == 1) && *count as usize == len
+                    }
                     _ => false,
                 },
                 _ => false,
@@ -382,7 +384,12 @@ impl Context {
     }
 
     /// A value with its axes in another order.
-    pub(crate) fn transpose(&mut self, origin: &Origin, value: &Secret, order: &[usize]) -> Result<Secret, Error> {
+    pub(crate) fn transpose(
+        &mut self,
+        origin: &Origin,
+        value: &Secret,
+        order: &[usize],
+    ) -> Result<Secret, Error> {
         let strides = super::tensor::strides(&value.shape);
         let shape: Vec<usize> = order.iter().map(|&axis| value.shape[axis]).collect();
         let steps = order.iter().map(|&axis| strides[axis] as isize).collect();
@@ -392,7 +399,12 @@ impl Context {
     }
 
     /// A value broadcast to a shape.
-    pub(crate) fn broadcast(&mut self, origin: &Origin, value: &Secret, shape: &[usize]) -> Result<Secret, Error> {
+    pub(crate) fn broadcast(
+        &mut self,
+        origin: &Origin,
+        value: &Secret,
+        shape: &[usize],
+    ) -> Result<Secret, Error> {
         let len = self.fits(origin, shape)?;
         let walk = broadcast_places(&value.shape, shape).ok_or_else(|| {
             origin.error(format!("shape {:?} cannot be broadcast to {shape:?}: change it", value.shape))
@@ -438,7 +450,12 @@ impl Context {
     }
 
     /// The input as the network wants it: a factor for all belongs to the network's shape, others are weights.
-    pub(crate) fn normalise(&mut self, origin: &Origin, gain: Vec<f64>, offset: Vec<f64>) -> Result<ValueId, Error> {
+    pub(crate) fn normalise(
+        &mut self,
+        origin: &Origin,
+        gain: Vec<f64>,
+        offset: Vec<f64>,
+    ) -> Result<ValueId, Error> {
         match gain.first().copied() {
             Some(first) if gain.iter().all(|&g| g == first) && offset.iter().all(|&o| o == 0.0) => {
                 self.sum(origin, &[(first, 0)], 0.0)
@@ -466,7 +483,9 @@ fn join(runs: &mut Vec<Run>, run: Run) {
     match (runs.last_mut(), run) {
         (Some(Run::Zeros(count)), Run::Zeros(more)) => *count += more,
         (Some(Run::Values { start, step, count }), Run::Values { start: next, step: by, count: more })
-            if *step == by && *count > 1 && more > 1
+            if *step == by
+                && *count > 1
+                && more > 1
                 && i64::from(*start) + i64::from(*step) * i64::from(*count) == i64::from(next) =>
         {
             *count += more;

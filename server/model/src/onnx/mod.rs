@@ -16,6 +16,6 @@ mod stored;
 pub(crate) mod tensor;
 
 pub(crate) use proto::*;
+pub use read::read;
 #[cfg(test)]
 pub(crate) use read::walk;
-pub use read::read;

@@ -4,7 +4,6 @@
 
 use prost::Message;
 
-
 /// `AttributeProto.AttributeType`, as far as it is used.
 pub(crate) mod attribute_type {
     pub(crate) const FLOAT: i32 = 1;

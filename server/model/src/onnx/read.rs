@@ -58,8 +58,10 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
                 context.names.insert(name.clone(), value);
             }
         }
-        if let Some(name) =
-            node.output.iter().find(|name| context.uses.contains_key(*name) && !context.names.contains_key(*name))
+        if let Some(name) = node
+            .output
+            .iter()
+            .find(|name| context.uses.contains_key(*name) && !context.names.contains_key(*name))
         {
             return Err(node.error(format!(
                 "its output {} is read, and only the first is supported: export the network without what reads it",
@@ -78,7 +80,8 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let mut outputs = Vec::new();
     for (name, _) in &parsed.outputs {
         let origin = Origin { name: printable(name), op: "output".to_owned() };
-        let missing = || Error::Onnx(format!("nothing makes its output {}: export it again", printable(name)));
+        let missing =
+            || Error::Onnx(format!("nothing makes its output {}: export it again", printable(name)));
         let secret = match context.names.get(name).cloned().ok_or_else(missing)? {
             Value::Constant(tensor) => context.constant(&origin, &tensor)?,
             Value::Secret(secret) => quantised::integers(&mut context, &origin, &secret)?,

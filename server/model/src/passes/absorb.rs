@@ -40,14 +40,17 @@ impl Scales {
                     [term] => vec![wanted.behind(&term.gather, term.factor, self.lens[term.value])?],
                     _ if copies => return None,
                     terms => {
-                        let sources: Vec<_> =
-                            terms.iter().map(|term| (&term.gather, term.factor, self.lens[term.value])).collect();
+                        let sources: Vec<_> = terms
+                            .iter()
+                            .map(|term| (&term.gather, term.factor, self.lens[term.value]))
+                            .collect();
                         wanted.behind_all(&sources)?
                     }
                 };
                 let parts = terms.iter().zip(&inner);
-                let terms =
-                    parts.map(|(term, affine)| self.plan(term.value, affine, copies, depth + 1)).collect::<Option<_>>()?;
+                let terms = parts
+                    .map(|(term, affine)| self.plan(term.value, affine, copies, depth + 1))
+                    .collect::<Option<_>>()?;
                 Some(Plan::Sum { value, terms })
             }
             RealOp::Relu { input } if !copies && affine.is_positive_gain() => {
@@ -152,7 +155,8 @@ impl Affine {
                     fits &= inner.offset[from] == offset && (gain.is_nan() || inner.gain[from] == gain);
                 });
                 // A zero stays one.
-                let zeros = covered.iter().zip(&self.offset).all(|(covered, &offset)| *covered || offset == 0.0);
+                let zeros =
+                    covered.iter().zip(&self.offset).all(|(covered, &offset)| *covered || offset == 0.0);
                 (fits && zeros).then_some(inner)
             }
         }
@@ -197,12 +201,17 @@ impl Affine {
                     *reached = true;
                 }
             });
-            let part = |values: &[f64]| values.iter().zip(&reached).map(|(v, r)| if *r { *v } else { 0.0 }).collect();
+            let part = |values: &[f64]| {
+                values.iter().zip(&reached).map(|(v, r)| if *r { *v } else { 0.0 }).collect()
+            };
             let own = Affine { offset: part(&own.offset), gain: own.gain };
             match own.behind(gather, *factor, *len) {
                 Some(inner) => {
                     made.push(inner);
-                    left.iter_mut().zip(&reached).filter(|(_, reached)| **reached).for_each(|(left, _)| *left = 0.0);
+                    left.iter_mut()
+                        .zip(&reached)
+                        .filter(|(_, reached)| **reached)
+                        .for_each(|(left, _)| *left = 0.0);
                 }
                 None => {
                     let bare = Affine { gain: self.gain.clone(), offset: vec![0.0; left.len()] };

@@ -11,7 +11,9 @@ pub(super) fn run(mut real: Real) -> Real {
     let uses = super::uses(&real);
     for number in 0..real.nodes.len() {
         let (before, rest) = real.nodes.split_at_mut(number);
-        let Some(RealOp::Public { terms, len, .. }) = rest.first_mut().map(|node| &mut node.op) else { continue };
+        let Some(RealOp::Public { terms, len, .. }) = rest.first_mut().map(|node| &mut node.op) else {
+            continue;
+        };
         for term in terms.iter_mut() {
             let Some(inner) = term.value.checked_sub(1).and_then(|n| before.get(n)) else { continue };
             let RealOp::Public { terms: inner, offset, len: inner_len } = &inner.op else { continue };

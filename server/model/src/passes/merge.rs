@@ -102,7 +102,9 @@ fn rows_through(rows: &[f64], layer: &Linear, conv: &Conv) -> Option<Vec<f64>> {
     let per_group = conv.group_inputs();
     let mut made = vec![0.0; count * inputs];
     let place = |axis: usize, at: usize, tap: usize, size: usize| {
-        (at * conv.stride[axis] + tap * conv.dilation[axis]).checked_sub(conv.pads[axis]).filter(|&p| p < size)
+        (at * conv.stride[axis] + tap * conv.dilation[axis])
+            .checked_sub(conv.pads[axis])
+            .filter(|&p| p < size)
     };
     for (row, made) in rows.chunks_exact(outputs).zip(made.chunks_exact_mut(inputs)) {
         for (at, &factor) in row.iter().enumerate().filter(|(_, factor)| **factor != 0.0) {

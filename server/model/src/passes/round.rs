@@ -65,7 +65,8 @@ impl Rounds {
         match (self.parts(value), depth) {
             // Deep sums of sums are rounded as they are.
             (Some(parts), 0..8) => {
-                let parts = parts.iter().map(|&part| self.costs(part, depth + 1)).fold(0, usize::saturating_add);
+                let parts =
+                    parts.iter().map(|&part| self.costs(part, depth + 1)).fold(0, usize::saturating_add);
                 parts.min(self.lens[value])
             }
             _ => self.lens[value],
@@ -76,7 +77,8 @@ impl Rounds {
     fn parts(&self, value: ValueId) -> Option<Vec<ValueId>> {
         let node = self.nodes.get(value.checked_sub(1)?)?;
         let RealOp::Public { terms, .. } = &node.op else { return None };
-        let mut shared: Vec<ValueId> = terms.iter().map(|term| term.value).filter(|&v| !self.masked[v]).collect();
+        let mut shared: Vec<ValueId> =
+            terms.iter().map(|term| term.value).filter(|&v| !self.masked[v]).collect();
         shared.sort_unstable();
         shared.dedup();
         (shared.len() <= 64).then_some(shared)
@@ -95,13 +97,20 @@ impl Rounds {
         let made = match self.parts(value) {
             // With as many values a sum is better rounded once than its parts.
             Some(parts) if cost < self.lens[value] => {
-                let masked: Vec<(ValueId, ValueId)> = parts.iter().map(|&part| (part, self.mask(part))).collect();
-                let Some(mut node) = value.checked_sub(1).and_then(|n| self.nodes.get(n)).cloned() else { return value };
-                let name = |value| masked.iter().find(|(part, _)| *part == value).map_or(value, |(_, masked)| *masked);
+                let masked: Vec<(ValueId, ValueId)> =
+                    parts.iter().map(|&part| (part, self.mask(part))).collect();
+                let Some(mut node) = value.checked_sub(1).and_then(|n| self.nodes.get(n)).cloned() else {
+                    return value;
+                };
+                let name = |value| {
+                    masked.iter().find(|(part, _)| *part == value).map_or(value, |(_, masked)| *masked)
+                };
                 node.op.rename(name);
                 self.push(node)
             }
-            _ => self.push(RealNode { origin: origin.unwrap_or_default(), op: RealOp::Round { input: value } }),
+            _ => {
+                self.push(RealNode { origin: origin.unwrap_or_default(), op: RealOp::Round { input: value } })
+            }
         };
         self.made[value] = Some(made);
         made

@@ -89,7 +89,8 @@ impl Scales {
         self.pending += pending.as_ref().map_or(0, |pending| pending.gain.len());
         if self.pending > MAX_PENDING || self.nodes.len() > MAX_NODES {
             return Err(Error::Shape(
-                "a network with too many constants that are added and multiplied: use a smaller one".to_owned(),
+                "a network with too many constants that are added and multiplied: use a smaller one"
+                    .to_owned(),
             ));
         }
         if let Some(held) = self.held.get_mut(value) {
@@ -156,7 +157,8 @@ impl Scales {
                 };
                 if alone && let Some(plan) = self.plan(base, &all, false, 0) {
                     let made = self.carry_out(plan, false);
-                    let made = made.ok_or_else(|| origin.error("its scale does not fit: report this file"))?;
+                    let made =
+                        made.ok_or_else(|| origin.error("its scale does not fit: report this file"))?;
                     if let Some(of_base) = self.single.get_mut(made) {
                         *of_base = single;
                     }
@@ -365,7 +367,11 @@ impl Affine {
         let gain = self.gain.iter().zip(&next.gain).map(|(first, next)| first * next).collect();
         let offsets = self.offset.iter().zip(&next.gain).zip(&next.offset);
         let offset = offsets
-            .map(|((first, gain), next)| if gain.is_nan() || *first == 0.0 { *next } else { first * gain + next })
+            .map(
+                |((first, gain), next)| {
+                    if gain.is_nan() || *first == 0.0 { *next } else { first * gain + next }
+                },
+            )
             .collect();
         Affine { gain, offset }
     }

@@ -38,10 +38,16 @@ impl Real {
         for (number, node) in self.nodes.iter().enumerate() {
             let misfit = || node.origin.error("its input has another length: report this file");
             let read = |value: ValueId, len: usize| {
-                values.get(value).filter(|_| value <= number).filter(|value| value.len() == len).ok_or_else(misfit)
+                values
+                    .get(value)
+                    .filter(|_| value <= number)
+                    .filter(|value| value.len() == len)
+                    .ok_or_else(misfit)
             };
             let made = match &node.op {
-                RealOp::Linear(linear) => linear.apply(read(linear.input, linear.geometry.inputs())?).ok_or_else(misfit)?,
+                RealOp::Linear(linear) => {
+                    linear.apply(read(linear.input, linear.geometry.inputs())?).ok_or_else(misfit)?
+                }
                 RealOp::Scale { input, gain, offset } => {
                     let x = read(*input, gain.len())?;
                     let pairs = gain.iter().zip(offset);
@@ -55,7 +61,9 @@ impl Real {
                     }
                     sum
                 }
-                RealOp::Relu { input } => read(*input, self.len(*input))?.iter().map(|x| x.max(0.0)).collect(),
+                RealOp::Relu { input } => {
+                    read(*input, self.len(*input))?.iter().map(|x| x.max(0.0)).collect()
+                }
                 RealOp::Round { input } => read(*input, self.len(*input))?.clone(),
             };
             see(number + 1, &made);

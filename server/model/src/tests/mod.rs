@@ -5,6 +5,7 @@ mod conformance;
 mod files;
 mod graphs;
 mod hostile;
+mod logits;
 mod onnx;
 mod parts;
 mod products;
@@ -47,7 +48,9 @@ pub fn passed(real: &crate::real::Real) -> Result<(), String> {
         }
         match &node.op {
             RealOp::Scale { .. } => return Err(format!("a scale is left: {name}")),
-            RealOp::Linear(layer) if !masked[layer.input] => return Err(format!("{name} reads a shared value")),
+            RealOp::Linear(layer) if !masked[layer.input] => {
+                return Err(format!("{name} reads a shared value"));
+            }
             _ => {}
         }
     }

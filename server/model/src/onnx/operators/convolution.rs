@@ -41,7 +41,9 @@ pub(super) fn convolve(
     }
     let said = sizes(call, "kernel_shape", kernel.len(), 1, 1)?;
     if call.node.has("kernel_shape") && said != kernel {
-        return Err(call.node.damaged(format!("its kernel_shape is {said:?}, and its weights are {kernel:?}")));
+        return Err(call
+            .node
+            .damaged(format!("its kernel_shape is {said:?}, and its weights are {kernel:?}")));
     }
     let sliding = Sliding::new(call, space, kernel, false)?;
     let shape = [&[1, *channels], sliding.output.as_slice()].concat();
@@ -230,7 +232,9 @@ fn along(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<Axis>
     let count = space.len();
     let said = sizes(call, "kernel_shape", count, 1, 1)?;
     if call.node.has("kernel_shape") && said != kernel {
-        return Err(call.node.damaged(format!("its kernel_shape is {said:?}, and its weights are {kernel:?}")));
+        return Err(call
+            .node
+            .damaged(format!("its kernel_shape is {said:?}, and its weights are {kernel:?}")));
     }
     let strides = sizes(call, "strides", count, 1, 1)?;
     let dilations = sizes(call, "dilations", count, 1, 1)?;
@@ -246,33 +250,34 @@ fn along(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<Axis>
         None => None,
     };
     let auto = auto_pad(call)?;
-    let axis = |axis: usize| {
-        let (input, kernel) = (space[axis], kernel[axis]);
-        let (stride, dilation) = (strides[axis], dilations[axis]);
-        let full = stride
-            .checked_mul(input.saturating_sub(1))?
-            .checked_add(more[axis])?
-            .checked_add(extent(kernel, dilation))?;
-        let wanted = match (&given, auto) {
-            (Some(given), _) => Some(given[axis]),
-            (None, AutoPad::Upper | AutoPad::Lower) => Some(input.checked_mul(stride)?),
-            (None, _) => None,
+    let axis =
+        |axis: usize| {
+            let (input, kernel) = (space[axis], kernel[axis]);
+            let (stride, dilation) = (strides[axis], dilations[axis]);
+            let full = stride
+                .checked_mul(input.saturating_sub(1))?
+                .checked_add(more[axis])?
+                .checked_add(extent(kernel, dilation))?;
+            let wanted = match (&given, auto) {
+                (Some(given), _) => Some(given[axis]),
+                (None, AutoPad::Upper | AutoPad::Lower) => Some(input.checked_mul(stride)?),
+                (None, _) => None,
+            };
+            let (begin, output) = match wanted {
+                Some(output) => {
+                    let total = full.saturating_sub(output);
+                    let begin = if auto == AutoPad::Upper { total / 2 } else { total - total / 2 };
+                    (begin, output)
+                }
+                None => {
+                    let (begin, end) = (pads[axis], pads[count + axis]);
+                    let cut = if auto == AutoPad::Valid { (0, 0) } else { (begin, end) };
+                    (cut.0, full.checked_sub(cut.0 + cut.1)?)
+                }
+            };
+            (kernel > 0 && input > 0 && output > 0 && full < MAX_TENSOR && output < MAX_TENSOR)
+                .then_some(Axis { input, kernel, stride, dilation, begin, output })
         };
-        let (begin, output) = match wanted {
-            Some(output) => {
-                let total = full.saturating_sub(output);
-                let begin = if auto == AutoPad::Upper { total / 2 } else { total - total / 2 };
-                (begin, output)
-            }
-            None => {
-                let (begin, end) = (pads[axis], pads[count + axis]);
-                let cut = if auto == AutoPad::Valid { (0, 0) } else { (begin, end) };
-                (cut.0, full.checked_sub(cut.0 + cut.1)?)
-            }
-        };
-        (kernel > 0 && input > 0 && output > 0 && full < MAX_TENSOR && output < MAX_TENSOR)
-            .then_some(Axis { input, kernel, stride, dilation, begin, output })
-    };
     (0..count).map(axis).collect::<Option<_>>().ok_or_else(|| {
         call.error("its kernel, stride and padding leave nothing or far too much: change the layer's shape")
     })

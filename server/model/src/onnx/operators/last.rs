@@ -2,7 +2,7 @@
 
 use super::super::context::{Call, Context, Secret, Value};
 use super::super::node::axis;
-use super::super::tensor::Element;
+use super::super::tensor::{Element, Tensor};
 use crate::Error;
 use crate::graph::Last;
 
@@ -81,7 +81,12 @@ fn over_last_axis(call: &Call<'_>) -> Result<(), Error> {
     let last = last_axis(shape);
     let fits = found <= last
         && last < together
-        && shape.iter().take(together).skip(found).enumerate().all(|(i, &size)| size == 1 || found + i == last);
+        && shape
+            .iter()
+            .take(together)
+            .skip(found)
+            .enumerate()
+            .all(|(i, &size)| size == 1 || found + i == last);
     match fits || shape.iter().all(|&size| size == 1) {
         true => Ok(()),
         false => Err(call.error(format!(
@@ -95,7 +100,9 @@ fn over_last_axis(call: &Call<'_>) -> Result<(), Error> {
 pub(super) fn arg_max(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["axis", "keepdims", "select_last_index"])?;
     if call.node.flag("select_last_index", false)? {
-        return Err(call.error("select_last_index = 1 is not supported, the first of equals is taken: export it with 0"));
+        return Err(call.error(
+            "select_last_index = 1 is not supported, the first of equals is taken: export it with 0",
+        ));
     }
     let x = call.secret(0)?;
     let given = call.node.int("axis")?.unwrap_or(0);
@@ -113,6 +120,13 @@ pub(super) fn arg_max(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Er
 /// Of a kind of real numbers into another, or of the device's integers into real numbers: the numbers stay.
 pub(super) fn cast(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["to", "saturate", "round_mode"])?;
+    if let Some(constant @ Value::Constant(tensor)) = call.input(0) {
+        // A constant is to be like a value, which is real.
+        return Ok(vec![match tensor.element.is_float() {
+            true => constant.clone(),
+            false => Tensor::floats(tensor.shape.clone(), tensor.reals().into_owned()).into(),
+        }]);
+    }
     let x = call.secret(0)?;
     let to = match (call.node.int("to")?, call.input(1)) {
         (Some(to), _) => i32::try_from(to).ok().and_then(Element::from_onnx),

@@ -32,7 +32,13 @@ impl Product {
     }
 
     /// The layer, without a bias.
-    fn layer(&self, context: &mut Context, origin: &Origin, input: usize, weights: Vec<f64>) -> Result<usize, Error> {
+    fn layer(
+        &self,
+        context: &mut Context,
+        origin: &Origin,
+        input: usize,
+        weights: Vec<f64>,
+    ) -> Result<usize, Error> {
         let geometry = self.geometry();
         let bias = vec![0.0; geometry.outputs()];
         context.linear(origin, Linear { input, geometry, weights, bias })
@@ -65,7 +71,8 @@ pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
     let Some(c) = call.input(2).filter(|_| beta != 0.0) else { return Ok(vec![product.into()]) };
     let id = match c {
         Value::Constant(c) => {
-            let places = broadcast_places(&c.shape, &product.shape).ok_or_else(|| unfit(call, &c.shape, &product.shape))?;
+            let places = broadcast_places(&c.shape, &product.shape)
+                .ok_or_else(|| unfit(call, &c.shape, &product.shape))?;
             let values = call.numbers(c)?;
             let offset: Vec<f64> = places.map(|p| beta * values.get(p).copied().unwrap_or(0.0)).collect();
             context.scale(&call.origin, product.id, vec![1.0; offset.len()], offset)?
@@ -79,7 +86,9 @@ pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
 }
 
 fn unfit(call: &Call<'_>, from: &[usize], to: &[usize]) -> Error {
-    call.error(format!("its bias has shape {from:?}, and its result {to:?}: export it with a value for each output"))
+    call.error(format!(
+        "its bias has shape {from:?}, and its result {to:?}: export it with a value for each output"
+    ))
 }
 
 /// A product with either factor constant.
@@ -158,14 +167,32 @@ fn batches(of_value: &[usize], of_weights: &[usize]) -> Option<(Vec<usize>, usiz
     })
 }
 
+/// Whether there are several matrices for one value of two axes at least.
+fn several(of_value: &[usize], of_weights: &[usize]) -> bool {
+    of_value.iter().all(|&n| n == 1)
+        && of_value.len() <= of_weights.len()
+        && of_weights.iter().any(|&n| n > 1)
+}
+
 /// A constant on the right: every row of the value is multiplied by it.
-fn right(context: &mut Context, call: &Call<'_>, x: &Secret, weights: &Tensor, factor: f64) -> Result<Secret, Error> {
+fn right(
+    context: &mut Context,
+    call: &Call<'_>,
+    x: &Secret,
+    weights: &Tensor,
+    factor: f64,
+) -> Result<Secret, Error> {
     let origin = &call.origin;
     let wrong = || mismatch(call, &x.shape, &weights.shape);
     let (x_batch, [rows, inner]) = split(&x.shape, true).ok_or_else(wrong)?;
     let (w_batch, [w_inner, columns]) = split(&weights.shape, false).ok_or_else(wrong)?;
     if inner != w_inner || inner == 0 {
         return Err(wrong());
+    }
+    if several(x_batch, w_batch) {
+        let wide = [w_batch, &[rows, inner]].concat();
+        let x = context.broadcast(origin, x, &wide)?;
+        return right(context, call, &x, weights, factor);
     }
     let (mut shape, batch) = batches(x_batch, w_batch).ok_or_else(|| unbroadcast(call, x, weights))?;
     let rows_in_all = x.len() / inner;
@@ -194,13 +221,24 @@ fn right(context: &mut Context, call: &Call<'_>, x: &Secret, weights: &Tensor, f
 }
 
 /// A constant on the left: every column of the value is multiplied by it.
-fn left(context: &mut Context, call: &Call<'_>, weights: &Tensor, x: &Secret, factor: f64) -> Result<Secret, Error> {
+fn left(
+    context: &mut Context,
+    call: &Call<'_>,
+    weights: &Tensor,
+    x: &Secret,
+    factor: f64,
+) -> Result<Secret, Error> {
     let origin = &call.origin;
     let wrong = || mismatch(call, &weights.shape, &x.shape);
     let (x_batch, [inner, columns]) = split(&x.shape, false).ok_or_else(wrong)?;
     let (w_batch, [rows, w_inner]) = split(&weights.shape, true).ok_or_else(wrong)?;
     if inner != w_inner || inner == 0 {
         return Err(wrong());
+    }
+    if several(x_batch, w_batch) {
+        let wide = [w_batch, &[inner, columns]].concat();
+        let x = context.broadcast(origin, x, &wide)?;
+        return left(context, call, weights, &x, factor);
     }
     let (mut shape, batch) = batches(x_batch, w_batch).ok_or_else(|| unbroadcast(call, x, weights))?;
     if weights.shape.len() > 1 {

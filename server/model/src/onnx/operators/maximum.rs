@@ -50,7 +50,8 @@ impl Rows {
         let mut needed: BTreeSet<(usize, usize)> = self.windows.iter().copied().collect();
         let mut levels = vec![needed.clone()];
         let mut comparisons = 0usize;
-        while let Some(largest) = needed.iter().map(|&(_, count)| count).max().filter(|&largest| largest > 1) {
+        while let Some(largest) = needed.iter().map(|&(_, count)| count).max().filter(|&largest| largest > 1)
+        {
             let most = largest.next_power_of_two() / 2;
             let mut before = BTreeSet::new();
             for &window in &needed {
@@ -87,7 +88,12 @@ impl Rows {
     }
 
     /// The largest of every window: `outer x windows x inner` values.
-    pub(super) fn largest(&self, context: &mut Context, origin: &Origin, value: ValueId) -> Result<ValueId, Error> {
+    pub(super) fn largest(
+        &self,
+        context: &mut Context,
+        origin: &Origin,
+        value: ValueId,
+    ) -> Result<ValueId, Error> {
         let (cut, levels, _) = self.best();
         let mut value = value;
         // What the value's middle axis has now.
@@ -108,13 +114,18 @@ impl Rows {
                 }
             }
             let compared = pairs.len() * self.outer * self.inner;
-            let mut slabs = |from: &[usize]| self.slabs(context, origin, there.len(), from.iter().map(|&at| Some(at)));
+            let mut slabs =
+                |from: &[usize]| self.slabs(context, origin, there.len(), from.iter().map(|&at| Some(at)));
             let firsts = slabs(&pairs.iter().map(|pair| pair.0).collect::<Vec<_>>())?;
             let seconds = slabs(&pairs.iter().map(|pair| pair.1).collect::<Vec<_>>())?;
             let kept = slabs(&kept)?;
             let term = |value, factor, gather| RealTerm { value, factor, gather };
-            let difference =
-                context.public(origin, vec![term(value, 1.0, firsts), term(value, -1.0, seconds)], 0.0, compared)?;
+            let difference = context.public(
+                origin,
+                vec![term(value, 1.0, firsts), term(value, -1.0, seconds)],
+                0.0,
+                compared,
+            )?;
             let more = context.relu(origin, difference)?;
             let mut next = 0;
             let places = now.iter().map(|&(_, count)| {
@@ -128,11 +139,13 @@ impl Rows {
             let len = now.len() * self.outer * self.inner;
             let kept = context.simple(kept, value, len);
             let more_at = context.simple(more_at, more, len);
-            value = context.public(origin, vec![term(value, 1.0, kept), term(more, 1.0, more_at)], 0.0, len)?;
+            value =
+                context.public(origin, vec![term(value, 1.0, kept), term(more, 1.0, more_at)], 0.0, len)?;
             there = now;
         }
         // Windows in their order, of which several may be the same.
-        let order: Vec<Option<usize>> = self.windows.iter().map(|window| there.binary_search(window).ok()).collect();
+        let order: Vec<Option<usize>> =
+            self.windows.iter().map(|window| there.binary_search(window).ok()).collect();
         if order.iter().enumerate().all(|(i, &at)| at == Some(i)) && order.len() == there.len() {
             return Ok(value);
         }

@@ -89,7 +89,17 @@ const OPERATORS: &[(&str, Operator)] = &[
 
 /// Those that may stand behind what is left out at the end: they only relabel or carry on.
 const BEHIND_LAST: &[&str] = &[
-    "ArgMax", "Cast", "CastLike", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze",
+    "ArgMax",
+    "Cast",
+    "CastLike",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Squeeze",
+    "Unsqueeze",
 ];
 
 /// Does a node.

@@ -14,7 +14,9 @@ pub(super) fn moved(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
     for moved in places_of(call, x)? {
         let id = match moved.places {
             None => x.id,
-            Some(places) => context.gather(&call.origin, x.id, places.len(), places.into_iter().map(place))?,
+            Some(places) => {
+                context.gather(&call.origin, x.id, places.len(), places.into_iter().map(place))?
+            }
         };
         made.push(x.with(id, moved.shape).into());
     }
@@ -26,7 +28,8 @@ fn places_of(call: &Call<'_>, x: &Secret) -> Result<Vec<places::Moved>, Error> {
         call.constant(index, "shapes and places")?;
     }
     let moved = places::moved(call.node, &x.shape, &call.constants(), call.opset)?;
-    let moved = moved.ok_or_else(|| call.error("this operator is not supported: export the network without it"))?;
+    let moved =
+        moved.ok_or_else(|| call.error("this operator is not supported: export the network without it"))?;
     match moved.iter().all(|moved| moved.shape.iter().all(|&size| size > 0)) {
         true => Ok(moved),
         false => Err(call.error("its result is empty: change its attributes")),
@@ -46,7 +49,9 @@ pub(super) fn dropout(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Er
         None => Some(0.5),
     };
     if training.is_some_and(|training| training != 0.0) && ratio != Some(0.0) {
-        return Err(call.error("training_mode is on, and values are dropped at random: export the network for inference"));
+        return Err(call.error(
+            "training_mode is on, and values are dropped at random: export the network for inference",
+        ));
     }
     let x = call.any_secret(0)?;
     let mut made = vec![x.clone().into()];
@@ -61,7 +66,8 @@ pub(super) fn shape(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Erro
     call.only(&["start", "end"])?;
     let x = call.any_secret(0)?;
     let rank = x.shape.len() as i64;
-    let bound = |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
+    let bound =
+        |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
     let start = bound(call.node.int("start")?.unwrap_or(0));
     let end = bound(call.node.int("end")?.unwrap_or(rank));
     Ok(vec![Tensor::of_shape(x.shape.get(start..end).unwrap_or_default()).into()])
@@ -77,7 +83,9 @@ pub(super) fn size(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error
 pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let x = call.secret(0)?;
     let fill = match call.constant(2, "fill value")? {
-        Some(tensor) => tensor.scalar().ok_or_else(|| call.error("its fill value is not a single number: export it so"))?,
+        Some(tensor) => tensor
+            .scalar()
+            .ok_or_else(|| call.error("its fill value is not a single number: export it so"))?,
         None => call.node.float("value")?.unwrap_or(0.0),
     };
     if !fill.is_finite() {

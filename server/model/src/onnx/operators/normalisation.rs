@@ -17,7 +17,11 @@ pub(super) fn batch(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
         _ => 1,
     };
     // Before opset 9 statistics could be of every value instead of every channel.
-    let per = if call.node.flag("spatial", true)? { channels } else { x.len() / x.shape.first().copied().unwrap_or(1).max(1) };
+    let per = if call.node.flag("spatial", true)? {
+        channels
+    } else {
+        x.len() / x.shape.first().copied().unwrap_or(1).max(1)
+    };
     let mut parameters = Vec::new();
     for (index, name) in [(1, "scale"), (2, "bias"), (3, "mean"), (4, "variance")] {
         let tensor = call.constant(index, name)?.ok_or_else(|| call.node.lacks(name))?;
@@ -30,9 +34,13 @@ pub(super) fn batch(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
         parameters.push(call.numbers(tensor)?);
     }
     let epsilon = call.node.float("epsilon")?.unwrap_or(1e-5);
-    let [scale, bias, mean, variance] = parameters.as_slice() else { return Err(call.node.lacks("parameters")) };
+    let [scale, bias, mean, variance] = parameters.as_slice() else {
+        return Err(call.node.lacks("parameters"));
+    };
     let mut affine = Vec::with_capacity(per);
-    for (((scale, bias), mean), variance) in scale.iter().zip(bias.iter()).zip(mean.iter()).zip(variance.iter()) {
+    for (((scale, bias), mean), variance) in
+        scale.iter().zip(bias.iter()).zip(mean.iter()).zip(variance.iter())
+    {
         let gain = scale / (variance + epsilon).sqrt();
         if !gain.is_finite() {
             return Err(call.error("its variance is negative or zero: train or export the network again"));

@@ -75,9 +75,16 @@ fn counts(call: &Call<'_>, sliding: &Sliding, space: &[usize]) -> Result<Vec<usi
     let with_padding = call.node.flag("count_include_pad", false)?;
     let mut counts = vec![1usize];
     for (axis, &size) in space.iter().enumerate() {
-        let along: Vec<usize> = (0..sliding.output[axis])
-            .map(|at| if with_padding { sliding.padded(axis, at, size) } else { sliding.inside(axis, at, size).1 })
-            .collect();
+        let along: Vec<usize> =
+            (0..sliding.output[axis])
+                .map(|at| {
+                    if with_padding {
+                        sliding.padded(axis, at, size)
+                    } else {
+                        sliding.inside(axis, at, size).1
+                    }
+                })
+                .collect();
         counts = counts.iter().flat_map(|count| along.iter().map(move |more| count * more)).collect();
     }
     match counts.contains(&0) {

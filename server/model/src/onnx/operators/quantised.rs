@@ -29,7 +29,10 @@ fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Quantised, El
     };
     match scale > 0.0 && !element.is_float() {
         true => Ok((Quantised { scale, zero }, element)),
-        false => Err(call.error("its scale is not positive or its zero point no integer: quantise the network again")),
+        false => {
+            Err(call
+                .error("its scale is not positive or its zero point no integer: quantise the network again"))
+        }
     }
 }
 
@@ -97,7 +100,11 @@ pub(super) fn dequantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<V
 }
 
 /// The integers of an answer of a network, for which `x` has the real numbers.
-pub(crate) fn integers(context: &mut Context, origin: &crate::real::Origin, x: &Secret) -> Result<Secret, Error> {
+pub(crate) fn integers(
+    context: &mut Context,
+    origin: &crate::real::Origin,
+    x: &Secret,
+) -> Result<Secret, Error> {
     let Some(Quantised { scale, zero }) = x.quantised else { return Ok(x.clone()) };
     let id = context.scale(origin, x.id, vec![1.0 / scale; x.len()], vec![zero; x.len()])?;
     Ok(Secret { quantised: None, ..x.with(id, x.shape.clone()) })
@@ -135,7 +142,9 @@ pub(super) fn conv(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
     let bias = match call.constant(8, "bias")? {
         None => None,
         Some(bias) => {
-            let scale = |i: usize| said.scale * scales.get(if scales.len() == 1 { 0 } else { i }).copied().unwrap_or(0.0);
+            let scale = |i: usize| {
+                said.scale * scales.get(if scales.len() == 1 { 0 } else { i }).copied().unwrap_or(0.0)
+            };
             let values = bias.reals().iter().enumerate().map(|(i, b)| b * scale(i)).collect();
             Some(Tensor::floats(bias.shape.clone(), values))
         }

@@ -80,7 +80,9 @@ fn block(context: &mut Context, call: &Call<'_>) -> Result<(Secret, usize, usize
     }
     let keep = call.node.flag("keepdims", true)?;
     let sizes = x.shape.iter().zip(&reduced);
-    let shape = sizes.filter(|(_, reduced)| keep || !**reduced).map(|(&size, &reduced)| if reduced { 1 } else { size });
+    let shape = sizes
+        .filter(|(_, reduced)| keep || !**reduced)
+        .map(|(&size, &reduced)| if reduced { 1 } else { size });
     let shape: Vec<usize> = shape.collect();
     // Axes of 1 are in nobody's way.
     let (wanted, rest): (Vec<usize>, Vec<usize>) =
@@ -91,10 +93,8 @@ fn block(context: &mut Context, call: &Call<'_>) -> Result<(Secret, usize, usize
     let size = |axes: &mut dyn Iterator<Item = usize>| axes.map(|axis| x.shape[axis]).product::<usize>();
     let count = size(&mut wanted.iter().copied());
     if rest.iter().any(|axis| (first..=last).contains(axis)) {
-        let order: Vec<usize> = (0..rank)
-            .filter(|axis| !wanted.contains(axis))
-            .chain(wanted.iter().copied())
-            .collect();
+        let order: Vec<usize> =
+            (0..rank).filter(|axis| !wanted.contains(axis)).chain(wanted.iter().copied()).collect();
         let moved = context.transpose(&call.origin, x, &order)?;
         return Ok((moved, x.len() / count, count, 1, shape));
     }

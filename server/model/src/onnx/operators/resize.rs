@@ -42,7 +42,9 @@ fn nearest_only(call: &Call<'_>) -> Result<(), Error> {
 
 /// The numbers of an input, if it has any.
 fn factors(call: &Call<'_>, index: usize) -> Result<Option<Vec<f64>>, Error> {
-    let Some(tensor) = call.constant(index, "sizes")?.filter(|tensor| tensor.len() > 0) else { return Ok(None) };
+    let Some(tensor) = call.constant(index, "sizes")?.filter(|tensor| tensor.len() > 0) else {
+        return Ok(None);
+    };
     Ok(Some(call.numbers(tensor)?.into_owned()))
 }
 
@@ -50,7 +52,11 @@ fn factors(call: &Call<'_>, index: usize) -> Result<Option<Vec<f64>>, Error> {
 fn scaled(call: &Call<'_>, shape: &[usize], scales: &[f64]) -> Result<Vec<usize>, Error> {
     let fits = scales.len() == shape.len() && scales.iter().all(|&s| s.is_finite() && s > 0.0 && s < 1e6);
     match fits {
-        true => Ok(shape.iter().zip(scales).map(|(&size, scale)| (size as f64 * scale).floor() as usize).collect()),
+        true => Ok(shape
+            .iter()
+            .zip(scales)
+            .map(|(&size, scale)| (size as f64 * scale).floor() as usize)
+            .collect()),
         false => Err(call.node.damaged(format!("its scales do not fit shape {shape:?}"))),
     }
 }
@@ -129,7 +135,8 @@ fn resized(
     let len = context.fits(&call.origin, sizes)?;
     let mut places = Vec::new();
     for ((&from, &to), &scale) in x.shape.iter().zip(sizes).zip(scales) {
-        let along: Option<Vec<usize>> = (0..to).map(|at| source(at, from, to, scale, mode, nearest)).collect();
+        let along: Option<Vec<usize>> =
+            (0..to).map(|at| source(at, from, to, scale, mode, nearest)).collect();
         places.push(along.ok_or_else(|| {
             call.error(format!(
                 "coordinate_transformation_mode = {} is not supported: use asymmetric or half_pixel",

@@ -66,7 +66,10 @@ pub(super) fn extent(kernel: usize, dilation: usize) -> usize {
 }
 
 /// The channels and the spatial axes of a node's input, whose batch must be 1.
-pub(super) fn channels_and_space<'s>(call: &Call<'_>, shape: &'s [usize]) -> Result<(usize, &'s [usize]), Error> {
+pub(super) fn channels_and_space<'s>(
+    call: &Call<'_>,
+    shape: &'s [usize],
+) -> Result<(usize, &'s [usize]), Error> {
     match shape {
         [1, channels, space @ ..] if !space.is_empty() => Ok((*channels, space)),
         [batch, _, _, ..] => Err(call.error(format!(
@@ -80,7 +83,12 @@ pub(super) fn channels_and_space<'s>(call: &Call<'_>, shape: &'s [usize]) -> Res
 
 impl Sliding {
     /// Windows of a kernel over spatial axes, as the node's attributes say.
-    pub(super) fn new(call: &Call<'_>, space: &[usize], kernel: &[usize], ceil: bool) -> Result<Sliding, Error> {
+    pub(super) fn new(
+        call: &Call<'_>,
+        space: &[usize],
+        kernel: &[usize],
+        ceil: bool,
+    ) -> Result<Sliding, Error> {
         let axes = space.len();
         let stride = sizes(call, "strides", axes, 1, 1)?;
         let dilation = sizes(call, "dilations", axes, 1, 1)?;
@@ -90,7 +98,8 @@ impl Sliding {
             Sliding { kernel: kernel.to_vec(), stride, dilation, begin: vec![], end: vec![], output: vec![] };
         for (axis, &size) in space.iter().enumerate() {
             let (stride, extent) = (made.stride[axis], extent(made.kernel[axis], made.dilation[axis]));
-            let same = (size.div_ceil(stride).saturating_sub(1)).saturating_mul(stride).saturating_add(extent);
+            let same =
+                (size.div_ceil(stride).saturating_sub(1)).saturating_mul(stride).saturating_add(extent);
             let same = same.saturating_sub(size);
             let (begin, end) = match auto {
                 AutoPad::Explicit => (pads[axis], pads[axes + axis]),
