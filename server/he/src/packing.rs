@@ -36,12 +36,13 @@
 //!
 //! - *alone*: one member in a weight polynomial and an output ciphertext, `α = 0`, `σ_g = g`. As many members as slots.
 //! - *shared*: all members in one polynomial, `α_g = σ_g`, the outputs of `g` in slot `2σ_g`. Nothing else is there if
-//!   no `σ_g` is the mean of two other members': numbers without the digit 2 to base 3. Half of `log_3 2` of the slots'
-//!   ciphertexts suffices: 4 members in 9 slots, 8 in 27, 16 in 81.
+//!   no `σ_g` is the mean of two other members': numbers without the digit 2 to base 3. So there are `2^d` members in
+//!   `3^d` slots: 2 in 3, 4 in 9, 8 in 27, 16 in 81.
 //!
-//! Slots are for whole groups because it makes no difference to a product which group a polynomial is for: with all
-//! slots filled by inputs, `K` of them times `J` kernels give `K·J` terms in `K` slots, `J` in each, so that no output
-//! stands alone unless `J = 1`. By the same count no layout has more than about half of the slots for outputs.
+//! A polynomial of weights multiplies all inputs of its ciphertext, whichever group they are for: `I` members' inputs
+//! times `J` members' weights are `I·J` terms, of which `J` are outputs and must have slots of their own, while a slot
+//! of the others takes at most one term of each member on either side. So with `I` at least 2 outputs never fill more
+//! than two thirds of the slots, and with all slots filled by inputs `J` is 1.
 //!
 //! # Which cut
 //!

@@ -153,8 +153,10 @@ proptest::proptest! {
     }
 }
 
-/// The layers of networks with their numbers of repetitions.
-fn networks() -> Vec<(&'static str, Vec<(String, Conv, usize)>)> {
+/// Layers with their numbers of repetitions.
+type Network = Vec<(String, Conv, usize)>;
+
+fn networks() -> [(&'static str, Network); 2] {
     let strided = |stride: usize, conv: Conv| Conv { stride: [stride; 2], ..conv };
     let named = |conv: Conv, times| {
         let [channels, height, width] = conv.input;
@@ -192,7 +194,7 @@ fn networks() -> Vec<(&'static str, Vec<(String, Conv, usize)>)> {
         mobilenet.push(named(square([channels, side / stride, side / stride], outputs, 1, 0), times));
     }
     mobilenet.push(named(square([1024, 1, 1], 1000, 1, 0), 1));
-    vec![("ResNet-32", resnet), ("MobileNetV1", mobilenet)]
+    [("ResNet-32", resnet), ("MobileNetV1", mobilenet)]
 }
 
 /// Ciphertexts and products of known networks; a table with `--nocapture`.

@@ -140,12 +140,23 @@ proptest! {
 /// Milliseconds and bytes of every step; shown with `--nocapture`.
 #[test]
 fn cost_of_each_step() {
+    let depthwise = Geometry::Conv(Conv {
+        input: [64, 28, 28],
+        channels: 64,
+        kernel: [3; 2],
+        stride: [1; 2],
+        pads: [1; 4],
+        dilation: [1; 2],
+        groups: 64,
+    });
     let layers = [
         ("conv 16x6x6, 16 kernels 3x3, pad 1", conv([16, 6, 6], 16, 3, 1, [1; 4]), 26),
         ("conv 16x12x12, 16 kernels 5x5", conv([16, 12, 12], 16, 5, 1, [0; 4]), 26),
         ("FC 256 -> 100", dense(256, 100), 26),
         ("FC 800 -> 500", dense(800, 500), 26),
         ("FC 800 -> 500", dense(800, 500), 32),
+        ("conv 64x8x8, 64 kernels 3x3, pad 1", conv([64, 8, 8], 64, 3, 1, [1; 4]), 20),
+        ("depthwise conv 64x28x28, 3x3, pad 1", depthwise, 20),
     ];
     for (name, geometry, width) in layers {
         let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 3);

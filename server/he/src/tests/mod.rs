@@ -153,11 +153,11 @@ fn shapes() -> Vec<(Geometry, u32, usize)> {
         // One channel of output, kernel as large as the input.
         (conv([2, 5, 5], 1, 5, 1, [0; 4]), 32, 2),
         (Geometry::Conv(oblong), 22, 3),
-        // Channel groups: 64 · 18 · 18 values.
+        // Parts of the channels: 64 · 18 · 18 values.
         (conv([64, 18, 18], 6, 3, 1, [0; 4]), 26, 3),
-        // Channel blocks.
+        // Blocks of output channels.
         (conv([4, 16, 16], 33, 3, 1, [1; 4]), 20, 3),
-        // Bands: a plane larger than a polynomial, with stride and padding across the seams.
+        // Tiles: a plane larger than a polynomial, with stride and padding across the seams.
         (conv([2, 130, 101], 3, 5, 2, [2, 2, 2, 1]), 24, 2),
         (conv([16, 6, 6], 16, 3, 1, [1; 4]), 26, 3),
         (conv([16, 12, 12], 16, 5, 1, [0; 4]), 26, 8),
