@@ -22,6 +22,7 @@ pub mod memory;
 pub mod mesh;
 mod node;
 mod opening;
+mod placement;
 mod pool;
 mod private;
 mod relay;

@@ -110,6 +110,14 @@ struct Split {
     /// How many linear layers, from the first, the gateway holds; the others are shared.
     #[arg(long, value_name = "L", default_value_t = 1)]
     gateway_layers: usize,
+    /// Who shares the others: two or more of gateway, remote-1, remote-2, ... [default: all remotes, a single one with
+    /// the gateway].
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    shared: Vec<String>,
+    /// A TOML file that says who has which layers, where the two options above do not: "conv1" = "gateway" or
+    /// "3" = ["remote-1", "remote-2"].
+    #[arg(long, value_name = "FILE.toml")]
+    placement: Option<PathBuf>,
     /// The network sees byte / D.
     #[arg(long, value_name = "D", default_value_t = 255.0)]
     scale: f64,
@@ -206,6 +214,8 @@ fn run(command: Command) -> Result<(), Error> {
                 shape: options.shape,
                 servers,
                 gateway_layers,
+                shared: options.shared,
+                placement: options.placement,
                 scale,
                 mean,
                 std,

@@ -16,7 +16,7 @@ use seco_model::{
 use seco_sdk::{CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
 
-use crate::{Error, init, keys, private};
+use crate::{Error, init, keys, placement, private};
 
 /// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
 /// most two bits more.
@@ -54,6 +54,10 @@ pub struct SplitOptions {
     pub servers: usize,
     /// Linear layers held by the gateway.
     pub gateway_layers: usize,
+    /// Who shares the others, by name; empty for all remotes (a single one shares with the gateway).
+    pub shared: Vec<String>,
+    /// A file that says who has which layers; it goes before the two above.
+    pub placement: Option<PathBuf>,
     /// The network sees `byte / scale`.
     pub scale: f64,
     /// Then `(x - mean) / std`, for each channel; empty for none.
@@ -126,15 +130,10 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
 
 /// Splits a network that was imported and writes its parts.
 pub(crate) fn deal(imported: Imported, options: &SplitOptions) -> Result<Split, Error> {
-    let SplitOptions { servers, gateway_layers, out, .. } = options;
+    let SplitOptions { servers, out, .. } = options;
     let model = &imported.chosen.model;
-    let layers = model.layers.len();
-    if *gateway_layers > layers {
-        return Err(Error::Usage(format!(
-            "the gateway cannot hold {gateway_layers} linear layers: the model has {layers}"
-        )));
-    }
-    let placements = seco_model::paper_placements(layers, *servers, *gateway_layers);
+    let names: Vec<&str> = model.graph.layers().map(|layer| layer.name).collect();
+    let placements = placement::placements(&names, options)?;
     let seed = keys::secret()?;
     let parts = seco_model::split(model, *servers, &placements, &mut ChaCha20Rng::from_seed(*seed))
         .map_err(|e| bad(&options.model, &e))?;
@@ -394,6 +393,8 @@ mod tests {
             shape: Vec::new(),
             servers: 3,
             gateway_layers: 1,
+            shared: Vec::new(),
+            placement: None,
             scale: 16.0,
             mean: Vec::new(),
             std: Vec::new(),

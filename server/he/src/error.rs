@@ -3,7 +3,7 @@
 /// Why a linear layer failed.
 ///
 /// [`Error::Length`], [`Error::Residue`] and [`Error::Commitment`], alone or in [`Error::Message`], are the peer's
-/// doing, [`Error::Model`], [`Error::Width`], [`Error::Band`], [`Error::NoiseBudget`] and
+/// doing, [`Error::Model`], [`Error::Width`], [`Error::Ciphertexts`], [`Error::NoiseBudget`] and
 /// [`Error::Layer`] are the model's, the others are misuse by the caller. None carries secret content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,16 +35,9 @@ pub enum Error {
     /// A layer's width is not between 1 and 32 bits.
     #[error("width of {0} bits; from 1 to 32 are possible")]
     Width(u32),
-    /// One output row of a convolution needs more input values than a polynomial holds.
-    #[error(
-        "a band of kernel height over the padded input has {needed} values; a ciphertext holds {available}"
-    )]
-    Band {
-        /// Kernel height times padded input width.
-        needed: usize,
-        /// The polynomial degree.
-        available: usize,
-    },
+    /// A layer is so large that it would take more ciphertexts.
+    #[error("the layer needs more than {0} ciphertexts: make its input, its channels or its kernel smaller")]
+    Ciphertexts(usize),
     /// The worst-case noise of a layer, smudging included, does not fit the ciphertext modulus.
     #[error(
         "its worst-case noise needs answers modulo a number of {needed} bits where {available} are there; give it a \

@@ -1,6 +1,8 @@
 //! One linear layer on ciphertexts: plan, weights, product, answers, shares.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fhe_math::rq::{Poly, Representation, dot_product};
 use rand_chacha09::ChaCha20Rng;
@@ -39,7 +41,7 @@ impl LinearPlan {
     ///
     /// # Errors
     /// [`Error::NoiseBudget`] if `parameters` were selected without this layer and are too small for it;
-    /// [`Error::Model`], [`Error::Width`] or [`Error::Band`] if the layer cannot be served at all.
+    /// [`Error::Model`], [`Error::Width`] or [`Error::Ciphertexts`] if the layer cannot be served at all.
     pub fn new(parameters: &Parameters, layer: LayerShape) -> Result<Self, Error> {
         let bound = noise_bound(layer, parameters)?;
         check_budget(&bound, parameters.servers(), parameters.set())?;
@@ -107,28 +109,31 @@ impl LinearPlan {
 }
 
 /// A holder's weights, or its share of them; wiped on drop. Made once when a model is loaded.
+///
+/// In NTT form, as products need them, weights take some hundred times their own memory. They are brought to it by the
+/// first product, kept if there is room, and given up again when no product will be made for some time
+/// ([`Weights::forget`]).
 pub struct Weights {
     plan: LinearPlan,
-    kept: Kept,
+    words: Zeroizing<Vec<u32>>,
+    /// Whether they may be kept in NTT form.
+    may_keep: bool,
+    kept: Mutex<Option<Transformed>>,
 }
 
-enum Kept {
-    /// In NTT form: one for each block of output channels and group of input channels.
-    Transformed(Vec<Zeroizing<Poly>>),
-    /// As they are, to be transformed for each product.
-    Words(Zeroizing<Vec<u32>>),
-}
+/// Weight polynomials in NTT form, in the packing's order.
+type Transformed = Arc<Vec<Zeroizing<Poly>>>;
 
 impl Weights {
-    /// Bytes of a layer's weights in NTT form: 8 for each of `DEGREE` coefficients and each prime, for every block
-    /// of output channels and group of input channels.
+    /// Bytes of a layer's weights in NTT form: 8 for each of `DEGREE` coefficients and each prime, of every weight
+    /// polynomial.
     pub fn transformed_len(plan: &LinearPlan) -> usize {
         plan.packing().weight_polynomials() * DEGREE * plan.parameters().ring().whole().moduli().len() * 8
     }
 
-    /// Lifts and transforms `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`, if the result
-    /// fits `memory` bytes, which it is taken from. Otherwise they are kept as they are and transformed for each
-    /// product, which costs a transform for each polynomial and band of rows.
+    /// Takes `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`. If their NTT form fits `memory`
+    /// bytes, which it is taken from, it will be kept. Otherwise they are transformed for each call of
+    /// [`Weights::multiply`].
     ///
     /// They are lifted to `-2^(width-1) .. 2^(width-1)`: sums of shares then agree with the weight modulo
     /// `2^width`, and noise is least.
@@ -142,15 +147,46 @@ impl Weights {
         if excess != 0 {
             return Err(Error::Weight(plan.0.width));
         }
-        let kept = if let Some(left) = memory.checked_sub(Self::transformed_len(plan)) {
-            *memory = left;
-            let indices = (0..plan.packing().weight_polynomials()).into_par_iter();
-            let polynomials = indices.map(|index| transformed(plan, weights, index));
-            Kept::Transformed(polynomials.collect::<Result<_, _>>()?)
-        } else {
-            Kept::Words(Zeroizing::new(weights.to_vec()))
-        };
-        Ok(Self { plan: plan.clone(), kept })
+        let left = memory.checked_sub(Self::transformed_len(plan));
+        *memory = left.unwrap_or(*memory);
+        let words = Zeroizing::new(weights.to_vec());
+        Ok(Self { plan: plan.clone(), words, may_keep: left.is_some(), kept: Mutex::default() })
+    }
+
+    /// Brings the weights to NTT form if they are to be kept in it and are not yet, so that the next product need not.
+    ///
+    /// # Errors
+    /// None on any input; [`Error::Ring`] tells of a defect.
+    pub fn transform(&self) -> Result<(), Error> {
+        self.transformed().map(|_| ())
+    }
+
+    /// Wipes and frees the NTT form. The next product makes it anew; one that is being made is not disturbed.
+    pub fn forget(&self) {
+        *self.kept() = None;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Transformed>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All polynomials, if they are to be kept.
+    fn transformed(&self) -> Result<Option<Transformed>, Error> {
+        let kept = self.kept().clone();
+        if kept.is_some() || !self.may_keep {
+            return Ok(kept);
+        }
+        // Without the lock: a thread that waits for others may begin another product meanwhile.
+        let made = self.polynomials(0..self.plan.packing().weight_polynomials())?;
+        Ok(Some(self.kept().get_or_insert_with(|| Arc::new(made)).clone()))
+    }
+
+    fn polynomials(&self, indices: Range<usize>) -> Result<Vec<Zeroizing<Poly>>, Error> {
+        let (plan, spare) = (&self.plan, u32::BITS - self.plan.0.width);
+        let lift = |weight: u32| i64::from((weight << spare) as i32 >> spare);
+        let ring = plan.parameters().ring().whole();
+        let polynomial = |index| ring.transformed(&plan.packing().weights(index, &self.words, lift));
+        indices.into_par_iter().map(polynomial).collect()
     }
 
     /// Step 2: `F·Enc(r) + Enc(0)`, from the encrypted masks of all servers, the holder's own included, switched from
@@ -172,18 +208,27 @@ impl Weights {
     ) -> Result<(Product, Vec<u8>), Error> {
         let (plan, ring) = (&self.plan, self.plan.parameters().ring());
         let inputs = self.inputs(keys, occasion, encrypted)?;
-        let ciphertexts = (0..plan.output_ciphertexts())
-            .into_par_iter()
-            .map(|index| {
+        let transformed = self.transformed()?;
+        let (rows, tiles) = (plan.packing().rows(), plan.packing().tiles());
+        let row = |row: usize| {
+            // Weights that are not kept are transformed once for all tiles.
+            let weights = self.row(row, transformed.as_deref())?;
+            let product = |tile: usize| {
+                let index = tile * rows + row;
                 let mut rng = stream(seed, Purpose::Zero, index);
-                let mut product = self.rerandomised(index, &inputs, keys, &mut rng)?;
+                let mut product = self.rerandomised(index, &inputs, &weights, keys, &mut rng)?;
                 for polynomial in &mut product {
                     ring.drop_prime(polynomial)?;
                 }
                 product[1].change_representation(Representation::Ntt);
-                Ok(product)
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+                Ok((index, product))
+            };
+            (0..tiles).into_par_iter().map(product).collect::<Result<Vec<_>, Error>>()
+        };
+        let products = (0..rows).into_par_iter().map(row).collect::<Result<Vec<_>, Error>>()?;
+        let mut products: Vec<_> = products.into_iter().flatten().collect();
+        products.sort_unstable_by_key(|(index, _)| *index);
+        let ciphertexts: Vec<_> = products.into_iter().map(|(_, product)| product).collect();
         let mut message = Vec::with_capacity(plan.c1_len());
         for [_, c1] in &ciphertexts {
             wire::write_polynomial(ring.kept(), c1, &mut message)?;
@@ -218,15 +263,29 @@ impl Weights {
         (0..plan.input_ciphertexts()).into_par_iter().map(sum).collect()
     }
 
+    /// The weight polynomials, in NTT form, of the output ciphertexts of one row.
+    fn row<'a>(
+        &self,
+        row: usize,
+        transformed: Option<&'a Vec<Zeroizing<Poly>>>,
+    ) -> Result<Cow<'a, [Zeroizing<Poly>]>, Error> {
+        let indices = self.plan.packing().weights_of(row);
+        Ok(match transformed {
+            Some(polynomials) => Cow::Borrowed(&polynomials[indices]),
+            None => Cow::Owned(self.polynomials(indices)?),
+        })
+    }
+
     /// One output ciphertext modulo `Q`, with its encryption of zero, as coefficients.
     fn rerandomised(
         &self,
         index: usize,
         inputs: &[[Poly; 2]],
+        weights: &[Zeroizing<Poly>],
         keys: &KeySet,
         rng: &mut ChaCha20Rng,
     ) -> Result<[Poly; 2], Error> {
-        let mut product = self.product(index, inputs)?;
+        let mut product = self.product(index, inputs, weights)?;
         let zero = keys.public().encrypt_zero(self.plan.parameters().ring().whole(), rng)?;
         for ((polynomial, randomised), error) in product.iter_mut().zip(&zero.products).zip(&zero.errors) {
             *polynomial += randomised;
@@ -238,30 +297,16 @@ impl Weights {
 
     /// The weighted sum of input ciphertexts for one output ciphertext. Not re-randomised: `c1` over an input's
     /// `c1` gives the weights, so it must not leave this module.
-    fn product(&self, index: usize, inputs: &[[Poly; 2]]) -> Result<[Poly; 2], Error> {
-        let (band, block) = self.plan.packing().band_and_block(index);
-        let groups = self.plan.packing().groups();
-        let inputs = &inputs[band * groups..][..groups];
-        let indices = block * groups..(block + 1) * groups;
-        let made: Vec<Zeroizing<Poly>>;
-        let weights = match &self.kept {
-            Kept::Transformed(polynomials) => &polynomials[indices],
-            Kept::Words(words) => {
-                made =
-                    indices.map(|index| transformed(&self.plan, words, index)).collect::<Result<_, _>>()?;
-                &made
-            }
-        };
+    fn product(
+        &self,
+        index: usize,
+        inputs: &[[Poly; 2]],
+        weights: &[Zeroizing<Poly>],
+    ) -> Result<[Poly; 2], Error> {
+        let inputs = &inputs[self.plan.packing().inputs_of(index)];
         let half = |k: usize| dot_product(inputs.iter().map(|c| &c[k]), weights.iter().map(|w| &**w));
         Ok([half(0)?, half(1)?])
     }
-}
-
-/// Weight polynomial number `index` in NTT form.
-fn transformed(plan: &LinearPlan, weights: &[u32], index: usize) -> Result<Zeroizing<Poly>, Error> {
-    let spare = u32::BITS - plan.0.width;
-    let lift = |weight: u32| i64::from((weight << spare) as i32 >> spare);
-    plan.parameters().ring().whole().transformed(&plan.packing().weights(index, weights, lift))
 }
 
 impl KeySet {
@@ -392,6 +437,10 @@ impl Product {
 
 #[cfg(test)]
 impl Weights {
+    pub(crate) fn kept_polynomials(&self) -> usize {
+        self.kept().as_ref().map_or(0, |kept| kept.len())
+    }
+
     /// One output ciphertext modulo `Q` in NTT form, without its encryption of zero, to show what that hides.
     pub(crate) fn bare_product(
         &self,
@@ -400,7 +449,8 @@ impl Weights {
         occasion: &Occasion,
         encrypted: &[impl AsRef<[u8]> + Sync],
     ) -> Result<[Poly; 2], Error> {
-        self.product(index, &self.inputs(keys, occasion, encrypted)?)
+        let row = self.row(index % self.plan.packing().rows(), None)?;
+        self.product(index, &self.inputs(keys, occasion, encrypted)?, &row)
     }
 
     /// One output ciphertext modulo `Q` as coefficients, with its encryption of zero.
@@ -412,7 +462,8 @@ impl Weights {
         encrypted: &[impl AsRef<[u8]> + Sync],
         rng: &mut ChaCha20Rng,
     ) -> Result<[Poly; 2], Error> {
-        self.rerandomised(index, &self.inputs(keys, occasion, encrypted)?, keys, rng)
+        let row = self.row(index % self.plan.packing().rows(), None)?;
+        self.rerandomised(index, &self.inputs(keys, occasion, encrypted)?, &row, keys, rng)
     }
 }
 

@@ -10,18 +10,19 @@
 //! 1. *Encrypted mask*: `c0 = Σ_j (-a·s_j + e_j + round(Q·r_j/t))`, `c1 = a`. Errors are centred binomial with values
 //!    in `±η`, `η = 21`, and a rounding is off by a half at most: the noise is at most `n(η + 1/2)`. (That `Σ_j r_j`
 //!    wraps modulo `t` costs nothing: `Q·k` is 0 modulo `Q`. The rational form of the noise absorbs `Q mod t`.)
-//! 2. *Product* with weight polynomials `w_g`, one for each channel group, summed: `Σ_g |w_g|_1 · n(η + 1/2)`.
+//! 2. *Product* with weight polynomials `w_p`, one for each part of the channels, summed: `Σ_p |w_p|_1 · n(η + 1/2)`.
 //!    Weights are centred, at most `2^(k-1)` for width `k`, and the polynomials of one output ciphertext together
-//!    have `block · fan_in` coefficients that are not zero (module `packing`).
+//!    have `members·block·fan_in` coefficients that are not zero, with as many members as groups of channels that
+//!    share the ciphertext (module `packing`).
 //! 3. *Encryption of zero* under the public key `(p0, a') = (e - a'·s, a')`, `e = Σ_j e_j`: `(p0·u + e', a'·u + e'')`
 //!    with `u` and every `s_j` ternary has the noise `e·u + e' + s·e''`. A product of polynomials of degree below `N`
 //!    has coefficients that are sums of `N` products, so that is at most `N·nη + η + N·nη = η(2Nn + 1)`.
 //! 4. *Switch* from `Q` to `q'`: both polynomials are divided by `p_3` and rounded to nearest, each coefficient off by
 //!    `1/2` at most, so the noise is divided by `p_3` and `1/2 + |s|_1/2 <= (1 + nN)/2` is added.
 //!
-//! Hence **`B = (block·fan_in·2^(k-1)·n(η + 1/2) + η(2Nn + 1))/p_3 + (1 + nN)/2`**: [`noise_bound`]. Every server can
-//! compute it, for no weight enters. With `p_3` chosen for the layer the last term is nearly all of it: 13.0 bits
-//! for two servers, 13.6 for three, 15 for eight.
+//! Hence **`B = (members·block·fan_in·2^(k-1)·n(η + 1/2) + η(2Nn + 1))/p_3 + (1 + nN)/2`**: [`noise_bound`]. Every
+//! server can compute it, for no weight enters. With `p_3` chosen for the layer the last term is nearly all of it:
+//! 13.0 bits for two servers, 13.6 for three, 15 for eight.
 //!
 //! **Smudging** `e'_j` is uniform in `±2^70·B`, endpoints included: [`smudging_bound`]. The holder sees
 //! `v + Σ_{j≠h} e'_j`; with one honest `j` that is within statistical distance `|v| / (2·2^70·B + 1) < 2^-71` of noise
@@ -55,7 +56,7 @@ pub(crate) const SLACK_BITS: u32 = 20;
 /// and the prime that the switch drops.
 ///
 /// # Errors
-/// [`Error::Width`], [`Error::Model`] or [`Error::Band`] if the layer is no layer.
+/// [`Error::Width`], [`Error::Model`] or [`Error::Ciphertexts`] if the layer is no layer.
 pub fn noise_bound(layer: LayerShape, parameters: &Parameters) -> Result<BigUint, Error> {
     noise_under(layer, parameters.servers(), parameters.set().primes[2])
 }

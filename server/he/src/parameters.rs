@@ -101,7 +101,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`Error::Servers`]; [`Error::Layer`] around [`Error::NoiseBudget`], [`Error::Model`], [`Error::Width`] or
-    /// [`Error::Band`] for the first layer that cannot be served.
+    /// [`Error::Ciphertexts`] for the first layer that cannot be served.
     pub fn select(layers: &[LayerShape], servers: usize) -> Result<Self, Error> {
         Self::select_from(&SETS, layers, servers)
     }

@@ -123,7 +123,7 @@ impl Geometry {
         let bad = |what: &str| Err(Error::Shape(what.to_owned()));
         match self {
             Geometry::Conv(c) => {
-                let shapes = [&c.input[..], &c.kernel, &c.stride, &c.dilation, &[c.channels, c.groups]];
+                let shapes = [&c.input[..], &c.kernel, &c.stride, &c.dilation, &[c.channels], &[c.groups]];
                 if shapes.iter().any(|shape| product(shape).is_none()) {
                     return bad("convolution with an empty or too large shape");
                 }

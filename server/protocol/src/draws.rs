@@ -50,3 +50,49 @@ impl Draws {
         draws
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chacha20::ChaCha20Rng;
+    use rand_core::SeedableRng;
+    use seco_model::graph::{Gather, Term};
+    use seco_model::{Dense, Geometry, Graph, InputSpec, Node, Op, Placement};
+
+    use super::*;
+
+    /// A narrower mask would leave the top bits of what it hides bare, and every result as it is.
+    #[test]
+    fn masks_fill_their_width() {
+        let node = |width, op| Node { name: "node".to_owned(), width, op };
+        let geometry = Geometry::Dense(Dense { inputs: 300, outputs: 300 });
+        let term = Term { value: 0, factor: 1, gather: Gather::All };
+        let graph = Graph {
+            name: "test".to_owned(),
+            input: InputSpec::new(vec![300], 8),
+            nodes: vec![
+                node(11, Op::Relu { input: 0, shift: 0 }),
+                node(17, Op::Public { terms: vec![term], constant: 0, len: 300 }),
+                node(14, Op::Secret { input: 1, geometry }),
+                node(23, Op::Relu { input: 3, shift: 1 }),
+            ],
+            outputs: Vec::new(),
+        };
+        let architecture =
+            Architecture { graph, placements: vec![Placement::Shared(vec![0, 1])], servers: 3 };
+        for me in 0..3 {
+            let draws = Draws::new(&architecture, me, &mut ChaCha20Rng::seed_from_u64(me as u64));
+            let all = |words: &[u32]| words.iter().fold(0, |all, word| all | word);
+            let widths: Vec<u32> = draws.masks.iter().map(|mask| 32 - all(mask).leading_zeros()).collect();
+            // The input's is what its readers need, the widest of them.
+            assert_eq!(widths, [17, 11, 23]);
+            for (words, width) in draws.masks.iter().zip(widths) {
+                assert_eq!(all(words), u32::MAX >> (32 - width), "every bit");
+                let top = words.iter().filter(|&word| word >> (width - 1) == 1).count();
+                assert!((100..=200).contains(&top), "a fair top bit: {top} of 300");
+            }
+            for (_, share) in &draws.shares[0] {
+                assert_eq!(all(share), u32::MAX);
+            }
+        }
+    }
+}

@@ -9,16 +9,16 @@
 //! | [`Party::setup`] | nonces; commitments to public key shares; the shares; base OT (3) |
 //! | [`Party::preprocess`], linear lane | parts of `Enc(r)` to the holders; `c1` to all; decryption shares back |
 //! | the same, a key set's last bundle | beside these, commitments and public key shares of the next |
-//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables; beside them conversions, and openings to the first holder |
-//! | [`SpentBundle::infer`], input | confirmations; masked input; shares of `x - r` to the holders |
-//! | [`SpentBundle::infer`], per step | masked opening; labels and projections to the evaluator; `x - r` to the holders |
-//! | [`SpentBundle::infer`], last layer | masked logits to the gateway |
+//! | [`Party::preprocess`], other lane | bundle OT (2), nonces with the first; choices; cross bits; corrections; tables; beside them conversions, and openings to the first opener |
+//! | [`SpentBundle::infer`], input | confirmations; masked input; shares of `x - r` to those who need it |
+//! | [`SpentBundle::infer`], ReLUs of a depth | masked openings; labels and projections to the evaluator; `x - r` to those who need it |
+//! | [`SpentBundle::infer`], answer | its masked parts to the gateway |
 //!
 //! Rounds of preprocessing do not depend on the model's depth: all layers share each message's round
 //! (in waves that follow each other, where a model is too large for memory).
 //!
-//! Two choices that the specification leaves open: activation `i` is evaluated by server `i mod n`; and the bias of a
-//! shared layer is shared like its weights, each holder adding its share, so that no server learns it.
+//! Who has which part of which value of a model's graph is worked out once, in module `flow`. The bias of a shared layer
+//! is shared like its weights, each holder adding its share, so that no server learns it.
 
 mod bundle;
 mod channel;

@@ -42,10 +42,9 @@ impl Counts {
     /// Counts the gates of a model's compiled programs.
     pub fn of(architecture: &Architecture) -> Counts {
         let plan = Plan::new(architecture);
-        let lanes = |step: &Step| step.batches.iter().map(|batch| batch.lanes).sum::<usize>() as u64;
         Counts {
-            and_gates: plan.steps.iter().map(|step| step.program.ands as u64 * lanes(step)).sum(),
-            relus: plan.steps.iter().map(lanes).sum(),
+            and_gates: plan.steps.iter().map(|step| (step.program.ands * step.lanes()) as u64).sum(),
+            relus: plan.steps.iter().map(|step| step.lanes() as u64).sum(),
         }
     }
 }
@@ -107,8 +106,12 @@ pub struct InputStep {
 pub struct Step {
     /// Number of the atom that it makes, from 1: of its mask, and in tweaks.
     pub index: usize,
+    /// Steps of the same depth are done together.
+    pub depth: usize,
     /// What it reads.
     pub input: ValueId,
+    /// What it makes.
+    pub output: ValueId,
     /// Widths.
     pub shape: ReluShape,
     /// The compiled circuit.
@@ -126,6 +129,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Number of values.
+    pub fn lanes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.lanes).sum()
+    }
+
     /// Number of garblers, which is also the evaluator's seat.
     pub fn garblers(&self) -> usize {
         self.servers - 1
@@ -179,7 +187,7 @@ impl Step {
 pub struct Plan {
     /// The input.
     pub input: InputStep,
-    /// The circuits in order.
+    /// The circuits in order of depth.
     pub steps: Vec<Step>,
     /// Who has what of the model's values.
     pub flow: Flow,
@@ -195,14 +203,14 @@ pub enum Unit {
 }
 
 impl Plan {
-    /// Compiles the circuits. The evaluator rotates: ReLU `i`, from 1, is evaluated by server `i mod n`.
+    /// Compiles the circuits.
     pub fn new(architecture: &Architecture) -> Plan {
         let servers = architecture.servers;
         let ranges = |count: usize| {
             (0..count).step_by(BATCH_LANES).map(move |first| first..count.min(first + BATCH_LANES))
         };
         let graph = &architecture.graph;
-        let flow = Flow::new(graph, &architecture.placements);
+        let flow = Flow::new(architecture);
         let shape = InputShape { bits: graph.input.bits, mask_width: graph.width(0) };
         let batches = ranges(graph.input.len()).collect();
         let input = InputStep { shape, recipients: flow.having(0), batches };
@@ -220,9 +228,11 @@ impl Plan {
             };
             steps.push(Step {
                 index,
+                depth: flow.depth(relu.node + 1),
                 input: relu.input,
+                output: relu.node + 1,
                 shape,
-                evaluator: index % servers,
+                evaluator: flow.evaluator(flow.depth(relu.node + 1)),
                 servers,
                 openers: flow.openers(relu.input),
                 recipients: flow.having(relu.node + 1),
@@ -230,6 +240,8 @@ impl Plan {
                 program: program.clone(),
             });
         }
+        // What has one depth stays in the order of the graph.
+        steps.sort_by_key(|step| step.depth);
         Plan { input, steps, flow }
     }
 

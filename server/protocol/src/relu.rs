@@ -183,7 +183,7 @@ impl ReluLayer {
         }
         let mut run = Run { channel, keys, delta, masks: &draws.masks, links: start(&links), spool };
         let word = (me == holder).then(|| share.clone());
-        let values = run.step(step, parts, word)?;
+        let values = run.level(std::slice::from_ref(step), vec![(parts, word)])?.pop().flatten();
         Ok(ReluOutcome { values, share, masks })
     }
 

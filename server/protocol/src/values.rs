@@ -140,3 +140,78 @@ impl<'a> Offline<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use seco_model::graph::Gather;
+    use seco_model::{Architecture, InputSpec, Node};
+
+    use super::*;
+
+    fn kept(values: &Values) -> usize {
+        values.words.iter().flatten().count()
+    }
+
+    /// `blocks` times a ReLU and two sums, the second of the first and the block's beginning.
+    fn deep(blocks: usize) -> Architecture {
+        let node = |op| Node { name: "node".to_owned(), width: 16, op };
+        let sum = |values: [ValueId; 2]| {
+            let terms = values.map(|value| Term { value, factor: 3, gather: Gather::All });
+            node(Op::Public { terms: terms.to_vec(), constant: 1, len: 4 })
+        };
+        let mut nodes = Vec::new();
+        for start in (0..blocks).map(|block| 3 * block) {
+            nodes.extend([node(Op::Relu { input: start, shift: 0 }), sum([start, start + 1])]);
+            nodes.push(sum([start, start + 2]));
+        }
+        let graph =
+            Graph { name: "test".to_owned(), input: InputSpec::new(vec![4], 8), nodes, outputs: Vec::new() };
+        Architecture { graph, placements: Vec::new(), servers: 2 }
+    }
+
+    /// However deep a model is, only a few of its values are kept, and none when all was read.
+    #[test]
+    fn values_of_a_deep_model_do_not_pile_up() {
+        let architecture = deep(200);
+        let graph = &architecture.graph;
+        let flow = Flow::new(&architecture);
+        let masks: Vec<_> = (0..=200u32).map(|atom| Zeroizing::new(vec![atom; 4])).collect();
+        let read: Vec<ValueId> = graph.activations().map(|relu| relu.input).chain([graph.answer()]).collect();
+        let mut offline = Offline::new((graph, &flow), &masks, &[], read.iter().copied());
+        for value in read {
+            // A sum of sums: each is three times what came before.
+            offline.read(value, |words| assert!(words.len() == 4 && (value == 0 || words[0] != 0))).unwrap();
+            assert!(kept(&offline.sums) <= 2, "{} after value {value}", kept(&offline.sums));
+        }
+        assert_eq!(kept(&offline.sums), 0);
+
+        let mut known = Values::new(flow.reads(graph, 0));
+        let value = || Zeroizing::new(vec![0; 4]);
+        known.put(0, value());
+        for (number, node) in graph.nodes.iter().enumerate() {
+            for input in node.inputs().filter(|_| flow.having(number + 1).contains(0)) {
+                if !matches!(node.op, Op::Relu { .. }) || flow.openers(input).contains(0) {
+                    known.take(input).unwrap();
+                }
+            }
+            known.put(number + 1, value());
+            assert!(kept(&known) <= 3, "{} after node {number}", kept(&known));
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_as_often_as_said() {
+        let mut values = Values::new(vec![2, 0, 1]);
+        for value in 0..3 {
+            values.put(value, Zeroizing::new(vec![value as u32]));
+        }
+        assert!(values.read(1, |_| ()).is_err(), "nobody reads it, so it is not kept");
+        assert_eq!(*values.take(0).unwrap(), [0]);
+        assert_eq!(values.read(0, <[u32]>::to_vec).unwrap(), [0]);
+        assert!(values.take(0).is_err() && values.read(9, |_| ()).is_err());
+        assert_eq!(*values.take(2).unwrap(), [2]);
+        assert!(values.take(2).is_err());
+    }
+}

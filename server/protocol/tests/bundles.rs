@@ -22,10 +22,10 @@ fn encoded(parties: &[Party], number: u64) -> Vec<(Vec<u8>, Box<dyn Spool>)> {
 
 #[test]
 fn a_bundle_outlives_its_cluster() {
-    let model = model(1);
-    for servers in 2..=4 {
+    let models = [model(1), common::graphs::random(5, 17), common::graphs::random(9, 13)];
+    for (model, servers) in models.iter().flat_map(|model| (2..=4).map(move |servers| (model, servers))) {
         let placements = paper_placements(model.layers.len(), servers, 1);
-        let make = || cluster(&model, servers, &placements, 3);
+        let make = || cluster(model, servers, &placements, 3);
         let stored = encoded(&make(), 7);
         // Keys, extensions and connections are gone; the model files are the same.
         let parties = make();
@@ -35,9 +35,9 @@ fn a_bundle_outlives_its_cluster() {
             assert_eq!(bundle.id(), bundle_id(7));
             bundle.spend(&ledger(), &usage(9, 4)).unwrap()
         });
-        let x = input(&model, 5);
+        let x = input(model, 5);
         let (logits, _) = infer(&parties, spent.collect(), &session(servers, 7), 4, &x);
-        assert_eq!(logits, plain(&model, &x), "n = {servers}");
+        assert_eq!(logits, plain(model, &x), "{} of {servers}", model.graph.nodes.len());
     }
 }
 

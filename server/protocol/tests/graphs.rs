@@ -99,6 +99,34 @@ fn larger_of_pairs() {
     }
 }
 
+/// Several ReLUs of one depth, of one value and of others, with older and newer ones in one sum.
+#[test]
+fn relus_of_one_depth() {
+    let mut b = Builder::new(&[9], 10);
+    let x = b.dense(0, 12, 16);
+    // Cut at 100; and leaky.
+    let above = b.sum(&[(x, 1)], -100, 16);
+    let (x, above, negative) = (b.relu(x, 0), b.relu(above, 0), {
+        let negative = b.sum(&[(x, -1)], 0, 16);
+        b.relu(negative, 3)
+    });
+    let cut = b.sum(&[(x, 1), (above, -1)], 0, 16);
+    let leaky = b.sum(&[(x, 8), (negative, -1)], 0, 16);
+    let of_input = b.relu(0, 2);
+    let branch = b.dense(of_input, 12, 15);
+    let (cut, leaky) = (b.dense(cut, 12, 17), b.dense(leaky, 12, 17));
+    let early = b.relu(branch, 1);
+    let late = b.sum(&[(cut, 1), (leaky, 1), (early, 1)], 0, 17);
+    let (late, again) = (b.relu(late, 2), b.relu(late, 5));
+    b.concatenated(&[late, again, early, cut], 18);
+    let model = b.finish();
+    for servers in 2..=4 {
+        for seed in 0..3 {
+            check("one depth", &model, servers, &random_placements(model.layers.len(), servers, seed));
+        }
+    }
+}
+
 /// Every kind of answer: a ReLU, the input itself, a masked sum, a shared one.
 #[test]
 fn answers() {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chacha20::ChaCha20Rng;
+use common::graphs::Builder;
 use common::{LIMIT, Refusing, Tap, all, bundle_id, cluster, input, parts, seed, session, usage};
 use rand_core::SeedableRng;
 use seco_model::{FixedModel, Placement, paper_placements};
@@ -132,11 +133,29 @@ fn preprocessing() {
 #[test]
 fn online() {
     let (model, placements) = small();
-    let parties = cluster(&model, 3, &placements, 3);
-    let x = input(&model, 1);
+    every_message_online(&model, &placements, 9);
+}
+
+/// The same where openings are of sums, some are sent ahead, and several ReLUs are done together.
+#[test]
+fn online_in_a_graph() {
+    let mut b = Builder::new(&[6], 1);
+    let (one, two) = (b.dense(0, 8, 12), b.dense(0, 8, 13));
+    let (one, two) = (b.relu(one, 1), b.relu(two, 2));
+    let sum = b.sum(&[(one, 1), (two, -2)], 7, 14);
+    let larger = b.larger(sum, 14);
+    let last = b.dense(larger, 4, 15);
+    b.sum(&[(last, 1), (larger, 3)], 1, 16);
+    let placements = [Placement::Held(0), Placement::Shared(vec![1, 2]), Placement::Held(1)];
+    every_message_online(&b.finish(), &placements, 17);
+}
+
+fn every_message_online(model: &FixedModel, placements: &[Placement], messages: usize) {
+    let parties = cluster(model, 3, placements, 3);
+    let x = input(model, 1);
     let mut made = 0;
     // From the confirmations on.
-    for number in 0..9 {
+    for number in 0..messages {
         for fault in FAULTS {
             for culprit in 0..3 {
                 made += 1;

@@ -6,7 +6,8 @@ mod common;
 use std::time::Instant;
 
 use common::{cluster, infer, plain, preprocess, session};
-use seco_model::{FixedModel, ImportOptions, Normalisation, WidthRule, import, npy, paper_placements};
+use seco_model::numbers::Goal;
+use seco_model::{FixedModel, ImportOptions, Normalisation, import, npy, paper_placements};
 use seco_protocol::Counts;
 
 fn load(name: &str, digits: &str, scale: f64) -> (FixedModel, Vec<Vec<u8>>) {
@@ -16,8 +17,8 @@ fn load(name: &str, digits: &str, scale: f64) -> (FixedModel, Vec<Vec<u8>>) {
         normalisation: Normalisation { scale, ..Normalisation::default() },
         ..Default::default()
     };
-    let mut model = import(&std::fs::read(format!("{data}{name}")).unwrap(), &options).unwrap();
-    model.calibrate(&samples, WidthRule::default()).unwrap();
+    let onnx = std::fs::read(format!("{data}{name}")).unwrap();
+    let model = import(&onnx, &options, &samples, &Goal::default()).unwrap().chosen.model;
     let size = samples.len() / shape[0];
     (model, samples.chunks(size).map(<[u8]>::to_vec).collect())
 }

@@ -142,6 +142,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         shape: Vec::new(),
         servers: PARTIES,
         gateway_layers: 0,
+        shared: Vec::new(),
+        placement: None,
         scale: samples.scale,
         mean: samples.mean.clone(),
         std: samples.std.clone(),

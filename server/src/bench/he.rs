@@ -226,7 +226,10 @@ impl<'a> Layer<'a> {
         let keys = self.keys(rng)?;
         let occasion = Occasion { bundle: [0; 16], layer: 0 };
         let mut memory = usize::MAX;
-        let prepared = timed(&mut times.weights, || Weights::new(plan, weights, &mut memory))?;
+        let prepared = timed(&mut times.weights, || {
+            let weights = Weights::new(plan, weights, &mut memory)?;
+            weights.transform().map(|()| weights)
+        })?;
         let (mut mask, mut encrypted) = (vec![0u32; plan.inputs()], Vec::new());
         for server in &keys {
             let (part, seed) = (words(rng, plan.inputs(), shape.width), seed(rng));

@@ -179,6 +179,8 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         servers: usize::from(options.servers),
         // As the paper does; the rest is shared by the remotes.
         gateway_layers: 1,
+        shared: Vec::new(),
+        placement: None,
         scale: samples.scale,
         mean: samples.mean.clone(),
         std: samples.std.clone(),

@@ -136,17 +136,19 @@ impl Site {
         let options = SplitOptions {
             model: data("mlp-digits.onnx"),
             calibrate: data("mlp-digits-20.npy"),
-            width: seco_model::WidthRule::default(),
-            weight_bits: split::WEIGHT_BITS,
+            goal: seco_model::numbers::Goal::default(),
+            shape: Vec::new(),
             servers,
             gateway_layers: 1,
+            shared: Vec::new(),
+            placement: None,
             scale: 16.0,
             mean: Vec::new(),
             std: Vec::new(),
             out: folder.path().join("model"),
         };
-        let (model, _) = split::import(&options).unwrap();
         let split = split::split(&options).unwrap();
+        let model = split.imported.chosen.model;
         let keys = (0..servers)
             .map(|i| keys::generate(&folder.path().join("keys"), &format!("s{i}")).unwrap())
             .collect();
@@ -230,14 +232,13 @@ impl Site {
     }
 
     pub fn info(&self) -> ModelInfo {
-        let last = self.model.layers.last().unwrap();
-        let seco_model::Activation::Output { fraction } = last.activation else { panic!() };
+        let graph = &self.model.graph;
         ModelInfo {
             id: ModelId(self.model_id),
-            input_len: self.model.input.len(),
-            classes: last.geometry.outputs(),
-            width: last.width,
-            fraction,
+            input_len: graph.input.len(),
+            classes: graph.answer_len(),
+            width: graph.answer_width(),
+            fraction: graph.fraction(),
         }
     }
 

@@ -63,6 +63,29 @@ fn every_parameter_set() {
     }
 }
 
+/// Weights come back, and are gone in between.
+#[test]
+fn forgotten_weights() {
+    let (geometry, width) = (dense(300, 200), 20);
+    let mut cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 2);
+    let plan = cluster.plan(&geometry, width);
+    let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), width)).unwrap();
+    assert_eq!(weights.kept_polynomials(), plan.packing().weight_polynomials());
+    let first = cluster.run(&plan, &weights, 32);
+    weights.forget();
+    assert_eq!(weights.kept_polynomials(), 0);
+    cluster.renew();
+    let second = cluster.run(&plan, &weights, 32);
+    assert!(first.c1s == second.c1s && first.share == second.share);
+    assert_eq!(weights.kept_polynomials(), plan.packing().weight_polynomials());
+    // Without room for them, they are not kept.
+    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), width), &mut 0).unwrap();
+    weights.transform().unwrap();
+    cluster.renew();
+    assert!(cluster.run(&plan, &weights, 32).share == first.share);
+    assert_eq!(weights.kept_polynomials(), 0);
+}
+
 /// Two holders of additive weight shares: all shares together are shares of `F·r` modulo `2^k`.
 #[test]
 fn shared_weights() {
@@ -98,33 +121,42 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn any_small_convolution(
-        input in (1usize..6, 1usize..14, 1usize..14),
-        channels in 1usize..9,
-        kernel in (1usize..5, 1usize..5),
-        stride in (1usize..4, 1usize..4),
+        (groups, inputs, outputs) in (1usize..6, 1usize..4, 1usize..4),
+        (height, width) in (1usize..20, 1usize..20),
+        kernel in prop::array::uniform2(1usize..5),
+        stride in prop::array::uniform2(1usize..4),
+        dilation in prop::array::uniform2(1usize..4),
         pads in prop::array::uniform4(0usize..3),
-        width in 1u32..=32,
+        bits in 1u32..=32,
     ) {
-        let geometry = Geometry::Conv(Conv {
-            input: input.into(),
-            channels,
-            kernel: kernel.into(),
-            stride: stride.into(),
-            pads, dilation: [1; 2], groups: 1 });
+        let input = [groups * inputs, height, width];
+        let geometry =
+            Geometry::Conv(Conv { input, channels: groups * outputs, kernel, stride, dilation, pads, groups });
         prop_assume!(geometry.check().is_ok());
-        check(&geometry, width, 2, 32);
+        check(&geometry, bits, 2, 32);
     }
 }
 
 /// Milliseconds and bytes of every step; shown with `--nocapture`.
 #[test]
 fn cost_of_each_step() {
+    let depthwise = Geometry::Conv(Conv {
+        input: [64, 28, 28],
+        channels: 64,
+        kernel: [3; 2],
+        stride: [1; 2],
+        pads: [1; 4],
+        dilation: [1; 2],
+        groups: 64,
+    });
     let layers = [
         ("conv 16x6x6, 16 kernels 3x3, pad 1", conv([16, 6, 6], 16, 3, 1, [1; 4]), 26),
         ("conv 16x12x12, 16 kernels 5x5", conv([16, 12, 12], 16, 5, 1, [0; 4]), 26),
         ("FC 256 -> 100", dense(256, 100), 26),
         ("FC 800 -> 500", dense(800, 500), 26),
         ("FC 800 -> 500", dense(800, 500), 32),
+        ("conv 64x8x8, 64 kernels 3x3, pad 1", conv([64, 8, 8], 64, 3, 1, [1; 4]), 20),
+        ("depthwise conv 64x28x28, 3x3, pad 1", depthwise, 20),
     ];
     for (name, geometry, width) in layers {
         let cluster = Cluster::new(&[LayerShape { geometry: &geometry, width }], 3);

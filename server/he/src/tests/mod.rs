@@ -38,6 +38,7 @@ fn prepared(plan: &LinearPlan, weights: &[u32]) -> Result<Weights, Error> {
     let (needed, mut memory) = (Weights::transformed_len(plan), usize::MAX);
     let weights = Weights::new(plan, weights, &mut memory)?;
     assert_eq!(memory, usize::MAX - needed);
+    weights.transform()?;
     Ok(weights)
 }
 
@@ -138,6 +139,11 @@ fn shapes() -> Vec<(Geometry, u32, usize)> {
         dilation: [1; 2],
         groups: 1,
     };
+    let grouped = |input: [usize; 3], channels, groups, stride, dilation: [usize; 2]| {
+        let kernel = [input[1].min(3), 3];
+        let pads = [dilation[0] * (kernel[0] - 1) / 2, dilation[1], 1, dilation[1]];
+        Geometry::Conv(Conv { input, channels, kernel, stride: [stride; 2], pads, dilation, groups })
+    };
     vec![
         (conv([1, 12, 12], 4, 3, 1, [0; 4]), 20, 2),
         (conv([3, 9, 7], 5, 3, 2, [1, 1, 1, 1]), 24, 3),
@@ -147,11 +153,11 @@ fn shapes() -> Vec<(Geometry, u32, usize)> {
         // One channel of output, kernel as large as the input.
         (conv([2, 5, 5], 1, 5, 1, [0; 4]), 32, 2),
         (Geometry::Conv(oblong), 22, 3),
-        // Channel groups: 64 · 18 · 18 values.
+        // Parts of the channels: 64 · 18 · 18 values.
         (conv([64, 18, 18], 6, 3, 1, [0; 4]), 26, 3),
-        // Channel blocks.
+        // Blocks of output channels.
         (conv([4, 16, 16], 33, 3, 1, [1; 4]), 20, 3),
-        // Bands: a plane larger than a polynomial, with stride and padding across the seams.
+        // Tiles: a plane larger than a polynomial, with stride and padding across the seams.
         (conv([2, 130, 101], 3, 5, 2, [2, 2, 2, 1]), 24, 2),
         (conv([16, 6, 6], 16, 3, 1, [1; 4]), 26, 3),
         (conv([16, 12, 12], 16, 5, 1, [0; 4]), 26, 8),
@@ -168,6 +174,22 @@ fn shapes() -> Vec<(Geometry, u32, usize)> {
         (dense(4000, 500), 32, 3),
         (dense(40, 7), 32, 7),
         (dense(40, 7), 32, 8),
+        // Depthwise: many channels in a ciphertext whose outputs share another; two whose outputs do not; with tiles.
+        (grouped([40, 14, 14], 40, 40, 1, [1, 1]), 20, 2),
+        (grouped([3, 56, 56], 3, 3, 1, [1, 1]), 26, 3),
+        (grouped([2, 100, 60], 2, 2, 2, [1, 1]), 32, 3),
+        // Several outputs of a channel, groups of several channels.
+        (grouped([7, 9, 9], 21, 7, 2, [1, 1]), 24, 2),
+        (grouped([24, 10, 10], 16, 4, 1, [1, 1]), 26, 3),
+        (grouped([60, 16, 16], 40, 2, 1, [1, 1]), 20, 2),
+        // Dilation: with stride, on one axis, so wide that its phases are convolutions of their own.
+        (grouped([5, 20, 21], 6, 1, 1, [2, 3]), 26, 3),
+        (grouped([4, 25, 19], 4, 2, 2, [3, 2]), 32, 2),
+        (grouped([6, 1, 300], 8, 2, 1, [1, 8]), 20, 3),
+        (grouped([1, 1, 12_000], 2, 1, 1, [1, 5000]), 20, 2),
+        // A strided convolution whose phases become channels; a kernel larger than a polynomial.
+        (grouped([2, 150, 150], 6, 1, 2, [1, 1]), 20, 2),
+        (conv([1, 100, 95], 2, 94, 1, [0; 4]), 20, 2),
     ]
 }
 
@@ -182,20 +204,24 @@ fn reference(geometry: &Geometry, width: u32, weights: &[u32], r: &[u32]) -> Vec
             weights.chunks(*inputs).map(|row| dot(row, &mut r.iter().copied())).collect()
         }
         Geometry::Conv(conv) => {
-            let ([channels, height, width], [_, out_height, out_width]) = (conv.input, conv.output());
+            let ([_, height, width], [_, out_height, out_width]) = (conv.input, conv.output());
             let ([kernel_height, kernel_width], [top, left, ..]) = (conv.kernel, conv.pads);
             let value = |c: usize, y: usize, x: usize| match (y.checked_sub(top), x.checked_sub(left)) {
                 (Some(y), Some(x)) if y < height && x < width => r[(c * height + y) * width + x],
                 _ => 0,
             };
+            let ([stride_y, stride_x], [apart_y, apart_x]) = (conv.stride, conv.dilation);
+            let fan_in = conv.group_inputs() * kernel_height * kernel_width;
             let mut out = Vec::new();
-            for row in weights.chunks(channels * kernel_height * kernel_width) {
+            for (channel, row) in weights.chunks(fan_in).enumerate() {
+                let first = channel / conv.group_outputs() * conv.group_inputs();
                 for y in 0..out_height {
                     for x in 0..out_width {
-                        let mut window = (0..channels * kernel_height * kernel_width).map(|k| {
+                        let mut window = (0..fan_in).map(|k| {
                             let (c, i) =
                                 (k / (kernel_height * kernel_width), k / kernel_width % kernel_height);
-                            value(c, y * conv.stride[0] + i, x * conv.stride[1] + k % kernel_width)
+                            let j = k % kernel_width;
+                            value(first + c, y * stride_y + i * apart_y, x * stride_x + j * apart_x)
                         });
                         out.push(dot(row, &mut window));
                     }

@@ -78,17 +78,28 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 16, ..Default::default() })]
     #[test]
     fn noise_of_any_layer_stays_below_its_bound(
-        dense in proptest::prelude::any::<bool>(),
+        kind in 0..3,
         (inputs, outputs) in (1usize..1200, 1usize..600),
         (channels, size, kernels, kernel) in (1usize..20, 5usize..20, 1usize..20, 1usize..6),
         width in 1u32..=32,
         servers in 2usize..=8,
         weight: u32,
     ) {
-        let geometry = match dense {
-            true => super::dense(inputs, outputs),
-            false => conv([channels, size, size], kernels, kernel, 1, [0; 4]),
+        let geometry = match kind {
+            0 => super::dense(inputs, outputs),
+            1 => conv([channels, size, size], kernels, kernel, 1, [0; 4]),
+            // As many kernels for each channel of its own.
+            _ => Geometry::Conv(Conv {
+                input: [channels * kernels, size, size],
+                channels: channels * kernels * (1 + outputs % 2),
+                kernel: [kernel; 2],
+                stride: [1 + inputs % 2; 2],
+                pads: [1; 4],
+                dilation: [1 + inputs % 3; 2],
+                groups: channels * kernels,
+            }),
         };
+        proptest::prop_assume!(geometry.check().is_ok());
         let (worst, bound) = measured(&geometry, width, servers, weight >> (32 - width));
         proptest::prop_assert!(worst <= bound, "{} > {}", worst, bound);
     }

@@ -19,6 +19,10 @@ const TRIAL_WORK: usize = 1_500_000_000;
 const FINAL_WORK: usize = 20_000_000_000;
 /// One of so many inputs is held back from calibration, while the bits are searched for.
 const HELD_BACK: usize = 4;
+/// What a search by some inputs asks for, in parts of the error that all may have.
+const MARGIN: f64 = 0.7;
+/// How often bits are added where all inputs show what some did not.
+const MORE: usize = 4;
 /// Bits that are tried first, for weights and activations alike.
 const TRIED: [u32; 8] = [7, 8, 9, 10, 11, 12, 14, 16];
 
@@ -123,19 +127,37 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
     };
     let (calibrating, held) = (of(&calibrating), of(&held));
     let joined: Vec<u8> = calibrating.iter().flat_map(|&at| truth.samples[at]).copied().collect();
+    let everything = spread(&(0..truth.samples.len()).collect::<Vec<_>>(), (4 * TRIAL_WORK / macs).max(4));
+    // What is judged by a few inputs must leave room for the others.
+    let part = if held.len() < everything.len() { MARGIN } else { 1.0 };
+    let stricter = Goal { error: goal.error * part, ..goal.clone() };
     let mut search =
-        Search { real, input, ranges: &ranges, truth: &truth, goal, joined, held, tried: Vec::new() };
-    let precision = search.best()?;
+        Search { real, input, ranges: &ranges, truth: &truth, goal: &stricter, joined, held, tried: Vec::new() };
+    let mut precision = search.best()?;
 
     // Once more, on everything.
-    let mut model = scales::build(real, input, &ranges, precision)?;
     let joined: Vec<u8> = spread(&all, (FINAL_WORK / macs).max(10)).into_iter().flatten().copied().collect();
-    let calibration = model.calibrate(&joined, goal.width)?;
-    let everything: Vec<usize> =
-        spread(&(0..truth.samples.len()).collect::<Vec<_>>(), (4 * TRIAL_WORK / macs).max(4));
-    let fidelity = compare(&model, &truth, &everything, goal.error)?;
-    let reached = fidelity.reaches(goal);
-    Ok(Chosen { model, calibration, precision, fidelity, reached })
+    let finish = |precision: Precision| {
+        let mut model = scales::build(real, input, &ranges, precision)?;
+        let calibration = model.calibrate(&joined, goal.width)?;
+        let fidelity = compare(&model, &truth, &everything, goal.error)?;
+        let reached = fidelity.reaches(goal);
+        Ok::<_, Error>(Chosen { model, calibration, precision, fidelity, reached })
+    };
+    let mut chosen = finish(precision)?;
+    for _ in 0..MORE {
+        if chosen.reached || goal.weight_bits.is_some() && goal.activation_bits.is_some() {
+            break;
+        }
+        // One more bit of everything that is not given, as long as it helps.
+        precision.weight += u32::from(goal.weight_bits.is_none());
+        precision.activation += u32::from(goal.activation_bits.is_none());
+        match finish(precision) {
+            Ok(finer) if finer.fidelity.error < chosen.fidelity.error => chosen = finer,
+            _ => break,
+        }
+    }
+    Ok(chosen)
 }
 
 /// At most `count` of them, evenly.

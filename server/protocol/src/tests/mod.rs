@@ -2,4 +2,5 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod openings;
 mod views;

@@ -184,9 +184,13 @@ pub fn random(seed: u64, nodes: usize) -> FixedModel {
                 layers += 1;
                 let kernel = [b.pick(1, h.min(3)), b.pick(1, w.min(3))];
                 let pads = [b.pick(0, 1), b.pick(0, 1), b.pick(0, 1), b.pick(0, 1)];
-                let (channels, stride) = (b.pick(1, 3), [b.pick(1, 2), b.pick(1, 2)]);
-                let input = [c, h, w];
-                let conv = Conv { input, channels, kernel, stride, dilation: [1, 1], pads, groups: 1 };
+                let groups = [1, 1, if c % 2 == 0 { 2 } else { 1 }, c][b.pick(0, 3)];
+                let (channels, stride) = (groups * b.pick(1, 3), [b.pick(1, 2), b.pick(1, 2)]);
+                let mut conv =
+                    Conv { input: [c, h, w], channels, kernel, stride, dilation: [2, 1], pads, groups };
+                if conv.extent()[0] > conv.padded()[0] || channels > 24 {
+                    (conv.dilation, conv.groups, conv.channels) = ([1, 1], 1, 2);
+                }
                 let shape = conv.output();
                 b.layer(value, Geometry::Conv(conv), width);
                 shape

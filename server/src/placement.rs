@@ -1,0 +1,139 @@
+//! Who has the weights of which layer: by rule, or by a file.
+//!
+//! Servers are called `gateway` and `remote-1`, `remote-2`, and so on. A placement file is TOML: a line for each layer
+//! that is not placed by rule, its name (or its number, from 1, in quotes) and who has it.
+//!
+//! ```toml
+//! "conv1" = "gateway"                 # has its weights in clear
+//! "3" = ["remote-1", "remote-2"]      # share them, and none of them knows them
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use seco_model::Placement;
+use serde::Deserialize;
+
+use crate::Error;
+use crate::split::SplitOptions;
+
+/// Who has a layer, in a file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Who {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// The number of a server from its name.
+fn server(name: &str, servers: usize) -> Result<usize, String> {
+    let number = match name {
+        "gateway" => Some(0),
+        _ => name.strip_prefix("remote-").and_then(|n| n.parse().ok()).filter(|&n| n > 0),
+    };
+    number.filter(|&n| n < servers).ok_or_else(|| {
+        let last = servers.saturating_sub(1);
+        format!("there is no server {name:?}: give gateway or remote-1 to remote-{last}")
+    })
+}
+
+/// Two or more servers that share, in order.
+fn sharing(names: &[String], servers: usize) -> Result<Placement, String> {
+    let mut numbers = names.iter().map(|name| server(name, servers)).collect::<Result<Vec<_>, _>>()?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.len() != names.len() || numbers.len() < 2 {
+        return Err(format!("{} cannot share: give two or more different servers", names.join(", ")));
+    }
+    Ok(Placement::Shared(numbers))
+}
+
+/// The placements of layers with these names.
+///
+/// # Errors
+/// [`Error::Usage`] for servers or layers that there are not.
+pub(crate) fn placements(layers: &[&str], options: &SplitOptions) -> Result<Vec<Placement>, Error> {
+    let SplitOptions { servers, gateway_layers, shared, placement, .. } = options;
+    // A network of pools and ReLUs has none, and one is the default.
+    if *gateway_layers > layers.len().max(1) {
+        return Err(Error::Usage(format!(
+            "the gateway cannot hold {gateway_layers} linear layers: the model has {}",
+            layers.len()
+        )));
+    }
+    let mut placements = seco_model::paper_placements(layers.len(), *servers, *gateway_layers);
+    if !shared.is_empty() {
+        let sharing = sharing(shared, *servers).map_err(|what| Error::Usage(format!("--shared: {what}")))?;
+        placements.iter_mut().skip(*gateway_layers).for_each(|placement| *placement = sharing.clone());
+    }
+    if let Some(path) = placement {
+        let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        by_file(&text, path, layers, *servers, &mut placements)?;
+    }
+    Ok(placements)
+}
+
+fn by_file(
+    text: &str,
+    path: &Path,
+    layers: &[&str],
+    servers: usize,
+    placements: &mut [Placement],
+) -> Result<(), Error> {
+    let wrong = |what: String| Error::Usage(format!("{}: {what}", path.display()));
+    let file: BTreeMap<String, Who> = toml::from_str(text).map_err(|e| {
+        wrong(format!(
+            "it is no list of LAYER = \"gateway\" or [\"remote-1\", \"remote-2\"]: {}",
+            e.message()
+        ))
+    })?;
+    for (name, who) in file {
+        let by_name = layers.iter().position(|layer| **layer == name);
+        let by_number = || name.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+        let place = by_name.or_else(by_number).and_then(|at| placements.get_mut(at));
+        let place = place
+            .ok_or_else(|| wrong(format!("there is no layer {name:?}: they are {}", layers.join(", "))))?;
+        *place = match who {
+            Who::One(name) => server(&name, servers).map(Placement::Held),
+            Who::Several(names) => sharing(&names, servers),
+        }
+        .map_err(|what| wrong(format!("layer {name}: {what}")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_places_layers_by_name_and_number() {
+        let layers = ["conv1", "conv2", "fc"];
+        let place = |text: &str| {
+            let mut placements = seco_model::paper_placements(3, 4, 1);
+            by_file(text, Path::new("p.toml"), &layers, 4, &mut placements).map(|()| placements)
+        };
+        let shared = |servers: &[usize]| Placement::Shared(servers.to_vec());
+        assert_eq!(place("").unwrap(), [Placement::Held(0), shared(&[1, 2, 3]), shared(&[1, 2, 3])]);
+        let text = "conv1 = [\"remote-2\", \"gateway\"]\n\"3\" = \"remote-3\"";
+        assert_eq!(place(text).unwrap(), [shared(&[0, 2]), shared(&[1, 2, 3]), Placement::Held(3)]);
+        for (text, part) in [
+            ("conv9 = \"gateway\"", "no layer \"conv9\": they are conv1, conv2, fc"),
+            ("\"0\" = \"gateway\"", "no layer"),
+            ("\"4\" = \"gateway\"", "no layer"),
+            (
+                "fc = \"remote-4\"",
+                "layer fc: there is no server \"remote-4\": give gateway or remote-1 to remote-3",
+            ),
+            ("fc = \"remote-0\"", "no server"),
+            ("fc = [\"remote-1\"]", "two or more"),
+            ("fc = [\"remote-1\", \"remote-1\"]", "two or more"),
+            ("fc = 3", "it is no list"),
+            ("fc", "it is no list"),
+        ] {
+            let error = place(text).unwrap_err().to_string();
+            assert!(error.contains(part) && error.lines().count() == 1, "{text}: {error}");
+        }
+    }
+}
