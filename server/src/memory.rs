@@ -30,6 +30,21 @@ pub fn keep() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn keep() {}
 
+/// Gives freed memory back to the system after all, for a time in which nothing is made. Where memory is locked
+/// ([`lock`]) the system takes back only what is at its end.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "the foreign-function boundary: the C library has no other interface for it")]
+pub fn give_back() {
+    // SAFETY: `malloc_trim` takes the allocator's own locks and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators decide by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back() {}
+
 /// Keeps what is in memory out of core files, and other processes of the same user away from it. Where the
 /// system cannot, nothing happens: it protects against mishaps, and the protocol does not rest on it.
 pub fn keep_secret() {
@@ -97,5 +112,31 @@ mod linux {
     /// A page that was never used takes no memory for being locked.
     fn all() -> rustix::io::Result<()> {
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    /// Megabytes in memory.
+    fn resident() -> Option<i64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().trim_end_matches(" kB").parse::<i64>().ok()? / 1024)
+    }
+
+    #[test]
+    fn freed_memory_goes_back() {
+        // Blocks that glibc does not map one by one, with some left between them and at the end.
+        let mut blocks: Vec<_> = (0..4000).map(|k| vec![k as u8 | 1; 64 << 10]).collect();
+        let mut number = 0;
+        blocks.retain(|_| {
+            number += 1;
+            number % 16 == 0
+        });
+        let before = resident().unwrap();
+        super::give_back();
+        let after = resident().unwrap();
+        assert!(before - after > 100, "{before} MB before, {after} MB after");
+        assert!(blocks.iter().all(|block| block[0] == block[block.len() - 1]));
     }
 }

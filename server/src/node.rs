@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
 use seco_model::PartyModel;
@@ -15,6 +15,7 @@ use crate::events::{Event, Events};
 use crate::jobs::{Broken, Failure, Jobs};
 use crate::keys;
 use crate::ledger::FileLedger;
+use crate::memory;
 use crate::mesh::{Mesh, QuicChannel};
 use crate::opening::OpeningKeys;
 use crate::sessions::{Connected, Sessions};
@@ -23,6 +24,9 @@ use crate::spool::Spools;
 /// Streams of inferences go before those of bundles: a device waits for the former.
 const ONLINE: i32 = 1;
 const OFFLINE: i32 = 0;
+
+/// So long after a bundle, if no other was begun, what was kept for the next is freed.
+const REST: Duration = Duration::from_secs(10);
 
 /// One set-up of the cluster: keys and base OTs, and what hangs on them. Its random number tells
 /// whether servers speak of the same.
@@ -91,11 +95,21 @@ impl Node {
         let job = self.jobs.start(job, self.limits.preprocess())?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let spool = Box::new(self.spools.spool());
+        let party = Arc::downgrade(&epoch);
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
             epoch.party.preprocess(bundle, index, linear, nonlinear, *seed, spool)
         };
         // A bundle counts as made when all servers have all of it.
-        job.run(&self.mesh, OFFLINE, true, work).await
+        let made = job.run(&self.mesh, OFFLINE, true, work).await;
+        tokio::spawn(async move {
+            tokio::time::sleep(REST).await;
+            // Unless another one was begun, or the cluster set up anew.
+            if let Some(epoch) = party.upgrade().filter(|epoch| epoch.party.next_bundle() == index + 1) {
+                epoch.party.rest();
+                memory::give_back();
+            }
+        });
+        made
     }
 
     /// Says that a bundle was added, leaving `pool`.

@@ -20,7 +20,8 @@ use crate::seeds::Seeds;
 use crate::spool::Spool;
 use crate::{BundleId, linear, nonlinear};
 
-/// Bytes of weights in NTT form that a holder keeps; those of later layers are transformed for every bundle.
+/// Bytes of weights in NTT form that a holder keeps from one bundle to the next; those of later layers are transformed
+/// for every bundle.
 const WEIGHTS_MEMORY: usize = 1 << 30;
 /// Bytes of a set-up nonce.
 const NONCE: usize = 32;
@@ -43,7 +44,7 @@ pub(crate) struct LayerState {
     /// What it reads.
     pub input: ValueId,
     pub holders: Vec<usize>,
-    /// Weights in NTT form, where this server holds some.
+    /// Weights, where this server holds some.
     pub weights: Option<Weights>,
 }
 
@@ -186,6 +187,12 @@ impl Party {
         let ((parts, keys), words) = (parts?, words?);
         let (model, server, masks) = (*self.model.id(), self.index, draws.masks);
         Ok(Bundle { id, model, server, keys, masks, words, delta, parts, spool })
+    }
+
+    /// Frees what only the next bundle needs and can make anew, the weights in NTT form: for when none will be made for
+    /// some time. A bundle that is being made is not disturbed.
+    pub fn rest(&self) {
+        self.layers.iter().filter_map(|layer| layer.weights.as_ref()).for_each(Weights::forget);
     }
 
     /// The number of the next bundle: one more than the highest used.

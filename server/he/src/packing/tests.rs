@@ -171,7 +171,6 @@ fn networks() -> [(&'static str, Network); 2] {
     for (channels, side) in [(16, 32), (32, 16), (64, 8)] {
         if channels > 16 {
             resnet.push(named(strided(2, square([channels / 2, side * 2, side * 2], channels, 3, 1)), 1));
-            resnet.push(named(strided(2, square([channels / 2, side * 2, side * 2], channels, 1, 0)), 1));
         }
         let times = if channels == 16 { 10 } else { 9 };
         resnet.push(named(square([channels, side, side], channels, 3, 1), times));

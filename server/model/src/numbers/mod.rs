@@ -131,8 +131,16 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
     // What is judged by a few inputs must leave room for the others.
     let part = if held.len() < everything.len() { MARGIN } else { 1.0 };
     let stricter = Goal { error: goal.error * part, ..goal.clone() };
-    let mut search =
-        Search { real, input, ranges: &ranges, truth: &truth, goal: &stricter, joined, held, tried: Vec::new() };
+    let mut search = Search {
+        real,
+        input,
+        ranges: &ranges,
+        truth: &truth,
+        goal: &stricter,
+        joined,
+        held,
+        tried: Vec::new(),
+    };
     let mut precision = search.best()?;
 
     // Once more, on everything.
