@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use crate::runtime::{self, Task};
 use crate::store::{Adapter, SessionStore};
 use crate::{
-    Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError,
-    Transport,
+    Answer, Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress,
+    SecoError, Transport,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -119,6 +119,13 @@ impl SecoClient {
             Ok(client.probe(up.unwrap_or(usize::MAX), down.unwrap_or(usize::MAX)).await?)
         };
         Task::spawn(&self.runtime, cancellation.as_deref(), probe).result().await
+    }
+
+    /// What a prediction of this client says, output by output: numbers, probabilities, class. Computed here and now.
+    pub fn answers(&self, prediction: Prediction) -> Vec<Answer> {
+        let Prediction { label, logits, outside_calibration } = prediction;
+        let prediction = self.client.prediction(logits, label as usize, outside_calibration);
+        prediction.answers().map(Into::into).collect()
     }
 
     /// What the model takes and gives.
