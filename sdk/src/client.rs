@@ -4,7 +4,7 @@ use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::link::{Link, Linker};
 use crate::shape::InputForm;
-use crate::{Deployment, Error, Loss, Output, Prediction, Result, TransportKind, Violation, lock};
+use crate::{Deployment, Error, Loss, Output, Prediction, Quantised, Result, TransportKind, Violation, lock};
 use bytes::{Buf as _, Bytes};
 use seco_core::message::FRAME_OVERHEAD;
 use seco_core::{ModelInfo, Refusal, Request, Response};
@@ -106,7 +106,7 @@ impl Client {
     /// of that happens within the request's time limit.
     ///
     /// # Errors
-    /// [`Error::WrongInputSize`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
+    /// [`Error::WrongInputSize`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
     /// [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
     /// [`Error::Session`] or [`Error::Storage`]. No pad is used twice, whatever the error, so any
     /// request may be tried again.
@@ -121,14 +121,7 @@ impl Client {
     /// # Errors
     /// As [`Client::infer`].
     pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
-        let expected = self.linker.model.input_len;
-        if input.len() != expected {
-            return Err(Error::WrongInputSize {
-                expected,
-                got: input.len(),
-                shape: self.input.shape.clone(),
-            });
-        }
+        self.input.check(input)?;
         self.request(async {
             let (mut lost, mut replaced) = (false, false);
             loop {
@@ -144,6 +137,28 @@ impl Client {
             }
         })
         .await
+    }
+
+    /// Runs the model on real numbers, in the order of the model's input shape: they become its input values on the
+    /// device, as the deployment file says ([`Model::quantise`](crate::Model::quantise)).
+    /// [`Prediction::outside_calibration`] is also set if a number was beyond what the values can hold, and cut.
+    ///
+    /// # Errors
+    /// [`Error::InputValue`] for what is not a number, and, where the deployment file does not say how, for what is not
+    /// an input value as it is; otherwise as [`Client::infer`].
+    pub async fn infer_reals<T: Copy + Into<f64>>(&self, reals: &[T]) -> Result<Prediction> {
+        let Quantised { bytes, cut } = self.quantised(reals)?;
+        let mut prediction = self.infer(&bytes).await?;
+        prediction.outside_calibration |= cut;
+        Ok(prediction)
+    }
+
+    /// What [`Client::infer_reals`] makes of real numbers before it asks.
+    ///
+    /// # Errors
+    /// [`Error::WrongInputSize`] or [`Error::InputValue`].
+    pub fn quantised<T: Copy + Into<f64>>(&self, reals: &[T]) -> Result<Quantised> {
+        self.input.quantised(reals)
     }
 
     /// Runs the model on every one of `inputs`, up to eight at a time. Returns one result per input, in their

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Action, FakeGateway, image, output, reference};
 use seco_core::{MAX_SERVERS, SEALED_LEN};
-use seco_sdk::{Client, Error, Kind, Last, Loss, Transport, UdpBytes};
+use seco_sdk::{Client, Error, Kind, Last, Loss, Quantise, Transport, UdpBytes};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -73,6 +73,50 @@ async fn outputs_are_read_by_their_meaning(via: Transport) {
     let real = |scale: f64, part: &[i32]| part.iter().map(|x| f64::from(*x) * scale).collect::<Vec<_>>();
     assert_eq!(prediction.values(), [real(1e-5, &expected[..4]), real(0.3, &expected[4..])]);
     assert_eq!(prediction.logits, expected);
+}
+
+/// Numbers become the bytes that the deployment file says, and travel masked as any others.
+async fn real_numbers_are_asked_about(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let mut deployment = gateway.deployment.clone();
+    let whole: Vec<f32> = image().into_iter().map(f32::from).collect();
+    let client = gateway.client().connect().await.unwrap();
+    assert_eq!(client.infer_reals(&whole).await.unwrap().logits, reference(&image()));
+    let error = client.infer_reals(&[0.5f32; 784]).await.unwrap_err();
+    assert!(matches!(error, Error::InputValue { index: 0, .. }), "{error}");
+
+    deployment.model.quantise = Some(Quantise { scale: vec![1.0 / 128.0], offset: vec![-1.0] });
+    let client = Client::builder(deployment.clone()).transport(via).connect().await.unwrap();
+    let before = gateway.shared.inputs.lock().unwrap().len();
+    let reals: Vec<f32> = image().into_iter().map(|byte| f32::from(byte) / 128.0 - 1.0).collect();
+    let prediction = client.infer_reals(&reals).await.unwrap();
+    assert_eq!(prediction.logits, reference(&image()));
+    // 254 is the largest calibrated value.
+    assert_eq!(prediction.outside_calibration, image().contains(&255));
+    let doubles: Vec<f64> = reals.iter().copied().map(f64::from).collect();
+    assert_eq!(client.infer_reals(&doubles).await.unwrap().logits, reference(&image()));
+    let mut cut = vec![0.0f32; 784];
+    assert!(!client.infer_reals(&cut).await.unwrap().outside_calibration);
+    cut[700] = -1.1;
+    let prediction = client.infer_reals(&cut).await.unwrap();
+    assert!(prediction.outside_calibration);
+    let mut bytes = vec![128; 784];
+    bytes[700] = 0;
+    assert_eq!(prediction.logits, reference(&bytes));
+    let asked = gateway.shared.inputs.lock().unwrap()[before..].to_vec();
+    assert_eq!(asked.len(), 4);
+    assert!(asked.iter().all(|sent| *sent != image() && *sent != bytes), "travels masked");
+    cut[0] = f32::NAN;
+    assert!(matches!(client.infer_reals(&cut).await, Err(Error::InputValue { index: 0, .. })));
+    assert!(matches!(client.infer_reals(&cut[1..]).await, Err(Error::WrongInputSize { got: 783, .. })));
+
+    // Values of fewer bits, given as they are.
+    deployment.model.input_bits = 3;
+    let client = Client::builder(deployment).transport(via).connect().await.unwrap();
+    assert_eq!(client.infer(&[7; 784]).await.unwrap().logits, reference(&[7; 784]));
+    let mut input = vec![7; 784];
+    input[9] = 8;
+    assert!(matches!(client.infer(&input).await, Err(Error::InputValue { index: 9, .. })));
 }
 
 async fn label_only_answers(via: Transport) {
@@ -265,6 +309,7 @@ over_both!(
     label_only_answers,
     inputs_beyond_the_calibrated_range_are_told,
     outputs_are_read_by_their_meaning,
+    real_numbers_are_asked_about,
     a_queued_request_waits,
     requests_run_side_by_side,
     a_forgotten_session_is_opened_anew_once,

@@ -5,11 +5,15 @@ mod common;
 
 use common::{deployment, output};
 use seco_core::ServerOpeningKey;
-use seco_sdk::{CertificatePin, Deployment, Error, Last};
+use seco_sdk::{CertificatePin, Deployment, Error, Last, Quantise};
 
 fn example() -> Deployment {
     let servers: Vec<_> = (1..=3).map(|seed| ServerOpeningKey::from_seed([seed; 32])).collect();
     deployment("192.0.2.7:4433".parse().unwrap(), CertificatePin::of(b"certificate"), &servers)
+}
+
+fn quantise(scale: &[f64], offset: &[f64]) -> Option<Quantise> {
+    Some(Quantise { scale: scale.into(), offset: offset.into() })
 }
 
 fn refused(text: &str) -> (String, String) {
@@ -90,6 +94,29 @@ fn outputs_are_written_and_read_back() {
 }
 
 #[test]
+fn scales_of_inputs_are_written_and_read_back() {
+    let mut expected = example();
+    expected.model.input_bits = 5;
+    for scale in [&[0.1][..], &[1.0 / 3.0; 28], &[2.5]] {
+        expected.model.quantise = quantise(scale, &[-1e-3]);
+        let text = expected.to_toml().unwrap();
+        assert_eq!(Deployment::from_toml(&text).unwrap(), expected);
+    }
+    let text = expected.to_toml().unwrap();
+    let whole = Deployment::from_toml(&text.replace("scale = [2.5]", "scale = [2]")).unwrap();
+    assert_eq!(whole.model.quantise.unwrap().scale, [2.0]);
+    for wrong in ["scale = 2.5", "scale = [true]", "scale = [[2.5]]", "scale = [\"2.5\"]", "steps = [2.5]"] {
+        let (at, problem) = refused(&text.replace("scale = [2.5]", wrong));
+        assert!(at.starts_with("line "), "{at}: {problem}");
+    }
+    for wrong in ["scale = [nan]", "scale = [-1]", "scale = []", "scale = [1e999]", "scale = [1, 2]"] {
+        assert_eq!(refused(&text.replace("scale = [2.5]", wrong)).0, "model.quantise", "{wrong}");
+    }
+    refused(&text.replace("[model.quantise]", "[[model.quantise]]"));
+    refused(&text.replace("[model.quantise]", "[model.quantise]\nzero = 1"));
+}
+
+#[test]
 fn reads_files() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), example().to_toml().unwrap()).unwrap();
@@ -121,7 +148,7 @@ fn unknown_and_missing_keys_are_refused() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 32] = [
+    let cases: [(&str, Edit); 39] = [
         ("version", |d| d.version = 3),
         ("gateway.address", |d| d.gateway.address.set_port(0)),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
@@ -134,8 +161,15 @@ fn every_field_is_checked() {
         ("servers[2]", |d| d.servers[2].sealing_key = d.servers[0].sealing_key.clone()),
         ("model.input_shape", |d| d.model.input_shape = vec![28, 0]),
         ("model.input_shape", |d| d.model.input_shape = vec![usize::MAX, 2]),
-        ("model.input_bits", |d| d.model.input_bits = 5),
+        ("model.input_bits", |d| d.model.input_bits = 9),
+        ("model.input_bits", |d| d.model.input_bits = 0),
         ("model.calibrated", |d| d.model.calibrated = Some([9, 8])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[0.0], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[f64::INFINITY], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[f64::NAN])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0; 3], &[0.0])),
         ("model.outputs", |d| d.model.outputs.clear()),
         ("model.outputs", |d| d.model.outputs[0].shape = vec![usize::MAX, 2]),
         ("model.outputs", |d| d.model.outputs[0].shape = vec![1 << 20, 2]),

@@ -5,7 +5,7 @@
 mod read;
 
 use crate::shape::InputForm;
-use crate::{Error, Output, Result, hex};
+use crate::{Error, Output, Quantise, Result, hex};
 use rustls::pki_types::ServerName;
 use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey, WIRE_VERSION};
 use serde::{Serialize, Serializer};
@@ -47,20 +47,27 @@ pub struct Model {
     pub id: ModelId,
     /// Extents of the input, for example `[1, 28, 28]`; their product is the number of values.
     pub input_shape: Vec<usize>,
-    /// Bits per input value: 8.
+    /// Bits per input value, 1 to 8. Each travels as one byte.
     pub input_bits: u32,
     /// Smallest and largest value of the inputs that calibrated the model, for example `[0, 255]`. What goes beyond
     /// sets [`Prediction::outside_calibration`](crate::Prediction). Files of earlier versions do not have it.
     pub calibrated: Option<[u8; 2]>,
     /// `k`: bits of each integer of an answer, 2 to 32.
     pub output_width: u32,
+    /// How real numbers become input values. None where inputs are such values already, like pixels.
+    pub quantise: Option<Quantise>,
     /// What the integers mean, output by output. At least one.
     pub outputs: Vec<Output>,
 }
 
 impl Model {
     pub(crate) fn input_form(&self) -> InputForm {
-        InputForm { shape: self.input_shape.clone(), calibrated: self.calibrated }
+        InputForm {
+            shape: self.input_shape.clone(),
+            calibrated: self.calibrated,
+            bits: self.input_bits,
+            quantise: self.quantise.clone(),
+        }
     }
 }
 
@@ -189,7 +196,7 @@ impl Deployment {
             let distinct = before.clone().all(|other| other.sealing_key != server.sealing_key);
             check(distinct, &at, "the sealing key is used twice")?;
         }
-        check(self.model.input_bits == 8, "model.input_bits", "only 8 is supported")?;
+        check((1..=8).contains(&self.model.input_bits), "model.input_bits", "1 to 8 are possible")?;
         let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
         check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
         let outputs = &self.model.outputs;
@@ -205,7 +212,11 @@ impl Deployment {
             check(fit, &at, "there are not as many classes as values")?;
             check(output.classes.iter().all(printed), &at, "a class is empty or has control characters")?;
         }
-        self.model_info().map(drop)
+        self.model_info()?;
+        match self.model.quantise.as_ref().and_then(|quantise| quantise.problem(&self.model.input_shape)) {
+            Some(text) => Err(problem("model.quantise", text)),
+            None => Ok(()),
+        }
     }
 
     /// The model as `seco-core` describes it.
@@ -241,7 +252,7 @@ impl Deployment {
     }
 }
 
-fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {
+pub(crate) fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {
     Error::Deployment { at: at.into(), problem: problem.into() }
 }
 

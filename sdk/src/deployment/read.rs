@@ -1,7 +1,7 @@
 //! Reading the deployment file key by key. Deserialization by `serde` reads the same, and takes 80 KB more of a phone.
 
 use super::{CertificatePin, Deployment, Gateway, Model, Server, problem};
-use crate::{Error, Last, Output, Result, hex};
+use crate::{Error, Last, Output, Quantise, Result, hex};
 use seco_core::{ModelId, SEALING_KEY_LEN, ServerSealingKey};
 use std::str::FromStr;
 use toml::Spanned;
@@ -28,6 +28,7 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         input_bits: table.number("input_bits")?,
         calibrated: table.pair("calibrated")?,
         output_width: table.number("output_width")?,
+        quantise: if table.has("quantise") { Some(quantise(table.table("quantise")?)?) } else { None },
         outputs: table.list("outputs", output)?,
     };
     table.end()?;
@@ -41,6 +42,12 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
     })?;
     file.end()?;
     Ok(Deployment { version, gateway, model, servers })
+}
+
+fn quantise(mut table: Table<'_>) -> Result<Quantise> {
+    let quantise =
+        Quantise { scale: table.list("scale", Value::real)?, offset: table.list("offset", Value::real)? };
+    table.end().map(|()| quantise)
 }
 
 fn output(value: Value<'_>) -> Result<Output> {
