@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use options::{Command, Options};
-use seco_sdk::{Answer, Client, Cost, Deployment, FileStore, Kind, Prediction};
+use seco_sdk::{Answer, Client, Cost, Deployment, FileStore, Kind, Model, Prediction};
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -72,7 +72,7 @@ fn run(options: &Options) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let deployment = Deployment::from_file(&options.deployment)?;
-        let shape = deployment.model.input_shape.clone();
+        let model = deployment.model.clone();
         let mut builder = Client::builder(deployment).transport(options.transport);
         if let Some(session) = &options.session {
             builder = builder.session_store(Arc::new(FileStore::new(session)));
@@ -80,13 +80,13 @@ fn run(options: &Options) -> Result<Outcome> {
         let client = builder.connect().await?;
         let mut all = Outcome::Answered;
         for path in &options.inputs {
-            all = all.max(file(&client, path, &shape, options.json).await?);
+            all = all.max(file(&client, path, &model, options.json).await?);
         }
         if let Some(folder) = &options.watch {
             // Runs until it is killed; a session in a file is whole at any moment.
             watch::watch(folder, async |path: &Path| {
                 // No picture is lost to a certificate that is replaced, say.
-                Ok(file(&client, path, &shape, options.json).await? <= Outcome::Unusable)
+                Ok(file(&client, path, &model, options.json).await? <= Outcome::Unusable)
             })
             .await?;
         }
@@ -96,8 +96,8 @@ fn run(options: &Options) -> Result<Outcome> {
 }
 
 /// Asks about every input in one file. Fails where nobody reads the answers any more.
-async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> Result<Outcome> {
-    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, shape)) {
+async fn file(client: &Client, path: &Path, model: &Model, as_json: bool) -> Result<Outcome> {
+    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, model)) {
         Ok(inputs) => inputs,
         Err(error) => {
             eprintln!("seco-infer: {}: {error}", path.display());
@@ -106,8 +106,9 @@ async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> R
     };
     let mut outcome = Outcome::Answered;
     for (index, input) in inputs.iter().enumerate() {
-        match client.infer(input).await {
-            Ok(prediction) => {
+        match client.infer(&input.bytes).await {
+            Ok(mut prediction) => {
+                prediction.outside_calibration |= input.cut;
                 let line = line(path, index, inputs.len(), &prediction, client.last_cost(), as_json);
                 writeln!(std::io::stdout(), "{line}")?;
             }
