@@ -4,14 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use seco_sdk::{Client, Deployment};
+use seco_sdk::{Client, Deployment, Quantised};
 use tokio::runtime::Handle;
 
 use crate::runtime::{self, Task};
 use crate::store::{Adapter, SessionStore};
 use crate::{
-    Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress, SecoError,
-    Transport,
+    Answer, Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress,
+    SecoError, Transport,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -62,16 +62,19 @@ impl SecoClient {
         Ok(Arc::new(Self { client, runtime }))
     }
 
-    /// Runs the model on `input`, one byte per value in the order of the model's input.
+    /// Runs the model on `input`, one byte per value in the order of the model's input. With `reals`, which the
+    /// packages' `inferReals` passes, four bytes per value: 32-bit floats, little-endian.
     ///
     /// # Errors
-    /// `WrongInputSize`, or any but `InvalidConfiguration`; in every case another request may be tried.
-    #[uniffi::method(default(listener = None, cancellation = None))]
+    /// `WrongInputSize`, `InvalidConfiguration` for a value that cannot be used, or any other; in every case another
+    /// request may be tried.
+    #[uniffi::method(default(listener = None, cancellation = None, reals = false))]
     pub async fn infer(
         &self,
         input: Vec<u8>,
         listener: Option<Arc<dyn ProgressListener>>,
         cancellation: Option<Arc<Cancellation>>,
+        reals: bool,
     ) -> Result<Prediction, SecoError> {
         let client = self.client.clone();
         let tell = move |progress| {
@@ -80,7 +83,16 @@ impl SecoClient {
                 let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
             }
         };
-        let request = async move { Ok(client.infer_with(&input, tell).await?.into()) };
+        let quantised = reals.then(|| client.quantised(&floats(&input))).transpose()?;
+        let request = async move {
+            let (bytes, cut) = match &quantised {
+                Some(Quantised { bytes, cut }) => (bytes.as_slice(), *cut),
+                None => (input.as_slice(), false),
+            };
+            let mut prediction = client.infer_with(bytes, tell).await?;
+            prediction.outside_calibration |= cut;
+            Ok(prediction.into())
+        };
         Task::spawn(&self.runtime, cancellation.as_deref(), request).result().await
     }
 
@@ -119,6 +131,13 @@ impl SecoClient {
             Ok(client.probe(up.unwrap_or(usize::MAX), down.unwrap_or(usize::MAX)).await?)
         };
         Task::spawn(&self.runtime, cancellation.as_deref(), probe).result().await
+    }
+
+    /// What a prediction of this client says, output by output: numbers, probabilities, class. Computed here and now.
+    pub fn answers(&self, prediction: Prediction) -> Vec<Answer> {
+        let Prediction { label, logits, outside_calibration } = prediction;
+        let prediction = self.client.prediction(logits, label as usize, outside_calibration);
+        prediction.answers().map(Into::into).collect()
     }
 
     /// What the model takes and gives.
@@ -170,4 +189,9 @@ impl SecoClient {
         // Not cancelled itself, it cannot fail.
         let _ = Task::spawn(&self.runtime, None, closing).result().await;
     }
+}
+
+/// What the packages make bytes of.
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|float| f32::from_le_bytes(*float)).collect()
 }

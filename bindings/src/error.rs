@@ -6,18 +6,18 @@ use std::time::Duration;
 /// What went wrong. The numbers are stable: an application may store or report them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 pub enum SecoError {
-    /// 1: the deployment file or a setting cannot be used. A mistake of the application or its data.
+    /// 1: the deployment file, a setting or a value of the input cannot be used. A mistake of the application or its data.
     #[error("{reason}")]
     InvalidConfiguration {
         /// What to correct.
         reason: String,
     },
-    /// 2: the input has not as many bytes as the model takes.
+    /// 2: the input has not as many values as the model takes.
     #[error("{reason}")]
     WrongInputSize {
-        /// Bytes that the model takes.
+        /// Values that the model takes.
         expected: u32,
-        /// Bytes given.
+        /// Values given.
         got: u32,
         /// Both, and the model's axes.
         reason: String,
@@ -103,6 +103,7 @@ impl From<Error> for SecoError {
                 Self::WrongInputSize { expected: length(expected), got: length(got), reason }
             }
             Error::ProbeTooLong { .. }
+            | Error::InputValue { .. }
             | Error::File { .. }
             | Error::Deployment { .. }
             | Error::Setting { .. } => Self::InvalidConfiguration { reason },

@@ -35,15 +35,14 @@ pub enum Transport {
     Tcp,
 }
 
-/// What the model says about an input.
+/// What the model says about an input. `SecoClient.answers` tells what its integers mean.
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct Prediction {
-    /// The class with the largest logit, the first of several. Of a model with one output, a value and no class, 0.
+    /// The class that the first output tells: that of the largest value, the first of several; of one value before a
+    /// sigmoid 1 if it is positive, otherwise 0. Of any other single value, which is no class, 0.
     pub label: u32,
-    /// One per class: `logit / 2^fraction`. Empty where the servers reveal the label only.
+    /// The integers of all outputs, one output after the other. Empty where the servers reveal the label only.
     pub logits: Vec<i32>,
-    /// Fractional bits of a logit.
-    pub fraction: u32,
     /// Whether the input has values beyond those that calibrated the model, as the deployment file tells them: its
     /// numbers may then have been too large for the servers, and the answer wrong. Found on the device; no server
     /// learns it. `false` where the deployment file, an earlier version's, does not tell.
@@ -52,8 +51,57 @@ pub struct Prediction {
 
 impl From<seco_sdk::Prediction> for Prediction {
     fn from(prediction: seco_sdk::Prediction) -> Self {
-        let seco_sdk::Prediction { logits, fraction, label, outside_calibration } = prediction;
-        Self { label: length(label), logits, fraction, outside_calibration }
+        let seco_sdk::Prediction { logits, label, outside_calibration, .. } = prediction;
+        Self { label: length(label), logits, outside_calibration }
+    }
+}
+
+/// One output of a prediction.
+#[derive(Clone, Debug, PartialEq, uniffi::Record)]
+pub struct Answer {
+    /// The output's name in the network's file.
+    pub name: String,
+    /// Its extents without the batch axis.
+    pub shape: Vec<u32>,
+    /// What it is to be read as.
+    pub kind: AnswerKind,
+    /// The network's numbers, before its final softmax, sigmoid or the like. Empty where the servers reveal the label
+    /// only.
+    pub values: Vec<f64>,
+    /// Where the network ends with a softmax or its logarithm (they add up to 1) or with a sigmoid (each for itself).
+    pub probabilities: Option<Vec<f64>>,
+    /// Index of the largest value, or 1 for yes and 0 for no.
+    pub label: u32,
+    /// The label's name, where the deployment file gives names.
+    pub class_name: Option<String>,
+}
+
+/// What an output is to be read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+pub enum AnswerKind {
+    /// One of several classes.
+    Classes,
+    /// Yes (1) or no (0).
+    Binary,
+    /// Numbers.
+    Values,
+}
+
+impl From<seco_sdk::Answer<'_>> for Answer {
+    fn from(answer: seco_sdk::Answer<'_>) -> Self {
+        Self {
+            name: answer.output.name.clone(),
+            shape: answer.output.shape.iter().copied().map(length).collect(),
+            kind: match answer.kind() {
+                seco_sdk::Kind::Classes => AnswerKind::Classes,
+                seco_sdk::Kind::Binary => AnswerKind::Binary,
+                seco_sdk::Kind::Values => AnswerKind::Values,
+            },
+            values: answer.values(),
+            probabilities: answer.probabilities(),
+            label: length(answer.label()),
+            class_name: answer.class_name().map(str::to_owned),
+        }
     }
 }
 
@@ -64,10 +112,8 @@ pub struct ModelInfo {
     pub input_len: u32,
     /// Bytes of a masked answer: `probe(input_len, answer_len)` is the plain request to compare with.
     pub answer_len: u32,
-    /// Number of classes.
-    pub classes: u32,
-    /// Fractional bits of a logit.
-    pub fraction: u32,
+    /// Integers of an answer, all outputs together.
+    pub values: u32,
 }
 
 impl From<seco_sdk::ModelInfo> for ModelInfo {
@@ -75,8 +121,7 @@ impl From<seco_sdk::ModelInfo> for ModelInfo {
         Self {
             input_len: length(model.input_len),
             answer_len: length(model.logits_len()),
-            classes: length(model.classes),
-            fraction: model.fraction,
+            values: length(model.values),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::link::{Link, Linker};
 use crate::shape::InputForm;
-use crate::{Deployment, Error, Loss, Result, TransportKind, Violation, lock};
+use crate::{Deployment, Error, Loss, Output, Prediction, Quantised, Result, TransportKind, Violation, lock};
 use bytes::{Buf as _, Bytes};
 use seco_core::message::FRAME_OVERHEAD;
 use seco_core::{ModelInfo, Refusal, Request, Response};
@@ -19,34 +19,6 @@ use zeroize::Zeroize as _;
 
 /// Requests of [`Client::infer_many`] at the same time. Half of what a gateway takes on one connection.
 const WINDOW: usize = 8;
-
-/// What the model says about an input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prediction {
-    /// One per class, in fixed point: the value is `logit / 2^fraction`. Empty where the servers reveal the
-    /// label only.
-    pub logits: Vec<i32>,
-    /// Fractional bits of a logit.
-    pub fraction: u32,
-    /// The class with the largest logit, the first of several. Of a model with one output, which is a value and no
-    /// class, 0: see [`Prediction::value`].
-    pub label: usize,
-    /// Whether the input has values beyond those that calibrated the model ([`Model::calibrated`](crate::Model)). Its
-    /// numbers may then have been too large for the servers' rings, and the answer wrong. Found on the device; no
-    /// server learns it. `false` where the deployment does not tell the calibrated range.
-    pub outside_calibration: bool,
-}
-
-impl Prediction {
-    /// The output of a model that has only one: a value, of which no class can be told.
-    #[must_use]
-    pub fn value(&self) -> Option<f64> {
-        match *self.logits {
-            [value] => Some(f64::from(value) / 2f64.powi(i32::try_from(self.fraction).unwrap_or(i32::MAX))),
-            _ => None,
-        }
-    }
-}
 
 /// How a request is getting on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +45,7 @@ pub enum Progress {
 pub struct Client {
     linker: Linker,
     input: InputForm,
+    outputs: Arc<[Output]>,
     /// Bytes of the first connection when its handshake was done.
     handshake: UdpBytes,
     keep_sent: bool,
@@ -114,6 +87,7 @@ impl Client {
         let meter = Meter::start(heap_meter.as_ref());
         let linker = Linker::new(&deployment, settings)?;
         let input = deployment.model.input_form();
+        let outputs = deployment.model.outputs.as_slice().into();
         let connection = linker.dialer.connect().await?;
         let handshake = connection.traffic().bytes();
         let link = Arc::new(linker.stored_or_new_session(connection).await?);
@@ -121,7 +95,7 @@ impl Client {
         let (earlier, last, sent) = (Cost::default(), Cost::default(), None);
         let state = Mutex::new(State { link, earlier, last, spent, sent });
         let renewal = tokio::sync::Mutex::default();
-        Ok(Self { linker, input, handshake, keep_sent, heap_meter, state, renewal })
+        Ok(Self { linker, input, outputs, handshake, keep_sent, heap_meter, state, renewal })
     }
 
     /// Runs the model on `input`, one byte per value in the order of the model's input shape.
@@ -132,7 +106,7 @@ impl Client {
     /// of that happens within the request's time limit.
     ///
     /// # Errors
-    /// [`Error::WrongInputSize`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
+    /// [`Error::WrongInputSize`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
     /// [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
     /// [`Error::Session`] or [`Error::Storage`]. No pad is used twice, whatever the error, so any
     /// request may be tried again.
@@ -147,14 +121,7 @@ impl Client {
     /// # Errors
     /// As [`Client::infer`].
     pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
-        let expected = self.linker.model.input_len;
-        if input.len() != expected {
-            return Err(Error::WrongInputSize {
-                expected,
-                got: input.len(),
-                shape: self.input.shape.clone(),
-            });
-        }
+        self.input.check(input)?;
         self.request(async {
             let (mut lost, mut replaced) = (false, false);
             loop {
@@ -170,6 +137,28 @@ impl Client {
             }
         })
         .await
+    }
+
+    /// Runs the model on real numbers, in the order of the model's input shape: they become its input values on the
+    /// device, as the deployment file says ([`Model::quantise`](crate::Model::quantise)).
+    /// [`Prediction::outside_calibration`] is also set if a number was beyond what the values can hold, and cut.
+    ///
+    /// # Errors
+    /// [`Error::InputValue`] for what is not a number, and, where the deployment file does not say how, for what is not
+    /// an input value as it is; otherwise as [`Client::infer`].
+    pub async fn infer_reals<T: Copy + Into<f64>>(&self, reals: &[T]) -> Result<Prediction> {
+        let Quantised { bytes, cut } = self.quantised(reals)?;
+        let mut prediction = self.infer(&bytes).await?;
+        prediction.outside_calibration |= cut;
+        Ok(prediction)
+    }
+
+    /// What [`Client::infer_reals`] makes of real numbers before it asks.
+    ///
+    /// # Errors
+    /// [`Error::WrongInputSize`] or [`Error::InputValue`].
+    pub fn quantised<T: Copy + Into<f64>>(&self, reals: &[T]) -> Result<Quantised> {
+        self.input.quantised(reals)
     }
 
     /// Runs the model on every one of `inputs`, up to eight at a time. Returns one result per input, in their
@@ -242,7 +231,19 @@ impl Client {
         .await
     }
 
-    /// What the model takes and gives: shapes and sizes.
+    /// The model's outputs in order, as the deployment file has them.
+    #[must_use]
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// Puts a [`Prediction`] of this client together again from its parts, for those who kept or passed on only these.
+    #[must_use]
+    pub fn prediction(&self, logits: Vec<i32>, label: usize, outside_calibration: bool) -> Prediction {
+        Prediction { logits, label, outside_calibration, outputs: self.outputs.clone() }
+    }
+
+    /// What the model takes and gives: sizes.
     #[must_use]
     pub fn model(&self) -> ModelInfo {
         self.linker.model
@@ -352,15 +353,14 @@ impl Client {
         let (logits, label) =
             match self.linker.caller.call(&link.connection, frame, progress, &mut message).await? {
                 Response::Logits { masked } => {
-                    let mut logits = vec![0; model.classes];
+                    let mut logits = vec![0; model.values];
                     link.unmask_logits(pending, masked, &mut logits)?;
-                    let label = argmax(&logits);
-                    (logits, label)
+                    (logits, None)
                 }
-                Response::Label { masked } => (Vec::new(), link.unmask_label(pending, masked)?),
+                Response::Label { masked } => (Vec::new(), Some(link.unmask_label(pending, masked)?)),
                 _ => return Err(Violation::WrongKind.into()),
             };
-        Ok(Prediction { logits, fraction: model.fraction, label, outside_calibration })
+        Ok(Prediction::new(logits, label, outside_calibration, self.outputs.clone()))
     }
 
     fn link(&self) -> Arc<Link> {
@@ -412,23 +412,5 @@ pub(crate) fn framed(request: &Request<'_>, mut buffer: Vec<u8>) -> Result<Bytes
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("session", &self.link().session()).finish_non_exhaustive()
-    }
-}
-
-/// Index of the first maximum.
-fn argmax(logits: &[i32]) -> usize {
-    // `max_by_key` prefers the last of several.
-    logits.iter().enumerate().rev().max_by_key(|(_, logit)| **logit).map_or(0, |(index, _)| index)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::argmax;
-
-    #[test]
-    fn the_label_is_the_first_maximum() {
-        assert_eq!(argmax(&[-5, 3, 3, -7]), 1);
-        assert_eq!(argmax(&[i32::MIN; 3]), 0);
-        assert_eq!(argmax(&[i32::MIN, i32::MAX]), 1);
     }
 }

@@ -61,17 +61,22 @@ pub enum Error {
         gateway: SocketAddr,
     },
     /// The input is not as long as the model's.
-    #[error(
-        "the model takes {expected} input bytes ({}), got {got}: give one byte for each value",
-        Axes(shape, " x ")
-    )]
+    #[error("the model takes {expected} input values ({}), got {got}: give one for each", Axes(shape, " x "))]
     WrongInputSize {
-        /// Bytes that the model takes.
+        /// Values that the model takes.
         expected: usize,
-        /// Bytes given.
+        /// Values given.
         got: usize,
         /// The model's axes, whose product is `expected`.
         shape: Vec<usize>,
+    },
+    /// A value of the input cannot be used.
+    #[error("value {index} of the input {problem}")]
+    InputValue {
+        /// Its place, from 0.
+        index: usize,
+        /// What to correct.
+        problem: &'static str,
     },
     /// A probe is longer than a request or an answer may be.
     #[error("a probe of {got} bytes exceeds {limit}; use a shorter one")]
@@ -198,6 +203,7 @@ impl Error {
             | Self::Setup(_)
             | Self::PinMismatch { .. }
             | Self::WrongInputSize { .. }
+            | Self::InputValue { .. }
             | Self::ProbeTooLong { .. }
             | Self::Protocol(_)
             | Self::Session(_) => false,

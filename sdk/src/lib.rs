@@ -28,6 +28,8 @@ mod dial;
 mod error;
 mod hex;
 mod link;
+mod prediction;
+mod quantise;
 pub mod shape;
 mod store;
 mod tls;
@@ -35,10 +37,12 @@ mod transport;
 mod wire;
 
 pub use builder::{ClientBuilder, Transport, TransportKind};
-pub use client::{Client, Prediction, Progress};
+pub use client::{Client, Progress};
 pub use cost::{Cost, HeapMeter, UdpBytes};
 pub use deployment::{CertificatePin, Deployment, Gateway, Model, Server};
 pub use error::{Error, Loss, Result, Violation};
+pub use prediction::{Answer, Kind, Last, Output, Prediction};
+pub use quantise::{Quantise, Quantised};
 pub use seco_core::{MAX_SESSION_BLOB, ModelId, ModelInfo, Refusal, ServerSealingKey, input};
 pub use store::{FileStore, SessionStore};
 #[doc(hidden)]

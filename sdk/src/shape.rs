@@ -1,6 +1,7 @@
 //! Whether the axes of an array are those of a model's inputs. The number of values alone does not tell: pictures
 //! whose channels come last have as many as those whose channels come first.
 
+use crate::{Error, Quantise, Result};
 use std::fmt;
 
 /// An array that holds no inputs of the model. Shown, it is one line with both shapes, where they differ and what to
@@ -20,7 +21,7 @@ impl std::error::Error for ShapeMismatch {}
 ///
 /// # Errors
 /// [`ShapeMismatch`] for all other arrays.
-pub fn inputs(input: &[usize], array: &[usize]) -> Result<usize, ShapeMismatch> {
+pub fn inputs(input: &[usize], array: &[usize]) -> std::result::Result<usize, ShapeMismatch> {
     match array.split_first() {
         Some((count, one)) if is_input(input, one) => Ok(*count),
         _ => Err(ShapeMismatch { input: input.into(), array: array.into() }),
@@ -89,9 +90,40 @@ pub(crate) struct InputForm {
     pub shape: Vec<usize>,
     /// Smallest and largest value of the calibration, if known.
     pub calibrated: Option<[u8; 2]>,
+    /// Bits of a value, 1 to 8.
+    pub bits: u32,
+    /// How real numbers become values.
+    pub quantise: Option<Quantise>,
 }
 
 impl InputForm {
+    /// The largest value that the bits hold.
+    pub fn largest(&self) -> u8 {
+        u8::MAX >> 8u32.saturating_sub(self.bits).min(7)
+    }
+
+    /// # Errors
+    /// [`Error::WrongInputSize`].
+    pub fn check_len(&self, got: usize) -> Result<()> {
+        let expected = self.shape.iter().product();
+        if got == expected {
+            Ok(())
+        } else {
+            Err(Error::WrongInputSize { expected, got, shape: self.shape.clone() })
+        }
+    }
+
+    /// # Errors
+    /// [`Error::WrongInputSize`], or [`Error::InputValue`] for a value of more bits than the model's.
+    pub fn check(&self, input: &[u8]) -> Result<()> {
+        self.check_len(input.len())?;
+        let largest = self.largest();
+        // Bytes have no more than eight.
+        let wrong = if largest == u8::MAX { None } else { input.iter().position(|value| *value > largest) };
+        let problem = "has more bits than the model's inputs";
+        wrong.map_or(Ok(()), |index| Err(Error::InputValue { index, problem }))
+    }
+
     /// Whether a value is outside the calibrated range. Takes the same time whatever the values, and no branch: what
     /// is below the smallest becomes large by wrapping around, so one maximum over all values tells.
     pub fn is_left_by(&self, input: &[u8]) -> bool {
@@ -174,7 +206,7 @@ mod tests {
 
     #[test]
     fn one_value_outside_the_range_is_seen_wherever_it_is() {
-        let form = |calibrated| InputForm { shape: vec![100], calibrated };
+        let form = |calibrated| InputForm { shape: vec![100], calibrated, bits: 8, quantise: None };
         for range in [[0, 16], [3, 200], [7, 7], [9, 255], [0, 255]] {
             let form = form(Some(range));
             for length in [0, 1, 31, 32, 33, 100] {

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Action, FakeGateway, image, reference};
+use common::{Action, FakeGateway, image, output, reference};
 use seco_core::{MAX_SERVERS, SEALED_LEN};
-use seco_sdk::{Client, Error, Loss, Prediction, Transport, UdpBytes};
+use seco_sdk::{Client, Error, Kind, Last, Loss, Quantise, Transport, UdpBytes};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -23,7 +23,8 @@ async fn predictions_are_exact(via: Transport) {
         let prediction = client.infer(&input).await.unwrap();
         assert_eq!(prediction.logits, reference(&input));
         assert_eq!(prediction.label, label(&prediction.logits));
-        assert_eq!(prediction.fraction, 16);
+        let values: Vec<_> = reference(&input).into_iter().map(|logit| f64::from(logit) * 0.1).collect();
+        assert_eq!(prediction.values(), [values]);
         assert_ne!(gateway.shared.inputs.lock().unwrap().last(), Some(&input), "travels masked");
     }
     assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (0, 1), (0, 2)]);
@@ -44,7 +45,7 @@ async fn inputs_beyond_the_calibrated_range_are_told(via: Transport) {
             let prediction = client.infer(&input).await.unwrap();
             let outside = !(least..=most).contains(&value);
             assert_eq!(prediction.outside_calibration, outside, "{value} of {range:?}");
-            assert_eq!((prediction.logits, prediction.fraction), (reference(&input), 16));
+            assert_eq!(prediction.logits, reference(&input));
         }
         gateway.answer([Action::Label]);
         let outside = client.infer(&[255; 784]).await.unwrap().outside_calibration;
@@ -52,12 +53,70 @@ async fn inputs_beyond_the_calibrated_range_are_told(via: Transport) {
     }
 }
 
-#[test]
-fn one_output_is_a_value_and_no_class() {
-    let prediction = |logits| Prediction { logits, fraction: 4, label: 0, outside_calibration: false };
-    assert_eq!(prediction(vec![-40]).value(), Some(-2.5));
-    assert_eq!(prediction(vec![1, 2]).value(), None);
-    assert_eq!(prediction(vec![]).value(), None);
+/// Two outputs with their own scales share one answer; the label is the first one's.
+async fn outputs_are_read_by_their_meaning(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let mut deployment = gateway.deployment.clone();
+    let (mut scores, mut places) = (output("scores", &[4]), output("places", &[3, 2]));
+    (scores.last, scores.scale) = (Last::Softmax, 1e-5);
+    scores.classes = ["ant", "bee", "cat", "dog"].map(String::from).into();
+    places.scale = 0.3;
+    deployment.model.outputs = vec![scores, places];
+    let client = Client::builder(deployment).transport(via).connect().await.unwrap();
+    assert_eq!((client.model().values, client.outputs().len()), (10, 2));
+    let prediction = client.infer(&image()).await.unwrap();
+    let expected = reference(&image());
+    assert_eq!((prediction.label, prediction.kind()), (label(&expected[..4]), Kind::Classes));
+    assert_eq!(prediction.class_name(), Some(["ant", "bee", "cat", "dog"][prediction.label]));
+    let probabilities = prediction.probabilities().unwrap();
+    assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{probabilities:?}");
+    let real = |scale: f64, part: &[i32]| part.iter().map(|x| f64::from(*x) * scale).collect::<Vec<_>>();
+    assert_eq!(prediction.values(), [real(1e-5, &expected[..4]), real(0.3, &expected[4..])]);
+    assert_eq!(prediction.logits, expected);
+}
+
+/// Numbers become the bytes that the deployment file says, and travel masked as any others.
+async fn real_numbers_are_asked_about(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let mut deployment = gateway.deployment.clone();
+    let whole: Vec<f32> = image().into_iter().map(f32::from).collect();
+    let client = gateway.client().connect().await.unwrap();
+    assert_eq!(client.infer_reals(&whole).await.unwrap().logits, reference(&image()));
+    let error = client.infer_reals(&[0.5f32; 784]).await.unwrap_err();
+    assert!(matches!(error, Error::InputValue { index: 0, .. }), "{error}");
+
+    deployment.model.quantise = Some(Quantise { scale: vec![1.0 / 128.0], offset: vec![-1.0] });
+    let client = Client::builder(deployment.clone()).transport(via).connect().await.unwrap();
+    let before = gateway.shared.inputs.lock().unwrap().len();
+    let reals: Vec<f32> = image().into_iter().map(|byte| f32::from(byte) / 128.0 - 1.0).collect();
+    let prediction = client.infer_reals(&reals).await.unwrap();
+    assert_eq!(prediction.logits, reference(&image()));
+    // 254 is the largest calibrated value.
+    assert_eq!(prediction.outside_calibration, image().contains(&255));
+    let doubles: Vec<f64> = reals.iter().copied().map(f64::from).collect();
+    assert_eq!(client.infer_reals(&doubles).await.unwrap().logits, reference(&image()));
+    let mut cut = vec![0.0f32; 784];
+    assert!(!client.infer_reals(&cut).await.unwrap().outside_calibration);
+    cut[700] = -1.1;
+    let prediction = client.infer_reals(&cut).await.unwrap();
+    assert!(prediction.outside_calibration);
+    let mut bytes = vec![128; 784];
+    bytes[700] = 0;
+    assert_eq!(prediction.logits, reference(&bytes));
+    let asked = gateway.shared.inputs.lock().unwrap()[before..].to_vec();
+    assert_eq!(asked.len(), 4);
+    assert!(asked.iter().all(|sent| *sent != image() && *sent != bytes), "travels masked");
+    cut[0] = f32::NAN;
+    assert!(matches!(client.infer_reals(&cut).await, Err(Error::InputValue { index: 0, .. })));
+    assert!(matches!(client.infer_reals(&cut[1..]).await, Err(Error::WrongInputSize { got: 783, .. })));
+
+    // Values of fewer bits, given as they are.
+    deployment.model.input_bits = 3;
+    let client = Client::builder(deployment).transport(via).connect().await.unwrap();
+    assert_eq!(client.infer(&[7; 784]).await.unwrap().logits, reference(&[7; 784]));
+    let mut input = vec![7; 784];
+    input[9] = 8;
+    assert!(matches!(client.infer(&input).await, Err(Error::InputValue { index: 9, .. })));
 }
 
 async fn label_only_answers(via: Transport) {
@@ -249,6 +308,8 @@ over_both!(
     predictions_are_exact,
     label_only_answers,
     inputs_beyond_the_calibrated_range_are_told,
+    outputs_are_read_by_their_meaning,
+    real_numbers_are_asked_about,
     a_queued_request_waits,
     requests_run_side_by_side,
     a_forgotten_session_is_opened_anew_once,

@@ -3,13 +3,17 @@
 
 mod common;
 
-use common::deployment;
+use common::{deployment, output};
 use seco_core::ServerOpeningKey;
-use seco_sdk::{CertificatePin, Deployment, Error};
+use seco_sdk::{CertificatePin, Deployment, Error, Last, Quantise};
 
 fn example() -> Deployment {
     let servers: Vec<_> = (1..=3).map(|seed| ServerOpeningKey::from_seed([seed; 32])).collect();
     deployment("192.0.2.7:4433".parse().unwrap(), CertificatePin::of(b"certificate"), &servers)
+}
+
+fn quantise(scale: &[f64], offset: &[f64]) -> Option<Quantise> {
+    Some(Quantise { scale: scale.into(), offset: offset.into() })
 }
 
 fn refused(text: &str) -> (String, String) {
@@ -39,7 +43,7 @@ fn writes_and_reads_back() {
         assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
     }
     let info = example().model_info().unwrap();
-    assert_eq!((info.input_len, info.classes, info.width, info.fraction), (784, 10, 22, 16));
+    assert_eq!((info.input_len, info.values, info.width), (784, 10, 22));
 }
 
 #[test]
@@ -55,6 +59,61 @@ fn files_of_earlier_versions_are_read() {
         let (at, problem) = refused(&text.replace("[0, 254]", wrong));
         assert!(at.starts_with("line ") && problem.contains("list of two numbers"), "{at}: {problem}");
     }
+}
+
+/// Every number of an output is read back as it was written, to the last bit.
+#[test]
+fn outputs_are_written_and_read_back() {
+    let mut expected = example();
+    let scales =
+        [1.0, 0.1, 1.0 / 3.0, 2f64.powi(-16), 5e-324, f64::MAX, f64::EPSILON, 1.234_567_890_123_456_7e-9];
+    let lasts = [Last::None, Last::Softmax, Last::LogSoftmax, Last::Sigmoid, Last::Tanh, Last::Argmax];
+    expected.model.outputs = (0..12)
+        .map(|i| {
+            let mut output = output(&format!("output {i}"), [&[][..], &[3], &[2, 1, 2]][i % 3]);
+            (output.scale, output.last) = (scales[i % 8], lasts[i % 6]);
+            output.classes =
+                if i % 3 == 2 { ["é", "\"", "c", "d"].map(String::from).into() } else { Vec::new() };
+            output
+        })
+        .collect();
+    let text = expected.to_toml().unwrap();
+    assert_eq!(Deployment::from_toml(&text).unwrap(), expected);
+    assert_eq!(expected.model_info().unwrap().values, 4 * (1 + 3 + 4));
+    // A whole number needs no point, and what a network does last may be left out.
+    let text = example().to_toml().unwrap();
+    let short = text.replace("scale = 0.1", "scale = 2").replace("last = \"none\"\n", "");
+    let output = Deployment::from_toml(&short).unwrap().model.outputs.remove(0);
+    assert_eq!((output.scale, output.last, output.classes.len()), (2.0, Last::None, 0));
+    for number in ["nan", "inf", "1e999", "0", "-0.0"] {
+        let (at, problem) = refused(&text.replace("scale = 0.1", &format!("scale = {number}")));
+        assert_eq!(at, "model.outputs[0]", "{number}: {problem}");
+    }
+    let (at, problem) = refused(&text.replace("last = \"none\"", "unit = \"V\""));
+    assert!(at.starts_with("line ") && problem.contains("unit"), "{at}: {problem}");
+}
+
+#[test]
+fn scales_of_inputs_are_written_and_read_back() {
+    let mut expected = example();
+    expected.model.input_bits = 5;
+    for scale in [&[0.1][..], &[1.0 / 3.0; 28], &[2.5]] {
+        expected.model.quantise = quantise(scale, &[-1e-3]);
+        let text = expected.to_toml().unwrap();
+        assert_eq!(Deployment::from_toml(&text).unwrap(), expected);
+    }
+    let text = expected.to_toml().unwrap();
+    let whole = Deployment::from_toml(&text.replace("scale = [2.5]", "scale = [2]")).unwrap();
+    assert_eq!(whole.model.quantise.unwrap().scale, [2.0]);
+    for wrong in ["scale = 2.5", "scale = [true]", "scale = [[2.5]]", "scale = [\"2.5\"]", "steps = [2.5]"] {
+        let (at, problem) = refused(&text.replace("scale = [2.5]", wrong));
+        assert!(at.starts_with("line "), "{at}: {problem}");
+    }
+    for wrong in ["scale = [nan]", "scale = [-1]", "scale = []", "scale = [1e999]", "scale = [1, 2]"] {
+        assert_eq!(refused(&text.replace("scale = [2.5]", wrong)).0, "model.quantise", "{wrong}");
+    }
+    refused(&text.replace("[model.quantise]", "[[model.quantise]]"));
+    refused(&text.replace("[model.quantise]", "[model.quantise]\nzero = 1"));
 }
 
 #[test]
@@ -73,7 +132,7 @@ fn unknown_and_missing_keys_are_refused() {
     let (at, problem) = refused(&text.replace("version = 2\n", "version = 2\nverison = 2\n"));
     assert_eq!(at, "line 2");
     assert!(problem.contains("verison"), "{problem}");
-    for key in ["server_name = ", "classes = ", "id = "] {
+    for key in ["server_name = ", "output_width = ", "scale = ", "shape = ", "id = "] {
         let without: Vec<_> = text.lines().filter(|line| !line.starts_with(key)).collect();
         let (_, problem) = refused(&without.join("\n"));
         assert!(problem.contains(key.trim_end_matches(" = ")), "{problem}");
@@ -89,7 +148,7 @@ fn unknown_and_missing_keys_are_refused() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 18] = [
+    let cases: [(&str, Edit); 39] = [
         ("version", |d| d.version = 3),
         ("gateway.address", |d| d.gateway.address.set_port(0)),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
@@ -102,12 +161,38 @@ fn every_field_is_checked() {
         ("servers[2]", |d| d.servers[2].sealing_key = d.servers[0].sealing_key.clone()),
         ("model.input_shape", |d| d.model.input_shape = vec![28, 0]),
         ("model.input_shape", |d| d.model.input_shape = vec![usize::MAX, 2]),
-        ("model.input_bits", |d| d.model.input_bits = 5),
+        ("model.input_bits", |d| d.model.input_bits = 9),
+        ("model.input_bits", |d| d.model.input_bits = 0),
         ("model.calibrated", |d| d.model.calibrated = Some([9, 8])),
-        ("model.classes", |d| d.model.classes = 0),
+        ("model.quantise", |d| d.model.quantise = quantise(&[0.0], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[f64::INFINITY], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[f64::NAN])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0; 3], &[0.0])),
+        ("model.outputs", |d| d.model.outputs.clear()),
+        ("model.outputs", |d| d.model.outputs[0].shape = vec![usize::MAX, 2]),
+        ("model.outputs", |d| d.model.outputs[0].shape = vec![1 << 20, 2]),
+        ("model.outputs", |d| {
+            d.model.outputs = ["a", "b"].map(|name| output(name, &[1 << 63])).into();
+        }),
+        ("model.outputs[0]", |d| d.model.outputs[0].shape = vec![10, 0]),
+        ("model.outputs[0]", |d| d.model.outputs[0].name = " ".into()),
+        ("model.outputs[0]", |d| d.model.outputs[0].name = "a\nb".into()),
+        ("model.outputs[1]", |d| d.model.outputs.push(output("scores", &[1]))),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = 0.0),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = -0.5),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = f64::NAN),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = f64::INFINITY),
+        ("model.outputs[0]", |d| d.model.outputs[0].classes = vec!["a".into(); 9]),
+        ("model.outputs[0]", |d| d.model.outputs[0].classes = vec!["a".into(); 11]),
+        ("model.outputs[0]", |d| d.model.outputs[0].classes = vec!["\x1b[2J".into(); 10]),
+        ("model.outputs[0]", |d| {
+            d.model.outputs = vec![output("a", &[1])];
+            d.model.outputs[0].classes = vec!["no".into(), "yes".into()];
+        }),
         ("model.output_width", |d| d.model.output_width = 1),
         ("model.output_width", |d| d.model.output_width = 33),
-        ("model.fraction", |d| d.model.fraction = 32),
     ];
     for (field, edit) in cases {
         let mut deployment = example();
@@ -151,8 +236,17 @@ fn values_of_other_types_are_refused_at_their_line() {
         ("[1, 28, 28]", "784"),
         ("calibrated = [0, 254]", "calibrated = [0, 256]"),
         ("calibrated = [0, 254]", "calibrated = 254"),
-        ("classes = 10", "classes = true"),
-        ("classes = 10", "classes = [10]"),
+        ("output_width = 22", "output_width = true"),
+        ("output_width = 22", "output_width = [22]"),
+        ("scale = 0.1", "scale = \"0.1\""),
+        ("scale = 0.1", "scale = 0x10"),
+        ("scale = 0.1", "scale = [0.1]"),
+        ("shape = [10]", "shape = 10"),
+        ("shape = [10]", "shape = [10.0]"),
+        ("last = \"none\"", "last = \"relu\""),
+        ("last = \"none\"", "last = 1"),
+        ("last = \"none\"", "classes = [1]"),
+        ("last = \"none\"", "classes = \"cat\""),
         ("\"gateway.test\"", "7"),
         ("\"gateway.test\"", "{ name = \"gateway.test\" }"),
         ("\"server 2\"", "1979-05-27T07:32:00Z"),

@@ -56,7 +56,7 @@ fn edit(store: &Memory, edit: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Where a stored session says when it was made.
-const CREATED: std::ops::Range<usize> = 102..110;
+const CREATED: std::ops::Range<usize> = 98..106;
 
 fn created(store: &Memory) -> u64 {
     u64::from_le_bytes(store.blob.lock().unwrap().as_ref().unwrap()[CREATED].try_into().unwrap())
@@ -117,7 +117,7 @@ async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
             "other keys" => edit(&store, |blob| blob[110] ^= 1),
             "damaged" => store.blob.lock().unwrap().as_mut().unwrap()[100] ^= 1,
             "empty" => *store.blob.lock().unwrap() = Some(Vec::new()),
-            "other model" => deployment.model.fraction = 15,
+            "other model" => edit(&store, |blob| blob[62..66].copy_from_slice(&21u32.to_le_bytes())),
             _ => {
                 gateway = FakeGateway::start(via);
                 deployment = gateway.deployment.clone();

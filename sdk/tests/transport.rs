@@ -153,7 +153,7 @@ async fn progress_is_told(via: Transport) {
     let gateway = FakeGateway::start(via);
     let client = gateway.client().keep_sent(true).connect().await.unwrap();
     assert_eq!(client.last_sent(), None);
-    assert_eq!((client.model().input_len, client.model().classes), (784, 10));
+    assert_eq!((client.model().input_len, client.model().values), (784, 10));
     gateway.answer([Action::Queue(3)]);
     let mut told = Vec::new();
     client.infer_with(&image(), |progress| told.push(progress)).await.unwrap();

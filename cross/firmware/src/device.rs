@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 /// The deployment's model: 28x28 grey pixels, ten classes.
 pub const MODEL: ModelInfo =
-    ModelInfo { id: ModelId([0xcd; 32]), input_len: INPUT_LEN, classes: CLASSES, width: 20, fraction: 16 };
+    ModelInfo { id: ModelId([0xcd; 32]), input_len: INPUT_LEN, values: CLASSES, width: 20 };
 
 /// Bytes of an input.
 pub const INPUT_LEN: usize = 784;

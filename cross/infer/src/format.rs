@@ -1,32 +1,94 @@
 //! Files of inputs. What they are is told by their first bytes.
 
 use crate::Result;
-use seco_sdk::shape;
+use seco_sdk::{Model, shape};
 
-/// The inputs in a file, for a model that takes one byte for each element of `shape`. The axes of an array must be the
-/// model's ([`shape::inputs`]). An image must have the channels, height and width of the last three; for a model that
-/// knows no height and width, a grey one is taken row by row if it has as many pixels.
-pub fn inputs(file: &[u8], shape: &[usize]) -> Result<Vec<Vec<u8>>> {
-    let len = shape.iter().product::<usize>();
+/// One input.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Input {
+    /// One byte per value.
+    pub bytes: Vec<u8>,
+    /// Whether a number was beyond what the model's values can hold, and was cut.
+    pub cut: bool,
+}
+
+/// The inputs in a file. The axes of an array must be the model's ([`shape::inputs`]). Bytes are taken as the model's
+/// values; other numbers become them as the deployment file says ([`Model::quantised`]). An image must have the channels,
+/// height and width of the last three axes; for a model that knows no height and width, a grey one is taken row by row
+/// if it has as many pixels.
+pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Input>> {
+    let shape = model.input_shape.as_slice();
+    let as_is = |bytes: Vec<u8>| Input { bytes, cut: false };
     let inputs = if let Some(array) = file.strip_prefix(b"\x93NUMPY") {
-        npy(array, shape)?
+        npy(array, model)?
     } else if let Some(image) = file.strip_prefix(b"P5") {
-        vec![pixels(image, 1, shape)?.to_vec()]
+        vec![as_is(pixels(image, 1, shape)?.to_vec())]
     } else if let Some(image) = file.strip_prefix(b"P6") {
         let pixels = pixels(image, 3, shape)?;
         let mut planes = vec![0; pixels.len()];
         seco_sdk::input::planes_from_rgb(pixels, &mut planes).map_err(|_| "the image ends in mid-pixel")?;
-        vec![planes]
+        vec![as_is(planes)]
     } else {
-        vec![file.to_vec()]
+        vec![as_is(file.to_vec())]
     };
-    match inputs.iter().find(|input| input.len() != len) {
+    let len = shape.iter().product::<usize>();
+    match inputs.iter().find(|input| input.bytes.len() != len) {
         Some(wrong) => {
             let axes = axes(shape);
-            Err(format!("the model takes {len} bytes ({axes}), this has {}", wrong.len()).into())
+            Err(format!("the model takes {len} bytes ({axes}), this has {}", wrong.bytes.len()).into())
         }
         None => Ok(inputs),
     }
+}
+
+/// The type of an array's elements.
+#[derive(Clone, Copy)]
+struct Element {
+    /// Bytes of one.
+    size: usize,
+    /// Its number; from little-endian bytes.
+    number: fn(&[u8]) -> f64,
+    /// What stands first in the file.
+    big_endian: bool,
+}
+
+impl Element {
+    /// From NumPy's name of a type, say `<f4`. `None` for what are no real numbers, and for rare types.
+    fn new(descr: &str) -> Option<Self> {
+        let (order, kind) = match descr.split_at_checked(1)? {
+            (order @ ("|" | "<" | ">" | "="), kind) => (order, kind),
+            _ => ("|", descr),
+        };
+        let (size, number): (usize, fn(&[u8]) -> f64) = match kind {
+            "u1" => (1, |bytes| u8::from_le_bytes(array(bytes)).into()),
+            "b1" => (1, |bytes| f64::from(array::<1>(bytes) != [0])),
+            "i1" => (1, |bytes| i8::from_le_bytes(array(bytes)).into()),
+            "u2" => (2, |bytes| u16::from_le_bytes(array(bytes)).into()),
+            "i2" => (2, |bytes| i16::from_le_bytes(array(bytes)).into()),
+            "u4" => (4, |bytes| u32::from_le_bytes(array(bytes)).into()),
+            "i4" => (4, |bytes| i32::from_le_bytes(array(bytes)).into()),
+            "f4" => (4, |bytes| f32::from_le_bytes(array(bytes)).into()),
+            "u8" => (8, |bytes| u64::from_le_bytes(array(bytes)) as f64),
+            "i8" => (8, |bytes| i64::from_le_bytes(array(bytes)) as f64),
+            "f8" => (8, |bytes| f64::from_le_bytes(array(bytes))),
+            _ => return None,
+        };
+        Some(Self { size, number, big_endian: order == ">" })
+    }
+
+    fn read(&self, bytes: &[u8]) -> f64 {
+        if !self.big_endian {
+            return (self.number)(bytes);
+        }
+        let mut turned = bytes.to_vec();
+        turned.reverse();
+        (self.number)(&turned)
+    }
+}
+
+/// Bytes whose number is known.
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.first_chunk().copied().unwrap_or([0; N])
 }
 
 /// Axes as people write them.
@@ -35,7 +97,7 @@ fn axes(shape: &[usize]) -> String {
 }
 
 /// An array in NumPy's format (numpy.lib.format), behind its magic bytes.
-fn npy(file: &[u8], model: &[usize]) -> Result<Vec<Vec<u8>>> {
+fn npy(file: &[u8], model: &Model) -> Result<Vec<Input>> {
     let damaged = "the .npy file is damaged: write or copy it again";
     let (version, rest) = file.split_first_chunk::<2>().ok_or(damaged)?;
     let (size, rest) = match version {
@@ -52,14 +114,15 @@ fn npy(file: &[u8], model: &[usize]) -> Result<Vec<Vec<u8>>> {
     let (header, values) = rest.split_at_checked(size).ok_or(damaged)?;
     let header = str::from_utf8(header).map_err(|_| damaged)?;
     let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start()).ok_or(damaged);
-    let kind = field("'descr':")?;
-    // A byte has no order, whatever is said about it.
-    if !["'|u1'", "'<u1'", "'>u1'", "'=u1'", "'u1'"].iter().any(|byte| kind.starts_with(byte)) {
-        let kind: String = kind.chars().take_while(|c| *c != ',' && !c.is_control()).take(20).collect();
-        return Err(
-            format!("the array is of type {kind}, not uint8: convert it with astype(numpy.uint8)").into()
-        );
-    }
+    let descr = field("'descr':")?.strip_prefix('\'').and_then(|rest| rest.split_once('\''));
+    let Some((descr, element)) = descr.and_then(|(descr, _)| Some((descr, Element::new(descr)?))) else {
+        let kind = field("'descr':")?.chars().take_while(|c| *c != ',' && !c.is_control()).take(20);
+        return Err(format!(
+            "the array is of type {}, which is not read: convert it with astype(numpy.float32)",
+            kind.collect::<String>()
+        )
+        .into());
+    };
     if !field("'fortran_order':")?.starts_with("False") {
         return Err("the array is in Fortran's order: write numpy.ascontiguousarray of it".into());
     }
@@ -68,15 +131,25 @@ fn npy(file: &[u8], model: &[usize]) -> Result<Vec<Vec<u8>>> {
     let axes: Vec<usize> =
         axes.map(|axis| axis.parse().map_err(|_| damaged)).collect::<std::result::Result<_, _>>()?;
     let total = axes.iter().try_fold(1_usize, |total, axis| total.checked_mul(*axis));
-    if total != Some(values.len()) {
+    if total.and_then(|total| total.checked_mul(element.size)) != Some(values.len()) {
         return Err(damaged.into());
     }
     // One input without an axis of samples, or as many as the first axis says.
-    if !shape::is_input(model, &axes) && shape::inputs(model, &axes)? == 0 {
+    let shape = model.input_shape.as_slice();
+    if !shape::is_input(shape, &axes) && shape::inputs(shape, &axes)? == 0 {
         return Err("the array is empty: it has no inputs".into());
     }
-    let len = model.iter().product::<usize>().max(1);
-    Ok(values.chunks(len).map(<[u8]>::to_vec).collect())
+    let len = shape.iter().product::<usize>().max(1);
+    // Bytes are the model's values already.
+    if descr.ends_with("u1") {
+        return Ok(values.chunks(len).map(|input| Input { bytes: input.to_vec(), cut: false }).collect());
+    }
+    let inputs = values.chunks(len * element.size).enumerate().map(|(index, input)| {
+        let reals: Vec<f64> = input.chunks(element.size).map(|bytes| element.read(bytes)).collect();
+        let quantised = model.quantised(&reals).map_err(|error| format!("input {index}: {error}"))?;
+        Ok(Input { bytes: quantised.bytes.to_vec(), cut: quantised.cut })
+    });
+    inputs.collect()
 }
 
 /// The pixels of a binary PGM or PPM image (netpbm.sourceforge.net/doc/ppm.html), behind its first two bytes.
@@ -127,7 +200,27 @@ fn pixels<'f>(file: &'f [u8], channels: usize, shape: &[usize]) -> Result<&'f [u
 
 #[cfg(test)]
 mod tests {
-    use super::inputs;
+    use super::{Input, Model};
+    use seco_sdk::{Last, ModelId, Output, Quantise};
+
+    fn model(shape: &[usize], bits: u32, quantise: Option<(&[f64], &[f64])>) -> Model {
+        let output =
+            Output { name: "out".into(), shape: vec![1], scale: 1.0, last: Last::None, classes: Vec::new() };
+        Model {
+            id: ModelId([0; 32]),
+            input_shape: shape.into(),
+            input_bits: bits,
+            calibrated: None,
+            output_width: 8,
+            quantise: quantise.map(|(scale, offset)| Quantise { scale: scale.into(), offset: offset.into() }),
+            outputs: vec![output],
+        }
+    }
+
+    fn inputs(file: &[u8], shape: &[usize]) -> crate::Result<Vec<Vec<u8>>> {
+        let inputs = super::inputs(file, &model(shape, 8, None))?;
+        Ok(inputs.into_iter().map(|Input { bytes, cut }| if cut { panic!("cut") } else { bytes }).collect())
+    }
 
     fn array(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
         let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
@@ -168,7 +261,7 @@ mod tests {
             assert!(told.contains("the model takes (N, 3, 2, 2)"), "{shape}: {told}");
         }
         assert!(said(&array("|u1", "(2, 2, 2, 3)", &values), &[3, 2, 2]).contains("transpose(0, 3, 1, 2)"));
-        assert!(said(&array("<f4", "(1, 6)", &values), &[6]).contains("'<f4'"));
+        assert!(said(&array("<c8", "(1, 3)", &values), &[3]).contains("'<c8'"));
         assert!(said(&[0; 3], &[1, 2, 2]).contains("4 bytes (1 x 2 x 2), this has 3"));
         let image = said(b"P6 2 1 255 \x01\x02\x03\x04\x05\x06", &[6]);
         assert!(image.contains("the model takes 6, the image has 3 x 1 x 2"), "{image}");
@@ -182,6 +275,8 @@ mod tests {
             (b"P5 2 3 255 abcdef".to_vec(), 6),
             (six.to_vec(), 3),
             (array("<f4", "(6,)", &six), 6),
+            (array("<f2", "(3,)", &six), 3),
+            (array("<f4", "(4611686018427387904,)", &six), 6),
             (array("|u1", "(7,)", &six), 6),
             (array("|u1", "(2, 3)", &six), 9),
             (array("|u1", "(0, 3)", &[]), 3),
@@ -192,6 +287,54 @@ mod tests {
             (b"P5 # no end".to_vec(), 6),
         ] {
             assert!(inputs(&file, &[len / 3, 3]).is_err(), "{file:?}");
+        }
+    }
+
+    /// Little-endian bytes of numbers.
+    fn bytes<const N: usize>(numbers: &[[u8; N]]) -> Vec<u8> {
+        numbers.as_flattened().to_vec()
+    }
+
+    #[test]
+    fn numbers_become_the_models_values() {
+        let halves = model(&[2], 4, Some((&[0.5], &[-1.0])));
+        let floats = bytes(&[0.0f32, 1.25, -9.0, 6.5].map(f32::to_le_bytes));
+        let expected = [Input { bytes: vec![2, 4], cut: false }, Input { bytes: vec![0, 15], cut: true }];
+        assert_eq!(super::inputs(&array("<f4", "(2, 2)", &floats), &halves).unwrap(), expected);
+        let doubles = bytes(&[0.0f64, 1.25, -9.0, 6.5].map(f64::to_le_bytes));
+        assert_eq!(super::inputs(&array("<f8", "(2, 2)", &doubles), &halves).unwrap(), expected);
+        let turned = bytes(&[0.0f64, 1.25, -9.0, 6.5].map(f64::to_be_bytes));
+        assert_eq!(super::inputs(&array(">f8", "(2, 2)", &turned), &halves).unwrap(), expected);
+        // Whole numbers and truth values are numbers too.
+        let expected = [Input { bytes: vec![2, 4], cut: false }];
+        for (descr, values) in [
+            ("<i2", bytes(&[0i16, 1].map(i16::to_le_bytes))),
+            ("<i8", bytes(&[0i64, 1].map(i64::to_le_bytes))),
+            ("<i4", bytes(&[0i32, 1].map(i32::to_le_bytes))),
+            (">u2", bytes(&[0u16, 1].map(u16::to_be_bytes))),
+            ("|i1", vec![0, 1]),
+            ("|b1", vec![0, 1]),
+        ] {
+            assert_eq!(super::inputs(&array(descr, "(2,)", &values), &halves).unwrap(), expected, "{descr}");
+        }
+        // Bytes are values as they are.
+        assert_eq!(super::inputs(&array("|u1", "(2,)", &[0, 1]), &halves).unwrap()[0].bytes, [0, 1]);
+    }
+
+    #[test]
+    fn numbers_without_a_scale_must_be_values_already() {
+        let whole = bytes(&[0i64, 255, 7].map(i64::to_le_bytes));
+        assert_eq!(inputs(&array("<i8", "(3,)", &whole), &[3]).unwrap(), [[0, 255, 7]]);
+        assert_eq!(inputs(&array("|b1", "(3,)", &[0, 1, 1]), &[3]).unwrap(), [[0, 1, 1]]);
+        let floats = bytes(&[0.0f32, 255.0, 7.0].map(f32::to_le_bytes));
+        assert_eq!(inputs(&array("<f4", "(3,)", &floats), &[3]).unwrap(), [[0, 255, 7]]);
+        for wrong in [0.5, -1.0, 256.0, f32::NAN, f32::INFINITY] {
+            let floats = bytes(&[1.0, 2.0, 3.0, 4.0, wrong, 6.0].map(f32::to_le_bytes));
+            let said = inputs(&array("<f4", "(2, 3)", &floats), &[3]).unwrap_err().to_string();
+            assert!(said.starts_with("input 1: value 1 of the input is no"), "{said}");
+        }
+        for end in 0..24 {
+            assert!(inputs(&array("<f4", "(2, 3)", &vec![0; end]), &[3]).is_err(), "{end}");
         }
     }
 

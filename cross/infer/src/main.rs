@@ -12,13 +12,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use options::{Command, Options};
-use seco_sdk::{Client, Cost, Deployment, FileStore, Prediction};
+use seco_sdk::{Answer, Client, Cost, Deployment, FileStore, Kind, Model, Prediction};
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Bytes of the largest file that is read.
 const LONGEST: u64 = 1 << 28;
+
+/// Numbers of an output on a line for people.
+const SHOWN: usize = 8;
 
 /// Exit code where asking again may help.
 const UNANSWERED: u8 = 3;
@@ -69,7 +72,7 @@ fn run(options: &Options) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let deployment = Deployment::from_file(&options.deployment)?;
-        let shape = deployment.model.input_shape.clone();
+        let model = deployment.model.clone();
         let mut builder = Client::builder(deployment).transport(options.transport);
         if let Some(session) = &options.session {
             builder = builder.session_store(Arc::new(FileStore::new(session)));
@@ -77,13 +80,13 @@ fn run(options: &Options) -> Result<Outcome> {
         let client = builder.connect().await?;
         let mut all = Outcome::Answered;
         for path in &options.inputs {
-            all = all.max(file(&client, path, &shape, options.json).await?);
+            all = all.max(file(&client, path, &model, options.json).await?);
         }
         if let Some(folder) = &options.watch {
             // Runs until it is killed; a session in a file is whole at any moment.
             watch::watch(folder, async |path: &Path| {
                 // No picture is lost to a certificate that is replaced, say.
-                Ok(file(&client, path, &shape, options.json).await? <= Outcome::Unusable)
+                Ok(file(&client, path, &model, options.json).await? <= Outcome::Unusable)
             })
             .await?;
         }
@@ -93,8 +96,8 @@ fn run(options: &Options) -> Result<Outcome> {
 }
 
 /// Asks about every input in one file. Fails where nobody reads the answers any more.
-async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> Result<Outcome> {
-    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, shape)) {
+async fn file(client: &Client, path: &Path, model: &Model, as_json: bool) -> Result<Outcome> {
+    let inputs = match read(path).and_then(|bytes| format::inputs(&bytes, model)) {
         Ok(inputs) => inputs,
         Err(error) => {
             eprintln!("seco-infer: {}: {error}", path.display());
@@ -103,8 +106,9 @@ async fn file(client: &Client, path: &Path, shape: &[usize], as_json: bool) -> R
     };
     let mut outcome = Outcome::Answered;
     for (index, input) in inputs.iter().enumerate() {
-        match client.infer(input).await {
-            Ok(prediction) => {
+        match client.infer(&input.bytes).await {
+            Ok(mut prediction) => {
+                prediction.outside_calibration |= input.cut;
                 let line = line(path, index, inputs.len(), &prediction, client.last_cost(), as_json);
                 writeln!(std::io::stdout(), "{line}")?;
             }
@@ -132,10 +136,10 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
     if as_json {
         return json!({
             "file": path.to_string_lossy(), "index": index,
-            // One output is a value and no class.
-            "label": answer.value().is_none().then_some(answer.label), "value": answer.value(),
-            "logits": answer.logits, "fraction": answer.fraction,
-            "outside_calibration": answer.outside_calibration,
+            // Values are no class.
+            "label": (answer.kind() != Kind::Values).then_some(answer.label), "class": answer.class_name(),
+            "outputs": answer.answers().map(output).collect::<Vec<_>>(),
+            "logits": answer.logits, "outside_calibration": answer.outside_calibration,
             "bytes_up": cost.bytes_up, "bytes_down": cost.bytes_down,
             "cpu_us": cost.cpu.map(|cpu| cpu.as_micros() as u64), "wall_us": microseconds as u64,
         })
@@ -143,7 +147,12 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
     }
     let which = if of == 1 { String::new() } else { format!("[{index}]") };
     let cpu = cost.cpu.map_or(String::new(), |cpu| format!(", {} us CPU", cpu.as_micros()));
-    let said = answer.value().map_or_else(|| answer.label.to_string(), |value| format!("{value:.4}"));
+    let several = answer.outputs.len() > 1;
+    let said = answer.answers().map(|one| {
+        let name = if several { format!("{} ", one.output.name) } else { String::new() };
+        name + &conclusion(&one)
+    });
+    let said = said.collect::<Vec<_>>().join("; ");
     let doubt = if answer.outside_calibration { ", beyond the calibrated range: may be wrong" } else { "" };
     format!(
         "{}{which}: {said}   ({} B up, {} B down{cpu}, {} ms{doubt})",
@@ -154,26 +163,98 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
     )
 }
 
+/// One output for programs.
+fn output(answer: Answer<'_>) -> serde_json::Value {
+    json!({
+        "name": answer.output.name, "shape": answer.output.shape,
+        "kind": match answer.kind() { Kind::Classes => "classes", Kind::Binary => "binary", Kind::Values => "values" },
+        "values": answer.values(), "probabilities": answer.probabilities(),
+    })
+}
+
+/// One output for people: a class with its probability, or numbers.
+fn conclusion(answer: &Answer<'_>) -> String {
+    let label = answer.label();
+    let class = answer.class_name().map_or_else(|| label.to_string(), str::to_owned);
+    let probabilities = answer.probabilities();
+    let probability = match (answer.kind(), probabilities.as_deref()) {
+        // Of one value, that of a yes.
+        (Kind::Binary, Some([yes])) => Some(if label == 1 { *yes } else { 1.0 - yes }),
+        (Kind::Classes, Some(all)) => all.get(label).copied(),
+        (Kind::Values, _) => {
+            let numbers = answer.finished();
+            let shown = numbers.iter().take(SHOWN).map(|number| format!("{number:.4}"));
+            let rest = numbers.len().saturating_sub(SHOWN);
+            let more = (rest > 0).then(|| format!("and {rest} more"));
+            return shown.chain(more).collect::<Vec<_>>().join(" ");
+        }
+        _ => None,
+    };
+    probability.map_or(class.clone(), |share| format!("{class} ({:.1}%)", 100.0 * share))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use seco_sdk::{Last, Output};
+
+    fn outputs(shapes: &[&[usize]], last: Last, classes: &[&str]) -> Arc<[Output]> {
+        let output = |(i, shape): (usize, &&[usize])| Output {
+            name: format!("out{i}"),
+            shape: shape.to_vec(),
+            scale: 0.5,
+            last,
+            classes: if i == 0 { classes.iter().map(ToString::to_string).collect() } else { Vec::new() },
+        };
+        shapes.iter().enumerate().map(output).collect()
+    }
+
+    fn told(logits: &[i32], label: usize, outputs: Arc<[Output]>, as_json: bool) -> String {
+        let answer = Prediction { logits: logits.into(), label, outside_calibration: as_json, outputs };
+        line(Path::new("a.npy"), 0, 1, &answer, Cost::default(), as_json)
+    }
 
     #[test]
-    fn a_line_tells_a_class_or_a_value_and_a_doubt() {
-        let told = |logits: Vec<i32>, outside_calibration, as_json| {
-            let answer = Prediction { logits, fraction: 1, label: 0, outside_calibration };
-            line(Path::new("a.npy"), 0, 1, &answer, Cost::default(), as_json)
+    fn a_line_tells_a_class_or_numbers() {
+        for (logits, label, shape, last, classes, said) in [
+            (&[5, 3][..], 0, &[2][..], Last::None, &[][..], "0"),
+            (&[5, 3], 0, &[2], Last::None, &["cat", "dog"], "cat"),
+            (&[5, 3], 0, &[2], Last::Softmax, &["cat", "dog"], "cat (73.1%)"),
+            (&[5], 1, &[1], Last::Sigmoid, &[], "1 (92.4%)"),
+            (&[-5], 0, &[1], Last::Sigmoid, &["no", "yes"], "no (92.4%)"),
+            (&[5], 0, &[1], Last::None, &[], "2.5000"),
+            (&[2], 0, &[1], Last::Tanh, &[], "0.7616"),
+            (&[1, 2, 3, 4], 3, &[2, 2], Last::None, &[], "0.5000 1.0000 1.5000 2.0000"),
+            (
+                &[2; 12],
+                0,
+                &[2, 6],
+                Last::None,
+                &[],
+                "1.0000 1.0000 1.0000 1.0000 1.0000 1.0000 1.0000 1.0000 and 4 more",
+            ),
+        ] {
+            let line = told(logits, label, outputs(&[shape], last, classes), false);
+            assert!(line.starts_with(&format!("a.npy: {said}   (")), "{line}");
+        }
+        let two = told(&[5, 3, 8], 0, outputs(&[&[2], &[1]], Last::None, &[]), false);
+        assert!(two.starts_with("a.npy: out0 0; out1 4.0000   ("), "{two}");
+    }
+
+    #[test]
+    fn json_tells_everything_and_a_doubt() {
+        let json = |logits: &[i32], label, outputs| {
+            serde_json::from_str::<serde_json::Value>(&told(logits, label, outputs, true)).unwrap()
         };
-        assert!(told(vec![5, 3], false, false).starts_with("a.npy: 0   ("));
-        assert!(told(vec![5], false, false).starts_with("a.npy: 2.5000   ("));
-        assert!(told(vec![5, 3], true, false).contains("beyond the calibrated range"));
-        let json = |logits, outside| {
-            serde_json::from_str::<serde_json::Value>(&told(logits, outside, true)).unwrap()
-        };
-        let class = json(vec![5, 3], true);
-        assert_eq!((&class["label"], &class["value"]), (&json!(0), &json!(null)));
-        assert_eq!(class["outside_calibration"], true);
-        let value = json(vec![5], false);
-        assert_eq!((&value["label"], &value["value"]), (&json!(null), &json!(2.5)));
+        let class = json(&[5, 3, 8], 0, outputs(&[&[2], &[1]], Last::Softmax, &["cat", "dog"]));
+        assert_eq!((&class["label"], &class["class"]), (&json!(0), &json!("cat")));
+        assert_eq!((&class["logits"], &class["outside_calibration"]), (&json!([5, 3, 8]), &json!(true)));
+        let [first, second] = class["outputs"].as_array().unwrap().as_slice() else { panic!("{class}") };
+        assert_eq!((&first["name"], &first["kind"]), (&json!("out0"), &json!("classes")));
+        assert_eq!((&first["values"], &first["shape"]), (&json!([2.5, 1.5]), &json!([2])));
+        assert!((first["probabilities"][0].as_f64().unwrap() - 0.731_058_578_630_004_9).abs() < 1e-12);
+        assert_eq!((&second["kind"], &second["values"]), (&json!("values"), &json!([4.0])));
+        let value = json(&[5], 0, outputs(&[&[1]], Last::None, &[]));
+        assert_eq!((&value["label"], &value["outputs"][0]["probabilities"]), (&json!(null), &json!(null)));
     }
 }

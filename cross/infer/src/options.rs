@@ -11,7 +11,9 @@ pub const HELP: &str =
 Usage: seco-infer --deployment FILE [OPTIONS] [INPUT...]
 
 Inputs are files of bytes: .npy (uint8, first axis the samples), .pgm, .ppm (binary, 8 bits), or raw
-bytes as the model takes them. Images must have the model's height and width.
+bytes as the model takes them. Images must have the model's height and width. An .npy of other numbers
+(float32, float64, integers, bool) is taken where the deployment file says by [model.quantise] how they
+become bytes, or where they are whole numbers that the model's inputs hold.
 
 Options:
       --deployment FILE   Gateway, servers, keys and model

@@ -1,6 +1,7 @@
 """A real cluster on this machine: a gateway and two remotes, each a process of its own (`seco serve`)."""
 
 import json
+import math
 import os
 import queue
 import subprocess
@@ -73,8 +74,9 @@ class Cluster:
                   "--out", self.deployment)
         told = tomllib.loads(self.deployment.read_text())
         self.gateway = told["gateway"]
-        self.classes, self.width = told["model"]["classes"], told["model"]["output_width"]
-        self.answer = (self.classes * self.width + 7) // 8
+        self.width = told["model"]["output_width"]
+        self.values = sum(math.prod(output["shape"]) for output in told["model"]["outputs"])
+        self.answer = (self.values * self.width + 7) // 8
 
     def _spawn(self, index, keys):
         text = [f"index = {index}", f'name = "{NAMES[index]}"',

@@ -53,7 +53,7 @@ def measure_entry(meter, cluster, store, repeats, profiles=None):
         return [*meter.command(*name, cluster.deployment, place), str(requests), str(probes), str(QUIET_MS)]
 
     # The core's own work needs no cluster: what is beyond the transport.
-    core = meter.count(meter.command("core", SERVERS, network.payload, cluster.classes, cluster.width, 3))
+    core = meter.count(meter.command("core", SERVERS, network.payload, cluster.values, cluster.width, 3))
     keep = profiles and profiles / network.name
     cluster.fill()
     mine = meter.count(private(["private"], "-", requests, PROBES), keep and keep / "private")

@@ -18,8 +18,8 @@ pub struct Options {
     pub servers: usize,
     /// Bytes of an input.
     pub input: usize,
-    /// Logits.
-    pub classes: usize,
+    /// Integers of an answer.
+    pub values: usize,
     /// Bits of each.
     pub width: u32,
     /// How often each phase is repeated.
@@ -36,15 +36,15 @@ pub fn measure(options: &Options, heap: HeapWatch) -> Result<()> {
     let servers: Vec<ServerSealingKey> = (0..options.servers)
         .map(|_| ServerOpeningKey::generate(&mut rng).sealing_key().map_err(failed))
         .collect::<Result<_>>()?;
-    let Options { input: input_len, classes, width, rounds, .. } = *options;
-    let model = ModelInfo { id: ModelId([3; 32]), input_len, classes, width, fraction: 8 };
+    let Options { input: input_len, values, width, rounds, .. } = *options;
+    let model = ModelInfo { id: ModelId([3; 32]), input_len, values, width };
     let mut up = vec![0; input_len.max(servers.len() * SEALED_LEN) + 128];
     let (answer, noise) = (vec![0; model.logits_len()], input(model.logits_len()));
     let (mut private_down, mut plain_down) = (vec![0; answer.len() + 128], vec![0; answer.len() + 128]);
     let private_down =
         Response::Logits { masked: &answer }.encode_frame(&mut private_down).map_err(failed)?;
     let plain_down = Response::Probe { noise: &noise }.encode_frame(&mut plain_down).map_err(failed)?;
-    let mut logits = vec![0; classes];
+    let mut logits = vec![0; values];
     let mut values = input(input_len);
 
     for _ in 0..rounds {

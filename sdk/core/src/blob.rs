@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! blob = "SESS" || version (1) || n (1) || session id (16) || model id (32)
-//!        || input_len (4) || classes (4) || width (4) || fraction (4)
+//!        || input_len (4) || values (4) || width (4)
 //!        || server set id (32) || created (8) || K_1 … K_n (32 each) || checksum (32)
 //! ```
 //!
@@ -32,7 +32,7 @@ pub const SESSION_BLOB_VERSION: u8 = 2;
 pub const MAX_SESSION_BLOB: usize = blob_len(MAX_SERVERS);
 
 const MAGIC: &[u8; 4] = b"SESS";
-const FIXED_LEN: usize = MAGIC.len() + 2 + 16 + 32 + 4 * 4 + 32 + 8;
+const FIXED_LEN: usize = MAGIC.len() + 2 + 16 + 32 + 3 * 4 + 32 + 8;
 const KEY_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 32;
 
@@ -62,15 +62,14 @@ pub(crate) fn write<'o>(
     let (body, checksum) = out.split_at_mut(blob_len(count) - CHECKSUM_LEN);
     let Identity { session, model, servers } = identity;
     let number = |value: usize, field| u32::try_from(value).map_err(|_| Error::Model(field));
-    let parts: [&[u8]; 10] = [
+    let parts: [&[u8]; 9] = [
         MAGIC,
         &[SESSION_BLOB_VERSION, count as u8],
         &session.0,
         &model.id.0,
         &number(model.input_len, "input_len")?.to_le_bytes(),
-        &number(model.classes, "classes")?.to_le_bytes(),
+        &number(model.values, "values")?.to_le_bytes(),
         &model.width.to_le_bytes(),
-        &model.fraction.to_le_bytes(),
         &servers.0,
         &created.to_le_bytes(),
     ];
@@ -105,9 +104,9 @@ pub(crate) fn read(blob: &[u8]) -> Result<Contents> {
     let session = SessionId(take(&mut rest)?);
     let id = ModelId(take(&mut rest)?);
     let mut number = || take(&mut rest).map(u32::from_le_bytes);
-    let [input_len, classes, width, fraction] = [number()?, number()?, number()?, number()?];
+    let [input_len, values, width] = [number()?, number()?, number()?];
     let size = |value| usize::try_from(value).map_err(|_| Error::SessionBlob);
-    let model = ModelInfo { id, input_len: size(input_len)?, classes: size(classes)?, width, fraction };
+    let model = ModelInfo { id, input_len: size(input_len)?, values: size(values)?, width };
     model.validate().map_err(|_| Error::SessionBlob)?;
     let servers = ServerSetId(take(&mut rest)?);
     let created = u64::from_le_bytes(take(&mut rest)?);

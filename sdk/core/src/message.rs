@@ -93,7 +93,7 @@ pub enum Response<'a> {
         /// Stands for the session in requests on this connection.
         handle: u32,
     },
-    /// The sum of all output shares and pads: one word of `k` bits per class, packed ([`crate::pack`]).
+    /// The sum of all output shares and pads: one word of `k` bits per value, packed ([`crate::pack`]).
     Logits {
         /// `Σ_j (share_j + Q_j) mod 2^k`.
         #[serde(serialize_with = "as_bytes")]

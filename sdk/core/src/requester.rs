@@ -100,15 +100,15 @@ impl Requester {
     }
 
     /// Subtracts every server's output pad mod `2^k` from the packed words of
-    /// [`Response::Logits`](crate::Response::Logits) and extends the sign. `out` takes one logit per class.
+    /// [`Response::Logits`](crate::Response::Logits) and extends the sign. `out` takes one logit per value.
     ///
     /// # Errors
     /// [`Error::WrongLength`] if `masked` has not [`ModelInfo::logits_len`] bytes or `out` not one word per
-    /// class, [`Error::Malformed`] if unused bits are set, [`Error::OtherSession`].
+    /// value, [`Error::Malformed`] if unused bits are set, [`Error::OtherSession`].
     pub fn unmask_logits(&self, pending: Pending, masked: &[u8], out: &mut [i32]) -> Result<()> {
         self.check_own(&pending)?;
         let model = &self.identity.model;
-        check_len(model.classes, out.len())?;
+        check_len(model.values, out.len())?;
         let width = model.width;
         pack::unpack_with(masked, width, out, |logit, word| *logit = word.cast_signed())?;
         for key in &self.keys {
@@ -140,7 +140,7 @@ impl Requester {
             label ^= key.label_pad(pending.counter, width)?;
         }
         let label = usize::try_from(label).map_err(|_| Error::Malformed)?;
-        if label < model.classes { Ok(label) } else { Err(Error::Malformed) }
+        if label < model.values { Ok(label) } else { Err(Error::Malformed) }
     }
 
     fn check_own(&self, pending: &Pending) -> Result<()> {
@@ -167,7 +167,7 @@ mod tests {
     fn counters_run_out() {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let servers = [0; 2].map(|_| ServerOpeningKey::generate(&mut rng).sealing_key().unwrap());
-        let model = ModelInfo { id: ModelId([7; 32]), input_len: 4, classes: 3, width: 20, fraction: 16 };
+        let model = ModelInfo { id: ModelId([7; 32]), input_len: 4, values: 3, width: 20 };
         let session = Session::new(model, &servers, 0, &mut rng).unwrap();
         let mut requester = session.start(&[5; 32], &mut rng);
         requester.next = Some(u64::MAX - 1);

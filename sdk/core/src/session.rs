@@ -39,20 +39,18 @@ pub struct ModelInfo {
     pub id: ModelId,
     /// Input values, one byte each: `1..=`[`ModelInfo::MAX_INPUT`].
     pub input_len: usize,
-    /// Number of logits: `1..=`[`ModelInfo::MAX_CLASSES`].
-    pub classes: usize,
-    /// `k`: bits per logit, `2..=32`.
+    /// Integers of an answer, all outputs together: `1..=`[`ModelInfo::MAX_VALUES`].
+    pub values: usize,
+    /// `k`: bits of each of them, `2..=32`.
     pub width: u32,
-    /// How many bits of a logit are a fraction, `0..=31`: its value is `word / 2^fraction`.
-    pub fraction: u32,
 }
 
 impl ModelInfo {
     /// Longest input, in bytes.
     pub const MAX_INPUT: usize = 1 << 26;
 
-    /// Most classes.
-    pub const MAX_CLASSES: usize = 1 << 20;
+    /// Most integers of an answer.
+    pub const MAX_VALUES: usize = 1 << 20;
 
     /// Checks every field's range.
     ///
@@ -61,21 +59,20 @@ impl ModelInfo {
     pub fn validate(&self) -> Result<()> {
         let check = |good, field| if good { Ok(()) } else { Err(Error::Model(field)) };
         check((1..=Self::MAX_INPUT).contains(&self.input_len), "input_len")?;
-        check((1..=Self::MAX_CLASSES).contains(&self.classes), "classes")?;
-        check((2..=32).contains(&self.width), "width")?;
-        check(self.fraction < 32, "fraction")
+        check((1..=Self::MAX_VALUES).contains(&self.values), "values")?;
+        check((2..=32).contains(&self.width), "width")
     }
 
     /// Bytes of the payload of [`Response::Logits`](crate::Response::Logits).
     #[must_use]
     pub const fn logits_len(&self) -> usize {
-        packed_len(self.classes, self.width)
+        packed_len(self.values, self.width)
     }
 
-    /// Bits of a label: `ceil(log2 classes)`, and at least one.
+    /// Bits of a label: `ceil(log2 values)`, and at least one.
     #[must_use]
     pub const fn label_width(&self) -> u32 {
-        let bits = usize::BITS - self.classes.saturating_sub(1).leading_zeros();
+        let bits = usize::BITS - self.values.saturating_sub(1).leading_zeros();
         if bits == 0 { 1 } else { bits }
     }
 

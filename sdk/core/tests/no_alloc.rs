@@ -28,13 +28,13 @@ fn the_counter_counts() {
 
 #[test]
 fn a_request_does_not_allocate() {
-    for (servers, input_len, classes) in [(2, 784, 10), (3, 784, 10), (8, 3 * 224 * 224, 1000)] {
+    for (servers, input_len, values) in [(2, 784, 10), (3, 784, 10), (8, 3 * 224 * 224, 1000)] {
         let public = sealing_keys(&opening_keys(servers));
-        let model = seco_core::ModelInfo { input_len, classes, ..model() };
+        let model = seco_core::ModelInfo { input_len, values, ..model() };
         let session = Session::new(model, &public, 0, &mut rng(1)).unwrap();
         let (pixels, mut planes) = (vec![7; input_len / 3 * 3], vec![0; input_len]);
         let mut up = vec![0; input_len + 100];
-        let mut logits = vec![0; classes];
+        let mut logits = vec![0; values];
         let masked = vec![0; model.logits_len()];
         let (mut logits_down, mut label_down) = (vec![0; masked.len() + 100], [0; 100]);
         let logits_down = frame(Response::Logits { masked: &masked }, &mut logits_down);
@@ -72,7 +72,7 @@ fn a_request_does_not_allocate() {
             assert_eq!(count, 0, "{servers} servers, {input_len} bytes");
         }
         let (count, restored) =
-            allocations(|| Session::restore(&mut blob[..142 + 32 * usize::from(servers)]));
+            allocations(|| Session::restore(&mut blob[..138 + 32 * usize::from(servers)]));
         assert!(restored.is_ok());
         assert_eq!(count, 0);
     }

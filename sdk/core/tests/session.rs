@@ -62,7 +62,7 @@ fn answer(keys: &[IncarnationKey], counter: u64, logits: &[i32], width: u32) -> 
 fn servers_remove_the_mask_and_the_device_reads_the_answer() {
     for n in [2, 3, 4, 8] {
         for width in [2, 7, 20, 31, 32] {
-            let model = ModelInfo { width, classes: 37, ..model() };
+            let model = ModelInfo { width, values: 37, ..model() };
             let (mut session, keys) = connected(n, model);
             for expected_counter in 0..3 {
                 let plain: Vec<u8> = (0..784).map(|i| (i * 7) as u8).collect();
@@ -89,8 +89,8 @@ fn servers_remove_the_mask_and_the_device_reads_the_answer() {
 
 #[test]
 fn labels() {
-    for (classes, width) in [(1, 1), (2, 1), (3, 2), (10, 4), (16, 4), (17, 5), (1000, 10), (1 << 20, 20)] {
-        let model = ModelInfo { classes, ..model() };
+    for (values, width) in [(1, 1), (2, 1), (3, 2), (10, 4), (16, 4), (17, 5), (1000, 10), (1 << 20, 20)] {
+        let model = ModelInfo { values, ..model() };
         assert_eq!(model.label_width(), width);
         let (mut session, keys) = connected(3, model);
         let mut masked_with = |label: usize| {
@@ -101,10 +101,10 @@ fn labels() {
             pack::pack(&[word], width, &mut masked).unwrap();
             session.unmask_label(pending, &masked)
         };
-        assert_eq!(masked_with(classes - 1), Ok(classes - 1));
+        assert_eq!(masked_with(values - 1), Ok(values - 1));
         assert_eq!(masked_with(0), Ok(0));
-        if classes < 1 << width {
-            assert_eq!(masked_with(classes), Err(Error::Malformed));
+        if values < 1 << width {
+            assert_eq!(masked_with(values), Err(Error::Malformed));
         }
     }
 }
@@ -249,11 +249,10 @@ fn misuse_is_an_error() {
     for wrong in [
         ModelInfo { input_len: 0, ..model() },
         ModelInfo { input_len: ModelInfo::MAX_INPUT + 1, ..model() },
-        ModelInfo { classes: 0, ..model() },
-        ModelInfo { classes: ModelInfo::MAX_CLASSES + 1, ..model() },
+        ModelInfo { values: 0, ..model() },
+        ModelInfo { values: ModelInfo::MAX_VALUES + 1, ..model() },
         ModelInfo { width: 1, ..model() },
         ModelInfo { width: 33, ..model() },
-        ModelInfo { fraction: 32, ..model() },
     ] {
         assert!(matches!(Session::new(wrong, &public, 0, &mut rng(1)), Err(Error::Model(_))), "{wrong:?}");
     }

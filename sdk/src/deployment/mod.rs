@@ -5,7 +5,7 @@
 mod read;
 
 use crate::shape::InputForm;
-use crate::{Error, Result, hex};
+use crate::{Error, Output, Quantise, Result, hex};
 use rustls::pki_types::ServerName;
 use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey, WIRE_VERSION};
 use serde::{Serialize, Serializer};
@@ -16,7 +16,7 @@ use std::path::Path;
 use subtle::ConstantTimeEq;
 
 /// A cluster and the model it serves, as a TOML file has them. Unknown keys are refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deployment {
     /// Wire version that the servers speak: [`WIRE_VERSION`].
     pub version: u8,
@@ -40,29 +40,34 @@ pub struct Gateway {
 }
 
 /// The model, as far as the device is concerned (`protocol.md`, section 1: it learns shapes only).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Model {
     /// 64 hexadecimal digits.
     #[serde(serialize_with = "write_model_id")]
     pub id: ModelId,
     /// Extents of the input, for example `[1, 28, 28]`; their product is the number of values.
     pub input_shape: Vec<usize>,
-    /// Bits per input value: 8.
+    /// Bits per input value, 1 to 8. Each travels as one byte.
     pub input_bits: u32,
     /// Smallest and largest value of the inputs that calibrated the model, for example `[0, 255]`. What goes beyond
     /// sets [`Prediction::outside_calibration`](crate::Prediction). Files of earlier versions do not have it.
     pub calibrated: Option<[u8; 2]>,
-    /// Number of logits.
-    pub classes: usize,
-    /// `k`: bits per logit, 2 to 32.
+    /// `k`: bits of each integer of an answer, 2 to 32.
     pub output_width: u32,
-    /// Fractional bits of a logit, 0 to 31.
-    pub fraction: u32,
+    /// How real numbers become input values. None where inputs are such values already, like pixels.
+    pub quantise: Option<Quantise>,
+    /// What the integers mean, output by output. At least one.
+    pub outputs: Vec<Output>,
 }
 
 impl Model {
     pub(crate) fn input_form(&self) -> InputForm {
-        InputForm { shape: self.input_shape.clone(), calibrated: self.calibrated }
+        InputForm {
+            shape: self.input_shape.clone(),
+            calibrated: self.calibrated,
+            bits: self.input_bits,
+            quantise: self.quantise.clone(),
+        }
     }
 }
 
@@ -191,10 +196,27 @@ impl Deployment {
             let distinct = before.clone().all(|other| other.sealing_key != server.sealing_key);
             check(distinct, &at, "the sealing key is used twice")?;
         }
-        check(self.model.input_bits == 8, "model.input_bits", "only 8 is supported")?;
+        check((1..=8).contains(&self.model.input_bits), "model.input_bits", "1 to 8 are possible")?;
         let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
         check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
-        self.model_info().map(drop)
+        let outputs = &self.model.outputs;
+        for (i, output) in outputs.iter().enumerate() {
+            let at = format!("model.outputs[{i}]");
+            let printed = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
+            check(printed(&output.name), &at, "the name is empty or has control characters")?;
+            let distinct = outputs.iter().take(i).all(|other| other.name != output.name);
+            check(distinct, &at, "the name is used twice")?;
+            check(output.len() != Some(0), &at, "the shape has an axis of 0")?;
+            check(output.scale > 0.0 && output.scale.is_finite(), &at, "the scale is not a positive number")?;
+            let fit = output.classes.is_empty() || output.nameable() == Some(output.classes.len());
+            check(fit, &at, "there are not as many classes as values")?;
+            check(output.classes.iter().all(printed), &at, "a class is empty or has control characters")?;
+        }
+        self.model_info()?;
+        match self.model.quantise.as_ref().and_then(|quantise| quantise.problem(&self.model.input_shape)) {
+            Some(text) => Err(problem("model.quantise", text)),
+            None => Ok(()),
+        }
     }
 
     /// The model as `seco-core` describes it.
@@ -202,21 +224,20 @@ impl Deployment {
     /// # Errors
     /// [`Error::Deployment`] with the field.
     pub fn model_info(&self) -> Result<ModelInfo> {
-        let Model { id, ref input_shape, classes, output_width, fraction, .. } = self.model;
+        let Model { id, ref input_shape, output_width, ref outputs, .. } = self.model;
+        let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
         let input_len = input_shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
         let info = ModelInfo {
             id,
             input_len: input_len.unwrap_or(usize::MAX),
-            classes,
+            values: values.unwrap_or(usize::MAX),
             width: output_width,
-            fraction,
         };
         info.validate().map_err(|error| {
             let field = match error {
                 seco_core::Error::Model("input_len") => "model.input_shape",
-                seco_core::Error::Model("classes") => "model.classes",
+                seco_core::Error::Model("values") => "model.outputs",
                 seco_core::Error::Model("width") => "model.output_width",
-                seco_core::Error::Model("fraction") => "model.fraction",
                 _ => "model",
             };
             problem(field, "out of range")
@@ -231,7 +252,7 @@ impl Deployment {
     }
 }
 
-fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {
+pub(crate) fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {
     Error::Deployment { at: at.into(), problem: problem.into() }
 }
 

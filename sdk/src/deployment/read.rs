@@ -1,7 +1,7 @@
 //! Reading the deployment file key by key. Deserialization by `serde` reads the same, and takes 80 KB more of a phone.
 
 use super::{CertificatePin, Deployment, Gateway, Model, Server, problem};
-use crate::{Error, Result, hex};
+use crate::{Error, Last, Output, Quantise, Result, hex};
 use seco_core::{ModelId, SEALING_KEY_LEN, ServerSealingKey};
 use std::str::FromStr;
 use toml::Spanned;
@@ -27,9 +27,9 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         input_shape: table.list("input_shape", Value::number)?,
         input_bits: table.number("input_bits")?,
         calibrated: table.pair("calibrated")?,
-        classes: table.number("classes")?,
         output_width: table.number("output_width")?,
-        fraction: table.number("fraction")?,
+        quantise: if table.has("quantise") { Some(quantise(table.table("quantise")?)?) } else { None },
+        outputs: table.list("outputs", output)?,
     };
     table.end()?;
     let servers = file.list("servers", |value| {
@@ -42,6 +42,42 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
     })?;
     file.end()?;
     Ok(Deployment { version, gateway, model, servers })
+}
+
+fn quantise(mut table: Table<'_>) -> Result<Quantise> {
+    let quantise =
+        Quantise { scale: table.list("scale", Value::real)?, offset: table.list("offset", Value::real)? };
+    table.end().map(|()| quantise)
+}
+
+fn output(value: Value<'_>) -> Result<Output> {
+    let mut table = value.table()?;
+    let output = Output {
+        name: table.string("name", |text| Some(text.to_owned()), "a name")?,
+        shape: table.list("shape", Value::number)?,
+        scale: table.take("scale")?.real()?,
+        last: if table.has("last") { table.string("last", last, LAST_FORMAT)? } else { Last::None },
+        classes: if table.has("classes") { table.list("classes", class)? } else { Vec::new() },
+    };
+    table.end().map(|()| output)
+}
+
+fn class(value: Value<'_>) -> Result<String> {
+    value.string(|text| Some(text.to_owned()), "a list of names")
+}
+
+const LAST_FORMAT: &str = "\"none\", \"softmax\", \"log_softmax\", \"sigmoid\", \"tanh\" or \"argmax\"";
+
+fn last(text: &str) -> Option<Last> {
+    Some(match text {
+        "none" => Last::None,
+        "softmax" => Last::Softmax,
+        "log_softmax" => Last::LogSoftmax,
+        "sigmoid" => Last::Sigmoid,
+        "tanh" => Last::Tanh,
+        "argmax" => Last::Argmax,
+        _ => return None,
+    })
 }
 
 const SEALING_KEY_FORMAT: &str = "an X-Wing public key, 2432 hexadecimal digits";
@@ -75,6 +111,10 @@ impl<'t> Table<'t> {
         }
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.rest.contains_key(key)
+    }
+
     fn string<T>(&mut self, key: &'static str, read: impl Fn(&str) -> Option<T>, form: &str) -> Result<T> {
         self.take(key)?.string(read, form)
     }
@@ -100,7 +140,7 @@ impl<'t> Table<'t> {
 
     /// Two numbers, if the key is there.
     fn pair<T: FromStr>(&mut self, key: &'static str) -> Result<Option<[T; 2]>> {
-        if !self.rest.contains_key(key) {
+        if !self.has(key) {
             return Ok(None);
         }
         let numbers = self.list(key, Value::number)?;
@@ -139,6 +179,14 @@ impl<'t> Value<'t> {
     fn number<T: FromStr>(self) -> Result<T> {
         let number = self.value.get_ref().as_integer().filter(|number| number.radix() == 10);
         number.and_then(|number| number.as_str().parse().ok()).ok_or_else(|| self.wrong("a number in range"))
+    }
+
+    /// A number with or without a point.
+    fn real(self) -> Result<f64> {
+        let value = self.value.get_ref();
+        let integer = value.as_integer().filter(|number| number.radix() == 10).map(|number| number.as_str());
+        let text = value.as_float().map(|number| number.as_str()).or(integer);
+        text.and_then(|text| text.parse().ok()).ok_or_else(|| self.wrong("a number"))
     }
 
     fn table(self) -> Result<Table<'t>> {

@@ -17,7 +17,8 @@ use seco_core::{
     Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey, WIRE_VERSION, mux, pack,
 };
 use seco_sdk::{
-    CertificatePin, Client, ClientBuilder, Deployment, Gateway, Model, ModelId, Server, Transport,
+    CertificatePin, Client, ClientBuilder, Deployment, Gateway, Last, Model, ModelId, Output, Server,
+    Transport,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -152,15 +153,20 @@ pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpe
             input_shape: vec![1, 28, 28],
             input_bits: 8,
             calibrated: Some([0, 254]),
-            classes: 10,
             output_width: 22,
-            fraction: 16,
+            quantise: None,
+            outputs: vec![output("scores", &[10])],
         },
         servers: (1..)
             .zip(servers)
             .map(|(i, key)| Server { name: format!("server {i}"), sealing_key: key.sealing_key().unwrap() })
             .collect(),
     }
+}
+
+/// An output whose scale is no power of two.
+pub fn output(name: &str, shape: &[usize]) -> Output {
+    Output { name: name.into(), shape: shape.into(), scale: 0.1, last: Last::None, classes: Vec::new() }
 }
 
 /// Stands in for the model: its logits fit 22 bits.

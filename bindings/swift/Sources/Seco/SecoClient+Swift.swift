@@ -39,7 +39,21 @@ extension SecoClient {
     ) async throws -> Prediction {
         let listener = progress.map(Listener.init)
         return try await untilCancelled {
-            try await inferUntil(input: input, listener: listener, cancellation: $0)
+            try await inferUntil(input: input, listener: listener, cancellation: $0, reals: false)
+        }
+    }
+
+    /// Runs the model on real numbers, in the order of the model's input. The deployment file (`[model.quantise]`) says
+    /// how they become input values, on the device; `outsideCalibration` is also true if one was beyond these and cut.
+    ///
+    /// - Throws: `SecoError`; `InvalidConfiguration` for what is not a number. In every case another request may be
+    ///   tried.
+    public func inferReals(
+        _ input: [Float], progress: (@Sendable (RequestProgress) -> Void)? = nil
+    ) async throws -> Prediction {
+        let listener = progress.map(Listener.init)
+        return try await untilCancelled {
+            try await inferUntil(input: littleEndian(input), listener: listener, cancellation: $0, reals: true)
         }
     }
 
@@ -62,6 +76,15 @@ extension SecoClient {
         let model = model()
         try await probe(up: model.inputLen, down: model.answerLen)
     }
+}
+
+/// Four bytes for each.
+func littleEndian(_ values: [Float]) -> Data {
+    var data = Data(capacity: 4 * values.count)
+    for value in values {
+        withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) }
+    }
+    return data
 }
 
 /// Ends `call` by its cancellation when the task is cancelled: UniFFI's futures go on otherwise.

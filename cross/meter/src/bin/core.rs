@@ -1,4 +1,4 @@
-//! `seco-meter-core SERVERS INPUT_BYTES CLASSES WIDTH ROUNDS`: the device's work without a socket.
+//! `seco-meter-core SERVERS INPUT_BYTES VALUES WIDTH ROUNDS`: the device's work without a socket.
 
 use seco_meter::phase::Heap;
 use seco_meter::{Result, arguments, exit, number, socketless};
@@ -9,12 +9,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let [servers, input, classes, width, rounds] =
-        arguments(0, ["SERVERS", "INPUT_BYTES", "CLASSES", "WIDTH", "ROUNDS"])?;
+    let [servers, input, values, width, rounds] =
+        arguments(0, ["SERVERS", "INPUT_BYTES", "VALUES", "WIDTH", "ROUNDS"])?;
     let options = socketless::Options {
         servers: number(&servers)?,
         input: number(&input)?,
-        classes: number(&classes)?,
+        values: number(&values)?,
         width: u32::try_from(number(&width)?).unwrap_or(u32::MAX),
         rounds: number(&rounds)?,
     };

@@ -18,7 +18,7 @@ pub fn sealing_keys(keys: &[ServerOpeningKey]) -> Vec<ServerSealingKey> {
 }
 
 pub fn model() -> ModelInfo {
-    ModelInfo { id: ModelId([0xcd; 32]), input_len: 784, classes: 10, width: 20, fraction: 16 }
+    ModelInfo { id: ModelId([0xcd; 32]), input_len: 784, values: 10, width: 20 }
 }
 
 pub fn hex(bytes: &[u8]) -> String {

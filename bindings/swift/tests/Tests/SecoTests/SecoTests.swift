@@ -43,6 +43,44 @@ final class SecoTests: XCTestCase {
         XCTAssertGreaterThan(client.lastCost().bytesUp, 784)
     }
 
+    func testAnAnswerIsReadAsNumbersAndAClassWithItsName() async throws {
+        let names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+        let classes = "classes = [" + names.map { "\"\($0)\"" }.joined(separator: ", ") + "]"
+        let client = try await client {
+            ClientConfig(deployment: $0.deployment.replacingOccurrences(
+                of: "[[model.outputs]]", with: "[[model.outputs]]\n\(classes)"))
+        }
+        let prediction = try await client.infer(digits.all[0])
+        let answers = client.answers(prediction: prediction)
+        XCTAssertEqual(answers.count, 1)
+        let answer = try XCTUnwrap(answers.first)
+        XCTAssertEqual(answer.kind, .classes)
+        XCTAssertEqual(answer.label, prediction.label)
+        XCTAssertEqual(answer.className, names[digits.labels[0]])
+        XCTAssertEqual(answer.values.count, Int(client.model().values))
+        // The same order, and one scale for all.
+        let scales = zip(prediction.logits, answer.values).filter { $0.0 != 0 }.map { $0.1 / Double($0.0) }
+        XCTAssert(scales.allSatisfy { $0 > 0 && abs($0 / scales[0] - 1) < 1e-9 }, "\(scales)")
+        if let all = answer.probabilities { XCTAssertEqual(all.reduce(0, +), 1, accuracy: 1e-9) }
+    }
+
+    func testRealNumbersBecomeTheValuesThatTheDeploymentSays() async throws {
+        let table = "[model.quantise]\nscale = [\(1.0 / 255)]\noffset = [0]\n\n[[model.outputs]]"
+        let client = try await client {
+            ClientConfig(deployment: $0.deployment.replacingOccurrences(of: "[[model.outputs]]", with: table))
+        }
+        let digit = digits.all[0]
+        var reals = digit.map { Float($0) / 255 }
+        let (bytes, numbers) = (try await client.infer(digit), try await client.inferReals(reals))
+        XCTAssertEqual(bytes, numbers)
+        reals[0] = 1.5
+        let cut = try await client.inferReals(reals)
+        XCTAssert(cut.outsideCalibration)
+        let wrong = [Float.nan] + reals.dropFirst()
+        let code = await code { _ = try await client.inferReals(wrong) }
+        XCTAssertEqual(code, 1)
+    }
+
     func testManyAtATimeInTheirOrder() async throws {
         let predictions = try await client().inferMany(Array(digits.all[..<6]))
         XCTAssertEqual(predictions.map { Int($0.label) }, Array(digits.labels[..<6]))

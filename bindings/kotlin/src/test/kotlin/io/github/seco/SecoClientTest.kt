@@ -56,6 +56,43 @@ class SecoClientTest {
     }
 
     @Test
+    fun `an answer is read as numbers and a class with its name`() {
+        val names = listOf("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+        val classes = names.joinToString(prefix = "classes = [", postfix = "]") { "\"$it\"" }
+        val named = cluster.deployment.replace("[[model.outputs]]", "[[model.outputs]]\n$classes")
+        client(ClientConfig(named)) { client ->
+            val prediction = client.infer(Digits.all[0])
+            val answer = client.answers(prediction).single()
+            assertEquals(AnswerKind.CLASSES, answer.kind)
+            assertEquals(prediction.label, answer.label)
+            assertEquals(names[Digits.label(0)], answer.className)
+            assertEquals(client.model().values.toInt(), answer.values.size)
+            // The same order, and one scale for all.
+            val scales = prediction.logits.zip(answer.values).filter { it.first != 0 }.map { it.second / it.first }
+            assertTrue(scales.all { it > 0 && kotlin.math.abs(it / scales[0] - 1) < 1e-9 }, "$scales")
+            answer.probabilities?.let { assertEquals(1.0, it.sum(), 1e-9) }
+            // Parts that do not belong together are no crash.
+            val empty = client.answers(prediction.copy(logits = emptyList())).single()
+            assertTrue(empty.values.isEmpty() && empty.probabilities == null)
+        }
+    }
+
+    @Test
+    fun `real numbers become the values that the deployment says`() {
+        val table = "[model.quantise]\nscale = [${1.0 / 255}]\noffset = [0]\n\n[[model.outputs]]"
+        client(ClientConfig(cluster.deployment.replaceFirst("[[model.outputs]]", table))) { client ->
+            val digit = Digits.all[0]
+            val reals = FloatArray(digit.size) { (digit[it].toInt() and 255) / 255f }
+            assertEquals(client.infer(digit), client.inferReals(reals))
+            reals[0] = 1.5f
+            assertTrue(client.inferReals(reals).outsideCalibration)
+            reals[0] = Float.NaN
+            assertEquals(1, fails { client.inferReals(reals) }.code)
+            assertEquals(2, fails { client.inferReals(FloatArray(5)) }.code)
+        }
+    }
+
+    @Test
     fun `many at a time, in their order`() = client { client ->
         val labels = client.inferMany(Digits.all.take(6)).map { it.label.toInt() }
         assertEquals(List(6) { Digits.label(it) }, labels)
