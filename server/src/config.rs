@@ -191,7 +191,7 @@ impl Config {
 
     /// The file beside the keys that remembers where the ledger in `state` ends.
     pub fn ledger_head(&self) -> PathBuf {
-        crate::keys::ledger_head(&self.identity.opening_key)
+        crate::keys::ledger_head(&self.identity.opening_key, &self.state)
     }
 
     /// Number of servers.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use seco_sdk::{Client, Deployment, Prediction, shape};
+use seco_sdk::{Client, Deployment, Kind, Prediction, shape};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
@@ -34,19 +34,36 @@ pub struct Options {
     pub json: bool,
 }
 
-/// One answer.
+/// One prediction.
 #[derive(Serialize)]
 struct Line {
     index: usize,
     /// Of a network with one output, which is no class, nothing.
     label: Option<usize>,
+    /// The label's name, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
     /// The one output of such a network.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
+    /// The network's numbers by output.
+    outputs: Vec<Answer>,
+    /// The same as integers, of which the deployment file tells the scale.
     logits: Vec<i32>,
     /// Whether the input has values beyond the calibrated ones.
     outside_calibration: bool,
     online_ms: f64,
+}
+
+/// One output of a prediction.
+#[derive(Serialize)]
+struct Answer {
+    name: String,
+    /// Before what the network does last.
+    values: Vec<f64>,
+    /// After a softmax or a sigmoid, if that is what it does last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probabilities: Option<Vec<f64>>,
 }
 
 /// Runs the command.
@@ -97,12 +114,22 @@ async fn ask(
         let prediction = limited(client.infer(input)).await?;
         let online_ms = start.elapsed().as_secs_f64() * 1000.0;
         if options.json {
-            let (value, outside_calibration) = (prediction.value(), prediction.outside_calibration);
-            let label = value.is_none().then_some(prediction.label);
+            let outside_calibration = prediction.outside_calibration;
+            let value = only_value(&prediction);
+            let label = (prediction.kind() != Kind::Values || value.is_none()).then_some(prediction.label);
+            let class = prediction.class_name().map(str::to_owned);
+            let outputs = prediction.answers().map(|answer| Answer {
+                name: answer.output.name.clone(),
+                values: answer.values(),
+                probabilities: answer.probabilities(),
+            });
+            let outputs = outputs.collect();
             lines.push(Line {
                 index,
                 label,
+                class,
                 value,
+                outputs,
                 logits: prediction.logits,
                 outside_calibration,
                 online_ms,
@@ -126,11 +153,28 @@ async fn ask(
     Ok(())
 }
 
+/// The value of a network that has one output.
+fn only_value(prediction: &Prediction) -> Option<f64> {
+    match prediction.values().concat()[..] {
+        [value] => Some(value),
+        _ => None,
+    }
+}
+
 /// What the network says, for people: a class, or the value of a network that has one output.
 pub(crate) fn conclusion(prediction: &Prediction) -> String {
-    match prediction.value() {
-        Some(value) => format!("value       {value:.4}"),
-        None => format!("predicted   {}", prediction.label),
+    match (prediction.kind(), only_value(prediction)) {
+        (Kind::Values, Some(value)) => format!("value       {value:.4}"),
+        _ => {
+            let class = prediction.class_name().map(|name| format!(" ({name})")).unwrap_or_default();
+            let of_label = |all: Vec<f64>| all.get(prediction.label).copied();
+            let sure = match prediction.kind() {
+                Kind::Classes => prediction.probabilities().and_then(of_label),
+                _ => None,
+            };
+            let sure = sure.map(|part| format!(", {:.1}% sure", part * 100.0)).unwrap_or_default();
+            format!("predicted   {}{class}{sure}", prediction.label)
+        }
     }
 }
 

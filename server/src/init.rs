@@ -172,7 +172,7 @@ model = "server-{index}.seco"
 
 # Directory for the ledger of used bundles, and for bundles that do not fit memory. It must survive
 # restarts and belong to this server alone. Where the ledger ends is also written to a file beside
-# opening_key (NAME.ledger.head): a ledger that is lost or set back stops the server.
+# opening_key (NAME.*.ledger.head): a ledger that is lost or set back stops the server.
 state = "state"
 
 [identity]

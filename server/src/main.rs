@@ -146,6 +146,9 @@ struct Deployment {
     /// A server's model file, for the model's id and shapes.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
+    /// Names of the classes, one a line, in the order of the first output.
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -226,10 +229,17 @@ fn run(command: Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Deployment(options) => {
-            let Deployment { address, certificate, sealing_keys, model, out, force } = options;
+            let Deployment { address, certificate, sealing_keys, model, classes, out, force } = options;
             let shown = out.display().to_string();
-            let made =
-                deployment(&DeploymentOptions { address, certificate, sealing_keys, model, out, force })?;
+            let made = deployment(&DeploymentOptions {
+                address,
+                certificate,
+                sealing_keys,
+                model,
+                classes,
+                out,
+                force,
+            })?;
             println!("{shown}: for devices, which reach the gateway at {}", made.gateway.address);
             Ok(())
         }

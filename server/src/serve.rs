@@ -134,7 +134,8 @@ async fn lost(ledger: &FileLedger) -> Error {
 /// the ledger goes on, for the retired key still opens sessions.
 fn ledger_head(config: &Config) -> Result<PathBuf, Error> {
     let head = config.ledger_head();
-    let retired = config.identity.retired_opening_keys.iter().map(|key| keys::ledger_head(key));
+    let retired =
+        config.identity.retired_opening_keys.iter().map(|key| keys::ledger_head(key, &config.state));
     if !head.exists()
         && let Some(old) = retired.into_iter().find(|old| old.exists())
     {

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_core::{ModelId, ModelInfo};
+use seco_model::graph::Last;
 use seco_model::numbers::{self, Chosen, Fidelity, Goal};
 use seco_model::{
-    Architecture, ImportOptions, Imported, InputSpec, Normalisation, PartyModel, Placement, SumWidth,
+    Architecture, Graph, ImportOptions, Imported, InputSpec, Normalisation, PartyModel, Placement, SumWidth,
     Warning, WidthRule, npy,
 };
 use seco_sdk::{CertificatePin, Deployment, shape};
@@ -275,14 +276,32 @@ pub(crate) fn read_part(path: &Path) -> Result<PartyModel, Error> {
 
 /// What devices know of a model.
 pub(crate) fn model_info(part: &PartyModel) -> ModelInfo {
-    let architecture = part.architecture();
+    let graph = &part.architecture().graph;
     ModelInfo {
         id: ModelId(*part.id()),
-        input_len: architecture.graph.input.len(),
-        classes: architecture.graph.answer_len(),
-        width: architecture.graph.answer_width(),
-        fraction: architecture.graph.fraction(),
+        input_len: graph.input.len(),
+        values: graph.answer_len(),
+        width: graph.answer_width(),
     }
+}
+
+/// What devices know of its outputs. `classes` are the first one's names, or none.
+fn outputs(graph: &Graph, classes: &[String]) -> Vec<seco_sdk::Output> {
+    let output = |(index, output): (usize, &seco_model::graph::Output)| seco_sdk::Output {
+        name: output.name.clone(),
+        shape: output.shape.clone(),
+        scale: output.scale,
+        last: match output.last {
+            Last::Nothing => seco_sdk::Last::None,
+            Last::Softmax => seco_sdk::Last::Softmax,
+            Last::LogSoftmax => seco_sdk::Last::LogSoftmax,
+            Last::Sigmoid => seco_sdk::Last::Sigmoid,
+            Last::Tanh => seco_sdk::Last::Tanh,
+            Last::ArgMax => seco_sdk::Last::Argmax,
+        },
+        classes: if index == 0 { classes.to_vec() } else { Vec::new() },
+    };
+    graph.outputs.iter().enumerate().map(output).collect()
 }
 
 fn bad(path: &Path, error: &seco_model::Error) -> Error {
@@ -300,6 +319,8 @@ pub struct DeploymentOptions {
     pub sealing_keys: Vec<PathBuf>,
     /// Any server's model file: gives model id, input and output shape.
     pub model: PathBuf,
+    /// Names of the first output's classes, one a line.
+    pub classes: Option<PathBuf>,
     /// The file to write.
     pub out: PathBuf,
     /// Overwrite it if it exists.
@@ -308,7 +329,7 @@ pub struct DeploymentOptions {
 
 /// Writes the deployment file. Nothing in it is secret.
 pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
-    let DeploymentOptions { address, certificate, sealing_keys, model, out, force } = options;
+    let DeploymentOptions { address, certificate, sealing_keys, model, classes, out, force } = options;
     check_new(out, *force)?;
     let address = resolve(address)?;
     let part = read_part(model)?;
@@ -320,6 +341,13 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             architecture.servers
         )));
     }
+    let classes = match classes {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+            text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+        }
+        None => Vec::new(),
+    };
     let server = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let name = name.strip_suffix(".sealing.pub").unwrap_or(&name).to_owned();
@@ -337,9 +365,10 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             input_shape: architecture.graph.input.shape.clone(),
             input_bits: architecture.graph.input.bits,
             calibrated: architecture.graph.input.calibrated,
-            classes: info.classes,
             output_width: info.width,
-            fraction: info.fraction,
+            fraction: Some(architecture.graph.fraction()),
+            quantise: None,
+            outputs: outputs(&architecture.graph, &classes),
         },
         servers: sealing_keys.iter().map(server).collect::<Result<_, Error>>()?,
     };
@@ -422,6 +451,7 @@ mod tests {
             certificate: keys[0].certificate.clone(),
             sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: made.files[1].clone(),
+            classes: None,
             out: dir.path().join("deployment.toml"),
             force: false,
         };

@@ -175,6 +175,7 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
         certificate: keys[0].certificate.clone(),
         sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
         model: made.files[1].clone(),
+        classes: None,
         out: folder.path().join("deployment.toml"),
         force: false,
     })

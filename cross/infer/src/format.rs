@@ -212,6 +212,7 @@ mod tests {
             input_bits: bits,
             calibrated: None,
             output_width: 8,
+            fraction: None,
             quantise: quantise.map(|(scale, offset)| Quantise { scale: scale.into(), offset: offset.into() }),
             outputs: vec![output],
         }

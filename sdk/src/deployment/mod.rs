@@ -54,6 +54,10 @@ pub struct Model {
     pub calibrated: Option<[u8; 2]>,
     /// `k`: bits of each integer of an answer, 2 to 32.
     pub output_width: u32,
+    /// Fractional bits of every integer, 0 to 31, where all outputs have the scale `2^-fraction`: for tools that read
+    /// integers. The outputs' scales say the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<u32>,
     /// How real numbers become input values. None where inputs are such values already, like pixels.
     pub quantise: Option<Quantise>,
     /// What the integers mean, output by output. At least one.
@@ -199,6 +203,12 @@ impl Deployment {
         check((1..=8).contains(&self.model.input_bits), "model.input_bits", "1 to 8 are possible")?;
         let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
         check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
+        if let Some(fraction) = self.model.fraction {
+            let scale = 2f64.powi(-fraction.min(64).cast_signed());
+            if fraction > 31 || self.model.outputs.iter().any(|output| output.scale != scale) {
+                return Err(problem("model.fraction", "not what the outputs' scales say"));
+            }
+        }
         let outputs = &self.model.outputs;
         for (i, output) in outputs.iter().enumerate() {
             let at = format!("model.outputs[{i}]");

@@ -28,6 +28,7 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         input_bits: table.number("input_bits")?,
         calibrated: table.pair("calibrated")?,
         output_width: table.number("output_width")?,
+        fraction: if table.has("fraction") { Some(table.number("fraction")?) } else { None },
         quantise: if table.has("quantise") { Some(quantise(table.table("quantise")?)?) } else { None },
         outputs: table.list("outputs", output)?,
     };

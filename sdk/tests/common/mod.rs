@@ -154,6 +154,7 @@ pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpe
             input_bits: 8,
             calibrated: Some([0, 254]),
             output_width: 22,
+            fraction: None,
             quantise: None,
             outputs: vec![output("scores", &[10])],
         },

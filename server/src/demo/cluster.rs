@@ -216,6 +216,7 @@ impl Cluster {
             certificate: self.keys_of(0)?.certificate.clone(),
             sealing_keys: self.keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: self.models.first().cloned().unwrap_or_default(),
+            classes: None,
             out: out.to_owned(),
             force: true,
         })

@@ -236,9 +236,8 @@ impl Site {
         ModelInfo {
             id: ModelId(self.model_id),
             input_len: graph.input.len(),
-            classes: graph.answer_len(),
+            values: graph.answer_len(),
             width: graph.answer_width(),
-            fraction: graph.fraction(),
         }
     }
 
@@ -370,7 +369,7 @@ impl Opened {
     pub fn read(&self, pending: Pending, message: &[u8]) -> Result<Vec<i32>, String> {
         match Response::decode(message).unwrap() {
             Response::Logits { masked } => {
-                let mut logits = vec![0; self.requester.model().classes];
+                let mut logits = vec![0; self.requester.model().values];
                 self.requester.unmask_logits(pending, masked, &mut logits).unwrap();
                 Ok(logits)
             }
