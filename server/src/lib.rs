@@ -5,6 +5,7 @@
 //! over [`mesh`] on threads that may block.
 
 pub mod bench;
+pub mod check;
 mod cluster;
 mod commands;
 pub mod config;

@@ -9,7 +9,7 @@ use seco_model::numbers::Goal;
 use seco_server::bench::Bench;
 use seco_server::serve::{ServeOptions, serve};
 use seco_server::split::{DeploymentOptions, SplitOptions, Width, deployment, split};
-use seco_server::{Error, bench, demo, infer, init, keys, memory};
+use seco_server::{Error, bench, check, demo, infer, init, keys, memory};
 use tracing_subscriber::EnvFilter;
 
 /// Private neural-network inference over several servers that do not trust each other.
@@ -29,6 +29,8 @@ enum Command {
     Serve(Serve),
     /// Make the keys of one server.
     Keygen(Keygen),
+    /// Try an ONNX model: does it work, how exact is it, what does it cost.
+    Check(check::Options),
     /// Turn an ONNX model into one file for each server.
     Split(Split),
     /// Write the file that devices need to use a cluster.
@@ -167,8 +169,11 @@ fn main() -> ExitCode {
         memory::keep_secret();
     }
     // A measurement has servers of its own, whose coming and going is no news.
-    let usual =
-        if matches!(command, Command::Bench(_)) { "error" } else { "error,seco=info,seco_server=info" };
+    let usual = if matches!(command, Command::Bench(_) | Command::Check(_)) {
+        "error"
+    } else {
+        "error,seco=info,seco_server=info"
+    };
     let filter = EnvFilter::try_from_env("SECO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -243,6 +248,7 @@ fn run(command: Command) -> Result<(), Error> {
             println!("{shown}: for devices, which reach the gateway at {}", made.gateway.address);
             Ok(())
         }
+        Command::Check(options) => check::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Infer(options) => infer::run(&options),
         Command::Bench(what) => bench::run(&what),

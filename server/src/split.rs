@@ -17,7 +17,7 @@ use seco_model::{
 use seco_sdk::{CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
 
-use crate::{Error, init, keys, placement, private};
+use crate::{Error, check, init, keys, placement, private};
 
 /// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
 /// most two bits more.
@@ -158,22 +158,9 @@ impl Split {
         &self.imported.chosen
     }
 
-    /// What may make answers wrong and how to prevent it, a line each: a poor calibration, and answers that are not the
-    /// float network's.
+    /// What may make answers wrong and how to prevent it, a line each.
     pub fn warnings(&self) -> Vec<String> {
-        let line = |warning: &Warning| {
-            let remedy = match warning {
-                Warning::FewInputs(_) => "give a hundred or so, typical and extreme ones",
-                Warning::OneValue(_) | Warning::Alike => "give inputs that differ as real ones do",
-                Warning::Narrow { .. } => {
-                    "values beyond may get wrong answers, of which devices are told (outside_calibration); give \
-                     inputs with all values that occur"
-                }
-            };
-            format!("calibrated on {warning}: {remedy}, or --width worst")
-        };
-        let calibration = self.chosen().calibration.warnings();
-        calibration.iter().map(line).chain(self.unfaithful()).collect()
+        warnings(self.chosen(), &self.goal)
     }
 
     /// All of [`Split::warnings`] in one short line, if there are any.
@@ -187,23 +174,40 @@ impl Split {
                 calibration.join("; ")
             ));
         }
-        all.extend(self.unfaithful());
+        all.extend(unfaithful(self.chosen(), &self.goal));
         (!all.is_empty()).then(|| all.join("; "))
     }
+}
 
-    /// That the answers are not as near to the float network's as was asked for.
-    fn unfaithful(&self) -> Option<String> {
-        let Chosen { fidelity, reached, .. } = self.chosen();
-        (!reached).then(|| {
-            format!(
-                "{}, and {} of the labels within {} were asked for: check the normalisation (--scale, --mean, --std), give \
-                 more --weight-bits and --activation-bits, or ask for less (--agreement)",
-                agreement(fidelity),
-                percent(self.goal.agreement),
-                percent(self.goal.error)
-            )
-        })
-    }
+/// What may make answers wrong and how to prevent it, a line each: a poor calibration, and answers that are not the
+/// float network's.
+pub(crate) fn warnings(chosen: &Chosen, goal: &Goal) -> Vec<String> {
+    let line = |warning: &Warning| {
+        let remedy = match warning {
+            Warning::FewInputs(_) => "give a hundred or so, typical and extreme ones",
+            Warning::OneValue(_) | Warning::Alike => "give inputs that differ as real ones do",
+            Warning::Narrow { .. } => {
+                "values beyond may get wrong answers, of which devices are told (outside_calibration); give inputs with \
+                 all values that occur"
+            }
+        };
+        format!("calibrated on {warning}: {remedy}, or --width worst")
+    };
+    chosen.calibration.warnings().iter().map(line).chain(unfaithful(chosen, goal)).collect()
+}
+
+/// That the answers are not as near to the float network's as was asked for.
+fn unfaithful(chosen: &Chosen, goal: &Goal) -> Option<String> {
+    let Chosen { fidelity, reached, .. } = chosen;
+    (!reached).then(|| {
+        format!(
+            "{}, and {} of the labels within {} were asked for: check the normalisation (--scale, --mean, --std), give \
+             more --weight-bits and --activation-bits, or ask for less (--agreement)",
+            agreement(fidelity),
+            percent(goal.agreement),
+            percent(goal.error)
+        )
+    })
 }
 
 /// A part as percents, as short as is exact enough.
@@ -260,6 +264,9 @@ impl fmt::Display for Split {
         let (weights, activations) = (precision.weight, precision.activation);
         writeln!(f, "weights of {weights} bits and a sign, activations of {activations} bits")?;
         writeln!(f, "  {}", agreement(fidelity))?;
+        if let Some(cost) = check::short(&self.architecture) {
+            writeln!(f, "{cost}")?;
+        }
         for (index, file) in self.files.iter().enumerate() {
             writeln!(f, "secret, for server {index} only: {}", file.display())?;
         }

@@ -84,6 +84,16 @@ impl LinearPlan {
         self.0.packing.output_ciphertexts()
     }
 
+    /// Polynomials that carry a holder's weights.
+    pub fn weight_polynomials(&self) -> usize {
+        self.0.packing.weight_polynomials()
+    }
+
+    /// Products of an input ciphertext and a weight polynomial, of one holder.
+    pub fn products(&self) -> usize {
+        self.output_ciphertexts() * self.0.packing.products_per_output()
+    }
+
     /// Bytes of one server's encrypted mask: a polynomial modulo `Q` for each input ciphertext.
     pub fn encrypted_len(&self) -> usize {
         self.input_ciphertexts() * self.parameters().polynomial_len()

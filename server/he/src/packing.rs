@@ -132,6 +132,11 @@ impl Packing {
         self.rows() * self.cut.sizes.parts
     }
 
+    /// Products that add up to an output ciphertext.
+    pub(crate) fn products_per_output(&self) -> usize {
+        self.cut.sizes.parts
+    }
+
     /// Largest number of weights that enter one output ciphertext; bounds `Σ |w|_1` over its polynomials by width.
     pub(crate) fn weights_per_output(&self) -> usize {
         let Sizes { block, batch, shared, .. } = self.cut.sizes;

@@ -38,7 +38,7 @@ struct Prepared {
 }
 
 /// Least and largest of a value's numbers.
-pub(crate) type Range = (i64, i64);
+pub type Range = (i64, i64);
 
 impl<'a> Executor<'a> {
     /// Checks the model and prepares it.
@@ -98,7 +98,7 @@ impl<'a> Executor<'a> {
     ///
     /// # Errors
     /// [`Error::Input`], and [`Error::Width`] if one does not fit 31 bits and the margin.
-    pub(crate) fn ranges(&self, input: &[u8], ranges: &mut [Range]) -> Result<(), Error> {
+    pub fn ranges(&self, input: &[u8], ranges: &mut [Range]) -> Result<(), Error> {
         self.walk(input, false, |value, values| {
             let Some(range) = ranges.get_mut(value) else { return Ok(()) };
             let (low, high) = values.iter().fold(*range, |(low, high), &v| (low.min(v), high.max(v)));

@@ -35,7 +35,7 @@ mod wide;
 pub use architecture::{Architecture, InputSpec, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement};
 pub use calibration::{AFFORDABLE_BITS, Calibration, FEW_INPUTS, SumWidth, Warning, WidthRule};
 pub use error::Error;
-pub use execute::{Execution, Executor};
+pub use execute::{Execution, Executor, Range};
 pub use fixed::{FixedLayer, FixedModel};
 pub use geometry::{Conv, Dense, Geometry};
 pub use graph::{Gather, Graph, Node, Op, Term, Window};

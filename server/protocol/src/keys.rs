@@ -77,7 +77,7 @@ impl Keys {
 }
 
 /// Bundles that a key set serves: what the server with the most to answer may answer under it.
-fn bundles(architecture: &Architecture) -> Result<u64, Error> {
+pub fn bundles(architecture: &Architecture) -> Result<u64, Error> {
     let answered = |server: usize| {
         let layers = architecture.graph.layers().map(|layer| {
             let others = architecture.holders(layer.index).iter().filter(|&&holder| holder != server).count();

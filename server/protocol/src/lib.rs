@@ -22,6 +22,7 @@
 
 mod bundle;
 mod channel;
+pub mod cost;
 mod draws;
 mod error;
 mod flow;

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use seco_he::{KeySet, Occasion, Product};
+use seco_he::{KeySet, LinearPlan, Occasion, Product};
 use seco_model::graph::Graph;
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ type Wave<T> = Vec<(usize, Option<T>)>;
 type Words = Vec<Zeroizing<Vec<u32>>>;
 
 /// Steps of a wave.
-const STEPS: usize = 4;
+pub const STEPS: usize = 4;
 
 /// Where in the protocol a message is wrong.
 const MASK: &str = "encrypted mask";
@@ -67,7 +67,7 @@ impl Work<'_> {
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
     ) -> Result<(Words, Option<KeySet>), Error> {
-        let waves = self.waves(channel.parties());
+        let waves = waves(self.layers.iter().map(|layer| &layer.plan), channel.parties(), self.wave_bytes);
         // Layers read masked values, whose offline shares follow from masks.
         let read = self.layers.iter().map(|layer| layer.input);
         let mut masks = Offline::new((self.graph, self.flow), &self.draws.masks, &[], read);
@@ -93,24 +93,6 @@ impl Work<'_> {
             revealed = begun.take().map(|exchange| exchange.reveal(channel)).transpose()?;
         }
         Ok((words, renewed))
-    }
-
-    /// Runs of layers whose ciphertexts are in memory together.
-    fn waves(&self, parties: usize) -> Vec<Range<usize>> {
-        let mut waves: Vec<Range<usize>> = Vec::new();
-        let mut bytes = 0;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let more = parties * (layer.plan.encrypted_len() + layer.plan.c1_len());
-            match waves.last_mut() {
-                Some(wave) if bytes + more <= self.wave_bytes => wave.end = index + 1,
-                _ => {
-                    bytes = 0;
-                    waves.push(index..index + 1);
-                }
-            }
-            bytes += more;
-        }
-        waves
     }
 
     /// Step 1: every server's encrypted part of the masks, to the holders. Gives those of the layers
@@ -221,6 +203,28 @@ impl Work<'_> {
         // A model has a few hundred layers at most.
         Occasion { bundle: self.bundle.0, layer: layer as u32 }
     }
+}
+
+/// Runs of layers whose ciphertexts are in memory together.
+pub fn waves<'a>(
+    plans: impl Iterator<Item = &'a LinearPlan>,
+    parties: usize,
+    wave_bytes: usize,
+) -> Vec<Range<usize>> {
+    let mut waves: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (index, plan) in plans.enumerate() {
+        let more = parties * (plan.encrypted_len() + plan.c1_len());
+        match waves.last_mut() {
+            Some(wave) if bytes + more <= wave_bytes => wave.end = index + 1,
+            _ => {
+                bytes = 0;
+                waves.push(index..index + 1);
+            }
+        }
+        bytes += more;
+    }
+    waves
 }
 
 /// Takes a message of a peer; a longer one is its mistake in this phase.

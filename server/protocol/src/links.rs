@@ -44,6 +44,17 @@ const NONCE: usize = 32;
 /// Bytes of a bundle's number.
 const NUMBER: usize = 8;
 
+/// Bytes of what one server sends another for a bundle's extensions: its choices with number and nonce, then the set-up
+/// of the extension in which it receives.
+pub fn bundle_len(parameter: usize) -> [usize; 2] {
+    [NONCE + NUMBER + message_len(BASE, parameter), setup_len(parameter)]
+}
+
+/// Bytes of what one server sends another for base OTs: an offer, a reply, the set-up of the long-lived extension.
+pub fn base_len(parameter: usize) -> [usize; 3] {
+    [OFFER, REPLY, setup_len(parameter)]
+}
+
 /// What one server contributes to the public random values of a bundle.
 pub type Nonce = [u8; NONCE];
 
@@ -117,7 +128,8 @@ impl LinkSeeds {
         }
         for &p in &all {
             let parameter = parameter(p)?;
-            let setup = channel.recv(p, setup_len(parameter))?;
+            let [.., length] = base_len(parameter);
+            let setup = channel.recv(p, length)?;
             let Some((delta, mut seeds)) = choices[p].take() else { continue };
             let seeds = std::mem::take(&mut *seeds);
             links.senders[p] = Some(from_peer(SenderSeeds::new(&delta, seeds, parameter, &setup), p, PHASE)?);
@@ -167,7 +179,7 @@ impl Links {
         for &p in &all {
             let link = self.sender(p)?;
             let parameter = link.parameter();
-            let message = channel.recv(p, NONCE + NUMBER + message_len(BASE, parameter))?;
+            let message = channel.recv(p, bundle_len(parameter)[0])?;
             let invalid = Error::Peer { peer: p, phase: PHASE };
             let Some((theirs, message)) = message.split_first_chunk::<NONCE>() else { return Err(invalid) };
             let Some((number, message)) = message.split_first_chunk::<NUMBER>() else { return Err(invalid) };
@@ -183,7 +195,7 @@ impl Links {
         }
         for &p in &all {
             let parameter = self.sender(p)?.parameter();
-            let setup = channel.recv(p, setup_len(parameter))?;
+            let setup = channel.recv(p, bundle_len(parameter)[1])?;
             let seeds = std::mem::take(&mut *seeds[p]);
             links.senders[p] = Some(from_peer(CotSender::new(delta, seeds, parameter, &setup), p, PHASE)?);
         }

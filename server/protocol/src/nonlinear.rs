@@ -63,6 +63,11 @@ pub struct Work<'a> {
     pub wave_bytes: usize,
 }
 
+/// The last phase of a batch: the evaluator's, which gets tables, or the last garbler's, which joins the chain.
+pub fn last_phase(servers: usize) -> usize {
+    Conversion::rounds(servers.saturating_sub(1)).max(4)
+}
+
 /// Ends of correlated OTs, by server of a list.
 type Ends = Vec<Zeroizing<Vec<Block>>>;
 
@@ -79,8 +84,7 @@ impl<'a> Work<'a> {
     ) -> Result<Parts, Error> {
         let mut parts = Parts::default();
         parts.steps.resize_with(self.plan.steps.len(), Vec::new);
-        // The last phases are the evaluator's, which gets tables, and the last garbler's, which joins the chain.
-        let last = Conversion::rounds(channel.parties() - 1).max(4);
+        let last = last_phase(channel.parties());
         let mut waves = self.plan.waves(self.wave_bytes).into_iter();
         let mut ahead = self.ahead(channel.me());
         let mut under_way: VecDeque<(usize, Wave)> = VecDeque::new();
@@ -248,7 +252,7 @@ impl Job<'_> {
     fn keys_wanted(&self) -> [Vec<(usize, usize)>; 2] {
         match self {
             Job::Input(job) => {
-                let count = job.mask.len() * 64;
+                let count = job.shape.correlations(job.lanes);
                 [(job.server + 1..job.servers).map(|later| (later, count)).collect(), Vec::new()]
             }
             Job::Circuit(job) => job.keys_wanted(),

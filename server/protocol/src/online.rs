@@ -132,6 +132,9 @@ pub(crate) fn affine(party: &Party, number: usize, known: &mut Values) -> Result
 
 const INCOMPLETE: Error = Error::Misuse("the bundle is incomplete");
 
+/// Bytes of a confirmation.
+pub(crate) const CONFIRMATION: usize = 32;
+
 /// Tells every server that this one spent the bundle, and waits until all others said the same.
 fn confirm(channel: &mut dyn Channel, bundle: &BundleId, usage: &Use) -> Result<(), Error> {
     let message = Sha256::new()
@@ -146,7 +149,7 @@ fn confirm(channel: &mut dyn Channel, bundle: &BundleId, usage: &Use) -> Result<
         channel.send(peer, message.clone())?;
     }
     for peer in peers(channel) {
-        if channel.recv(peer, message.len())? != message {
+        if channel.recv(peer, CONFIRMATION)? != message {
             return Err(Error::Peer { peer, phase: "confirmation that the bundle is spent" });
         }
     }

@@ -22,9 +22,9 @@ use crate::{BundleId, linear, nonlinear};
 
 /// Bytes of weights in NTT form that a holder keeps from one bundle to the next; those of later layers are transformed
 /// for every bundle.
-const WEIGHTS_MEMORY: usize = 1 << 30;
+pub(crate) const WEIGHTS_MEMORY: usize = 1 << 30;
 /// Bytes of a set-up nonce.
-const NONCE: usize = 32;
+pub(crate) const NONCE: usize = 32;
 
 /// One server: its part of the model, of the cluster's key and of its correlated OTs.
 pub struct Party {

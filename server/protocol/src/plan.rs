@@ -101,6 +101,23 @@ pub struct InputStep {
     pub batches: Vec<Range<usize>>,
 }
 
+impl InputStep {
+    /// Values.
+    pub fn lanes(&self) -> usize {
+        self.batches.iter().map(|lanes| lanes.len()).sum()
+    }
+
+    /// Bytes of what every server publishes.
+    pub fn opening_len(&self) -> usize {
+        packed_len(self.lanes(), self.shape.bits)
+    }
+
+    /// Bytes of a server's share of `x - r`.
+    pub fn handed_len(&self) -> usize {
+        packed_len(self.lanes(), self.shape.mask_width)
+    }
+}
+
 /// A ReLU of the model with its batches. A lane reads one value and gives one. Its
 /// ports: `m`, the opened value, public; `ρ`, of which every server draws its bits. Its outputs leave by projection.
 pub struct Step {
@@ -162,6 +179,11 @@ impl Step {
     /// Bytes of what an opener publishes about `lanes` values, and every other server sends ahead.
     pub fn opening_len(&self, lanes: usize) -> usize {
         packed_len(lanes, self.shape.width)
+    }
+
+    /// Bytes of `x - r` of all lanes, which the evaluator sends.
+    pub fn handed_len(&self) -> usize {
+        packed_len(self.lanes(), self.shape.mask_width)
     }
 
     /// Bytes of a garbler's online message: labels, then the projection.

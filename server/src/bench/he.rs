@@ -30,12 +30,12 @@ const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
 /// What the steps took, all repetitions.
 #[derive(Default)]
-struct Times {
-    weights: Took,
-    encrypt: Took,
-    multiply: Took,
-    answer: Took,
-    decode: Took,
+pub(super) struct Times {
+    pub weights: Took,
+    pub encrypt: Took,
+    pub multiply: Took,
+    pub answer: Took,
+    pub decode: Took,
 }
 
 /// Figures of one layer.
@@ -153,13 +153,8 @@ fn failed(error: seco_he::Error) -> Error {
 
 fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<Figures, Error> {
     let layer = Layer::new(geometry, setting, ChaCha20Rng::from_seed(*keys::secret()?)).map_err(failed)?;
+    let (times, runs, exact) = layer.repeat(LONG_ENOUGH)?;
     let Layer { plan, parameters, servers, .. } = &layer;
-    let (mut times, mut runs, mut exact) = (Times::default(), 0, true);
-    let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
-    while (times.multiply + times.answer + times.encrypt).cpu < LONG_ENOUGH {
-        exact &= layer.once(&mut rng, &mut times).map_err(failed)?;
-        runs += 1;
-    }
     let (inputs, outputs) = (plan.input_ciphertexts(), plan.output_ciphertexts());
     let ms = |took: Took, count: usize| took.milliseconds(f64::from(runs) * count.max(1) as f64);
     Ok(Figures {
@@ -179,6 +174,21 @@ fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<
         answer_bytes: plan.answer_len(),
         exact,
     })
+}
+
+/// What the steps of a layer take in so much CPU time, one run of each more before that pages memory in: the plan,
+/// times, and how often. For a result that is wrong, an error.
+pub(super) fn short(
+    geometry: &Geometry,
+    setting: Setting,
+    long_enough: Duration,
+) -> Result<(LinearPlan, Times, u32), Error> {
+    let layer = Layer::new(geometry, setting, ChaCha20Rng::from_seed(*keys::secret()?)).map_err(failed)?;
+    layer.repeat(Duration::ZERO)?;
+    match layer.repeat(long_enough)? {
+        (times, runs, true) => Ok((layer.plan, times, runs)),
+        _ => Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned())),
+    }
 }
 
 /// A layer of a cluster.
@@ -218,6 +228,17 @@ impl<'a> Layer<'a> {
         let openings: Vec<_> = drafts.iter().map(|draft| draft.opening().to_vec()).collect();
         let shares: Vec<_> = drafts.iter().map(|draft| draft.share().to_vec()).collect();
         drafts.into_iter().map(|draft| draft.finish(&openings, &shares)).collect()
+    }
+
+    /// Repeats all steps for so long, once at least: their times, how often, and whether all was right.
+    fn repeat(&self, long_enough: Duration) -> Result<(Times, u32, bool), Error> {
+        let (mut times, mut runs, mut exact) = (Times::default(), 0, true);
+        let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
+        while runs == 0 || (times.multiply + times.answer + times.encrypt).cpu < long_enough {
+            exact &= self.once(&mut rng, &mut times).map_err(failed)?;
+            runs += 1;
+        }
+        Ok((times, runs, exact))
     }
 
     /// All four steps; whether the shares sum up to the product. Server 0 holds the weights.

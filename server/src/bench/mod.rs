@@ -12,11 +12,13 @@ pub mod he;
 pub mod net;
 pub mod ot;
 mod process;
+pub mod rates;
 pub mod relu;
 
 use serde_json::Value;
 
 use self::calibration::Calibration;
+pub(crate) use self::process::{Took, timed};
 use crate::Error;
 
 /// What most parts are measured for.

@@ -81,6 +81,12 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
+/// CPU-seconds of a gigabyte between two servers, both ends together.
+pub(super) fn short(megabytes: usize) -> Result<f64, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.map_err(|_| Error::NoRuntime)?.block_on(quic(megabytes))?.cpu_s_per_gb)
+}
+
 fn failed(why: impl std::fmt::Display) -> Error {
     Error::Demo(format!("sending to this machine failed: {why}"))
 }

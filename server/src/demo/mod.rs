@@ -25,7 +25,7 @@ use self::samples::{Network, Samples};
 use crate::config::Limits;
 use crate::split::{self, Split};
 use crate::terminal::{self, Ink};
-use crate::{Error, infer, interrupt};
+use crate::{Error, check, infer, interrupt};
 
 /// Inferences between two fillings of the pool.
 const STRETCH: usize = 10;
@@ -347,6 +347,9 @@ fn introduction(samples: &Samples, architecture: &Architecture) -> String {
             many => format!("weights shared by {}, known to none", many.join(", ")),
         };
         text.push_str(&format!("  {}: {} outputs, {whose}\n", layer.name, layer.geometry.outputs()));
+    }
+    if let Some(cost) = check::short(architecture) {
+        text.push_str(&format!("{cost}\n"));
     }
     text
 }

@@ -185,7 +185,7 @@ pub fn inputs(path: &Path) -> Result<(Vec<u8>, Vec<usize>), Error> {
     Ok((values, shape))
 }
 
-fn read_labels(path: &Path, samples: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_labels(path: &Path, samples: usize) -> Result<Vec<u8>, Error> {
     let (shape, values) = array(path)?;
     if shape != [samples] {
         let what = format!("has shape {shape:?}; {samples} inputs need {samples} labels in one axis");

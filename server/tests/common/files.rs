@@ -41,12 +41,17 @@ fn value(name: &str, shape: &[usize]) -> Vec<u8> {
 
 /// A network: a convolution, ReLU, and a fully connected layer with so many outputs.
 pub fn network(input: [usize; 3], outputs: usize) -> Vec<u8> {
+    named("c", input, outputs)
+}
+
+/// The same with another name of the convolution's output, which names the layer.
+pub fn named(convolution: &str, input: [usize; 3], outputs: usize) -> Vec<u8> {
     let [channels, height, width] = input;
     let hidden = 4 * (height - 2) * (width - 2);
     let transposed = bytes(5, &[bytes(1, b"transB"), number(3, 1), number(20, 2)].concat());
     let nodes = [
-        node("Conv", &["x", "w", "b"], "c", &[]),
-        node("Relu", &["c"], "r", &[]),
+        node("Conv", &["x", "w", "b"], convolution, &[]),
+        node("Relu", &[convolution], "r", &[]),
         node("Flatten", &["r"], "f", &[]),
         node("Gemm", &["f", "v", "d"], "y", &transposed),
     ];

@@ -16,7 +16,7 @@ use super::pads::{Words, sender_of, strided, words};
 use super::relu::Exchange;
 use super::sum::SumOfBits;
 use crate::hash::{Hash, Tweak};
-use crate::slices::packed_len;
+use crate::slices::{packed_len, plane_words};
 
 /// Shape of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,11 @@ impl InputShape {
     /// Bit `i` is shared mod `2^{κ-i}`.
     fn widths(&self) -> Vec<u32> {
         (0..self.bits).map(|i| self.mask_width.saturating_sub(i)).collect()
+    }
+
+    /// Correlated OTs in which a server is the receiver, towards each earlier one.
+    pub fn correlations(&self, lanes: usize) -> usize {
+        self.bits as usize * plane_words(lanes) * 64
     }
 
     /// Bytes of the message of an earlier server to one that joins.

@@ -84,6 +84,8 @@ pub struct Chosen {
     pub model: FixedModel,
     /// How its widths were chosen.
     pub calibration: Calibration,
+    /// What an integer of each value is worth, where that is known.
+    pub scales: Vec<Option<f64>>,
     /// How fine its numbers are.
     pub precision: Precision,
     /// How well it answers, over the inputs that chose its bits and those held back then.
@@ -146,11 +148,11 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
     // Once more, on everything.
     let joined: Vec<u8> = spread(&all, (FINAL_WORK / macs).max(10)).into_iter().flatten().copied().collect();
     let finish = |precision: Precision| {
-        let mut model = scales::build(real, input, &ranges, precision)?;
+        let (mut model, scales) = scales::build(real, input, &ranges, precision)?;
         let calibration = model.calibrate(&joined, goal.width)?;
         let fidelity = compare(&model, &truth, &everything, goal.error)?;
         let reached = fidelity.reaches(goal);
-        Ok::<_, Error>(Chosen { model, calibration, precision, fidelity, reached })
+        Ok::<_, Error>(Chosen { model, calibration, scales, precision, fidelity, reached })
     };
     let mut chosen = finish(precision)?;
     for _ in 0..MORE {
@@ -169,7 +171,7 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
 }
 
 /// At most `count` of them, evenly.
-fn spread<T: Clone>(all: &[T], count: usize) -> Vec<T> {
+pub fn spread<T: Clone>(all: &[T], count: usize) -> Vec<T> {
     let count = count.min(all.len()).max(1);
     (0..count).filter_map(|i| all.get(i * all.len() / count).cloned()).collect()
 }
@@ -295,7 +297,7 @@ impl Search<'_> {
     }
 
     fn attempt(&mut self, precision: Precision) -> Result<Trial, Error> {
-        let mut model = scales::build(self.real, self.input, self.ranges, precision)?;
+        let (mut model, _) = scales::build(self.real, self.input, self.ranges, precision)?;
         model.calibrate(&self.joined, self.goal.width)?;
         let fidelity = compare(&model, self.truth, &self.held, self.goal.error)?;
         let of =
@@ -357,8 +359,8 @@ fn compare(model: &FixedModel, truth: &Truth<'_>, which: &[usize], error: f64) -
     })
 }
 
-/// The largest of several, the sign of one.
-fn label(values: &[f64]) -> usize {
+/// What an answer says: the number of the largest of several values, and of one whether it is positive.
+pub fn label(values: &[f64]) -> usize {
     match values {
         [one] => usize::from(*one > 0.0),
         many => (0..many.len()).reduce(|best, i| if many[i] > many[best] { i } else { best }).unwrap_or(0),

@@ -51,7 +51,8 @@ fn power_below(x: f64) -> f64 {
     2f64.powi(x.log2().floor().clamp(-120.0, 120.0) as i32)
 }
 
-/// The integer graph of a network whose input is `input`, with all widths 32. `ranges` is by value.
+/// The integer graph of a network whose input is `input`, with all widths 32, and what an integer of each of its values
+/// is worth, where that is known. `ranges` is by value.
 ///
 /// # Errors
 /// [`Error::Node`] for a layer whose numbers are beyond all integers.
@@ -60,7 +61,7 @@ pub fn build(
     input: &InputSpec,
     ranges: &[Interval],
     precision: Precision,
-) -> Result<FixedModel, Error> {
+) -> Result<(FixedModel, Vec<Option<f64>>), Error> {
     let mut build = Build {
         real,
         ranges,
@@ -75,10 +76,17 @@ pub fn build(
         build.node(number)?;
     }
     let outputs = build.answer()?;
+    let mut scales = vec![None; build.nodes.len() + 1];
+    for made in build.made.iter().flatten() {
+        scales[made.value] = Some(made.scale);
+    }
+    if let (Some(last), Some(output)) = (scales.last_mut(), outputs.first()) {
+        *last = Some(output.scale);
+    }
     let graph = Graph { name: real.name.clone(), input: input.clone(), nodes: build.nodes, outputs };
     let model = FixedModel { graph, layers: build.layers };
     model.check()?;
-    Ok(model)
+    Ok((model, scales))
 }
 
 /// What readers wish of every value.

@@ -62,7 +62,7 @@ impl Run<'_> {
     ) -> Result<Option<Words>, Error> {
         const PHASE: &str = "masked input";
         let InputStep { shape, recipients, batches } = input;
-        if parts.len() != batches.len() {
+        if parts.len() != batches.len() || values.len() != input.lanes() {
             return Err(INCOMPLETE);
         }
         let me = self.channel.me();
@@ -73,7 +73,7 @@ impl Run<'_> {
             let values = o.get_mut(lanes.clone()).ok_or(INCOMPLETE)?;
             values.iter_mut().zip(mask.iter()).for_each(|(value, mask)| *value ^= mask);
         }
-        let length = packed_len(o.len(), shape.bits);
+        let length = input.opening_len();
         let mut message = Vec::with_capacity(length);
         pack(o.iter().copied(), shape.bits, &mut message);
         self.send_to_all(&message)?;

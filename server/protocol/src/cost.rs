@@ -1,0 +1,353 @@
+//! What an inference costs, exactly, before any server runs: bytes by kind of message and by link, messages that wait
+//! for each other, and the work of every server in countable units. All of it follows from the public architecture, by
+//! the same functions of lengths that the protocol itself uses.
+//!
+//! Bytes are those of messages as a [`Channel`](crate::Channel) takes them. What carries them adds its own: the mesh
+//! of the `seco` binary four bytes a message and QUIC's, UDP's and IP's headers.
+
+mod ahead;
+mod online;
+
+use seco_he::{KeyDraft, LayerShape, LinearPlan, Parameters, Weights};
+use seco_model::Architecture;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::keys::bundles;
+use crate::links::base_len;
+use crate::party::{NONCE, WEIGHTS_MEMORY};
+use crate::plan::{Plan, WAVE_BYTES};
+use crate::{Counts, Part, linear, nonlinear};
+pub use online::Event;
+
+/// What a message is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Ahead: a server's encrypted part of a layer's mask, to the holders.
+    Mask,
+    /// Ahead: the `c1` of a holder's product.
+    Product,
+    /// Ahead: decryption shares, to a holder.
+    Answer,
+    /// Ahead: the extension of correlated OT that the bundle uses.
+    Extension,
+    /// Ahead: choices of correlated OTs.
+    Choices,
+    /// Ahead: a bit for every cross term of garbling.
+    CrossBits,
+    /// Ahead: corrections that follow from them.
+    Corrections,
+    /// Ahead: garbled tables, to the evaluator.
+    Tables,
+    /// Ahead: conversions between shares and wires, the input's among them.
+    Conversions,
+    /// Ahead: masked openings by servers without an online part.
+    Ahead,
+    /// Online: that the bundle is spent.
+    Confirmation,
+    /// Online: the masked input, and shares of it.
+    Input,
+    /// Online: masked openings.
+    Opening,
+    /// Online: labels and projections, to the evaluator.
+    Labels,
+    /// Online: masked activations, to those who need them.
+    Activation,
+    /// Online: parts of the masked answer, to the gateway.
+    Output,
+}
+
+impl Kind {
+    /// All of them, in their order.
+    pub const ALL: [Kind; 16] = [
+        Kind::Mask,
+        Kind::Product,
+        Kind::Answer,
+        Kind::Extension,
+        Kind::Choices,
+        Kind::CrossBits,
+        Kind::Corrections,
+        Kind::Tables,
+        Kind::Conversions,
+        Kind::Ahead,
+        Kind::Confirmation,
+        Kind::Input,
+        Kind::Opening,
+        Kind::Labels,
+        Kind::Activation,
+        Kind::Output,
+    ];
+
+    /// Whether it is sent once the input is there.
+    pub fn is_online(self) -> bool {
+        self >= Kind::Confirmation
+    }
+
+    /// Whether it belongs to the linear layers' part of preprocessing, which has a channel of its own.
+    pub fn is_linear(self) -> bool {
+        self <= Kind::Answer
+    }
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Mask => "encrypted masks",
+            Kind::Product => "products",
+            Kind::Answer => "decryption shares",
+            Kind::Extension => "OT extensions",
+            Kind::Choices => "correlated OTs",
+            Kind::CrossBits => "cross bits",
+            Kind::Corrections => "corrections",
+            Kind::Tables => "garbled tables",
+            Kind::Conversions => "conversions",
+            Kind::Ahead => "openings ahead",
+            Kind::Confirmation => "confirmations",
+            Kind::Input => "masked input",
+            Kind::Opening => "masked openings",
+            Kind::Labels => "labels, projections",
+            Kind::Activation => "masked activations",
+            Kind::Output => "masked answer",
+        }
+    }
+}
+
+/// Bytes by kind and by link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    servers: usize,
+    /// By kind, by sender, by receiver.
+    bytes: Vec<u64>,
+}
+
+impl Traffic {
+    fn new(servers: usize) -> Traffic {
+        Traffic { servers, bytes: vec![0; Kind::ALL.len() * servers * servers] }
+    }
+
+    fn place(&self, kind: Kind, from: usize, to: usize) -> usize {
+        (kind as usize * self.servers + from) * self.servers + to
+    }
+
+    fn add(&mut self, kind: Kind, from: usize, to: usize, bytes: usize) {
+        let place = self.place(kind, from, to);
+        if let Some(sum) = self.bytes.get_mut(place) {
+            *sum += bytes as u64;
+        }
+    }
+
+    /// Bytes of a kind on a link.
+    pub fn link(&self, kind: Kind, from: usize, to: usize) -> u64 {
+        self.bytes.get(self.place(kind, from, to)).copied().unwrap_or(0)
+    }
+
+    fn sum(&self, counts: impl Fn(Kind, usize, usize) -> bool) -> u64 {
+        let servers = self.servers;
+        let pairs = (0..servers).flat_map(|from| (0..servers).map(move |to| (from, to)));
+        let all =
+            Kind::ALL.into_iter().flat_map(|kind| pairs.clone().map(move |(from, to)| (kind, from, to)));
+        all.filter(|&(kind, from, to)| counts(kind, from, to))
+            .map(|(kind, from, to)| self.link(kind, from, to))
+            .sum()
+    }
+
+    /// Bytes of a kind on all links.
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.sum(|k, _, _| k == kind)
+    }
+
+    /// Bytes of a phase on all links.
+    pub fn total(&self, online: bool) -> u64 {
+        self.sum(|kind, _, _| kind.is_online() == online)
+    }
+
+    /// Bytes that a server sends in a phase.
+    pub fn sent(&self, server: usize, online: bool) -> u64 {
+        self.sum(|kind, from, _| kind.is_online() == online && from == server)
+    }
+
+    /// Bytes that a server receives in a phase.
+    pub fn received(&self, server: usize, online: bool) -> u64 {
+        self.sum(|kind, _, to| kind.is_online() == online && to == server)
+    }
+}
+
+/// One server's work, in units whose time can be measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Ahead: ciphertexts that it encrypts.
+    pub encrypted: u64,
+    /// Ahead: ciphertexts of all servers that it adds up as a holder.
+    pub added: u64,
+    /// Ahead: products of a ciphertext and a weight polynomial.
+    pub products: u64,
+    /// Ahead: weight polynomials that do not fit memory in NTT form, each time they are transformed.
+    pub transforms: u64,
+    /// Ahead: ciphertexts that it makes of products, and decodes.
+    pub made: u64,
+    /// Ahead: ciphertexts of others that it answers.
+    pub answered: u64,
+    /// Ahead: correlated OTs in which it chooses.
+    pub chosen: u64,
+    /// Ahead: correlated OTs in which another server chooses.
+    pub correlated: u64,
+    /// Ahead: AND gates that it garbles.
+    pub garbled: u64,
+    /// Ahead: AND gates whose tables it adds up, garbler by garbler, and online evaluates.
+    pub evaluated: u64,
+    /// Ahead: bits that it converts, lane by lane.
+    pub converted: u64,
+    /// Online: products of a layer's weights.
+    pub macs: u64,
+}
+
+/// What a secret layer costs ahead; online it costs what its opening does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerCost {
+    /// Number of its node.
+    pub node: usize,
+    /// Name of the ONNX node it came from.
+    pub name: String,
+    /// Ciphertexts of one server's mask.
+    pub inputs: usize,
+    /// Ciphertexts of one holder's product.
+    pub outputs: usize,
+    /// Products of a ciphertext and a weight polynomial, of one holder.
+    pub products: usize,
+    /// Bytes of one holder's weights in NTT form.
+    pub weights_bytes: u64,
+    /// Bytes on all links.
+    pub bytes: u64,
+}
+
+/// What a ReLU of the graph costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepCost {
+    /// Number of its node.
+    pub node: usize,
+    /// Name of the ONNX node it came from.
+    pub name: String,
+    /// The server that evaluates it.
+    pub evaluator: usize,
+    /// Number of values.
+    pub relus: u64,
+    /// AND gates.
+    pub and_gates: u64,
+    /// Bytes on all links, ahead.
+    pub bytes: u64,
+    /// Bytes on all links, online.
+    pub online_bytes: u64,
+}
+
+/// What an inference costs.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// Number of servers.
+    pub servers: usize,
+    /// Gates and ReLUs.
+    pub counts: Counts,
+    /// Bytes of one bundle and its inference.
+    pub traffic: Traffic,
+    /// By server.
+    pub work: Vec<Work>,
+    /// By server: its part of the circuits, and what it stores of a bundle.
+    pub parts: Vec<Part>,
+    /// By server: bytes of weights in NTT form, kept while it serves.
+    pub weights_bytes: Vec<u64>,
+    /// The secret layers.
+    pub layers: Vec<LayerCost>,
+    /// The ReLUs.
+    pub steps: Vec<StepCost>,
+    /// Messages in sequence, ahead.
+    pub rounds_ahead: usize,
+    /// What happens online, in order.
+    pub online: Vec<Event>,
+    /// Bytes of the set-up on all links, once.
+    pub setup_bytes: u64,
+    /// Bytes on all links when keys are renewed, and after how many bundles that is.
+    pub renewal: (u64, u64),
+}
+
+impl Cost {
+    /// Counts. `ot_parameter` is SoftSpokenOT's between two servers, the same both ways.
+    ///
+    /// # Errors
+    /// [`Error::He`] for a layer that homomorphic encryption cannot serve, and what a set-up would refuse.
+    pub fn of(
+        architecture: &Architecture,
+        ot_parameter: impl Fn(usize, usize) -> usize,
+    ) -> Result<Cost, Error> {
+        architecture.check()?;
+        let servers = architecture.servers;
+        let layers: Vec<_> = architecture.graph.layers().collect();
+        let shapes: Vec<LayerShape> =
+            layers.iter().map(|layer| LayerShape { geometry: layer.geometry, width: layer.width }).collect();
+        let parameters = Parameters::select(&shapes, servers)?;
+        let plans = shapes.iter().map(|shape| LinearPlan::new(&parameters, *shape));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        let plan = Plan::new(architecture);
+        let mut cost = Cost {
+            servers,
+            counts: Counts::of(architecture),
+            traffic: Traffic::new(servers),
+            work: vec![Work::default(); servers],
+            parts: (0..servers).map(|me| Part::of(architecture, me)).collect(),
+            weights_bytes: vec![0; servers],
+            layers: Vec::new(),
+            steps: Vec::new(),
+            rounds_ahead: 0,
+            online: Vec::new(),
+            setup_bytes: 0,
+            renewal: (0, bundles(architecture)?),
+        };
+        cost.set_up(&parameters, &ot_parameter);
+        cost.linear(architecture, &plans);
+        cost.extensions(&ot_parameter);
+        cost.input(&plan, &ot_parameter);
+        for step in &plan.steps {
+            cost.step(&architecture.graph, step, &ot_parameter);
+        }
+        cost.online(architecture, &plan);
+        // Choices follow two messages for extensions; then every phase takes what the one before sent.
+        let waves = plan.waves(WAVE_BYTES).len().max(1);
+        let circuits = 2 + nonlinear::last_phase(servers) + waves - 1;
+        let waves = linear::waves(plans.iter(), servers, WAVE_BYTES).len();
+        cost.rounds_ahead = circuits.max(if waves > 0 { linear::STEPS - 1 + waves - 1 } else { 0 });
+        Ok(cost)
+    }
+
+    /// Keys, base OTs.
+    fn set_up(&mut self, parameters: &Parameters, ot_parameter: &impl Fn(usize, usize) -> usize) {
+        let pairs = (self.servers * (self.servers - 1)) as u64;
+        self.renewal.0 = pairs * (KeyDraft::OPENING_LEN + parameters.polynomial_len()) as u64;
+        self.setup_bytes = pairs * NONCE as u64 + self.renewal.0;
+        for (a, b) in (0..self.servers).flat_map(|a| (0..self.servers).map(move |b| (a, b))) {
+            if a != b {
+                self.setup_bytes += base_len(ot_parameter(a, b)).iter().sum::<usize>() as u64;
+            }
+        }
+    }
+
+    /// One-way messages between servers that wait for each other, online: the longest chain.
+    pub fn rounds(&self) -> usize {
+        let rounds = online::times(&self.online, self.servers, |_, _| 0.0, |_| 0.0, 1.0);
+        rounds.round() as usize
+    }
+
+    /// Seconds from the request at the gateway to the answer there: `work` is the time of a server's own event, and a
+    /// message takes `latency` and its bytes at `bytes_per_s` of its sender's and its receiver's network.
+    pub fn online_seconds(&self, work: impl Fn(&Event) -> f64, latency: f64, bytes_per_s: f64) -> f64 {
+        online::times(&self.online, self.servers, |_, bytes| bytes as f64 / bytes_per_s, work, latency)
+    }
+
+    /// Bytes of weights in NTT form that fit the memory for them, layer by layer: whether each does.
+    fn transformed(plans: &[LinearPlan], holds: impl Fn(usize) -> bool) -> Vec<bool> {
+        let mut left = WEIGHTS_MEMORY;
+        let fits = |(layer, plan): (usize, &LinearPlan)| {
+            let rest = if holds(layer) { left.checked_sub(Weights::transformed_len(plan)) } else { None };
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        };
+        plans.iter().enumerate().map(fits).collect()
+    }
+}

@@ -1,0 +1,243 @@
+//! The report as one page with pictures, which needs nothing else: styles and drawings are in it, light and dark.
+//!
+//! Everything that comes from a file, names above all, is escaped ([`escape`]).
+
+mod pictures;
+
+use std::fmt::Write as _;
+
+use super::estimate::Totals;
+use super::report::{Report, bytes, grouped, percent, seconds, short};
+use super::text::{axes, plural};
+
+const STYLE: &str = include_str!("html/style.css");
+
+/// The page.
+pub fn page(report: &Report) -> String {
+    let title = escape(&report.model);
+    let (class, word) = if report.works { ("good", "works") } else { ("bad", "needs a look") };
+    let mut body = format!(
+        "<header><p class=\"kind\">seco check</p><h1>{title} <span class=\"{class}\">{word}</span></h1>\n<p>{}</p>\n",
+        escape(&summary(report))
+    );
+    for warning in &report.warnings {
+        let _ = writeln!(body, "<p class=\"warning\">{}</p>", escape(warning));
+    }
+    body += "</header>\n";
+    body += &tiles(report);
+    section("Cost by layer", &pictures::costs(&report.layers), &mut body);
+    section("Values and headroom", &pictures::headroom(&report.layers), &mut body);
+    if let Some(confusion) = &report.confusion {
+        section("Labels: float network and private network", &pictures::confusion(confusion), &mut body);
+    }
+    section("What an inference costs", &totals(report), &mut body);
+    section("All layers", &layers(report), &mut body);
+    section("Next", &format!("<pre><code>{}</code></pre>", escape(&report.next)), &mut body);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}: \
+         seco check</title>\n<style>\n{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n"
+    )
+}
+
+/// Text for the content of an element, or an attribute in double quotes.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\'' => escaped += "&#39;",
+            c if c.is_control() => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn section(title: &str, content: &str, body: &mut String) {
+    let _ = writeln!(body, "<section><h2>{title}</h2>\n{content}</section>");
+}
+
+fn summary(report: &Report) -> String {
+    let linear = report.layers.iter().filter(|layer| layer.kind == "linear").count() as u64;
+    format!(
+        "{}: {}, {}, {} products of weights, inputs of {} values of {} bits. Tried on {} of {} samples.",
+        report.file,
+        plural(linear, "linear layer"),
+        plural(report.relus, "ReLU"),
+        short(report.macs as f64),
+        axes(&report.input.shape),
+        report.input.bits,
+        report.input.samples,
+        report.input.available
+    )
+}
+
+/// The figures that matter most.
+fn tiles(report: &Report) -> String {
+    let fidelity = &report.fidelity;
+    let mut tiles = vec![
+        (
+            percent(fidelity.agreement),
+            "labels as the float network's".to_owned(),
+            format!(
+                "{} of {}; at least {}, 95% confidence",
+                fidelity.same,
+                report.input.samples,
+                percent(fidelity.agreement_at_least)
+            ),
+        ),
+        (
+            format!("{:.2}%", fidelity.largest_error * 100.0),
+            "largest difference of an answer".to_owned(),
+            format!("of the largest answer; {} sums wrapped around", grouped(fidelity.wrapped)),
+        ),
+    ];
+    if let (Some(float), Some(fixed)) = (fidelity.float_accuracy, fidelity.fixed_accuracy) {
+        tiles.push((
+            percent(fixed),
+            "right labels, private".to_owned(),
+            format!("float network: {}", percent(float)),
+        ));
+    }
+    if let Some(totals) = report.totals.iter().find(|totals| totals.servers == report.servers) {
+        let network = |name: &str| totals.networks.iter().find(|network| network.name == name);
+        if let (Some(lan), Some(wan)) = (network("lan"), network("wan")) {
+            tiles.push((
+                seconds(lan.online_s),
+                format!("an answer of {} servers, LAN", totals.servers),
+                format!(
+                    "{} over a WAN; {} between servers",
+                    seconds(wan.online_s),
+                    bytes(totals.online.bytes)
+                ),
+            ));
+            tiles.push((
+                seconds(lan.preprocessing_s),
+                "preprocessing of each, LAN".to_owned(),
+                format!(
+                    "{} over a WAN; {} between servers",
+                    seconds(wan.preprocessing_s),
+                    bytes(totals.preprocessing.bytes)
+                ),
+            ));
+        }
+    }
+    let tile = |(figure, what, more): &(String, String, String)| {
+        format!(
+            "<div><b>{}</b><span>{}</span><small>{}</small></div>\n",
+            escape(figure),
+            escape(what),
+            escape(more)
+        )
+    };
+    format!("<div class=\"tiles\">\n{}</div>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+/// Rows of a table: a heading, then by number of servers.
+fn totals(report: &Report) -> String {
+    let mut table = String::from("<div class=\"wide\"><table><tr><th>servers</th>");
+    for totals in &report.totals {
+        let _ = write!(table, "<th>{}</th>", totals.servers);
+    }
+    table += "</tr>\n";
+    let mut row = |what: &str, value: &dyn Fn(&Totals) -> String| {
+        let _ = write!(table, "<tr><td>{what}</td>");
+        for totals in &report.totals {
+            let _ = write!(table, "<td class=\"n\">{}</td>", escape(&value(totals)));
+        }
+        table += "</tr>\n";
+    };
+    let time = |totals: &Totals, name: &str, online: bool| {
+        let network = totals.networks.iter().find(|network| network.name == name);
+        let of = |n: &super::estimate::Network| if online { n.online_s } else { n.preprocessing_s };
+        network.map_or_else(String::new, |network| seconds(of(network)))
+    };
+    let most = |values: &[u64]| bytes(values.iter().copied().max().unwrap_or(0));
+    row("preprocessing: bytes between servers", &|t| bytes(t.preprocessing.bytes));
+    row("messages in sequence", &|t| t.preprocessing.rounds.to_string());
+    row("CPU time, all servers", &|t| seconds(t.preprocessing.cpu_s.iter().sum()));
+    row("time, LAN", &|t| time(t, "lan", false));
+    row("time, WAN", &|t| time(t, "wan", false));
+    row("time, all on this machine", &|t| time(t, "loopback", false));
+    row("kept until used, of one server", &|t| most(&t.stored_bytes));
+    row("online: bytes between servers", &|t| bytes(t.online.bytes));
+    row("messages in sequence", &|t| t.online.rounds.to_string());
+    row("CPU time, all servers", &|t| seconds(t.online.cpu_s.iter().sum()));
+    row("time, LAN", &|t| time(t, "lan", true));
+    row("time, WAN", &|t| time(t, "wan", true));
+    row("time, all on this machine", &|t| time(t, "loopback", true));
+    row("memory of a server, making bundles", &|t| most(&t.memory_bytes.making));
+    row("serving only", &|t| most(&t.memory_bytes.serving));
+    row("set-up, once: bytes between servers", &|t| bytes(t.setup_bytes));
+    let rates = match report.rates.measured {
+        true => "what this machine was measured to do then",
+        false => "what another machine does",
+    };
+    let _ = write!(
+        table,
+        "</table></div>\n<p class=\"note\">Bytes and messages are exact, counted from the protocol's plan. Times are estimates from \
+         {rates}, for servers like it. LAN: 0.1 ms one way and 10 Gbit/s; WAN: 20 ms and 200 Mbit/s. Memory is \
+         estimated from what is kept and under way.</p>\n"
+    );
+    table
+}
+
+fn layers(report: &Report) -> String {
+    let heads = [
+        "layer",
+        "kind",
+        "shape",
+        "MACs",
+        "an integer is",
+        "bits",
+        "least",
+        "largest",
+        "spare bits",
+        "worst case, bits",
+        "ReLUs",
+        "AND gates",
+        "ciphertexts in, out",
+        "bytes ahead",
+        "online",
+    ];
+    let mut table = String::from("<div class=\"wide\"><table><tr>");
+    heads.iter().for_each(|head| {
+        let _ = write!(table, "<th>{head}</th>");
+    });
+    table += "</tr>\n";
+    for layer in &report.layers {
+        let some = |value: Option<u64>| value.map(grouped).unwrap_or_default();
+        let signed = |value: Option<i64>| {
+            value.map_or_else(String::new, |v| {
+                format!("{}{}", if v < 0 { "-" } else { "" }, grouped(v.unsigned_abs()))
+            })
+        };
+        let bits = |value: Option<u32>| value.map(|bits| bits.to_string()).unwrap_or_default();
+        let ciphertexts = layer.ciphertexts_in.zip(layer.ciphertexts_out);
+        let values = [
+            axes(&layer.shape),
+            some(layer.macs),
+            layer.scale.map(|scale| format!("{scale:.3e}")).unwrap_or_default(),
+            layer.width.to_string(),
+            signed(layer.least),
+            signed(layer.largest),
+            bits(layer.headroom_bits),
+            bits(layer.worst_bits),
+            some(layer.relus),
+            some(layer.and_gates),
+            ciphertexts.map(|(a, b)| format!("{a}, {b}")).unwrap_or_default(),
+            grouped(layer.bytes),
+            grouped(layer.online_bytes),
+        ];
+        let _ = write!(table, "<tr><td>{}</td><td>{}</td>", escape(&layer.name), layer.kind);
+        values.iter().for_each(|value| {
+            let _ = write!(table, "<td class=\"n\">{}</td>", escape(value));
+        });
+        table += "</tr>\n";
+    }
+    format!("{table}</table></div>\n<p class=\"note\">With {} servers.</p>\n", report.servers)
+}

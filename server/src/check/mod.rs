@@ -1,0 +1,108 @@
+//! `seco check`: does a network work as a private service, how exact is it, what does it cost, and what comes next.
+//!
+//! No server is started and no network is split. The network runs in floating point and, with the numbers that
+//! `seco split` would choose, in the integers of the protocol; both see the same inputs. Bytes and messages are counted
+//! from the plan of the protocol ([`seco_protocol::cost`]) and are exact; times come from what the units of work take on
+//! this machine ([`crate::bench::rates`]).
+//!
+//! # `--json`
+//!
+//! One object, [`Report`](report::Report) with what it is made of; names stay. Where something does not apply it is `null`.
+//!
+//! | field | is |
+//! |---|---|
+//! | `version` | of these fields: 1 |
+//! | `model`, `file` | name of the file without its ending, and all of it |
+//! | `works` | whether answers are as near to the float network's as was asked for |
+//! | `warnings` | lines about what may make answers wrong |
+//! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here |
+//! | `precision` | `weight_bits` (the sign apart), `activation_bits` |
+//! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, with 95% confidence; `largest_error` of an answer, in parts of the float network's largest; `wrapped` sums; with labels, `float_accuracy` and `fixed_accuracy` |
+//! | `confusion` | of the first output: `classes`, and `counts` by float label, by fixed label |
+//! | `macs`, `relus`, `and_gates` | of one inference |
+//! | `layers` | in order: `name`, `kind` (`linear`, `relu` or `answer`), `shape`, `macs`, `scale` (what an integer is worth), `width` (bits), `least`, `largest` (integers seen), `used_bits`, `worst_bits`, `headroom_bits`, `relus`, `and_gates`, `ciphertexts_in`, `ciphertexts_out`, `products`, `bytes` ahead and `online_bytes`, with `servers` servers |
+//! | `servers`, `gateway_layers` | that the layers' figures and `next` are for |
+//! | `totals` | for 2, 3, 4 and `servers` servers: see below |
+//! | `rates` | CPU-seconds by unit of work, `measured` or not |
+//! | `next` | the command that deploys it |
+//!
+//! A member of `totals` has `servers`; `setup_bytes`; `preprocessing` and `online`, each with `bytes` of messages on all
+//! links, `bytes_by_kind`, `bytes_sent` by server, `rounds` (messages in sequence; online with the device's request and
+//! answer), `cpu_s` by server; `stored_bytes` of a bundle by server; `memory_bytes` by server, `making` and `serving`
+//! (see [`estimate`]); and `networks`: `lan`, `wan` and `loopback` (all servers on this machine), each with
+//! `latency_ms` one way, `bits_per_s`, `preprocessing_s` and `online_s`.
+
+mod estimate;
+mod evidence;
+mod html;
+mod layers;
+mod options;
+mod report;
+mod text;
+
+use std::fs;
+
+use seco_model::Architecture;
+use seco_protocol::OT_PARAMETER;
+use seco_protocol::cost::Cost;
+
+use self::evidence::Evidence;
+pub use self::options::Options;
+use self::report::Report;
+use crate::bench::rates::Rates;
+use crate::demo::samples;
+use crate::{Error, placement, split, terminal};
+
+/// Float and fixed network together may take so many products for all samples.
+const WORK: usize = 12_000_000_000;
+/// Samples that are enough.
+const SAMPLES: usize = 500;
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let task = options.task()?;
+    // Before minutes of work.
+    let classes = options.classes.as_deref().map(report::classes).transpose()?;
+    let (values, axes) = samples::inputs(&options.input)?;
+    let available = axes.first().copied().unwrap_or_default();
+    let labels = options.labels.as_deref().map(|path| samples::read_labels(path, available)).transpose()?;
+    let imported = split::import(&task)?;
+    let names: Vec<&str> = imported.chosen.model.graph.layers().map(|layer| layer.name).collect();
+    let placements = placement::placements(&names, &task)?;
+    let indices: Vec<usize> = (0..available).collect();
+    let count = (WORK / imported.real.macs().max(1)).clamp(4, SAMPLES);
+    let used = seco_model::numbers::spread(&indices, count);
+    let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
+    let evidence = Evidence::gather(&imported, &values, &used).map_err(wrong)?;
+    let rates = match options.no_bench {
+        true => Rates::default(),
+        false => {
+            terminal::note("seco: measuring this machine, a few seconds");
+            Rates::measure(layers::typical_width(&imported.chosen.model.graph), &options.sizes())?
+        }
+    };
+    let subject = report::Subject { options, task: &task, imported: &imported, placements: &placements };
+    let report = Report::new(&subject, &evidence, (available, labels.as_deref()), classes, rates)?;
+    if let Some(path) = &options.report {
+        fs::write(path, html::page(&report)).map_err(|e| Error::write(path, e))?;
+    }
+    terminal::print(&if options.json {
+        report.json()?
+    } else {
+        text::page(&report, options.report.as_deref())
+    });
+    Ok(())
+}
+
+/// What an inference costs, in a line; nothing for what no cluster can serve, which is told elsewhere.
+pub(crate) fn short(architecture: &Architecture) -> Option<String> {
+    let cost = Cost::of(architecture, |_, _| OT_PARAMETER).ok()?;
+    let most = cost.parts.iter().map(|part| part.storage_bytes).max().unwrap_or(0);
+    Some(format!(
+        "an inference takes {} between servers ahead and {} online, {} messages in sequence; until then {} at a server",
+        report::bytes(cost.traffic.total(false)),
+        report::bytes(cost.traffic.total(true)),
+        cost.rounds() + 2,
+        report::bytes(most)
+    ))
+}

@@ -1,0 +1,296 @@
+//! What was found, for all three ways of showing it.
+
+use std::fs;
+use std::path::Path;
+
+use seco_model::{Architecture, Imported, Placement};
+use seco_protocol::OT_PARAMETER;
+use seco_protocol::cost::Cost;
+use serde::Serialize;
+
+use super::Options;
+use super::estimate::{self, Totals};
+use super::evidence::Evidence;
+use super::layers::{self, Layer};
+use crate::Error;
+use crate::bench::rates::Rates;
+use crate::split::{self, SplitOptions};
+
+/// Classes of a confusion that is kept: a picture of more says nothing.
+const CLASSES: usize = 1000;
+
+/// What is reported on.
+pub struct Subject<'a> {
+    pub options: &'a Options,
+    pub task: &'a SplitOptions,
+    pub imported: &'a Imported,
+    /// Of the layers, with as many servers as was asked for.
+    pub placements: &'a [Placement],
+}
+
+/// The fields are documented in the module above.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub version: u32,
+    pub model: String,
+    pub file: String,
+    pub works: bool,
+    pub warnings: Vec<String>,
+    pub input: Input,
+    pub precision: Precision,
+    pub fidelity: Fidelity,
+    pub confusion: Option<Confusion>,
+    pub macs: u64,
+    pub relus: u64,
+    pub and_gates: u64,
+    pub layers: Vec<Layer>,
+    pub servers: usize,
+    pub gateway_layers: usize,
+    pub totals: Vec<Totals>,
+    pub rates: Rates,
+    pub next: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Input {
+    pub shape: Vec<usize>,
+    pub bits: u32,
+    pub available: usize,
+    pub samples: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Precision {
+    pub weight_bits: u32,
+    pub activation_bits: u32,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Fidelity {
+    pub same: usize,
+    pub agreement: f64,
+    pub agreement_at_least: f64,
+    pub largest_error: f64,
+    pub wrapped: u64,
+    pub float_accuracy: Option<f64>,
+    pub fixed_accuracy: Option<f64>,
+}
+
+/// How often which label became which.
+#[derive(Clone, Debug, Serialize)]
+pub struct Confusion {
+    pub classes: Vec<String>,
+    /// By the float network's label, by the integer network's.
+    pub counts: Vec<Vec<usize>>,
+}
+
+/// Names of classes, a line each.
+pub fn classes(path: &Path) -> Result<Vec<String>, Error> {
+    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+impl Report {
+    /// Puts everything together. `available` samples there were, with these labels.
+    pub fn new(
+        subject: &Subject<'_>,
+        evidence: &Evidence,
+        (available, labels): (usize, Option<&[u8]>),
+        classes: Option<Vec<String>>,
+        rates: Rates,
+    ) -> Result<Report, Error> {
+        let Subject { options, task, imported, placements } = *subject;
+        let chosen = &imported.chosen;
+        let (graph, model) = (&chosen.model.graph, &chosen.model);
+        let outputs = graph.outputs.first().map_or(1, |output| output.shape.iter().product::<usize>());
+        // One output says yes or no.
+        let count = outputs.max(2);
+        if let (Some(path), Some(names)) = (&options.classes, &classes)
+            && names.len() != count
+        {
+            let what = format!("has {} names, and the first output has {count} classes", names.len());
+            return Err(Error::Model { path: path.clone(), what });
+        }
+        let refused = |e: String| Error::Model { path: task.model.clone(), what: e };
+        let cost = |architecture: &Architecture| {
+            Cost::of(architecture, |_, _| OT_PARAMETER).map_err(|e| refused(e.to_string()))
+        };
+        let multiply = estimate::multiply(model);
+        let mut totals = Vec::new();
+        let mut rows = Vec::new();
+        let mut and_gates = 0;
+        for servers in options.sizes() {
+            let own = servers == task.servers;
+            let held = task.gateway_layers.min(model.layers.len());
+            let placements = match own {
+                true => placements.to_vec(),
+                false => seco_model::paper_placements(model.layers.len(), servers, held),
+            };
+            let architecture =
+                model.architecture(servers, &placements).map_err(|e| refused(e.to_string()))?;
+            let cost = cost(&architecture)?;
+            if own {
+                rows = layers::layers(imported, evidence, &cost);
+            }
+            and_gates = cost.counts.and_gates;
+            totals.push(Totals::new(&architecture, &cost, &rates, &multiply));
+        }
+        let samples = evidence.samples.len();
+        let agreement = evidence.same as f64 / samples.max(1) as f64;
+        let accuracy = |which: usize| {
+            let labels = labels.filter(|labels| labels.iter().all(|&label| usize::from(label) < count))?;
+            let right = evidence.samples.iter().zip(&evidence.labels);
+            let right = right.filter(|(sample, both)| {
+                labels.get(**sample).copied().map(usize::from) == both.get(which).copied()
+            });
+            Some(right.count() as f64 / samples.max(1) as f64)
+        };
+        let mut warnings = split::warnings(chosen, &task.goal);
+        if evidence.wrapped > 0 {
+            warnings.push(format!(
+                "{} sums wrapped around on these inputs: give inputs with all values that occur, or --width worst",
+                evidence.wrapped
+            ));
+        }
+        if labels.is_some() && accuracy(0).is_none() {
+            warnings
+                .push(format!("labels beyond the {count} classes of the first output: accuracy is not told"));
+        }
+        Ok(Report {
+            version: 1,
+            model: options.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            file: options.model.display().to_string(),
+            works: chosen.reached && evidence.wrapped == 0,
+            warnings,
+            input: Input { shape: graph.input.shape.clone(), bits: graph.input.bits, available, samples },
+            precision: Precision {
+                weight_bits: chosen.precision.weight,
+                activation_bits: chosen.precision.activation,
+            },
+            fidelity: Fidelity {
+                same: evidence.same,
+                agreement,
+                agreement_at_least: at_least(evidence.same, samples),
+                largest_error: evidence.error,
+                wrapped: evidence.wrapped,
+                float_accuracy: accuracy(0),
+                fixed_accuracy: accuracy(1),
+            },
+            confusion: (count <= CLASSES).then(|| confusion(&evidence.labels, count, classes)),
+            macs: rows.iter().filter_map(|row| row.macs).sum(),
+            relus: graph.relus() as u64,
+            and_gates,
+            layers: rows,
+            servers: task.servers,
+            gateway_layers: task.gateway_layers,
+            totals,
+            rates,
+            next: options.next(),
+        })
+    }
+
+    /// As one JSON object.
+    pub fn json(&self) -> Result<String, Error> {
+        serde_json::to_string(self).map_err(|e| Error::Demo(format!("the report cannot be written: {e}")))
+    }
+}
+
+fn confusion(labels: &[[usize; 2]], count: usize, classes: Option<Vec<String>>) -> Confusion {
+    let mut counts = vec![vec![0; count]; count];
+    for [float, fixed] in labels {
+        if let Some(place) = counts.get_mut(*float).and_then(|row| row.get_mut(*fixed)) {
+            *place += 1;
+        }
+    }
+    let classes = classes.unwrap_or_else(|| (0..count).map(|class| class.to_string()).collect());
+    Confusion { classes, counts }
+}
+
+/// What part of all inputs agrees at least, with 95% confidence: Wilson's bound.
+fn at_least(same: usize, samples: usize) -> f64 {
+    const Z: f64 = 1.645;
+    let n = samples.max(1) as f64;
+    let p = same as f64 / n;
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    ((p + Z * Z / (2.0 * n) - spread) / (1.0 + Z * Z / n)).clamp(0.0, 1.0)
+}
+
+/// An integer with commas.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Three digits and a unit.
+pub fn short(number: f64) -> String {
+    let units = ["", " k", " M", " G", " T", " P"];
+    let mut number = number;
+    let mut unit = 0;
+    while number >= 999.5 && unit + 1 < units.len() {
+        number /= 1000.0;
+        unit += 1;
+    }
+    let decimals = if unit == 0 || number >= 99.95 {
+        0
+    } else if number >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{number:.decimals$}{}", units[unit])
+}
+
+/// Bytes.
+pub fn bytes(number: u64) -> String {
+    let text = short(number as f64);
+    if text.contains(' ') { format!("{text}B") } else { format!("{text} B") }
+}
+
+/// Seconds.
+pub fn seconds(number: f64) -> String {
+    match number {
+        n if n >= 120.0 => format!("{:.0} min", n / 60.0),
+        n if n >= 9.95 => format!("{n:.0} s"),
+        n if n >= 0.995 => format!("{n:.1} s"),
+        n => format!("{:.0} ms", (n * 1e3).max(1.0)),
+    }
+}
+
+/// A part as percents: near the whole with more digits.
+pub fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    if percent == percent.round() { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0.0, 999.0, 1000.0, 12_345.0, 999_999.0].map(short),
+            ["0", "999", "1.00 k", "12.3 k", "1.00 M"]
+        );
+        assert_eq!([17, 1_500_000].map(bytes), ["17 B", "1.50 MB"]);
+        assert_eq!(
+            [0.0001, 0.25, 2.04, 61.0, 300.0].map(seconds),
+            ["1 ms", "250 ms", "2.0 s", "61 s", "5 min"]
+        );
+        assert_eq!([1.0, 0.985].map(percent), ["100%", "98.5%"]);
+    }
+
+    #[test]
+    fn few_samples_show_little() {
+        assert!((at_least(20, 20) - 0.8808).abs() < 1e-3);
+        assert!(at_least(500, 500) > 0.994 && at_least(1, 1) < 0.5 && at_least(0, 0) >= 0.0);
+    }
+}
