@@ -53,6 +53,8 @@ pub enum Last {
     Tanh,
     /// The index of the largest value.
     Argmax,
+    /// The same, and the servers do it: the index is their answer, and nothing of the values.
+    Index,
 }
 
 /// What an output is to be read as.
@@ -151,6 +153,13 @@ impl<'p> Answer<'p> {
         let (len, row) = (self.output.len().unwrap_or_default(), self.output.row());
         match self.output.last {
             Last::Sigmoid if len == 1 => Kind::Binary,
+            Last::Index => {
+                if len == 1 {
+                    Kind::Classes
+                } else {
+                    Kind::Values
+                }
+            }
             _ if len < 2 || len != row => Kind::Values,
             _ if !self.output.classes.is_empty() => Kind::Classes,
             Last::Softmax | Last::LogSoftmax | Last::Argmax => Kind::Classes,
@@ -169,6 +178,10 @@ impl<'p> Answer<'p> {
 
     fn largest(&self) -> usize {
         match *self.integers {
+            // Not negative, and an integer.
+            [index, ..] if self.output.last == Last::Argmax => {
+                (f64::from(index) * self.output.scale) as usize
+            }
             [value] => usize::from(self.output.last == Last::Sigmoid && value > 0),
             _ => argmax(self.integers),
         }
@@ -202,7 +215,7 @@ impl<'p> Answer<'p> {
                 }
             }
             Last::Sigmoid => values.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
-            Last::None | Last::Tanh | Last::Argmax => return None,
+            Last::None | Last::Tanh | Last::Argmax | Last::Index => return None,
         }
         Some(values)
     }
@@ -212,7 +225,7 @@ impl<'p> Answer<'p> {
     pub fn finished(&self) -> Vec<f64> {
         let mut values = self.values();
         match self.output.last {
-            Last::None => {}
+            Last::None | Last::Index => {}
             Last::Softmax | Last::Sigmoid => return self.probabilities().unwrap_or_default(),
             Last::LogSoftmax => {
                 for row in values.chunks_mut(self.output.row()) {
@@ -289,7 +302,10 @@ mod tests {
         near(&finished(Last::LogSoftmax), &shares.map(f64::ln));
         near(&finished(Last::Sigmoid), &[0.5, 2.0 / 3.0, 5.0 / 6.0]);
         near(&finished(Last::Tanh), &[0.0, 0.6, 24.0 / 26.0]);
-        assert_eq!(finished(Last::Argmax), [2.0]);
+        let index =
+            prediction(&[7 << 4, 0], &[output(&[], 1.0 / 16.0, Last::Index), output(&[], 1.0, Last::None)]);
+        let first = index.answers().next().unwrap();
+        assert_eq!((first.finished(), first.kind(), index.label), (vec![7.0], Kind::Classes, 7));
         for last in [Last::None, Last::Softmax, Last::LogSoftmax, Last::Sigmoid, Last::Tanh, Last::Argmax] {
             near(&of(last).values()[0], &[0.0, 2f64.ln(), 5f64.ln()]);
             assert_eq!(of(last).label, 2);

@@ -67,7 +67,8 @@ fn outputs_are_written_and_read_back() {
     let mut expected = example();
     let scales =
         [1.0, 0.1, 1.0 / 3.0, 2f64.powi(-16), 5e-324, f64::MAX, f64::EPSILON, 1.234_567_890_123_456_7e-9];
-    let lasts = [Last::None, Last::Softmax, Last::LogSoftmax, Last::Sigmoid, Last::Tanh, Last::Argmax];
+    let lasts =
+        [Last::None, Last::Softmax, Last::LogSoftmax, Last::Sigmoid, Last::Tanh, Last::Argmax, Last::Index];
     expected.model.outputs = (0..12)
         .map(|i| {
             let mut output = output(&format!("output {i}"), [&[][..], &[3], &[2, 1, 2]][i % 3]);

@@ -82,6 +82,15 @@ struct Keygen {
     name: String,
 }
 
+/// What `--output` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Answer {
+    /// All numbers.
+    Logits,
+    /// The index of the largest.
+    Label,
+}
+
 #[derive(Args)]
 struct Split {
     /// The model.
@@ -109,6 +118,9 @@ struct Split {
     /// Number of servers, the gateway included.
     #[arg(long, value_name = "N")]
     servers: usize,
+    /// What devices get: all numbers, or the index of the largest alone.
+    #[arg(long, value_enum, default_value_t = Answer::Logits)]
+    output: Answer,
     /// How many linear layers, from the first, the gateway holds; the others are shared.
     #[arg(long, value_name = "L", default_value_t = 1)]
     gateway_layers: usize,
@@ -221,6 +233,7 @@ fn run(command: Command) -> Result<(), Error> {
                 goal,
                 shape: options.shape,
                 servers,
+                labels_only: options.output == Answer::Label,
                 gateway_layers,
                 shared: options.shared,
                 placement: options.placement,

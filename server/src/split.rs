@@ -53,6 +53,8 @@ pub struct SplitOptions {
     pub shape: Vec<usize>,
     /// Number of servers.
     pub servers: usize,
+    /// Whether devices get labels alone, and nothing of the logits.
+    pub labels_only: bool,
     /// Linear layers held by the gateway.
     pub gateway_layers: usize,
     /// Who shares the others, by name; empty for all remotes (a single one shares with the gateway).
@@ -85,7 +87,8 @@ pub struct Split {
 
 /// Reads the network and chooses its numbers: the whole model in clear.
 pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
-    let SplitOptions { model: path, calibrate, scale, mean, std, goal, shape: given, .. } = options;
+    let SplitOptions { model: path, calibrate, scale, mean, std, goal, shape: given, labels_only, .. } =
+        options;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
     let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
     let reading = ImportOptions {
@@ -94,7 +97,10 @@ pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
         folder: path.parent().map(Path::to_owned),
         ..ImportOptions::default()
     };
-    let real = seco_model::read(&onnx, &reading).map_err(|e| bad(path, &e))?;
+    let mut real = seco_model::read(&onnx, &reading).map_err(|e| bad(path, &e))?;
+    if *labels_only {
+        real.outputs.iter_mut().for_each(|output| output.last = Last::Index);
+    }
     let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
     let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
     match shape::inputs(&real.input, &axes) {
@@ -305,6 +311,7 @@ fn outputs(graph: &Graph, classes: &[String]) -> Vec<seco_sdk::Output> {
             Last::Sigmoid => seco_sdk::Last::Sigmoid,
             Last::Tanh => seco_sdk::Last::Tanh,
             Last::ArgMax => seco_sdk::Last::Argmax,
+            Last::Index => seco_sdk::Last::Index,
         },
         classes: if index == 0 { classes.to_vec() } else { Vec::new() },
     };
@@ -428,6 +435,7 @@ mod tests {
             goal: Goal::default(),
             shape: Vec::new(),
             servers: 3,
+            labels_only: false,
             gateway_layers: 1,
             shared: Vec::new(),
             placement: None,

@@ -28,6 +28,7 @@ fn deploy(site: &Site, address: SocketAddr, name: &str) -> PathBuf {
         sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
         model: site.parts[0].clone(),
         out: out.clone(),
+        classes: None,
         force: false,
     };
     deployment(&options).unwrap();

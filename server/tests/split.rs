@@ -148,6 +148,7 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
         goal: Goal { width, ..Goal::default() },
         shape: Vec::new(),
         servers: 2,
+        labels_only: false,
         gateway_layers: 1,
         shared: Vec::new(),
         placement: None,

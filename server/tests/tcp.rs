@@ -26,6 +26,7 @@ fn deployment(site: &Site, address: SocketAddr) -> Deployment {
         sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
         model: site.parts[0].clone(),
         out: site.folder.path().join("deployment.toml"),
+        classes: None,
         force: false,
     })
     .unwrap()

@@ -218,7 +218,9 @@ impl Deployment {
             check(distinct, &at, "the name is used twice")?;
             check(output.len() != Some(0), &at, "the shape has an axis of 0")?;
             check(output.scale > 0.0 && output.scale.is_finite(), &at, "the scale is not a positive number")?;
-            let fit = output.classes.is_empty() || output.nameable() == Some(output.classes.len());
+            // How many an index is one of, it does not tell.
+            let index = output.last == crate::Last::Index && output.len() == Some(1);
+            let fit = output.classes.is_empty() || index || output.nameable() == Some(output.classes.len());
             check(fit, &at, "there are not as many classes as values")?;
             check(output.classes.iter().all(printed), &at, "a class is empty or has control characters")?;
         }

@@ -67,7 +67,8 @@ fn class(value: Value<'_>) -> Result<String> {
     value.string(|text| Some(text.to_owned()), "a list of names")
 }
 
-const LAST_FORMAT: &str = "\"none\", \"softmax\", \"log_softmax\", \"sigmoid\", \"tanh\" or \"argmax\"";
+const LAST_FORMAT: &str =
+    "\"none\", \"softmax\", \"log_softmax\", \"sigmoid\", \"tanh\", \"argmax\" or \"index\"";
 
 fn last(text: &str) -> Option<Last> {
     Some(match text {
@@ -77,6 +78,7 @@ fn last(text: &str) -> Option<Last> {
         "sigmoid" => Last::Sigmoid,
         "tanh" => Last::Tanh,
         "argmax" => Last::Argmax,
+        "index" => Last::Index,
         _ => return None,
     })
 }

@@ -1,7 +1,9 @@
 //! A model in fixed point, whole and in clear: what its owner has before splitting it.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
+use crate::graph::ValueId;
 use crate::{Architecture, Error, Graph, Placement};
 
 /// The weights of a secret layer over the integers (`protocol.md` section 2).
@@ -20,6 +22,9 @@ pub struct FixedModel {
     pub graph: Graph,
     /// The weights of its secret layers, in their order.
     pub layers: Vec<FixedLayer>,
+    /// Least and largest of values of which more is known than arithmetic tells, such as an index. Their widths do not
+    /// depend on calibration.
+    pub known: BTreeMap<ValueId, (i64, i64)>,
 }
 
 impl FixedModel {

@@ -178,6 +178,8 @@ pub enum Last {
     Tanh,
     /// The index of the largest.
     ArgMax,
+    /// Not left out: the answer is the index of the largest, and nothing of the values.
+    Index,
 }
 
 /// A secret layer of a graph, with what is around it.

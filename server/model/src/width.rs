@@ -114,6 +114,7 @@ impl FixedModel {
             // Two bits at least after a shift, and a sign for the device's values.
             let least = (shift + 2).max(if value == 0 { graph.input.bits + 1 } else { 2 });
             let bound = signed_width(reach.0, reach.1);
+            let ranges = ranges.filter(|_| !self.known.contains_key(&value));
             let used =
                 ranges.and_then(|r| r.get(value)).map_or(bound, |r| signed_width(r.0.into(), r.1.into()));
             // Not even the margin is needed beyond what any input makes.
@@ -153,6 +154,8 @@ impl FixedModel {
                     (0, (high >> shift).max(0))
                 }
             };
+            let known = self.known.get(&reaches.len()).map(|&(low, high)| (low.into(), high.into()));
+            let reach = known.unwrap_or(reach);
             // What no model can use; it keeps the sums from overflowing.
             let limit = 1i128 << 100;
             reaches.push((reach.0.max(-limit), reach.1.min(limit)));

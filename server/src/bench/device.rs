@@ -141,6 +141,7 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         goal: Goal { width: samples.width, ..Goal::default() },
         shape: Vec::new(),
         servers: PARTIES,
+        labels_only: false,
         gateway_layers: 0,
         shared: Vec::new(),
         placement: None,

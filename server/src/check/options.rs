@@ -74,6 +74,7 @@ impl Options {
             return Err(Error::Usage(format!("--agreement {}: give a part from 0 to 1", self.agreement)));
         }
         Ok(SplitOptions {
+            labels_only: false,
             model: self.model.clone(),
             calibrate: self.input.clone(),
             goal: Goal {

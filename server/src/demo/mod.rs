@@ -178,6 +178,7 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
         shape: Vec::new(),
         servers: usize::from(options.servers),
         // As the paper does; the rest is shared by the remotes.
+        labels_only: false,
         gateway_layers: 1,
         shared: Vec::new(),
         placement: None,

@@ -139,6 +139,7 @@ impl Site {
             goal: seco_model::numbers::Goal::default(),
             shape: Vec::new(),
             servers,
+            labels_only: false,
             gateway_layers: 1,
             shared: Vec::new(),
             placement: None,

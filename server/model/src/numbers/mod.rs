@@ -5,8 +5,10 @@
 //! the float network's on inputs that were held back from calibration. What is reported is measured again on all inputs
 //! with the numbers that were chosen.
 
+mod largest;
 mod scales;
 
+use crate::graph::Last;
 use crate::real::Real;
 use crate::{Calibration, Error, Executor, FixedModel, InputSpec, WidthRule};
 pub use scales::{Interval, Precision};
@@ -323,10 +325,23 @@ fn compare(model: &FixedModel, truth: &Truth<'_>, which: &[usize], error: f64) -
             for ((output, float), &largest) in
                 model.graph.outputs.iter().zip(&truth.answers[at]).zip(&truth.largest)
             {
+                let unit = if largest > 0.0 { largest } else { 1.0 };
+                if output.last == Last::Index {
+                    let rows = output.shape.iter().product::<usize>().max(1);
+                    let (own, others) = rest.split_at(rows.min(rest.len()));
+                    rest = others;
+                    for (row, &index) in float.chunks(float.len().div_ceil(rows).max(1)).zip(own) {
+                        // An answer of several outputs has one scale, also where integers are in it.
+                        let mine = (f64::from(index) * output.scale).round().max(0.0) as usize;
+                        let theirs = first_largest(row);
+                        same &= mine == theirs;
+                        different |= mine != theirs && margin(row, mine, theirs) > 2.0 * error * unit;
+                    }
+                    continue;
+                }
                 let (own, others) = rest.split_at(float.len().min(rest.len()));
                 rest = others;
                 let own: Vec<f64> = own.iter().map(|&integer| f64::from(integer) * output.scale).collect();
-                let unit = if largest > 0.0 { largest } else { 1.0 };
                 let worst = own.iter().zip(float).fold(0f64, |worst, (a, b)| worst.max((a - b).abs()));
                 fidelity.error = fidelity.error.max(worst / unit);
                 let (mine, theirs) = (label(&own), label(float));
@@ -363,8 +378,12 @@ fn compare(model: &FixedModel, truth: &Truth<'_>, which: &[usize], error: f64) -
 pub fn label(values: &[f64]) -> usize {
     match values {
         [one] => usize::from(*one > 0.0),
-        many => (0..many.len()).reduce(|best, i| if many[i] > many[best] { i } else { best }).unwrap_or(0),
+        many => first_largest(many),
     }
+}
+
+fn first_largest(values: &[f64]) -> usize {
+    (0..values.len()).reduce(|best, i| if values[i] > values[best] { i } else { best }).unwrap_or(0)
 }
 
 /// How far the float network is from another label.

@@ -9,7 +9,9 @@
 //! Two numbers of bits decide how fine everything is: the largest weight of a layer has `weight` bits and a sign, and the
 //! largest activation that a layer reads `activation` bits.
 
-use crate::graph::{Gather, Graph, Node, Op, Output, Run, Term, ValueId};
+use std::collections::BTreeMap;
+
+use crate::graph::{Gather, Graph, Last, Node, Op, Output, Run, Term, ValueId};
 use crate::real::{Linear, Origin, Real, RealOp, RealTerm};
 use crate::{Error, FixedLayer, FixedModel, InputSpec};
 
@@ -70,6 +72,7 @@ pub fn build(
         made: vec![None; real.nodes.len() + 1],
         nodes: Vec::new(),
         layers: Vec::new(),
+        known: BTreeMap::new(),
     };
     build.made[0] = Some(Scaled { value: 0, scale: 1.0 });
     for number in 0..real.nodes.len() {
@@ -84,7 +87,7 @@ pub fn build(
         *last = Some(output.scale);
     }
     let graph = Graph { name: real.name.clone(), input: input.clone(), nodes: build.nodes, outputs };
-    let model = FixedModel { graph, layers: build.layers };
+    let model = FixedModel { graph, layers: build.layers, known: build.known };
     model.check()?;
     Ok((model, scales))
 }
@@ -152,7 +155,7 @@ fn exact_power(terms: &[RealTerm]) -> bool {
     matches!(terms, [term] if term.factor != 0.0 && term.factor.abs() == power_below(term.factor.abs()))
 }
 
-struct Build<'a> {
+pub(super) struct Build<'a> {
     real: &'a Real,
     ranges: &'a [Interval],
     precision: Precision,
@@ -161,10 +164,16 @@ struct Build<'a> {
     made: Vec<Option<Scaled>>,
     nodes: Vec<Node>,
     layers: Vec<FixedLayer>,
+    known: BTreeMap<ValueId, (i64, i64)>,
 }
 
 impl Build<'_> {
-    fn push(&mut self, origin: &Origin, op: Op) -> ValueId {
+    /// Remembers what a value can be, which no arithmetic of ranges would find out.
+    pub(super) fn know(&mut self, value: ValueId, least: i64, most: i64) {
+        self.known.insert(value, (least, most));
+    }
+
+    pub(super) fn push(&mut self, origin: &Origin, op: Op) -> ValueId {
         self.nodes.push(Node { name: origin.name.clone(), width: 32, op });
         self.nodes.len()
     }
@@ -413,7 +422,6 @@ impl Build<'_> {
     /// The outputs one after the other as the last value, all at one scale: a power of two, at most 1.
     fn answer(&mut self) -> Result<Vec<Output>, Error> {
         let real = self.real;
-        let total: usize = real.outputs.iter().map(|output| real.len(output.value)).sum();
         let mut scaled = Vec::with_capacity(real.outputs.len());
         for output in &real.outputs {
             scaled.push(match self.free(output.value) {
@@ -424,11 +432,28 @@ impl Build<'_> {
                 None => self.ready(output.value, None)?,
             });
         }
+        // Of an index integers are left, whatever the scale of what it is found in.
+        let mut lens: Vec<usize> = real.outputs.iter().map(|output| real.len(output.value)).collect();
+        let mut shapes: Vec<Vec<usize>> = real.outputs.iter().map(|output| output.shape.clone()).collect();
+        for (((output, made), len), shape) in
+            real.outputs.iter().zip(&mut scaled).zip(&mut lens).zip(&mut shapes)
+        {
+            if output.last == Last::Index {
+                let axis = shape.iter().rposition(|&size| size > 1);
+                let count = axis.map_or(1, |axis| shape.remove(axis));
+                let origin = Origin { name: output.name.clone(), op: "ArgMax".to_owned() };
+                *len /= count;
+                let value = self.index_of_largest(&origin, made.value, *len, count);
+                // The only index of one value is 0.
+                let value = if count > 1 { value } else { self.zero(&origin, value, *len) };
+                *made = Scaled { value, scale: 1.0 };
+            }
+        }
+        let total: usize = lens.iter().sum();
         let scales: Vec<f64> = scaled.iter().map(|made| made.scale).collect();
         let scale = common(&scales, true).clamp(2f64.powi(-FRACTION), 1.0);
         let (mut before, mut terms, mut outputs) = (0, Vec::new(), Vec::new());
-        for (output, made) in real.outputs.iter().zip(scaled) {
-            let len = real.len(output.value);
+        for (((output, made), len), shape) in real.outputs.iter().zip(scaled).zip(lens).zip(shapes) {
             let own = Run::Values { start: 0, step: 1, count: len as u32 };
             let zeros = [before, total - before - len].map(|count| Run::Zeros(count as u32));
             let runs = [zeros[0], own, zeros[1]].into_iter().filter(|run| run.count() > 0).collect();
@@ -437,8 +462,7 @@ impl Build<'_> {
             let large = || Error::Shape("an answer of too many bits".to_owned());
             let factor = integer((made.scale / scale).round()).ok_or_else(large)?;
             terms.push(Term { value: made.value, factor, gather });
-            let (name, shape) = (output.name.clone(), output.shape.clone());
-            outputs.push(Output { name, shape, scale, last: output.last });
+            outputs.push(Output { name: output.name.clone(), shape, scale, last: output.last });
         }
         let alone =
             matches!(&terms[..], [Term { value, factor: 1, .. }] if *value == self.nodes.len() && *value > 0);
@@ -446,6 +470,15 @@ impl Build<'_> {
             self.concatenate(terms, total);
         }
         Ok(outputs)
+    }
+
+    /// Zeros, of any value.
+    fn zero(&mut self, origin: &Origin, value: ValueId, len: usize) -> ValueId {
+        let gather = Gather::Runs(vec![Run::Zeros(len as u32)]);
+        let terms = vec![Term { value, factor: 1, gather }];
+        let zero = self.push(origin, Op::Public { terms, constant: 0, len });
+        self.know(zero, 0, 0);
+        zero
     }
 
     fn concatenate(&mut self, terms: Vec<Term>, len: usize) {

@@ -61,7 +61,7 @@ fn finished(real: &Real, input: &[f64]) -> Vec<f64> {
                 Last::LogSoftmax => x - most - sum.ln(),
                 Last::Sigmoid => 1.0 / (1.0 + (-x).exp()),
                 Last::Tanh => x.tanh(),
-                Last::Nothing | Last::ArgMax => x,
+                Last::Nothing | Last::ArgMax | Last::Index => x,
             }));
         }
     }

@@ -107,8 +107,11 @@ fn a_graph_computes_what_it_says() {
     let graph =
         Graph { name: "g".to_owned(), input: InputSpec::new(vec![3], 8), nodes, outputs: output(3, 0) };
     let weights = vec![1, -2, 3, -4, 5, 6, -7, 8, -9, 10, 11, -12];
-    let mut model =
-        FixedModel { graph, layers: vec![FixedLayer { weights: weights.clone(), bias: vec![7, -8, 9] }] };
+    let mut model = FixedModel {
+        graph,
+        layers: vec![FixedLayer { weights: weights.clone(), bias: vec![7, -8, 9] }],
+        known: Default::default(),
+    };
     model.use_worst_case_widths().unwrap();
     let executor = Executor::new(&model).unwrap();
     let mut rng = generator(8);

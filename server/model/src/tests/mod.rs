@@ -6,6 +6,7 @@ mod files;
 mod graphs;
 mod hostile;
 mod logits;
+mod numbers;
 mod onnx;
 mod operators;
 mod parts;

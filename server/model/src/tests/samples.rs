@@ -27,7 +27,7 @@ pub fn tiny(weight: i32, bias: i64, widths: [u32; 2]) -> FixedModel {
     let graph =
         Graph { name: "tiny".to_owned(), input: InputSpec::new(vec![1], 8), nodes, outputs: output(1, 0) };
     let layer = |weight, bias| FixedLayer { weights: vec![weight], bias: vec![bias] };
-    FixedModel { graph, layers: vec![layer(weight, bias), layer(1, 0)] }
+    FixedModel { graph, layers: vec![layer(weight, bias), layer(1, 0)], known: Default::default() }
 }
 
 /// Three layers, a convolution with pooling behind it and two matrices, with a ReLU between any two.
@@ -82,7 +82,7 @@ pub fn model() -> FixedModel {
         nodes,
         outputs: output(3, 6),
     };
-    let mut model = FixedModel { graph, layers: layers.into() };
+    let mut model = FixedModel { graph, layers: layers.into(), known: Default::default() };
     model.calibrate(&[0, 90, 200, 255].repeat(9), crate::WidthRule::Calibrated).unwrap();
     model
 }

@@ -98,7 +98,7 @@ impl Builder {
         self.graph.set_widths(&self.widths);
         let shape = vec![self.graph.answer_len()];
         self.graph.outputs = vec![Output { name: "y".to_owned(), shape, scale: 1.0, last: Last::Nothing }];
-        let model = FixedModel { graph: self.graph, layers: self.layers };
+        let model = FixedModel { graph: self.graph, layers: self.layers, known: Default::default() };
         model.check().unwrap();
         model
     }

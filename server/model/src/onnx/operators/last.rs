@@ -36,7 +36,7 @@ fn name(last: Last) -> &'static str {
         Last::LogSoftmax => "a LogSoftmax",
         Last::Sigmoid => "a Sigmoid",
         Last::Tanh => "a Tanh",
-        Last::ArgMax => "an ArgMax",
+        Last::ArgMax | Last::Index => "an ArgMax",
     }
 }
 

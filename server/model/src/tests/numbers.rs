@@ -1,0 +1,122 @@
+//! Numbers that are chosen: integer networks against the real ones, and indices of the largest.
+
+use super::{generator, pick};
+use crate::graph::{Gather, Last};
+use crate::numbers::{Goal, choose};
+use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealOutput, RealTerm};
+use crate::{Conv, Dense, Error, Executor, Geometry, InputSpec, WidthRule};
+use rand_core::Rng;
+
+fn node(op: RealOp) -> RealNode {
+    RealNode { origin: Origin { name: "n".to_owned(), op: "Op".to_owned() }, op }
+}
+
+fn output(value: usize, shape: &[usize], last: Last) -> RealOutput {
+    RealOutput { name: format!("y{value}"), value, shape: shape.to_vec(), last }
+}
+
+/// The index of the first largest, for every number of values and with ties, rows side by side, for inputs that the
+/// calibration has not seen.
+#[test]
+fn the_index_of_the_largest_is_right_for_every_input() {
+    let mut rng = generator(5);
+    for count in 2..=20 {
+        let rows = 1 + count % 3;
+        // Labels at calibration are 0 alone; the widths hold the others all the same.
+        let real = Real {
+            name: "index".to_owned(),
+            input: vec![rows, count],
+            nodes: vec![],
+            outputs: vec![output(0, &[rows, count], Last::Index)],
+        };
+        let input = InputSpec::new(real.input.clone(), 8);
+        let mut seen = vec![0u8; rows * count];
+        seen.iter_mut().step_by(count).for_each(|value| *value = 255);
+        let goal = Goal { width: WidthRule::Calibrated, ..Goal::default() };
+        let chosen = choose(&real, &input, &seen, &goal).unwrap();
+        let graph = &chosen.model.graph;
+        let wide = usize::BITS - (count - 1).leading_zeros() + 1;
+        assert!(graph.answer_width() <= wide.max(2) && graph.outputs[0].shape == [rows], "{count}");
+        let executor = Executor::new(&chosen.model).unwrap();
+        for most in [2, 9, 256] {
+            let x: Vec<u8> = (0..rows * count).map(|_| (rng.next_u32() % most) as u8).collect();
+            let expected: Vec<i32> = x
+                .chunks(count)
+                .map(|row| {
+                    (0..count).reduce(|best, i| if row[i] > row[best] { i } else { best }).unwrap() as i32
+                })
+                .collect();
+            assert_eq!(executor.run(&x).unwrap().logits, expected, "{count} {x:?}");
+        }
+    }
+}
+
+/// Every kind of node, several outputs, and scales that are no powers of two: within a percent.
+#[test]
+fn integer_networks_are_near_the_real_ones() {
+    let mut rng = generator(9);
+    let mut reals = |count: usize, size: f64| -> Vec<f64> {
+        (0..count).map(|_| (f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5) * 2.0 * size).collect()
+    };
+    let term = |value, factor, gather| RealTerm { value, factor, gather };
+    for (size, bias) in [(1.0, 0.3), (1e-4, 1e-4), (300.0, 5.0)] {
+        let conv = Geometry::Conv(Conv {
+            input: [2, 5, 5],
+            channels: 4,
+            kernel: [3, 3],
+            stride: [1; 2],
+            dilation: [1; 2],
+            pads: [1; 4],
+            groups: 2,
+        });
+        let dense = Geometry::Dense(Dense { inputs: 100, outputs: 6 });
+        let layer = |input, geometry: &Geometry, weights: Vec<f64>, bias: Vec<f64>| {
+            node(RealOp::Linear(Linear { input, geometry: geometry.clone(), weights, bias }))
+        };
+        let sum = |terms, offset, len| node(RealOp::Public { terms, offset, len });
+        let nodes = vec![
+            sum(vec![term(0, 1.0 / 255.0, Gather::All)], 0.0, 50),
+            layer(1, &conv, reals(conv.weights(), size), reals(100, bias)),
+            node(RealOp::Relu { input: 2 }),
+            // A leaky ReLU: of one value, twice.
+            sum(vec![term(2, -0.1, Gather::All)], 0.0, 100),
+            node(RealOp::Relu { input: 4 }),
+            sum(vec![term(3, 1.0, Gather::All), term(5, -1.0, Gather::All)], 0.0, 100),
+            // Two layers of it, a residual sum, and one more rounded in between.
+            layer(6, &dense, reals(600, 0.3), reals(6, bias)),
+            layer(6, &dense, reals(600, 0.3), reals(6, bias)),
+            sum(vec![term(7, 1.0 / 3.0, Gather::All), term(8, 1.0, Gather::All)], 0.25, 6),
+            node(RealOp::Round { input: 9 }),
+            layer(10, &Geometry::Dense(Dense { inputs: 6, outputs: 3 }), reals(18, 1.0), reals(3, bias)),
+        ];
+        let outputs = vec![output(11, &[3], Last::Softmax), output(9, &[6], Last::Nothing)];
+        let real = Real { name: "r".to_owned(), input: vec![2, 5, 5], nodes, outputs };
+        let input = InputSpec::new(real.input.clone(), 8);
+        let mut pixels = generator(3);
+        let samples: Vec<u8> = (0..50 * 40).map(|_| pick(&mut pixels, 0, 255) as u8).collect();
+        let chosen = choose(&real, &input, &samples, &Goal::default()).unwrap();
+        assert!(chosen.reached && chosen.fidelity.error <= 0.01, "{size}: {:?}", chosen.fidelity);
+        assert_eq!(chosen.fidelity.wrapped, 0);
+        assert_eq!(chosen.model.graph.outputs.len(), 2);
+    }
+}
+
+#[test]
+fn bits_that_are_given_are_kept_and_impossible_ones_refused() {
+    let geometry = Geometry::Dense(Dense { inputs: 4, outputs: 2 });
+    let weights = vec![0.5, -0.25, 0.125, 0.75, -0.5, 0.3, 0.7, -0.9];
+    let nodes = vec![node(RealOp::Linear(Linear { input: 0, geometry, weights, bias: vec![0.1, -0.1] }))];
+    let real =
+        Real { name: "r".to_owned(), input: vec![4], nodes, outputs: vec![output(1, &[2], Last::Nothing)] };
+    let input = InputSpec::new(vec![4], 8);
+    let samples: Vec<u8> = (0..200).map(|i| (i * 37) as u8).collect();
+    let goal = Goal { weight_bits: Some(2), activation_bits: Some(3), ..Goal::default() };
+    let coarse = choose(&real, &input, &samples, &goal).unwrap();
+    assert_eq!((coarse.precision.weight, coarse.precision.activation, coarse.reached), (2, 3, false));
+    assert!(coarse.model.layers[0].weights.iter().all(|w| w.unsigned_abs() <= 4));
+    let goal = Goal { weight_bits: Some(26), ..Goal::default() };
+    assert!(matches!(choose(&real, &input, &samples, &goal), Err(Error::Width { .. })));
+    for wrong in [&samples[..0], &samples[..3]] {
+        assert!(matches!(choose(&real, &input, wrong, &Goal::default()), Err(Error::Input(_))));
+    }
+}
