@@ -181,7 +181,7 @@ pub struct Work {
     pub added: u64,
     /// Ahead: products of a ciphertext and a weight polynomial.
     pub products: u64,
-    /// Ahead: weight polynomials that do not fit memory in NTT form, each time they are transformed.
+    /// Ahead: weight polynomials that do not fit memory in NTT form and are transformed for every bundle.
     pub transforms: u64,
     /// Ahead: ciphertexts that it makes of products, and decodes.
     pub made: u64,
@@ -252,7 +252,7 @@ pub struct Cost {
     pub work: Vec<Work>,
     /// By server: its part of the circuits, and what it stores of a bundle.
     pub parts: Vec<Part>,
-    /// By server: bytes of weights in NTT form, kept while it serves.
+    /// By server: bytes of weights in NTT form, kept from one bundle to the next.
     pub weights_bytes: Vec<u64>,
     /// The secret layers.
     pub layers: Vec<LayerCost>,

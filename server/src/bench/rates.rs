@@ -64,11 +64,12 @@ impl Rates {
         Ok(rates)
     }
 
-    /// Homomorphic encryption: three layers, of which one has more products, and one more inputs, than the first.
+    /// Homomorphic encryption: three layers, of 1 to 8 and 8 to 8 and 8 to 1 ciphertexts. One ciphertext alone would have
+    /// the machine for itself, which those of a server do not.
     fn encryption(&mut self, width: u32) -> Result<(), Error> {
         let setting = Setting { servers: 3, width: width as u8 };
         let (mut rows, mut encrypt, mut answer, mut transform) = (Vec::new(), 0.0, 0.0, 0.0);
-        let layers = [(1, 1), (1, 65_536), (65_536, 1)];
+        let layers = [(1, 65_536), (65_536, 8), (65_536, 1)];
         for (inputs, outputs) in layers {
             let geometry = Geometry::Dense(Dense { inputs, outputs });
             let (plan, times, runs) = he::short(&geometry, setting, LONG_ENOUGH)?;

@@ -6,8 +6,8 @@
 //! ([`Cost::online_seconds`]), with the delay of the device's request and answer. On a network every server is a machine
 //! like this one; on `loopback` all share it.
 //!
-//! **Memory** is not measured: code and buffers, a server's weights in NTT form, its bundle but for tables beyond 256 MiB
-//! (those are on disk), and while it makes a bundle the waves that are under way.
+//! **Memory** is not measured: code and buffers, a server's weights, one bundle but for tables beyond 256 MiB (those are
+//! on disk), and while it makes another one weights in NTT form and the waves that are under way.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -199,8 +199,7 @@ fn memory(architecture: &Architecture, cost: &Cost) -> Memory {
     let serving: Vec<u64> = (0..cost.servers)
         .map(|server| {
             let stored = cost.parts.get(server).map_or(0, |part| part.storage_bytes);
-            let weights = cost.weights_bytes.get(server).copied().unwrap_or(0);
-            PROCESS + words(server) + weights + stored.min(TABLES)
+            PROCESS + words(server) + stored.min(TABLES)
         })
         .collect();
     let waves = |server: usize| {
@@ -213,6 +212,8 @@ fn memory(architecture: &Architecture, cost: &Cost) -> Memory {
         of(&[Kind::Mask, Kind::Product, Kind::Answer]).min(4 * WAVE)
             + of(&[Kind::Choices, Kind::Tables, Kind::Conversions]).min(4 * WAVE * (cost.servers as u64 - 1))
     };
-    let making = serving.iter().enumerate().map(|(server, &bytes)| bytes + waves(server)).collect();
+    let weights = |server: usize| cost.weights_bytes.get(server).copied().unwrap_or(0);
+    let making = serving.iter().enumerate();
+    let making = making.map(|(server, &bytes)| bytes + weights(server) + waves(server)).collect();
     Memory { making, serving }
 }

@@ -54,7 +54,7 @@ impl Cost {
                 if kept {
                     self.weights_bytes[server] += Weights::transformed_len(plan) as u64;
                 } else {
-                    self.work[server].transforms += plan.products() as u64;
+                    self.work[server].transforms += plan.weight_polynomials() as u64;
                 }
             }
         }

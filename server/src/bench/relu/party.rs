@@ -48,6 +48,8 @@ pub struct Job {
     pub directory: PathBuf,
     /// Bytes of tables in memory.
     pub memory: usize,
+    /// Whether a bundle that is not counted goes before, as in a server that has made others.
+    pub warm_up: bool,
 }
 
 /// What it says once it did.
@@ -128,8 +130,13 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
     let layer = Layer { count, width, mask_width: width, shift, servers, ot_parameter: job.ot_parameter };
     let spools = Spools::new(job.directory.clone(), job.memory);
     let mut relus = ReluLayer::setup(layer, &mut channel, *secret()?)?;
-    let spool = Box::new(spools.spool());
     let mut rng = ChaCha20Rng::from_seed(*secret()?);
+    if job.warm_up {
+        let id = BundleId(job.bundle.map(|byte| !byte));
+        let bundle = relus.preprocess(id, &mut channel, *secret()?, Box::new(spools.spool()))?;
+        relus.evaluate(bundle, &mut channel, &mut rng)?;
+    }
+    let spool = Box::new(spools.spool());
     let (bundle, preprocessing) =
         channel.measure(|channel| relus.preprocess(BundleId(job.bundle), channel, *secret()?, spool))?;
     let (outcome, online) = channel.measure(|channel| relus.evaluate(bundle, channel, &mut rng))?;
