@@ -1,5 +1,7 @@
 //! What a network's input is in terms of the device's values.
 
+use ndarray::ArrayD;
+
 use crate::Error;
 
 /// The network's input in terms of the device's values: `(x/scale - mean)/std`.
@@ -23,12 +25,19 @@ impl Normalisation {
     /// What is multiplied with every value of an input of this shape, and what is added then. `axis` is the one whose
     /// places are channels.
     pub(crate) fn values(&self, shape: &[usize], axis: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
-        let len: usize = shape.iter().product();
         let channels = self.channels(shape.get(axis).copied().unwrap_or(1))?;
-        let run = shape.iter().skip(axis + 1).product::<usize>().max(1);
-        let channel =
-            |place: usize| channels.get(place / run % channels.len().max(1)).copied().unwrap_or((1.0, 0.0));
-        Ok((0..len).map(channel).unzip())
+        let (gains, offsets): (Vec<f64>, Vec<f64>) = channels.into_iter().unzip();
+        // Along one axis, the same for all places of the others.
+        let spread = |values: Vec<f64>| {
+            let mut axes = vec![1; shape.len()];
+            if let Some(own) = axes.get_mut(axis) {
+                *own = values.len();
+            }
+            let values = ArrayD::from_shape_vec(axes, values).ok()?;
+            Some(values.broadcast(shape)?.iter().copied().collect())
+        };
+        let misfit = || Error::Options("mean and std do not fit the input's shape".to_owned());
+        Ok((spread(gains).ok_or_else(misfit)?, spread(offsets).ok_or_else(misfit)?))
     }
 
     /// Factor and summand of every channel of the input.
