@@ -56,6 +56,7 @@ impl Cluster {
             sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: site.parts[0].clone(),
             out: site.folder.path().join("deployment.toml"),
+            classes: None,
             force: false,
         });
         Self { servers, address, network, deployment: deployment.unwrap(), digits: digits(), site }
