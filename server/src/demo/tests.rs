@@ -133,7 +133,8 @@ fn an_input_of_another_shape_than_the_networks_is_told_in_one_line() {
         let options = parse(&["--input", input.to_str().unwrap(), "--width", "worst"]).unwrap();
         let prepared = prepare(&options, place.path()).unwrap_or_else(|e| panic!("{shape:?}: {e}"));
         assert_eq!((prepared.samples.count, prepared.samples.shape.as_slice()), (2, &[1, 28, 28][..]));
-        assert_eq!(prepared.split.warning(), None);
+        // Black pictures choose no bits for others.
+        assert!(prepared.split.warning().is_some());
     }
 }
 
