@@ -341,6 +341,12 @@ pub struct DeploymentOptions {
     pub force: bool,
 }
 
+/// Names of classes, one a line.
+pub(crate) fn class_names(path: &Path) -> Result<Vec<String>, Error> {
+    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+}
+
 /// Writes the deployment file. Nothing in it is secret.
 pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
     let DeploymentOptions { address, certificate, sealing_keys, model, classes, out, force } = options;
@@ -355,13 +361,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             architecture.servers
         )));
     }
-    let classes = match classes {
-        Some(path) => {
-            let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-            text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
-        }
-        None => Vec::new(),
-    };
+    let classes = classes.as_deref().map(class_names).transpose()?.unwrap_or_default();
     let server = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let name = name.strip_suffix(".sealing.pub").unwrap_or(&name).to_owned();

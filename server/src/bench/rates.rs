@@ -12,8 +12,10 @@ use crate::Error;
 
 /// ReLUs of a short measurement.
 const RELUS: usize = 16_384;
+/// Bundles of them: as in a pool that is filled, memory is new for what is kept, and used again for the rest.
+const BUNDLES: u8 = 2;
 /// CPU time of one layer's measurement.
-const LONG_ENOUGH: Duration = Duration::from_millis(150);
+const LONG_ENOUGH: Duration = Duration::from_millis(300);
 /// Mebibytes sent.
 const MEGABYTES: usize = 64;
 
@@ -136,14 +138,14 @@ fn gates(width: u32, servers: usize) -> Result<Gates, Error> {
         servers,
         ot_parameter: OT_PARAMETER,
     };
-    let outcomes = relu::short(&layer)?;
+    let outcomes = relu::short(&layer, BUNDLES)?;
     let ands = layer.and_gates().max(1) as f64;
     let mean = |evaluators: bool, online: bool| {
         let (mut sum, mut count) = (0.0, 0);
         for (server, outcome) in outcomes.iter().enumerate() {
             if (server == layer.evaluator()) == evaluators {
-                let spent = if online { outcome.online } else { outcome.preprocessing };
-                sum += spent.cpu.as_secs_f64();
+                let ahead = outcome.preprocessing.cpu / u32::from(BUNDLES);
+                sum += (if online { outcome.online.cpu } else { ahead }).as_secs_f64();
                 count += 1;
             }
         }

@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         ot_parameter: options.ot_parameter,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options, false))?;
+    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options, 1))?;
     let figures = Figures::new(&layer, &outcomes);
     let exact = outcomes.iter().find_map(|o| o.exact).unwrap_or(false);
     terminal::print(&if options.json {
@@ -87,8 +87,9 @@ pub fn run_party() -> Result<(), Error> {
     party::run()
 }
 
-/// What a layer costs each of its servers, in order, after another one; for a result that is wrong, an error.
-pub(super) fn short(layer: &Layer) -> Result<Vec<Outcome>, Error> {
+/// What a layer costs each of its servers, in order, so many bundles of it and one inference; for a result that is wrong,
+/// an error.
+pub(super) fn short(layer: &Layer, bundles: u8) -> Result<Vec<Outcome>, Error> {
     let setting = Setting { servers: layer.servers as u8, width: layer.width as u8 };
     let options = Options {
         setting,
@@ -99,7 +100,7 @@ pub(super) fn short(layer: &Layer) -> Result<Vec<Outcome>, Error> {
         json: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(layer, &options, true))?;
+    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(layer, &options, bundles))?;
     match outcomes.iter().find_map(|outcome| outcome.exact) {
         Some(true) => Ok(outcomes),
         _ => Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned())),
@@ -107,12 +108,12 @@ pub(super) fn short(layer: &Layer) -> Result<Vec<Outcome>, Error> {
 }
 
 /// From the temporary folder to the end of all servers, whatever happens in between.
-async fn attend(layer: &Layer, options: &Options, warm_up: bool) -> Result<Vec<Outcome>, Error> {
+async fn attend(layer: &Layer, options: &Options, bundles: u8) -> Result<Vec<Outcome>, Error> {
     let mut interrupted = interrupt::listen()?;
     let folder = tempfile::Builder::new().prefix("seco-bench-").tempdir();
     let folder = folder.map_err(|e| Error::write(&std::env::temp_dir(), e))?;
     tokio::select! {
-        result = measure(layer, folder.path().to_owned(), options, warm_up) => result,
+        result = measure(layer, folder.path().to_owned(), options, bundles) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
     }
 }
@@ -121,7 +122,7 @@ async fn measure(
     layer: &Layer,
     directory: PathBuf,
     options: &Options,
-    warm_up: bool,
+    bundles: u8,
 ) -> Result<Vec<Outcome>, Error> {
     let memory = (options.memory as usize).saturating_mul(1 << 20);
     let mut identities = Vec::with_capacity(layer.servers);
@@ -147,7 +148,7 @@ async fn measure(
             bundle,
             directory: directory.clone(),
             memory,
-            warm_up,
+            bundles,
         };
         let mut server = Process::start(format!("server {me}"), "relu-party", &job).await?;
         let Word::Listening(address) = server.word().await? else { return Err(server.confused()) };

@@ -62,7 +62,7 @@ const SAMPLES: usize = 500;
 pub fn run(options: &Options) -> Result<(), Error> {
     let task = options.task()?;
     // Before minutes of work.
-    let classes = options.classes.as_deref().map(report::classes).transpose()?;
+    let classes = options.classes.as_deref().map(split::class_names).transpose()?;
     let (values, axes) = samples::inputs(&options.input)?;
     let available = axes.first().copied().unwrap_or_default();
     let labels = options.labels.as_deref().map(|path| samples::read_labels(path, available)).transpose()?;

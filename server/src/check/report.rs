@@ -1,8 +1,5 @@
 //! What was found, for all three ways of showing it.
 
-use std::fs;
-use std::path::Path;
-
 use seco_model::{Architecture, Imported, Placement};
 use seco_protocol::OT_PARAMETER;
 use seco_protocol::cost::Cost;
@@ -82,12 +79,6 @@ pub struct Confusion {
     pub classes: Vec<String>,
     /// By the float network's label, by the integer network's.
     pub counts: Vec<Vec<usize>>,
-}
-
-/// Names of classes, a line each.
-pub fn classes(path: &Path) -> Result<Vec<String>, Error> {
-    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
 impl Report {

@@ -42,14 +42,14 @@ pub struct Job {
     pub layer: (usize, u32, u32),
     /// SoftSpokenOT's, on every link.
     pub ot_parameter: usize,
-    /// The only bundle.
+    /// The first bundle.
     pub bundle: [u8; 16],
     /// For files.
     pub directory: PathBuf,
     /// Bytes of tables in memory.
     pub memory: usize,
-    /// Whether a bundle that is not counted goes before, as in a server that has made others.
-    pub warm_up: bool,
+    /// How many to make, of which the last is used.
+    pub bundles: u8,
 }
 
 /// What it says once it did.
@@ -61,7 +61,7 @@ pub enum Word {
     Done(Outcome),
 }
 
-/// What the layer cost a server.
+/// What the layer cost a server, all bundles together.
 #[derive(Serialize, Deserialize)]
 pub struct Outcome {
     pub preprocessing: Spent,
@@ -131,14 +131,15 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
     let spools = Spools::new(job.directory.clone(), job.memory);
     let mut relus = ReluLayer::setup(layer, &mut channel, *secret()?)?;
     let mut rng = ChaCha20Rng::from_seed(*secret()?);
-    if job.warm_up {
-        let id = BundleId(job.bundle.map(|byte| !byte));
-        let bundle = relus.preprocess(id, &mut channel, *secret()?, Box::new(spools.spool()))?;
-        relus.evaluate(bundle, &mut channel, &mut rng)?;
-    }
-    let spool = Box::new(spools.spool());
-    let (bundle, preprocessing) =
-        channel.measure(|channel| relus.preprocess(BundleId(job.bundle), channel, *secret()?, spool))?;
+    let (mut made, preprocessing) = channel.measure(|channel| {
+        let one = |number: u8| {
+            let mut id = job.bundle;
+            id[0] ^= number;
+            relus.preprocess(BundleId(id), channel, *secret()?, Box::new(spools.spool()))
+        };
+        (0..job.bundles).map(one).collect::<Result<Vec<_>, _>>()
+    })?;
+    let bundle = made.pop().ok_or(seco_protocol::Error::Misuse("no bundle"))?;
     let (outcome, online) = channel.measure(|channel| relus.evaluate(bundle, channel, &mut rng))?;
     let peak_memory = process::peak_memory().unwrap_or_default();
     let exact = relus.check(outcome, &mut channel)?;
