@@ -263,7 +263,7 @@ fn run(command: Command) -> Result<(), Error> {
             println!("{shown}: for devices, which reach the gateway at {address}");
             if let Err(error) = address.as_str().to_socket_addrs() {
                 eprintln!(
-                    "seco: warning: --address {address}: cannot be resolved here ({error}): check it if devices are to"
+                    "seco: warning: --address {address}: cannot be resolved here ({error}): check the name"
                 );
             }
             Ok(())

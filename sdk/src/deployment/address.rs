@@ -15,8 +15,8 @@ use std::str::FromStr;
 pub struct Address(String);
 
 impl Address {
-    pub(crate) const FORMAT: &str = "a host name or IP address and a port, such as \"gateway.example:7443\" or \
-                                     \"[2001:db8::7]:7443\"";
+    pub(crate) const FORMAT: &str =
+        "a host name or IP address and a port, such as \"gateway.example:7443\" or \"[2001:db8::7]:7443\"";
 
     /// As it was given.
     #[must_use]
