@@ -1,8 +1,8 @@
 //! The one error type of this crate. Every message is one line that says what to do.
 
+use crate::Address;
 use crate::shape::Axes;
 use seco_core::Refusal;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub enum Error {
     #[error("cannot connect to {gateway}: {reason}; check the network and the gateway's address")]
     Connect {
         /// Where it should be.
-        gateway: SocketAddr,
+        gateway: Address,
         /// What happened.
         reason: Loss,
     },
@@ -58,7 +58,7 @@ pub enum Error {
     )]
     PinMismatch {
         /// Who showed it.
-        gateway: SocketAddr,
+        gateway: Address,
     },
     /// The input is not as long as the model's.
     #[error("the model takes {expected} input values ({}), got {got}: give one for each", Axes(shape, " x "))]
@@ -122,6 +122,9 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Loss {
+    /// The gateway's host name has no address here, or nobody says which.
+    #[error("its name cannot be resolved")]
+    Unresolved,
     /// Nothing came for too long.
     #[error("no sign of the gateway for too long")]
     Silence,

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Protocol name in QUIC's handshake.
-const ALPN: &[u8] = b"seco/1";
+pub(crate) const ALPN: &[u8] = b"seco/1";
 
 /// How much longer than a request the connection outlives silence.
 const IDLE_MARGIN: Duration = Duration::from_secs(15);

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn label(logits: &[i32]) -> usize {
     logits.iter().position(|logit| Some(logit) == logits.iter().max()).unwrap()
@@ -240,6 +240,28 @@ async fn ipv6_and_a_change_of_network(via: Transport) {
     assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
 }
 
+/// A name is looked up whenever a connection is made, wherever requests are polled.
+async fn by_name(via: Transport) {
+    let mut gateway = FakeGateway::start(via);
+    let name = format!("localhost:{}", gateway.address().port());
+    gateway.deployment.gateway.address = name.parse().unwrap();
+    let client = gateway.client().connect().await.unwrap();
+    client.infer(&image()).await.unwrap();
+    client.network_changed().unwrap();
+    gateway.answer([Action::Close]);
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+    client.close().await;
+    // Nobody has it: said in time, with the name, and worth another try.
+    gateway.deployment.gateway.address = "nowhere.invalid:7443".parse().unwrap();
+    let start = Instant::now();
+    let error = gateway.client().connect_timeout(Duration::from_secs(2)).connect().await.unwrap_err();
+    assert!(matches!(error, Error::Connect { reason: Loss::Unresolved, .. }), "{error}");
+    assert!(error.is_temporary());
+    let expected = "cannot connect to nowhere.invalid:7443: its name cannot be resolved; ";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(4));
+}
+
 async fn the_second_pin_serves_during_a_rotation(via: Transport) {
     let gateway = FakeGateway::start(via);
     let mut deployment = gateway.deployment.clone();
@@ -317,6 +339,7 @@ over_both!(
     a_private_request_is_as_small_as_a_plain_one,
     probes,
     ipv6_and_a_change_of_network,
+    by_name,
     the_second_pin_serves_during_a_rotation,
     an_abandoned_request_leaves_the_client_usable,
 );

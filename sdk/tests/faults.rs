@@ -53,7 +53,7 @@ async fn requests(client: &Client, rounds: usize) {
 
 async fn a_network_and_a_gateway_that_fail(via: Transport) {
     let mut gateway = FakeGateway::start(via);
-    let quic = gateway.deployment.gateway.address;
+    let quic = gateway.address();
     let network = Network::before(&mut gateway, quic).await;
     let builder = gateway.client().request_timeout(Duration::from_secs(4));
     let client = builder.connect().await.unwrap();
@@ -109,7 +109,7 @@ async fn a_network_and_a_gateway_that_fail(via: Transport) {
 async fn a_gateway_that_is_just_ending_is_tried_again() {
     for via in [Transport::Tcp, Transport::Auto] {
         let mut gateway = FakeGateway::start(via);
-        let quic = gateway.deployment.gateway.address;
+        let quic = gateway.address();
         let network = Network::before(&mut gateway, quic).await;
         network.block(true, false);
         network.turns_away.store(2, Ordering::Relaxed);

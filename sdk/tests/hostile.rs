@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Action, FakeGateway, certificate, image, reference, resolver};
+use common::{Action, FakeGateway, certificate, host, image, reference, resolver};
 use seco_core::Error as Core;
 use seco_core::{Refusal, Response};
 use seco_sdk::{CertificatePin, Client, Error, Loss, Transport, Violation};
@@ -53,7 +53,7 @@ async fn nobody_there(via: Transport) {
     let gateway = FakeGateway::start(via);
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut deployment = gateway.deployment.clone();
-    deployment.gateway.address = silent.local_addr().unwrap();
+    deployment.gateway.address = host(silent.local_addr().unwrap());
     let start = Instant::now();
     for (via, expected) in [
         (via, if via == Transport::Tcp { Loss::NobodyThere } else { Loss::Silence }),

@@ -17,7 +17,7 @@ async fn check(client: &Client) {
 /// A gateway, and the network before it.
 async fn behind_a_network() -> (FakeGateway, Arc<Network>) {
     let mut gateway = FakeGateway::start(Transport::Auto);
-    let quic = gateway.deployment.gateway.address;
+    let quic = gateway.address();
     let network = Network::before(&mut gateway, quic).await;
     (gateway, network)
 }
@@ -111,7 +111,7 @@ async fn a_wrong_certificate_on_one_transport_is_not_masked_by_the_other() {
     assert!(start.elapsed() < Duration::from_secs(5), "final at once");
     // QUIC has the wrong one, and TCP the right one.
     let (mut gateway, other) = (FakeGateway::start(Transport::Auto), FakeGateway::start(Transport::Auto));
-    Network::before(&mut gateway, other.deployment.gateway.address).await;
+    Network::before(&mut gateway, other.address()).await;
     let error = gateway.client().connect().await.unwrap_err();
     assert!(matches!(error, Error::PinMismatch { .. }), "{error}");
     gateway.client().transport(Transport::Tcp).connect().await.unwrap();

@@ -84,13 +84,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut interrupted = interrupt::listen()?;
         tokio::select! {
             result = ask(options, chosen, &values, &shape) => result,
             () = interrupted.wait() => Err(Error::Interrupted),
         }
-    })
+    });
+    // A look-up of a name that nobody answers would keep the runtime.
+    runtime.shutdown_background();
+    result
 }
 
 async fn ask(

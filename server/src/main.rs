@@ -1,6 +1,7 @@
 //! The `seco` command line.
 
 use std::io::IsTerminal as _;
+use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -148,7 +149,7 @@ struct Split {
 
 #[derive(Args)]
 struct Deployment {
-    /// Where devices reach the gateway. A host name is looked up now: devices are told its IP address.
+    /// Where devices reach the gateway. A host name is theirs to look up, and they reach it in IPv6-only networks too.
     #[arg(long, value_name = "HOST:PORT")]
     address: String,
     /// The gateway's certificate.
@@ -258,7 +259,13 @@ fn run(command: Command) -> Result<(), Error> {
                 out,
                 force,
             })?;
-            println!("{shown}: for devices, which reach the gateway at {}", made.gateway.address);
+            let address = made.gateway.address;
+            println!("{shown}: for devices, which reach the gateway at {address}");
+            if let Err(error) = address.as_str().to_socket_addrs() {
+                eprintln!(
+                    "seco: warning: --address {address}: cannot be resolved here ({error}): check the name"
+                );
+            }
             Ok(())
         }
         Command::Check(options) => check::run(&options),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chacha20::ChaCha20Rng;
@@ -14,7 +14,7 @@ use seco_model::{
     Architecture, Graph, ImportOptions, Imported, InputSpec, Normalisation, PartyModel, Placement, SumWidth,
     Warning, WidthRule, npy,
 };
-use seco_sdk::{CertificatePin, Deployment, shape};
+use seco_sdk::{Address, CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
 
 use crate::{Error, check, init, keys, placement, private};
@@ -325,7 +325,7 @@ fn bad(path: &Path, error: &seco_model::Error) -> Error {
 /// What a device's deployment file is made of.
 #[derive(Clone, Debug)]
 pub struct DeploymentOptions {
-    /// Host name or IP address, and port, where devices reach the gateway, over UDP or TCP.
+    /// Host name or IP address, and port, where devices reach the gateway, over UDP or TCP: written as it is.
     pub address: String,
     /// The gateway's certificate.
     pub certificate: PathBuf,
@@ -351,7 +351,7 @@ pub(crate) fn class_names(path: &Path) -> Result<Vec<String>, Error> {
 pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
     let DeploymentOptions { address, certificate, sealing_keys, model, classes, out, force } = options;
     check_new(out, *force)?;
-    let address = resolve(address)?;
+    let address = gateway_address(address)?;
     let part = read_part(model)?;
     let (architecture, info) = (part.architecture(), model_info(&part));
     if sealing_keys.len() != architecture.servers {
@@ -402,25 +402,14 @@ pub(crate) fn check_new(path: &Path, force: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// The IP address and port of an address that may have a host name. Devices are told the IP address: they
-/// look no names up.
-fn resolve(address: &str) -> Result<SocketAddr, Error> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
-        let what = format!("--address {address:?} is not HOST:PORT, such as gateway.example:7443");
-        return Err(Error::Usage(what));
+/// An address for devices, which look its name up where they are.
+fn gateway_address(text: &str) -> Result<Address, Error> {
+    let address: Address =
+        text.parse().map_err(|what| Error::Usage(format!("--address {text:?} is not {what}")))?;
+    if text.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified()) {
+        return Err(Error::Usage(format!("--address {text}: give an address that devices can send to")));
     }
-    let found = address.to_socket_addrs().map_err(|e| {
-        Error::Usage(format!(
-            "--address {address}: cannot be resolved ({e}): correct it, or give an IP address"
-        ))
-    })?;
-    let mut found: Vec<SocketAddr> = found.collect();
-    found.sort_by_key(SocketAddr::is_ipv6);
-    match found.first() {
-        Some(address) if !address.ip().is_unspecified() => Ok(*address),
-        _ => Err(Error::Usage(format!("--address {address}: give an address that devices can send to"))),
-    }
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -477,14 +466,18 @@ mod tests {
         let told = |asked: &DeploymentOptions| deployment(asked).unwrap_err().to_string();
         assert!(told(&asked).contains("deployment.toml: exists already"), "{}", told(&asked));
         asked.force = true;
-        asked.address = "localhost:7443".to_owned();
-        assert_eq!(deployment(&asked).unwrap().gateway.address.to_string(), "127.0.0.1:7443");
+        for address in ["localhost:7443", "nowhere.invalid:7443", "[2001:db8::7]:7443"] {
+            asked.address = address.to_owned();
+            assert_eq!(deployment(&asked).unwrap().gateway.address.as_str(), address);
+            assert_eq!(Deployment::from_file(&asked.out).unwrap().gateway.address.as_str(), address);
+        }
         for (address, part) in [
-            ("nowhere", "is not HOST:PORT"),
-            ("nowhere:0", "is not HOST:PORT"),
-            (":7443", "is not HOST:PORT"),
-            ("nowhere.invalid:7443", "nowhere.invalid:7443: cannot be resolved"),
+            ("nowhere", "\"nowhere\" is not a host name or IP address and a port"),
+            ("nowhere:0", "is not a host name"),
+            (":7443", "is not a host name"),
+            ("no where:7443", "is not a host name"),
             ("0.0.0.0:7443", "devices can send to"),
+            ("[::]:7443", "devices can send to"),
         ] {
             asked.address = address.to_owned();
             assert!(told(&asked).contains(part), "{}", told(&asked));

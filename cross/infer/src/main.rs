@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let deployment = Deployment::from_file(&options.deployment)?;
         let model = deployment.model.clone();
         let mut builder = Client::builder(deployment).transport(options.transport);
@@ -92,7 +92,10 @@ fn run(options: &Options) -> Result<Outcome> {
         }
         client.close().await;
         Ok(all)
-    })
+    });
+    // A look-up of a name that nobody answers would keep the runtime.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Asks about every input in one file. Fails where nobody reads the answers any more.

@@ -2,7 +2,10 @@
 //! application ships it or fetches it from a source it trusts. Nothing in it is secret, but whoever can change
 //! it can read inputs.
 
+mod address;
 mod read;
+
+pub use address::Address;
 
 use crate::shape::InputForm;
 use crate::{Error, Output, Quantise, Result, hex};
@@ -11,7 +14,6 @@ use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey, 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use subtle::ConstantTimeEq;
 
@@ -31,8 +33,8 @@ pub struct Deployment {
 /// Where the gateway is and how to recognise it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gateway {
-    /// IP address and port: UDP for QUIC, TCP where UDP is blocked.
-    pub address: SocketAddr,
+    /// Host and port: UDP for QUIC, TCP where UDP is blocked.
+    pub address: Address,
     /// Name sent in the TLS handshake. Trust comes from the pins alone.
     pub server_name: String,
     /// The certificate's pin, and during a rotation the next one's.
@@ -181,7 +183,6 @@ impl Deployment {
             let text = format!("this application speaks {WIRE_VERSION}, not {}; {remedy}", self.version);
             return Err(problem("version", text));
         }
-        check(self.gateway.address.port() != 0, "gateway.address", "port 0 cannot be reached")?;
         let name = ServerName::try_from(self.gateway.server_name.as_str());
         check(name.is_ok(), "gateway.server_name", "not a DNS name or IP address")?;
         check(matches!(self.gateway.pins.len(), 1 | 2), "gateway.pins", "one or two are needed")?;

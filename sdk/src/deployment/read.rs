@@ -1,6 +1,6 @@
 //! Reading the deployment file key by key. Deserialization by `serde` reads the same, and takes 80 KB more of a phone.
 
-use super::{CertificatePin, Deployment, Gateway, Model, Server, problem};
+use super::{Address, CertificatePin, Deployment, Gateway, Model, Server, problem};
 use crate::{Error, Last, Output, Quantise, Result, hex};
 use seco_core::{ModelId, SEALING_KEY_LEN, ServerSealingKey};
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
     let version = file.number("version")?;
     let mut table = file.table("gateway")?;
     let gateway = Gateway {
-        address: table.string("address", |text| text.parse().ok(), "an IP address and a port")?,
+        address: table.string("address", |text| text.parse().ok(), Address::FORMAT)?,
         server_name: table.string("server_name", |text| Some(text.to_owned()), "a name")?,
         pins: table.list("pins", |pin| {
             pin.string(|text| CertificatePin::try_from(text.to_owned()).ok(), CertificatePin::FORMAT)

@@ -13,6 +13,7 @@ use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Response};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -393,7 +394,7 @@ pub(super) fn loss(error: &io::Error) -> Loss {
 
 /// Connects and shakes hands.
 pub(crate) async fn dial(
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     name: rustls::pki_types::ServerName<'static>,
     tls: Arc<rustls::ClientConfig>,
     limit: usize,

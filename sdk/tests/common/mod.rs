@@ -144,10 +144,15 @@ pub fn resolver(shown: &Certificate, key: &Certificate) -> Resolver {
     Arc::new(rustls::sign::SingleCertAndKey::from(pair))
 }
 
+/// An address as deployment files have it.
+pub fn host(address: SocketAddr) -> seco_sdk::Address {
+    address.to_string().parse().unwrap()
+}
+
 pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpeningKey]) -> Deployment {
     Deployment {
         version: WIRE_VERSION,
-        gateway: Gateway { address, server_name: "gateway.test".into(), pins: vec![pin] },
+        gateway: Gateway { address: host(address), server_name: "gateway.test".into(), pins: vec![pin] },
         model: Model {
             id: ModelId([7; 32]),
             input_shape: vec![1, 28, 28],
@@ -240,6 +245,11 @@ impl FakeGateway {
         Self { via, deployment, shared, endpoint }
     }
 
+    /// Where it is, or the network before it.
+    pub fn address(&self) -> SocketAddr {
+        self.deployment.gateway.address.as_str().parse().unwrap()
+    }
+
     /// A client that connects the way the test is about.
     pub fn client(&self) -> ClientBuilder {
         Client::builder(self.deployment.clone()).transport(self.via)
@@ -269,8 +279,8 @@ impl FakeGateway {
 impl Network {
     /// Puts itself before the gateway. UDP goes to `quic`.
     pub async fn before(gateway: &mut FakeGateway, quic: SocketAddr) -> Arc<Self> {
-        let network = Self::start(quic, gateway.deployment.gateway.address).await;
-        gateway.deployment.gateway.address = network.address;
+        let network = Self::start(quic, gateway.address()).await;
+        gateway.deployment.gateway.address = host(network.address);
         network
     }
 }

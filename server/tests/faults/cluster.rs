@@ -64,7 +64,7 @@ impl Cluster {
 
     /// Takes the network out of the way: devices see for themselves whether the gateway is there.
     pub fn direct(&mut self) {
-        self.deployment.gateway.address = self.address;
+        self.deployment.gateway.address = self.address.to_string().parse().unwrap();
     }
 
     /// Settings of a client.
