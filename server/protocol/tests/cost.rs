@@ -18,7 +18,7 @@ fn check(model: &FixedModel, servers: usize, placements: &[Placement], number: u
     let (logits, online) = infer(&parties, bundles, &keys, number, &input);
     assert_eq!(logits, plain(model, &input));
     for (phase, sent) in [(false, &ahead), (true, &online)] {
-        for from in 0..servers {
+        for (from, of_sender) in sent.iter().enumerate() {
             for to in 0..servers {
                 let counted: u64 = seco_protocol::cost::Kind::ALL
                     .into_iter()
@@ -26,7 +26,7 @@ fn check(model: &FixedModel, servers: usize, placements: &[Placement], number: u
                     .map(|kind| cost.traffic.link(kind, from, to))
                     .sum();
                 let bytes: usize =
-                    sent[from].iter().filter(|(peer, _)| *peer == to).map(|(_, m)| m.len()).sum();
+                    of_sender.iter().filter(|(peer, _)| *peer == to).map(|(_, m)| m.len()).sum();
                 assert_eq!(
                     counted, bytes as u64,
                     "online {phase}, {from} to {to}, {servers} servers, {number}"

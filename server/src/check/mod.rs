@@ -7,7 +7,7 @@
 //!
 //! # `--json`
 //!
-//! One object, [`Report`](report::Report) with what it is made of; names stay. Where something does not apply it is `null`.
+//! One object, `Report` (`report.rs`) with what it is made of; names stay. Where something does not apply it is `null`.
 //!
 //! | field | is |
 //! |---|---|
@@ -29,7 +29,7 @@
 //! A member of `totals` has `servers`; `setup_bytes`; `preprocessing` and `online`, each with `bytes` of messages on all
 //! links, `bytes_by_kind`, `bytes_sent` by server, `rounds` (messages in sequence; online with the device's request and
 //! answer), `cpu_s` by server; `stored_bytes` of a bundle by server; `memory_bytes` by server, `making` and `serving`
-//! (see [`estimate`]); and `networks`: `lan`, `wan` and `loopback` (all servers on this machine), each with
+//! (see `estimate.rs`); and `networks`: `lan`, `wan` and `loopback` (all servers on this machine), each with
 //! `latency_ms` one way, `bits_per_s`, `preprocessing_s` and `online_s`.
 
 mod estimate;

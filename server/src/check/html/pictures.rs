@@ -53,7 +53,7 @@ fn name(name: &str) -> String {
 }
 
 /// Rows in their order, of too many those with the most.
-fn largest<'a>(rows: Vec<&'a Layer>, of: impl Fn(&Layer) -> u64) -> (Vec<&'a Layer>, String) {
+fn largest(rows: Vec<&Layer>, of: impl Fn(&Layer) -> u64) -> (Vec<&Layer>, String) {
     if rows.len() <= ROWS {
         return (rows, String::new());
     }
