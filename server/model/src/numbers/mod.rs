@@ -1,6 +1,6 @@
 //! Choosing a network's numbers: as few bits as keep its answers.
 //!
-//! The scales follow from two numbers of bits ([`scales`]), the widths from calibration or from the worst case
+//! The scales follow from two numbers of bits (`scales.rs`), the widths from calibration or from the worst case
 //! (`width`). Both numbers of bits are searched for: the fewest AND gates with which the integer network's answers are
 //! the float network's on inputs that were held back from calibration. What is reported is measured again on all inputs
 //! with the numbers that were chosen.
