@@ -7,6 +7,7 @@
 
 mod largest;
 mod scales;
+mod units;
 
 use crate::graph::Last;
 use crate::real::Real;
