@@ -108,21 +108,21 @@ impl Gates {
 }
 
 impl Default for Rates {
-    /// Those of two cores of an AMD EPYC, in 2026.
+    /// Those of two busy cores of an AMD EPYC, as measured in 2026.
     fn default() -> Rates {
         Rates {
             measured: false,
-            encrypt: 0.70e-3,
-            add: 0.20e-3,
+            encrypt: 0.90e-3,
+            add: 0.17e-3,
             product: 0.05e-3,
-            make: 1.9e-3,
-            transform: 0.40e-3,
-            answer: 0.30e-3,
-            byte: 0.6e-9,
+            make: 2.2e-3,
+            transform: 0.42e-3,
+            answer: 0.48e-3,
+            byte: 0.7e-9,
             gates: vec![
-                Gates::of(2, [90e-9, 80e-9, 20e-9, 40e-9]),
-                Gates::of(3, [300e-9, 200e-9, 30e-9, 80e-9]),
-                Gates::of(4, [560e-9, 250e-9, 30e-9, 80e-9]),
+                Gates::of(2, [110e-9, 110e-9, 20e-9, 40e-9]),
+                Gates::of(3, [330e-9, 260e-9, 18e-9, 65e-9]),
+                Gates::of(4, [590e-9, 540e-9, 18e-9, 85e-9]),
             ],
         }
     }
