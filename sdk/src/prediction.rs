@@ -153,13 +153,8 @@ impl<'p> Answer<'p> {
         let (len, row) = (self.output.len().unwrap_or_default(), self.output.row());
         match self.output.last {
             Last::Sigmoid if len == 1 => Kind::Binary,
-            Last::Index => {
-                if len == 1 {
-                    Kind::Classes
-                } else {
-                    Kind::Values
-                }
-            }
+            Last::Index if len == 1 => Kind::Classes,
+            Last::Index => Kind::Values,
             _ if len < 2 || len != row => Kind::Values,
             _ if !self.output.classes.is_empty() => Kind::Classes,
             Last::Softmax | Last::LogSoftmax | Last::Argmax => Kind::Classes,
@@ -179,9 +174,7 @@ impl<'p> Answer<'p> {
     fn largest(&self) -> usize {
         match *self.integers {
             // Not negative, and an integer.
-            [index, ..] if self.output.last == Last::Argmax => {
-                (f64::from(index) * self.output.scale) as usize
-            }
+            [index, ..] if self.output.last == Last::Index => (f64::from(index) * self.output.scale) as usize,
             [value] => usize::from(self.output.last == Last::Sigmoid && value > 0),
             _ => argmax(self.integers),
         }

@@ -29,6 +29,7 @@ mod gather;
 
 use serde::{Deserialize, Serialize};
 
+use gather::MAX_STEPS;
 pub use gather::{Gather, Run, Window};
 
 use crate::geometry::MAX_TENSOR;
@@ -183,12 +184,17 @@ pub struct Activation<'a> {
 impl Graph {
     /// Number of values of a value.
     pub fn len(&self, value: ValueId) -> usize {
-        let Some(node) = value.checked_sub(1) else { return self.input.len() };
-        match self.nodes.get(node).map(|node| &node.op) {
-            None => 0,
-            Some(Op::Secret { geometry, .. }) => geometry.outputs(),
-            Some(Op::Public { len, .. }) => *len,
-            Some(Op::Relu { input, .. }) => self.len(*input),
+        let mut value = value;
+        loop {
+            let Some(node) = value.checked_sub(1) else { return self.input.len() };
+            match self.nodes.get(node).map(|node| &node.op) {
+                None => return 0,
+                Some(Op::Secret { geometry, .. }) => return geometry.outputs(),
+                Some(Op::Public { len, .. }) => return *len,
+                // It reads an earlier one, or the graph is refused.
+                Some(Op::Relu { input, .. }) if *input < value => value = *input,
+                Some(Op::Relu { .. }) => return 0,
+            }
         }
     }
 
@@ -203,8 +209,8 @@ impl Graph {
     /// Width `κ` of the input's mask: what its consumers need.
     fn input_width(&self) -> u32 {
         // A ReLU may read it, and its values are not negative.
-        let needs = self.nodes.iter().map(|node| node.needs(0));
-        needs.max().unwrap_or(0).max(self.input.bits + 1)
+        let needs = self.nodes.iter().flat_map(Node::needs_by_value).filter(|(value, _)| *value == 0);
+        needs.map(|(_, need)| need).max().unwrap_or(0).max(self.input.bits + 1)
     }
 
     /// Name of the node that makes a value.
@@ -348,7 +354,7 @@ impl Graph {
             ));
         }
         let masked = self.masked();
-        let (mut weights, mut values, mut terms_in_all) = (0usize, 0usize, 0usize);
+        let (mut weights, mut values, mut terms_in_all, mut steps) = (0usize, 0usize, 0usize, 0usize);
         for (number, node) in self.nodes.iter().enumerate() {
             let name = &node.name;
             let wrong = |what: &str| bad(format!("node {name}: {what}"));
@@ -378,6 +384,8 @@ impl Graph {
                     if !terms.iter().all(|term| term.gather.check(self.len(term.value), *len)) {
                         return wrong("a sum of values that do not fit");
                     }
+                    let more = terms.iter().map(|term| term.gather.steps(*len));
+                    steps = more.fold(steps, usize::saturating_add);
                 }
                 Op::Relu { input, shift } => {
                     if shift.saturating_add(2) > self.width(*input) {
@@ -385,13 +393,18 @@ impl Graph {
                     }
                 }
             }
-            if node.inputs().any(|value| value > 0 && self.width(value) < node.needs(value)) {
+            let narrow = |(value, need): (ValueId, u32)| value > 0 && self.width(value) < need;
+            if node.needs_by_value().any(narrow) {
                 return wrong("reads a value that is too narrow");
             }
             values = values.saturating_add(self.len(number + 1));
-        }
-        if weights > MAX_VALUES || values > 8 * MAX_VALUES || terms_in_all > 4 * MAX_NODES {
-            return bad(format!("more than {MAX_VALUES} weights and biases, or too many values"));
+            // Before the next node is looked at: a graph that is too large must not take long to be refused.
+            if weights > MAX_VALUES || values > 8 * MAX_VALUES || terms_in_all > 4 * MAX_NODES {
+                return bad(format!("more than {MAX_VALUES} weights and biases, or too many values"));
+            }
+            if steps > MAX_STEPS {
+                return wrong("with it the graph adds up too many values");
+            }
         }
         let outputs: Option<usize> = self.outputs.iter().try_fold(0usize, |sum, output| {
             let size = output.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d))?;
@@ -424,17 +437,14 @@ impl Node {
         one.into_iter().chain(terms.iter().map(|term| term.value))
     }
 
-    /// Width that a value must have for this node; 0 if it does not read it.
-    fn needs(&self, value: ValueId) -> u32 {
-        match &self.op {
-            Op::Secret { input, .. } if *input == value => self.width,
-            Op::Public { terms, .. } => {
-                let of_value = terms.iter().filter(|term| term.value == value);
-                of_value.map(|term| term.needs(self.width)).max().unwrap_or(0)
-            }
+    /// The values that it reads, with the width that each must have for this node.
+    fn needs_by_value(&self) -> impl Iterator<Item = (ValueId, u32)> + '_ {
+        let (one, terms) = match &self.op {
+            Op::Secret { input, .. } => (Some((*input, self.width)), &[][..]),
             // The sign is read at the value's own width, whatever it is.
-            Op::Relu { input, .. } if *input == value => 2,
-            _ => 0,
-        }
+            Op::Relu { input, .. } => (Some((*input, 2)), &[][..]),
+            Op::Public { terms, .. } => (None, &terms[..]),
+        };
+        one.into_iter().chain(terms.iter().map(|term| (term.value, term.needs(self.width))))
     }
 }

@@ -3,12 +3,15 @@
 
 use crate::execute::Range;
 use crate::{
-    AFFORDABLE_BITS, Calibration, Error, Execution, Executor, FixedLayer, FixedModel, Geometry, Op, SumWidth,
-    Term, WidthRule,
+    AFFORDABLE_BITS, Calibration, Error, Execution, Executor, FixedLayer, FixedModel, Geometry, Graph, Op,
+    SumWidth, Term, WidthRule,
 };
 
 /// Least and largest of a value's numbers, for any input.
 type Reach = (i128, i128);
+
+/// How often widths are chosen again because rings became wider by what other nodes need.
+const ROUNDS: usize = 4;
 
 /// Smallest two's-complement width that holds everything from `low` to `high`.
 fn signed_width(low: i128, high: i128) -> u32 {
@@ -51,6 +54,17 @@ fn of_sum(terms: &[Term], constant: i32, reaches: &[Reach]) -> Reach {
     sum
 }
 
+/// Gives a graph widths that were chosen.
+fn use_widths(graph: &mut Graph, sums: &[SumWidth]) {
+    let mut decided = vec![2; graph.nodes.len() + 1];
+    for sum in sums {
+        if let Some(width) = decided.get_mut(sum.value) {
+            *width = sum.width;
+        }
+    }
+    graph.set_widths(&decided);
+}
+
 impl FixedModel {
     /// Chooses every width by `rule` and from data: the smallest in which nothing of these samples wraps around, and
     /// one bit of margin, or the worst case's. `samples` is any number of inputs, one after the other. Remembers their
@@ -66,7 +80,7 @@ impl FixedModel {
         for sample in inputs.clone() {
             executor.ranges(sample, &mut ranges)?;
         }
-        let sums = self.sums(Some(&ranges), rule)?;
+        let sums = self.settled(Some(&ranges), rule)?;
         let range = samples.iter().fold([u8::MAX, 0], |[l, h], &v| [l.min(v), h.max(v)]);
         let mut others = inputs.clone();
         let first = others.next();
@@ -78,7 +92,7 @@ impl FixedModel {
             sums,
         };
         self.graph.input.calibrated = Some(range);
-        self.use_widths(&calibration.sums);
+        use_widths(&mut self.graph, &calibration.sums);
         Ok(calibration)
     }
 
@@ -89,24 +103,32 @@ impl FixedModel {
     /// are then as they were.
     pub fn use_worst_case_widths(&mut self) -> Result<(), Error> {
         self.check()?;
-        let sums = self.sums(None, WidthRule::Worst)?;
-        self.use_widths(&sums);
+        let sums = self.settled(None, WidthRule::Worst)?;
+        use_widths(&mut self.graph, &sums);
         Ok(())
     }
 
-    fn use_widths(&mut self, sums: &[SumWidth]) {
-        let mut decided = vec![2; self.graph.nodes.len() + 1];
-        for sum in sums {
-            if let Some(width) = decided.get_mut(sum.value) {
-                *width = sum.width;
+    /// The widths, and what is said of them, with every ring as wide as it will be: what several nodes read is as wide
+    /// as the widest needs, and lets larger values through than the others need.
+    fn settled(&self, ranges: Option<&[Range]>, rule: WidthRule) -> Result<Vec<SumWidth>, Error> {
+        let mut graph = self.graph.clone();
+        let mut widths = vec![0; self.graph.nodes.len() + 1];
+        let mut sums = self.sums(ranges, rule, &widths)?;
+        for _ in 0..ROUNDS {
+            use_widths(&mut graph, &sums);
+            if sums.iter().all(|sum| graph.width(sum.value) <= widths[sum.value]) {
+                break;
             }
+            (0..widths.len()).for_each(|value| widths[value] = graph.width(value));
+            sums = self.sums(ranges, rule, &widths)?;
         }
-        self.graph.set_widths(&decided);
+        Ok(sums)
     }
 
     /// The widths of everything that a ReLU reads and of the answer, in their order. `ranges` is what the calibration
     /// saw, by value.
-    fn sums(&self, ranges: Option<&[Range]>, rule: WidthRule) -> Result<Vec<SumWidth>, Error> {
+    /// `rings` are the least widths of the rings that ReLUs read, by value.
+    fn sums(&self, ranges: Option<&[Range]>, rule: WidthRule, rings: &[u32]) -> Result<Vec<SumWidth>, Error> {
         let graph = &self.graph;
         let mut reaches: Vec<Reach> = vec![(0, (1 << graph.input.bits) - 1)];
         let mut sums: Vec<SumWidth> = Vec::new();
@@ -149,7 +171,7 @@ impl FixedModel {
                 Op::Public { terms, constant, .. } => of_sum(terms, *constant, &reaches),
                 Op::Relu { input, shift } => {
                     let reach = reaches.get(*input).copied().unwrap_or((0, 0));
-                    let width = decide(*input, *shift, reach)?;
+                    let width = decide(*input, *shift, reach)?.max(rings.get(*input).copied().unwrap_or(0));
                     let high = reach.1.min((1 << (width - 1)) - 1);
                     (0, (high >> shift).max(0))
                 }

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::geometry::MAX_TENSOR;
 
+/// Most additions of a map, and of all maps of a graph together.
+pub(super) const MAX_STEPS: usize = 1 << 33;
+
 /// Which values go where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gather {
@@ -49,6 +52,14 @@ pub struct Window {
 }
 
 impl Gather {
+    /// Additions that it takes for a result of `len` values, or more than can be.
+    pub(crate) fn steps(&self, len: usize) -> usize {
+        match self {
+            Gather::All | Gather::Runs(_) => len,
+            Gather::Window(window) => window.steps(),
+        }
+    }
+
     /// Checks that it can be applied to `from` values and gives `to`.
     pub(crate) fn check(&self, from: usize, to: usize) -> bool {
         match self {
@@ -165,6 +176,13 @@ impl Window {
             && small(product(&[self.input[0], self.output[0], self.output[1]]))
             && small(product(&[self.output[0], self.output[1], self.kernel[0]]))
             && small(product(&[self.kernel[0], self.kernel[1]]))
+            && self.steps() <= MAX_STEPS
+    }
+
+    /// Additions that all sums take together, or more than can be.
+    fn steps(&self) -> usize {
+        let sizes = [self.input[0], self.output[0], self.output[1], self.kernel[0], self.kernel[1]];
+        sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size)).unwrap_or(usize::MAX)
     }
 
     /// Number of values that it reads.

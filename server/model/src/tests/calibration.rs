@@ -130,3 +130,29 @@ fn the_same_input_again_and_again_is_told() {
     assert_eq!(told(&[&[1, 2].repeat(20)[..], &[2, 1]].concat()), (false, false));
     assert_eq!(told(&[1, 2]), (true, false));
 }
+
+/// What two ReLUs read has one ring, the wider one's: the worst case behind the other counts with it.
+#[test]
+fn a_wider_ring_lets_larger_values_through() {
+    use super::samples::{node, output};
+    use crate::{Dense, FixedLayer, Gather, Geometry, Graph, Op, Term};
+    let dense = |input| Op::Secret { input, geometry: Geometry::Dense(Dense { inputs: 1, outputs: 1 }) };
+    let term = |value| Term { value, factor: 1, gather: Gather::All };
+    let nodes = vec![
+        node("first", 32, dense(0)),
+        node("narrow", 32, Op::Relu { input: 1, shift: 0 }),
+        node("wide", 32, Op::Relu { input: 1, shift: 17 }),
+        node("sum", 32, Op::Public { terms: vec![term(2), term(3)], constant: 0, len: 1 }),
+    ];
+    let graph =
+        Graph { name: "two".to_owned(), input: InputSpec::new(vec![1], 8), nodes, outputs: output(1, 0) };
+    let layers = vec![FixedLayer { weights: vec![5000], bias: vec![0] }];
+    let mut model = FixedModel { graph, layers, known: Default::default() };
+    let calibration = model.calibrate(&[1], Calibrated).unwrap();
+    // 5000 takes 14 bits, with the margin 15; the shift of 17 makes it 19.
+    assert_eq!(model.graph.width(1), 19);
+    let answer = calibration.sums.last().unwrap();
+    assert!(answer.worst >= 19, "{answer:?}");
+    let wrapped = model.execute(&[50]).unwrap().wrapped;
+    assert_eq!(answer.is_safe(), wrapped == 0, "{answer:?}");
+}

@@ -176,6 +176,16 @@ fn what_makes_no_sense_is_refused() {
         &|m| m.graph.nodes[1].op = Op::Public { terms: vec![], constant: 0, len: 36 },
         "a sum of nothing",
     );
+    // Few values, and sums without end.
+    let window = Window {
+        input: [1, 1, 1],
+        kernel: [1, 1 << 26],
+        stride: [1; 2],
+        dilation: [1; 2],
+        pads: [0; 2],
+        output: [1, 1 << 26],
+    };
+    refused(&|m| m.graph.nodes[1].op = public(Gather::Window(window.clone()), 1 << 26), "do not fit");
     // A layer needs a masked value.
     let geometry = Geometry::Dense(Dense { inputs: 36, outputs: 36 });
     refused(
