@@ -67,6 +67,12 @@ pub(crate) fn placements(layers: &[&str], options: &SplitOptions) -> Result<Vec<
         let sharing = sharing(shared, *servers).map_err(|what| Error::Usage(format!("--shared: {what}")))?;
         placements.iter_mut().skip(*gateway_layers).for_each(|placement| *placement = sharing.clone());
     }
+    // What an import makes of one layer, a copy with other factors, is no secret from whoever has the first.
+    for at in 0..layers.len() {
+        if let Some(first) = layers.iter().take(at).position(|name| *name == layers[at]) {
+            placements[at] = placements[first].clone();
+        }
+    }
     if let Some(path) = placement {
         let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
         by_file(&text, path, layers, *servers, &mut placements)?;
@@ -89,16 +95,20 @@ fn by_file(
         ))
     })?;
     for (name, who) in file {
-        let by_name = layers.iter().position(|layer| **layer == name);
-        let by_number = || name.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-        let place = by_name.or_else(by_number).and_then(|at| placements.get_mut(at));
-        let place = place
-            .ok_or_else(|| wrong(format!("there is no layer {name:?}: they are {}", layers.join(", "))))?;
-        *place = match who {
+        let number = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|&n| n < layers.len());
+        let named: Vec<usize> = (0..layers.len()).filter(|&at| layers[at] == name).collect();
+        let places = if named.is_empty() { number.into_iter().collect() } else { named };
+        if places.is_empty() {
+            return Err(wrong(format!("there is no layer {name:?}: they are {}", layers.join(", "))));
+        }
+        let placement = match who {
             Who::One(name) => server(&name, servers).map(Placement::Held),
             Who::Several(names) => sharing(&names, servers),
+        };
+        let placement = placement.map_err(|what| wrong(format!("layer {name}: {what}")))?;
+        for at in places {
+            placements[at] = placement.clone();
         }
-        .map_err(|what| wrong(format!("layer {name}: {what}")))?;
     }
     Ok(())
 }
@@ -118,6 +128,10 @@ mod tests {
         assert_eq!(place("").unwrap(), [Placement::Held(0), shared(&[1, 2, 3]), shared(&[1, 2, 3])]);
         let text = "conv1 = [\"remote-2\", \"gateway\"]\n\"3\" = \"remote-3\"";
         assert_eq!(place(text).unwrap(), [shared(&[0, 2]), shared(&[1, 2, 3]), Placement::Held(3)]);
+        let twice = ["a", "b", "a"];
+        let mut placements = seco_model::paper_placements(3, 3, 1);
+        by_file("a = \"remote-1\"", Path::new("p.toml"), &twice, 3, &mut placements).unwrap();
+        assert_eq!(placements, [Placement::Held(1), shared(&[1, 2]), Placement::Held(1)]);
         for (text, part) in [
             ("conv9 = \"gateway\"", "no layer \"conv9\": they are conv1, conv2, fc"),
             ("\"0\" = \"gateway\"", "no layer"),

@@ -113,8 +113,8 @@ pub enum RealOp {
         /// By value.
         offset: Vec<f64>,
     },
-    /// `offset + Σ factor · gather(value)`. Nothing in it is secret: factors and offsets belong to the network's shape
-    /// (a window's divisor, the bound of a ReLU6), never to its weights.
+    /// `offset + Σ factor · gather(value)`. All servers know it: factors and offsets are what an operator says of itself
+    /// (a window's divisor, the bounds of a Clip, the slope of a leaky ReLU), also where training chose them.
     Public {
         /// The sum.
         terms: Vec<RealTerm>,
