@@ -99,7 +99,7 @@ pub(crate) fn short(architecture: &Architecture) -> Option<String> {
     let cost = Cost::of(architecture, |_, _| OT_PARAMETER).ok()?;
     let most = cost.parts.iter().map(|part| part.storage_bytes).max().unwrap_or(0);
     Some(format!(
-        "an inference takes {} between servers ahead and {} online, {} messages in sequence; until then {} at a server",
+        "an inference: {} between servers ahead, {} online, {} messages in sequence; {} kept by a server",
         report::bytes(cost.traffic.total(false)),
         report::bytes(cost.traffic.total(true)),
         cost.rounds() + 2,

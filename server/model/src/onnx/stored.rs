@@ -166,6 +166,8 @@ impl TensorProto {
         if location.is_empty() || location.contains('\0') || !relative.components().all(plain) {
             return Err(outside());
         }
+        // That of a plain file name is the current one.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let folder = folder.canonicalize().map_err(missing)?;
         // Links are followed, and must not lead out.
         let path = folder.join(relative).canonicalize().map_err(missing)?;

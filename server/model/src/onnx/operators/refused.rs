@@ -113,15 +113,23 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Why an operator is not supported. `own` says whether it is one of ONNX's.
-pub(super) fn reason(name: &str, own: bool) -> String {
-    match REFUSED.iter().find(|(names, _)| names.contains(&name)) {
-        Some((_, reason)) => (*reason).to_owned(),
-        None if own => "this operator is not supported: export the network without it, or up to it and do the rest where the \
-                 answer is read"
-            .to_owned(),
-        None => "this operator is not one of ONNX's but of some runtime: export the network before it is optimised for \
-                 that runtime"
-            .to_owned(),
-    }
+/// Why an operator of a domain is not supported.
+pub(super) fn reason(name: &str, domain: &str) -> String {
+    let reason = match (REFUSED.iter().find(|(names, _)| names.contains(&name)), domain) {
+        (Some((_, reason)), _) => reason,
+        (None, "" | "ai.onnx") => {
+            "this operator is not supported: export the network without it, or up to it and do the rest where the \
+             answer is read"
+        }
+        (None, "ai.onnx.ml") => {
+            "it is of ONNX's classical machine learning, and only operators of networks are supported: export with \
+             skl2onnx's black_op={\"LinearClassifier\", \"LinearRegressor\", \"Normalizer\", \"Scaler\"} and keep the \
+             probabilities alone (server/IMPORT.md)"
+        }
+        (None, _) => {
+            "this operator is not one of ONNX's but of some runtime: export the network before it is optimised for \
+             that runtime"
+        }
+    };
+    reason.to_owned()
 }
