@@ -9,14 +9,15 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_core::{ModelId, ModelInfo};
 use seco_model::graph::Last;
-use seco_model::numbers::{self, Chosen, Fidelity, Goal};
+use seco_model::numbers::{Chosen, Fidelity, Goal};
 use seco_model::{
-    Architecture, Graph, ImportOptions, Imported, InputSpec, Normalisation, PartyModel, Placement, SumWidth,
-    Warning, WidthRule, npy,
+    Architecture, Graph, ImportOptions, Imported, Normalisation, PartyModel, Placement, SumWidth, Warning,
+    WidthRule, npy,
 };
 use seco_sdk::{Address, CertificatePin, Deployment, shape};
 use zeroize::Zeroizing;
 
+use crate::terminal::percent;
 use crate::{Error, check, init, keys, placement, private};
 
 /// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
@@ -108,15 +109,13 @@ pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
         Ok(_) => {}
         Err(mismatch) => return Err(wrong(mismatch.to_string())),
     }
-    let input = InputSpec::new(real.input.clone(), reading.input_bits);
-    let chosen = numbers::choose(&real, &input, &samples, goal).map_err(|e| match e {
+    Imported::new(real, &reading, &samples, goal).map_err(|e| match e {
         seco_model::Error::Width { layer, needed } => {
             Error::Model { path: path.clone(), what: too_wide(&layer, needed, goal) }
         }
         e @ seco_model::Error::Node { .. } => bad(path, &e),
         e => bad(calibrate, &e),
-    })?;
-    Ok(Imported { real, chosen })
+    })
 }
 
 /// A sum that no ring is wide enough for, and what its owner can do.
@@ -214,16 +213,6 @@ fn unfaithful(chosen: &Chosen, goal: &Goal) -> Option<String> {
             percent(goal.error)
         )
     })
-}
-
-/// A part as percents, as short as is exact enough.
-fn percent(part: f64) -> String {
-    let percent = part * 100.0;
-    if percent >= 10.0 || percent == percent.round() {
-        format!("{percent:.0}%")
-    } else {
-        format!("{percent:.1}%")
-    }
 }
 
 /// How near answers are to the float network's, in words.

@@ -150,6 +150,25 @@ pub fn progress(total: usize, what: &'static str, shown: bool) -> ProgressBar {
     bar
 }
 
+/// A part as percents.
+pub(crate) fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    if percent == percent.round() { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
+}
+
+/// Digits in groups of three, with commas.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

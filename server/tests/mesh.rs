@@ -186,7 +186,7 @@ async fn an_abandoned_job_is_noticed_at_once() {
         let error = thread.await.unwrap();
         assert!(matches!(error, ChannelError::Closed { peer: 2 }), "{error}");
     }
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,7 +253,7 @@ async fn waiting_ends() {
     let mut end = ends.remove(0);
     let error = blocking(move || end.recv(1, 1).unwrap_err()).await.unwrap();
     assert!(matches!(error, ChannelError::TimedOut { peer: 1 }), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(8));
+    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,11 +112,11 @@ async fn a_lost_remote_is_told_to_devices_and_the_cluster_recovers() {
     let refused = device.infer(&mut opened, digit).await.unwrap_err();
     assert!(refused.contains("Unavailable { server: 2 }"), "{refused}");
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
-    // Once it is known to be gone, requests are refused long before it would be noticed again.
+    // Once it is known to be gone, requests are refused at once.
     let start = Instant::now();
     let refused = device.infer(&mut opened, digit).await.unwrap_err();
     assert!(refused.contains("Unavailable { server: 2 }"), "{refused}");
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 
     servers[2] = site.start(2, &[]).0;
     servers[2].wait_ready();
@@ -299,8 +299,11 @@ fn refuses_after(site: &mut Site, index: usize, fault: impl FnOnce(&seco_server:
 #[test]
 fn a_ledger_that_is_lost_is_no_new_start() {
     let mut site = Site::new(2);
+    let head = site.config(1).ledger_head();
+    let head = head.file_name().unwrap().to_str().unwrap();
     let told = refuses_after(&mut site, 1, |config| std::fs::remove_dir_all(&config.state).unwrap());
-    for part in ["seco: ", "state-1/ledger: is missing", ".ledger.head", "seco keygen"] {
+    assert!(head.starts_with("s1.") && head.ends_with(".ledger.head"), "{head}");
+    for part in ["seco: ", "state-1/ledger: is missing", head, "seco keygen"] {
         assert!(told.contains(part), "{told}");
     }
     // What the message says: new keys, and neither the ledger nor its head.

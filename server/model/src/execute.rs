@@ -1,7 +1,7 @@
 //! Running a model in clear, with the integer arithmetic of the private protocol (`protocol.md` section 2): the
 //! private result equals this one bit for bit.
 
-use crate::linear::multiply;
+use crate::wide::multiply;
 use crate::{Error, FixedLayer, FixedModel, Geometry, Op, Term};
 
 /// The result of one inference.
@@ -189,7 +189,7 @@ impl Prepared {
         if bound < 1 << 31 {
             let x: Vec<u32> = x.iter().map(|&x| x as u32).collect();
             let mut words = vec![0u32; out.len()];
-            crate::linear(geometry, &self.weights, &x, &mut words);
+            multiply(geometry, &self.weights, &x, &mut words);
             out.iter_mut().zip(words).for_each(|(o, w)| *o = i64::from(w as i32));
         } else {
             let weights: Vec<i64> = self.weights.iter().map(|&w| i64::from(w as i32)).collect();

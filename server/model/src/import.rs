@@ -36,14 +36,23 @@ pub struct Imported {
     pub chosen: Chosen,
 }
 
-/// Imports an ONNX network and chooses its numbers for inputs like `samples`: any number of them, one after the other.
+impl Imported {
+    /// Chooses the numbers of a network for inputs like `samples`: any number of them, one after the other.
+    ///
+    /// # Errors
+    /// Those of [`numbers::choose`].
+    pub fn new(real: Real, options: &ImportOptions, samples: &[u8], goal: &Goal) -> Result<Imported, Error> {
+        let input = InputSpec::new(real.input.clone(), options.input_bits);
+        let chosen = numbers::choose(&real, &input, samples, goal)?;
+        Ok(Imported { real, chosen })
+    }
+}
+
+/// Imports an ONNX network: [`crate::read`], and [`Imported::new`].
 ///
 /// # Errors
 /// [`Error::Onnx`] for bytes that are no such model, [`Error::Node`] for a node that is not supported, naming it,
 /// [`Error::Options`] for a normalisation that does not fit the model, and those of [`numbers::choose`].
 pub fn import(onnx: &[u8], options: &ImportOptions, samples: &[u8], goal: &Goal) -> Result<Imported, Error> {
-    let real = crate::read(onnx, options)?;
-    let input = InputSpec::new(real.input.clone(), options.input_bits);
-    let chosen = numbers::choose(&real, &input, samples, goal)?;
-    Ok(Imported { real, chosen })
+    Imported::new(crate::read(onnx, options)?, options, samples, goal)
 }

@@ -3,24 +3,10 @@
 #![allow(unsafe_code)] // Code for wide vectors may only be called where they were detected.
 
 use crate::Geometry;
-use crate::linear;
+use crate::linear::{self, Word};
 
-/// [`linear::multiply`] for the servers' words, by the widest vectors there are, or the baseline's if
-/// `SECO_PORTABLE=1`.
-pub(crate) fn multiply(geometry: &Geometry, weights: &[u32], x: &[u32], out: &mut [u32]) {
-    #[cfg(target_arch = "x86_64")]
-    match x86::best() {
-        // SAFETY: the instructions were detected.
-        x86::Vectors::Avx512 => return unsafe { x86::avx512(geometry, weights, x, out) },
-        // SAFETY: as above.
-        x86::Vectors::Avx2 => return unsafe { x86::avx2(geometry, weights, x, out) },
-        x86::Vectors::Baseline => {}
-    }
-    linear::multiply(geometry, weights, x, out);
-}
-
-/// [`linear::multiply`] for real numbers, likewise.
-pub(crate) fn multiply_reals(geometry: &Geometry, weights: &[f64], x: &[f64], out: &mut [f64]) {
+/// [`linear::multiply`] by the widest vectors there are, or the baseline's if `SECO_PORTABLE=1`.
+pub(crate) fn multiply<T: Word>(geometry: &Geometry, weights: &[T], x: &[T], out: &mut [T]) {
     #[cfg(target_arch = "x86_64")]
     match x86::best() {
         // SAFETY: the instructions were detected.
@@ -36,8 +22,7 @@ pub(crate) fn multiply_reals(geometry: &Geometry, weights: &[f64], x: &[f64], ou
 mod x86 {
     use std::sync::OnceLock;
 
-    use super::{Geometry, linear};
-    use crate::linear::Word;
+    use super::{Geometry, Word, linear};
 
     #[derive(Clone, Copy)]
     pub(super) enum Vectors {

@@ -7,8 +7,9 @@ mod pictures;
 use std::fmt::Write as _;
 
 use super::estimate::Totals;
-use super::report::{Report, bytes, grouped, percent, seconds, short};
+use super::report::{Report, bytes, seconds, short};
 use super::text::{axes, plural};
+use crate::terminal::{grouped, percent};
 
 const STYLE: &str = include_str!("html/style.css");
 

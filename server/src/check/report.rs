@@ -206,19 +206,6 @@ fn at_least(same: usize, samples: usize) -> f64 {
     ((p + Z * Z / (2.0 * n) - spread) / (1.0 + Z * Z / n)).clamp(0.0, 1.0)
 }
 
-/// An integer with commas.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Three digits and a unit.
 pub fn short(number: f64) -> String {
     let units = ["", " k", " M", " G", " T", " P"];
@@ -254,19 +241,16 @@ pub fn seconds(number: f64) -> String {
     }
 }
 
-/// A part as percents: near the whole with more digits.
-pub fn percent(part: f64) -> String {
-    let percent = part * 100.0;
-    if percent == percent.round() { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(crate::terminal::grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!(
             [0.0, 999.0, 1000.0, 12_345.0, 999_999.0].map(short),
             ["0", "999", "1.00 k", "12.3 k", "1.00 M"]
@@ -276,7 +260,7 @@ mod tests {
             [0.0001, 0.25, 2.04, 61.0, 300.0].map(seconds),
             ["1 ms", "250 ms", "2.0 s", "61 s", "5 min"]
         );
-        assert_eq!([1.0, 0.985].map(percent), ["100%", "98.5%"]);
+        assert_eq!([1.0, 0.985].map(crate::terminal::percent), ["100%", "98.5%"]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::estimate::{Network, Totals};
 use super::layers::Layer;
-use super::report::{Report, bytes, grouped, percent, seconds, short};
+use super::report::{Report, bytes, seconds, short};
+use crate::terminal::{grouped, percent};
 
 const COLUMNS: usize = 80;
 /// Layers that are listed; all are in the other forms.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::terminal::grouped;
+
 /// The SECO paper (Chen and Khisti, arXiv 2404.16232) on the MiniONN network, whole online
 /// inference: seconds.
 const PAPER_ONLINE_S: f64 = 4.776;
@@ -194,19 +196,6 @@ fn bytes(count: u64) -> String {
 
 fn milliseconds(value: f64) -> String {
     if value < 1000.0 { format!("{value:.1} ms") } else { format!("{:.3} s", value / 1000.0) }
-}
-
-/// Digits in groups of three.
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Linear {
             return None;
         }
         let mut out = vec![0.0; geometry.outputs()];
-        wide::multiply_reals(geometry, &self.weights, x, &mut out);
+        wide::multiply(geometry, &self.weights, x, &mut out);
         Some(out)
     }
 }
