@@ -176,20 +176,35 @@ fn what_makes_no_sense_is_refused() {
         &|m| m.graph.nodes[1].op = Op::Public { terms: vec![], constant: 0, len: 36 },
         "a sum of nothing",
     );
-    // Few values, and sums without end.
-    let window = Window {
-        input: [1, 1, 1],
-        kernel: [1, 1 << 26],
-        stride: [1; 2],
-        dilation: [1; 2],
-        pads: [0; 2],
-        output: [1, 1 << 26],
-    };
-    refused(&|m| m.graph.nodes[1].op = public(Gather::Window(window.clone()), 1 << 26), "do not fit");
     // A layer needs a masked value.
     let geometry = Geometry::Dense(Dense { inputs: 36, outputs: 36 });
     refused(
         &|m| m.graph.nodes[2].op = Op::Secret { input: 2, geometry: geometry.clone() },
         "reads a shared value",
     );
+}
+
+/// One value, and sums of it without end; and many sums that are long together.
+#[test]
+fn a_graph_that_adds_up_for_ever_is_refused() {
+    let graph = |side: usize, kernel: usize, count: usize| {
+        let window = Window {
+            input: [1, 1, 1],
+            kernel: [1, kernel],
+            stride: [1; 2],
+            dilation: [1; 2],
+            pads: [0; 2],
+            output: [1, side],
+        };
+        let term = Term { value: 0, factor: 1, gather: Gather::Window(window) };
+        let sum = Op::Public { terms: vec![term], constant: 0, len: side };
+        let nodes = (0..count).map(|_| node("sum", 2, sum.clone())).collect();
+        Graph { name: "g".to_owned(), input: InputSpec::new(vec![1], 1), nodes, outputs: output(side, 0) }
+    };
+    graph(1 << 10, 1 << 10, 20).check().unwrap();
+    let refused = |graph: Graph| graph.check().unwrap_err().to_string();
+    let text = refused(graph(1 << 26, 1 << 26, 1));
+    assert!(text.contains("do not fit"), "{text}");
+    let text = refused(graph(1 << 16, 1 << 16, 3));
+    assert!(text.contains("adds up too many values"), "{text}");
 }
