@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use seco_model::numbers::Goal;
-use seco_server::bench::Bench;
-use seco_server::serve::{ServeOptions, serve};
-use seco_server::split::{DeploymentOptions, SplitOptions, Width, deployment, split};
-use seco_server::{Error, bench, check, demo, infer, init, keys, memory};
+use seco_node::serve::{ServeOptions, serve};
+use seco_node::{keys, memory};
+use seco_tools::split::{DeploymentOptions, SplitOptions, Width, deployment, split};
+use seco_tools::{Error, check, infer, init};
 use tracing_subscriber::EnvFilter;
 
 /// Private neural-network inference over several servers that do not trust each other.
@@ -37,19 +37,21 @@ enum Command {
     /// Write the file that devices need to use a cluster.
     Deployment(Deployment),
     /// Start a whole cluster on this machine and predict digits with it.
-    Demo(demo::Options),
+    #[cfg(feature = "lab")]
+    Demo(seco_lab::demo::Options),
     /// Ask a cluster for predictions, as a device does.
     Infer(infer::Options),
     /// Measure what parts of the protocol cost.
+    #[cfg(feature = "lab")]
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(seco_lab::bench::Bench),
 }
 
 /// What a server tells, and how to hear it.
 const SERVE_HELP: &str = "\
 What happens is told in lines on standard error, among them one that says `ready`, once devices are
 served. SECO_LOG says how much: error, warn, info (as usual), debug or trace, for all or by module, such as
-SECO_LOG=warn,seco_server=debug.
+SECO_LOG=warn,seco_node=debug.
 
 With --events, programs are told on standard output, one JSON object a line; `event` says what it is:
   listening   the sockets are open: `mesh`, and `device` on the gateway
@@ -181,12 +183,8 @@ fn main() -> ExitCode {
     ) {
         memory::keep_secret();
     }
-    // A measurement has servers of its own, whose coming and going is no news.
-    let usual = if matches!(command, Command::Bench(_) | Command::Check(_)) {
-        "error"
-    } else {
-        "error,seco=info,seco_server=info"
-    };
+    // The servers of a measurement start and stop all the time.
+    let usual = if measures(&command) { "error" } else { "error,seco=info,seco_node=info,seco_tools=info" };
     let filter = EnvFilter::try_from_env("SECO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -203,6 +201,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether it measures.
+fn measures(command: &Command) -> bool {
+    match command {
+        Command::Check(_) => true,
+        #[cfg(feature = "lab")]
+        Command::Bench(_) => true,
+        _ => false,
+    }
+}
+
+/// How `seco check` measures this machine.
+#[cfg(feature = "lab")]
+fn measure() -> Option<check::Measure<'static>> {
+    Some(&|width, sizes| seco_lab::bench::rates::measure(width, sizes).map_err(|error| error.to_string()))
+}
+
+/// Without the laboratory it does not.
+#[cfg(not(feature = "lab"))]
+fn measure() -> Option<check::Measure<'static>> {
+    None
+}
+
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Init(options) => {
@@ -210,7 +230,7 @@ fn run(command: Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Serve(Serve { config, events, with_parent }) => {
-            serve(&ServeOptions { config, events, with_parent })
+            Ok(serve(&ServeOptions { config, events, with_parent })?)
         }
         Command::Keygen(Keygen { out, name }) => {
             let files = keys::generate(&out, &name)?;
@@ -268,9 +288,11 @@ fn run(command: Command) -> Result<(), Error> {
             }
             Ok(())
         }
-        Command::Check(options) => check::run(&options),
-        Command::Demo(options) => demo::run(&options),
+        Command::Check(options) => check::run(&options, measure()),
         Command::Infer(options) => infer::run(&options),
-        Command::Bench(what) => bench::run(&what),
+        #[cfg(feature = "lab")]
+        Command::Demo(options) => seco_lab::demo::run(&options),
+        #[cfg(feature = "lab")]
+        Command::Bench(what) => seco_lab::bench::run(&what),
     }
 }

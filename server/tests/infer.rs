@@ -13,9 +13,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Site, data};
-use seco_server::config::Pool;
-use seco_server::events::Event;
-use seco_server::split::{DeploymentOptions, deployment};
+use seco_node::config::Pool;
+use seco_node::operation::events::Event;
+use seco_tools::split::{DeploymentOptions, deployment};
 
 /// How long `seco infer` may take to fail.
 const IN_TIME: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Server, data};
-use seco_server::events::Event;
+use seco_node::operation::events::Event;
 
 fn seco(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seco")).args(arguments).output().unwrap()

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{KeyId, SealingKeyHash};
+use seco_node::Error;
+use seco_node::cluster::jobs::Jobs;
+use seco_node::failure::Failure;
+use seco_node::mesh::{Clock, Mesh, QuicChannel, Server, Settings, Started};
 use seco_protocol::{Channel, ChannelError};
-use seco_server::Error;
-use seco_server::jobs::{Clock, Failure, Jobs};
-use seco_server::mesh::{Mesh, QuicChannel, Server, Settings, Started};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const LIMIT: Duration = Duration::from_secs(30);

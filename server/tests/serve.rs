@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{Device, LIMIT, Opened, Server, Site, digits};
 use seco_core::{Request, Response, Session};
-use seco_server::config::{Limits, Pool};
-use seco_server::events::Event;
+use seco_node::config::{Limits, Pool};
+use seco_node::operation::events::Event;
 
 /// How long a server may take to end after it was told to.
 const STOP: Duration = Duration::from_secs(4);
@@ -241,7 +241,7 @@ fn what_prevents_a_start_is_told_in_one_line() {
     let (running, _) = site.start(2, &[]);
     let busy = site.config(2).listen.mesh;
     let other = Site::new(3);
-    let refuse = |change: &dyn Fn(&mut seco_server::Config), part: &str| {
+    let refuse = |change: &dyn Fn(&mut seco_node::Config), part: &str| {
         let mut config = site.config(1);
         config.limits = Limits { connect_s: 1, ..Limits::default() };
         change(&mut config);
@@ -261,7 +261,7 @@ fn what_prevents_a_start_is_told_in_one_line() {
     refuse(&|c| c.identity.opening_key = "absent.key".into(), "absent.key: cannot be read");
     refuse(&|c| c.listen.mesh = busy, "cannot be opened");
     refuse(&|_| {}, "server 0 (s0) did not connect: is it running");
-    let nowhere = |c: &mut seco_server::Config| {
+    let nowhere = |c: &mut seco_node::Config| {
         c.peers[1].address = Some("nowhere.invalid:7400".to_owned());
         // A name service may take its time.
         c.limits.connect_s = 5;
@@ -283,7 +283,7 @@ fn an_unknown_key_is_refused() {
 }
 
 /// Ends a server as it is told to, and starts it again expecting that it refuses; gives its last line.
-fn refuses_after(site: &mut Site, index: usize, fault: impl FnOnce(&seco_server::Config)) -> String {
+fn refuses_after(site: &mut Site, index: usize, fault: impl FnOnce(&seco_node::Config)) -> String {
     let (mut server, _) = site.start(index, &[]);
     server.signal("-TERM");
     assert!(server.ended(STOP).success());
@@ -309,7 +309,7 @@ fn a_ledger_that_is_lost_is_no_new_start() {
     // What the message says: new keys, and neither the ledger nor its head.
     std::fs::remove_dir_all(site.folder.path().join("keys")).unwrap();
     site.keys = (0..2)
-        .map(|i| seco_server::keys::generate(&site.folder.path().join("keys"), &format!("s{i}")).unwrap())
+        .map(|i| seco_node::keys::generate(&site.folder.path().join("keys"), &format!("s{i}")).unwrap())
         .collect();
     site.start(1, &[]);
 }
@@ -322,7 +322,7 @@ fn the_ledger_goes_on_under_another_opening_key() {
     assert!(server.ended(STOP).success());
     let mut config = site.config(1);
     let old = config.ledger_head();
-    let key = seco_server::keys::generate(&site.folder.path().join("keys"), "s1-new").unwrap();
+    let key = seco_node::keys::generate(&site.folder.path().join("keys"), "s1-new").unwrap();
     config.identity.retired_opening_keys = vec![config.identity.opening_key];
     config.identity.opening_key = key.opening_key;
     let mut server = Server::start(&site.write(&config), &[]);

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Device, Opened, Site, digits, rng};
 use seco_core::{Request, Response, SEALED_LEN, Session};
-use seco_server::keys;
+use seco_node::keys;
 
 /// What the device is told, of a request that is refused.
 async fn refused(device: &Device, request: &Request<'_>) -> String {

@@ -10,8 +10,8 @@ use std::process::Command;
 use files::{network, npy, values};
 use seco_model::numbers::Goal;
 use seco_model::{Executor, WidthRule};
-use seco_server::keys;
-use seco_server::split::{self, DeploymentOptions, SplitOptions};
+use seco_node::keys;
+use seco_tools::split::{self, DeploymentOptions, SplitOptions};
 use tempfile::TempDir;
 
 fn data(name: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use common::{LIMIT, Site, digits, rng};
 use seco_core::mux::{ALPN, MAX_OPEN, decode_record, encode_id};
 use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Request, Response};
 use seco_sdk::{Client, Deployment, Transport, TransportKind};
-use seco_server::split::{self, DeploymentOptions};
+use seco_tools::split::{self, DeploymentOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;

@@ -321,8 +321,8 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const GATEWAY: &str = include_str!("../data/sample-gateway.toml");
-    const REMOTE: &str = include_str!("../data/sample-remote.toml");
+    const GATEWAY: &str = include_str!("../../data/sample-gateway.toml");
+    const REMOTE: &str = include_str!("../../data/sample-remote.toml");
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("/etc/seco"))

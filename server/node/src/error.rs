@@ -1,10 +1,10 @@
-//! What the binary tells its user: one line that says which and what to do.
+//! What a server tells its operator: one line that says which and what to do.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Anything that ends a command or is reported about a running server.
+/// Anything that keeps a server from running, or is reported about a running one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -218,12 +218,6 @@ pub enum Error {
     /// The cluster could not be set up.
     #[error("the set-up failed: {0}")]
     SetUp(String),
-    /// The demo or its device could not go on.
-    #[error("{0}")]
-    Demo(String),
-    /// Ctrl-C or SIGTERM.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 impl Error {
@@ -238,7 +232,7 @@ impl Error {
     }
 
     /// A socket that cannot be opened.
-    pub(crate) fn bind(protocol: &'static str, address: SocketAddr, source: io::Error) -> Self {
+    pub fn bind(protocol: &'static str, address: SocketAddr, source: io::Error) -> Self {
         Error::Bind { protocol, address, source }
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{ServerOpeningKey, ServerSealingKey};
-use seco_sdk::CertificatePin;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -14,7 +13,7 @@ use crate::Error;
 use crate::private::{self, PUBLIC, SECRET};
 
 /// Certificates are compared whole, so the name inside is never looked at; TLS wants one.
-pub(crate) const TLS_NAME: &str = "seco";
+pub const TLS_NAME: &str = "seco";
 
 /// Key files are a few kilobytes; whatever is larger was mistaken for one.
 const MAX_FILE: u64 = 64 * 1024;
@@ -93,18 +92,18 @@ pub fn ledger_head(opening_key: &Path, state: &Path) -> PathBuf {
 }
 
 /// Ed25519 is the one kind of certificate that devices have code for.
-pub(crate) fn self_signed() -> Result<(rcgen::Certificate, rcgen::KeyPair), rcgen::Error> {
+pub fn self_signed() -> Result<(rcgen::Certificate, rcgen::KeyPair), rcgen::Error> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     Ok((rcgen::CertificateParams::new(vec![TLS_NAME.to_owned()])?.self_signed(&key)?, key))
 }
 
 /// Bytes from the operating system's generator.
-pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
+pub fn random(bytes: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(bytes).map_err(|_| Error::NoRandomness)
 }
 
 /// 32 bytes of it: a seed or a key.
-pub(crate) fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
+pub fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
     let mut bytes = Zeroizing::new([0; 32]);
     random(bytes.as_mut_slice())?;
     Ok(bytes)
@@ -116,12 +115,23 @@ pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
     let pem = read(path)?;
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| bad("holds no PEM certificate: give the NAME.cert.pem of `seco keygen`"))?;
-    if !CertificatePin::is_supported(&certificate) {
+    if !is_ed25519(&certificate) {
         return Err(bad(
             "is a certificate that devices cannot check, for its key is not Ed25519; `seco keygen` makes one",
         ));
     }
     Ok(certificate)
+}
+
+/// Whether it is for the only kind of key that devices can check: one of another kind is turned down before its
+/// signature is looked at.
+fn is_ed25519(certificate: &CertificateDer<'_>) -> bool {
+    webpki::EndEntityCert::try_from(certificate).is_ok_and(|certificate| {
+        matches!(
+            certificate.verify_signature(webpki::ring::ED25519, b"", b""),
+            Err(webpki::Error::InvalidSignatureForPublicKey)
+        )
+    })
 }
 
 /// Reads a PEM private key.
@@ -146,7 +156,7 @@ pub fn opening_key(path: &Path) -> Result<ServerOpeningKey, Error> {
 }
 
 /// The sealing key that belongs to the opening key of `path`.
-pub(crate) fn public_half(key: &ServerOpeningKey, path: &Path) -> Result<ServerSealingKey, Error> {
+pub fn public_half(key: &ServerOpeningKey, path: &Path) -> Result<ServerSealingKey, Error> {
     let unusable = |_| Error::Key {
         path: path.to_owned(),
         what: "cannot be used as a key: make another with `seco keygen`".to_owned(),
@@ -184,7 +194,8 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
     fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Error::read(path, e))
 }
 
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal digits.
+pub fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     // The exact capacity: a growing string would leave copies of a secret behind.
     let mut text = String::with_capacity(2 * bytes.len());
@@ -195,7 +206,8 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
     text
 }
 
-pub(crate) fn from_hex(text: &str, out: &mut [u8]) -> Option<()> {
+/// Fills `out` from twice as many hexadecimal digits; `None` if `text` is anything else.
+pub fn from_hex(text: &str, out: &mut [u8]) -> Option<()> {
     if text.len() != 2 * out.len() {
         return None;
     }

@@ -9,17 +9,18 @@ use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
 use seco_model::PartyModel;
 use seco_protocol::{Bundle, BundleId, Party, Use};
 
-use crate::commands::{OpenSession, ResumeSession};
+use crate::access::opening::OpeningKeys;
+use crate::access::sessions::{Connected, Sessions};
+use crate::cluster::commands::{OpenSession, ResumeSession};
+use crate::cluster::jobs::Jobs;
 use crate::config::Limits;
-use crate::events::{Event, Events};
-use crate::jobs::{Broken, Failure, Jobs};
+use crate::failure::{Broken, Failure};
 use crate::keys;
-use crate::ledger::FileLedger;
 use crate::memory;
 use crate::mesh::{Mesh, QuicChannel};
-use crate::opening::OpeningKeys;
-use crate::sessions::{Connected, Sessions};
-use crate::spool::Spools;
+use crate::operation::events::{Event, Events};
+use crate::store::ledger::FileLedger;
+use crate::store::spool::Spools;
 
 /// Streams of inferences go before those of bundles: a device waits for the former.
 const ONLINE: i32 = 1;

@@ -9,12 +9,12 @@ use std::path::Path;
 use crate::Error;
 
 /// Mode of a file that its owner alone may read.
-pub(crate) const SECRET: u32 = 0o600;
+pub const SECRET: u32 = 0o600;
 /// Mode of a file that everybody may read.
-pub(crate) const PUBLIC: u32 = 0o644;
+pub const PUBLIC: u32 = 0o644;
 
 /// Takes a file or folder away from other users.
-pub(crate) fn close(path: &Path) -> Result<(), Error> {
+pub fn close(path: &Path) -> Result<(), Error> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -37,7 +37,7 @@ pub(crate) fn close(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes a folder that nobody else may look into, or takes it and every file in it away from others.
-pub(crate) fn folder(path: &Path) -> Result<(), Error> {
+pub fn folder(path: &Path) -> Result<(), Error> {
     if !path.is_dir() {
         make(path).map_err(|e| Error::write(path, e))?;
     }
@@ -65,7 +65,7 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 /// Options for opening a file that, if they create it, is readable by its owner alone.
-pub(crate) fn options() -> OpenOptions {
+pub fn options() -> OpenOptions {
     with_mode(SECRET)
 }
 
@@ -79,7 +79,7 @@ fn with_mode(mode: u32) -> OpenOptions {
 }
 
 /// Takes an open file, which may have no name, away from other users.
-pub(crate) fn close_file(file: &File) -> io::Result<()> {
+pub fn close_file(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(SECRET))?;
     #[cfg(not(unix))]
@@ -88,7 +88,7 @@ pub(crate) fn close_file(file: &File) -> io::Result<()> {
 }
 
 /// Creates a file with its final mode, so that a secret is never readable by others. Fails if it exists.
-pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+pub fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     let mut file =
         with_mode(mode).write(true).create_new(true).open(path).map_err(|e| Error::write(path, e))?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(|e| Error::write(path, e))
@@ -96,7 +96,7 @@ pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), Error
 
 /// Puts a secret file in place of the one that is there, if any: after a crash it is the old one or the new
 /// one, whole.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = Path::new(&name);
@@ -113,7 +113,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a folder's entries durable.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     #[cfg(not(unix))]

@@ -10,21 +10,21 @@ use seco_model::PartyModel;
 use tracing::info;
 
 use crate::Error;
+use crate::access::opening::OpeningKeys;
+use crate::access::sessions::Sessions;
 use crate::cluster::Cluster;
+use crate::cluster::Worker;
+use crate::cluster::jobs::Jobs;
 use crate::config::Config;
-use crate::events::{Event, Events};
-use crate::gateway::Gateway;
-use crate::jobs::Jobs;
+use crate::device::Gateway;
 use crate::keys;
-use crate::ledger::FileLedger;
 use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
 use crate::node::Node;
-use crate::opening::OpeningKeys;
-use crate::remote::Remote;
-use crate::sessions::Sessions;
-use crate::split::{model_info, read_part};
-use crate::spool::Spools;
+use crate::operation::events::{Event, Events};
+use crate::service::part::{model_info, read_part};
+use crate::store::ledger::FileLedger;
+use crate::store::spool::Spools;
 
 /// Pause between two looks whether the ledger is still there. What is spent looks by itself.
 const WATCH: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
                 result
             }
             None => {
-                Arc::new(Remote::new(node.clone(), config.pool)).run(commands).await;
+                Arc::new(Worker::new(node.clone(), config.pool)).run(commands).await;
                 Ok(())
             }
         }

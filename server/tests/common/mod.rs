@@ -18,10 +18,10 @@ use seco_core::{
     ServerSealingKey, Session,
 };
 use seco_model::FixedModel;
-use seco_server::config::{Config, Identity, Limits, Listen, Peer, Pool};
-use seco_server::events::Event;
-use seco_server::keys::{self, KeyFiles};
-use seco_server::split::{self, SplitOptions};
+use seco_node::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::keys::{self, KeyFiles};
+use seco_node::operation::events::Event;
+use seco_tools::split::{self, SplitOptions};
 
 pub const LIMIT: Duration = Duration::from_secs(120);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use seco_node::config::Pool;
+use seco_node::operation::events::Event;
 use seco_sdk::{Client, ClientBuilder, Deployment, Error, Prediction, Progress, Transport, TransportKind};
-use seco_server::config::Pool;
-use seco_server::events::Event;
-use seco_server::split::{self, DeploymentOptions};
+use seco_tools::split::{self, DeploymentOptions};
 use tokio::task::JoinHandle;
 
 use crate::common::{LIMIT, Server, Site, digits};

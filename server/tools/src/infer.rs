@@ -7,7 +7,7 @@ use seco_sdk::{Client, Deployment, Kind, Prediction, shape};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::demo::samples;
+use crate::samples;
 use crate::terminal::{self, Ink};
 use crate::{Error, interrupt};
 
@@ -82,8 +82,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
             )));
         }
     };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|_| Error::no_runtime())?;
     let result = runtime.block_on(async {
         let mut interrupted = interrupt::listen()?;
         tokio::select! {
@@ -103,7 +105,7 @@ async fn ask(
     axes: &[usize],
 ) -> Result<(), Error> {
     let deployment = Deployment::from_file(&options.deployment)
-        .map_err(|e| Error::Demo(format!("{}: {e}", options.deployment.display())))?;
+        .map_err(|e| Error::Failed(format!("{}: {e}", options.deployment.display())))?;
     let shape = deployment.model.input_shape.clone();
     let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
     shape::inputs(&shape, axes).map_err(|e| mismatch(e.to_string()))?;
@@ -165,7 +167,7 @@ fn only_value(prediction: &Prediction) -> Option<f64> {
 }
 
 /// What the network says, for people: a class, or the value of a network that has one output.
-pub(crate) fn conclusion(prediction: &Prediction) -> String {
+pub fn conclusion(prediction: &Prediction) -> String {
     match (prediction.kind(), only_value(prediction)) {
         (Kind::Values, Some(value)) => format!("value       {value:.4}"),
         _ => {
@@ -183,8 +185,8 @@ pub(crate) fn conclusion(prediction: &Prediction) -> String {
 
 async fn limited<T>(work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {
     match timeout(LIMIT, work).await {
-        Ok(result) => result.map_err(|e| Error::Demo(e.to_string())),
-        Err(_) => Err(Error::Demo(format!(
+        Ok(result) => result.map_err(|e| Error::Failed(e.to_string())),
+        Err(_) => Err(Error::Failed(format!(
             "the gateway did not answer within {} s: is it running, and reached at the address of --deployment?",
             LIMIT.as_secs()
         ))),

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use seco_model::MAX_SERVERS;
+use seco_node::config::{Limits, MAX_RETIRED, Pool};
+use seco_node::{keys, private};
 
-use crate::config::{Limits, MAX_RETIRED, Pool};
-use crate::{Error, keys, private};
+use crate::Error;
 
 /// What `seco init` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -319,7 +320,7 @@ fn join(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use seco_node::Config;
 
     fn options(servers: u8, out: &Path, hosts: &[&str]) -> Options {
         Options {
@@ -336,7 +337,7 @@ mod tests {
         let hosts = ["gateway.example", "remote-1.example", "remote-2.example"];
         let site = Site::new(&options(3, Path::new("unused"), &hosts)).unwrap();
         for (index, file) in ["sample-gateway.toml", "sample-remote.toml"].into_iter().enumerate() {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(file);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(file);
             if std::env::var_os("SECO_WRITE_SAMPLES").is_some() {
                 fs::write(&path, site.settings(index)).unwrap();
             }

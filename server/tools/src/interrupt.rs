@@ -15,7 +15,7 @@ pub fn listen() -> Result<Interrupts, Error> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let open = |kind| signal(kind).map_err(|_| Error::NoRuntime);
+        let open = |kind| signal(kind).map_err(|_| Error::no_runtime());
         Ok(Interrupts {
             terminate: open(SignalKind::terminate())?,
             interrupt: open(SignalKind::interrupt())?,

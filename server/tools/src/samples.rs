@@ -1,4 +1,4 @@
-//! The demo's network and its inputs: bundled ones, or the user's files.
+//! Networks and their inputs: bundled ones, or files of the user.
 
 use std::fs;
 use std::path::{Path, PathBuf};

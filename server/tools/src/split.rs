@@ -7,18 +7,17 @@ use std::path::{Path, PathBuf};
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
-use seco_core::{ModelId, ModelInfo};
 use seco_model::graph::Last;
 use seco_model::numbers::{Chosen, Fidelity, Goal};
 use seco_model::{
-    Architecture, Graph, ImportOptions, Imported, Normalisation, PartyModel, Placement, SumWidth, Warning,
-    WidthRule, npy,
+    Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, SumWidth, Warning, WidthRule, npy,
 };
+use seco_node::service::part::{model_info, read_part};
+use seco_node::{keys, private};
 use seco_sdk::{Address, CertificatePin, Deployment, shape};
-use zeroize::Zeroizing;
 
 use crate::terminal::percent;
-use crate::{Error, check, init, keys, placement, private};
+use crate::{Error, check, init, placement};
 
 /// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
 /// most two bits more.
@@ -135,7 +134,7 @@ pub fn split(options: &SplitOptions) -> Result<Split, Error> {
 }
 
 /// Splits a network that was imported and writes its parts.
-pub(crate) fn deal(imported: Imported, options: &SplitOptions) -> Result<Split, Error> {
+pub fn deal(imported: Imported, options: &SplitOptions) -> Result<Split, Error> {
     let SplitOptions { servers, out, .. } = options;
     let model = &imported.chosen.model;
     let names: Vec<&str> = model.graph.layers().map(|layer| layer.name).collect();
@@ -269,24 +268,6 @@ impl fmt::Display for Split {
     }
 }
 
-/// Reads one server's part of a model.
-pub(crate) fn read_part(path: &Path) -> Result<PartyModel, Error> {
-    private::close(path)?;
-    let bytes = Zeroizing::new(fs::read(path).map_err(|e| Error::read(path, e))?);
-    PartyModel::from_bytes(&bytes).map_err(|e| bad(path, &e))
-}
-
-/// What devices know of a model.
-pub(crate) fn model_info(part: &PartyModel) -> ModelInfo {
-    let graph = &part.architecture().graph;
-    ModelInfo {
-        id: ModelId(*part.id()),
-        input_len: graph.input.len(),
-        values: graph.answer_len(),
-        width: graph.answer_width(),
-    }
-}
-
 /// What devices know of its outputs. `classes` are the first one's names, or none.
 fn outputs(graph: &Graph, classes: &[String]) -> Vec<seco_sdk::Output> {
     let output = |(index, output): (usize, &seco_model::graph::Output)| seco_sdk::Output {
@@ -381,7 +362,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
 }
 
 /// A deployment file must not be lost unnoticed: devices have it, and its cluster may still run.
-pub(crate) fn check_new(path: &Path, force: bool) -> Result<(), Error> {
+pub fn check_new(path: &Path, force: bool) -> Result<(), Error> {
     if path.exists() && !force {
         return Err(Error::Exists {
             path: path.to_owned(),
@@ -406,7 +387,7 @@ mod tests {
     use super::*;
 
     fn options(out: &Path) -> SplitOptions {
-        let data = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
+        let data = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
         SplitOptions {
             model: data("mlp-digits.onnx"),
             calibrate: data("mlp-digits-20.npy"),

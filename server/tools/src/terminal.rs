@@ -1,8 +1,6 @@
-//! What people see: small pictures and a progress bar.
+//! What people see: small pictures and numbers.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 /// Pictures are reduced to this many pixels a side, so that one takes 16 lines at most.
 const MAX_SIDE: usize = 32;
@@ -135,29 +133,14 @@ pub fn beside(picture: &[String], text: &[String]) -> String {
     page
 }
 
-/// A progress bar on standard error, which only a terminal shows.
-pub fn progress(total: usize, what: &'static str, shown: bool) -> ProgressBar {
-    if !shown {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(total as u64).with_message(what);
-    let template = "  {msg} [{bar:30}] {pos}/{len}, {elapsed} gone, {eta} to go";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    // Bundles take seconds; the clock should go on meanwhile.
-    bar.enable_steady_tick(std::time::Duration::from_millis(250));
-    bar
-}
-
 /// A part as percents.
-pub(crate) fn percent(part: f64) -> String {
+pub fn percent(part: f64) -> String {
     let percent = part * 100.0;
     if percent == percent.round() { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
 }
 
 /// Digits in groups of three, with commas.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -3,10 +3,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use seco_node::keys;
 use seco_ot::{Block, FixedKey};
 use serde_json::{Value, json};
 
-use crate::{Error, keys};
+use crate::Error;
 
 const BLOCKS: usize = 1 << 10;
 const BYTES: usize = 1 << 26;

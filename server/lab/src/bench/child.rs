@@ -83,5 +83,5 @@ pub fn say(word: &impl Serialize) {
 
 /// What did not work, and why.
 pub fn failed(what: &str, why: impl Display) -> Error {
-    Error::Demo(format!("{what} failed: {why}"))
+    Error::Failed(format!("{what} failed: {why}"))
 }

@@ -54,15 +54,17 @@ use std::time::Duration;
 
 use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
+use seco_node::keys;
 use seco_protocol::{BundleId, Counts};
+use seco_tools::samples::{Network, Samples};
+use seco_tools::split::{self, SplitOptions};
+use seco_tools::{interrupt, terminal};
 
 use self::party::{Job, Outcome, Word};
 use self::report::Report;
 use self::wire::Token;
 use super::child::{Process, failed};
-use crate::demo::samples::{Network, Samples};
-use crate::split::{self, SplitOptions};
-use crate::{Error, interrupt, keys, terminal};
+use crate::Error;
 
 const PARTIES: usize = 2;
 /// Holds the weights; the protocol's gateway.
@@ -87,8 +89,8 @@ pub struct Options {
 /// Measures and prints. Fails, after printing, if a result differs from the plaintext computation.
 pub fn run(options: &Options) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|_| Error::NoRuntime)?;
-    let report = runtime.block_on(attend(options));
+    let runtime = runtime.map_err(|_| Error::no_runtime())?;
+    let report = runtime.block_on(until_interrupted(options));
     // A calculation that Ctrl-C interrupted need not end first.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let report = report?;
@@ -96,7 +98,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if report.equal {
         return Ok(());
     }
-    Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned()))
+    Err(Error::Failed("results differ from the plaintext computation: please report this".to_owned()))
 }
 
 /// Runs one party, which [`run`] started.
@@ -105,7 +107,7 @@ pub fn run_party() -> Result<(), Error> {
 }
 
 /// From the temporary folder to the end of both parties, whatever happens in between.
-async fn attend(options: &Options) -> Result<Report, Error> {
+async fn until_interrupted(options: &Options) -> Result<Report, Error> {
     let mut interrupted = interrupt::listen()?;
     let folder = tempfile::Builder::new()
         .prefix("seco-bench-")
@@ -114,7 +116,7 @@ async fn attend(options: &Options) -> Result<Report, Error> {
     let (task, place) = (options.clone(), folder.path().to_owned());
     let work = async {
         let prepared = tokio::task::spawn_blocking(move || prepare(&task, &place)).await;
-        measure(prepared.map_err(|_| Error::NoRuntime)??, folder.path()).await
+        measure(prepared.map_err(|_| Error::no_runtime())??, folder.path()).await
     };
     tokio::select! {
         result = work => result,

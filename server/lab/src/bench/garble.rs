@@ -10,13 +10,15 @@ use rand_core::{Rng as _, SeedableRng as _};
 use seco_garble::circuits::relu_program;
 use seco_garble::slices::{from_lanes, to_lanes};
 use seco_garble::{Batch, Evaluator, Garbler, Material};
+use seco_node::keys;
 use seco_ot::{Bits, Block, Delta, FixedKey};
+use seco_tools::process::{Took, timed};
+use seco_tools::terminal;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::process::{Took, timed};
 use super::{Setting, complete, footer};
-use crate::{Error, keys, terminal};
+use crate::Error;
 
 /// What `seco bench garble` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,7 +55,8 @@ const SHIFT: usize = 8;
 pub fn run(options: &Options) -> Result<(), Error> {
     // One thread: what it takes to move data from core to core depends on the machine. `seco bench relu` uses all.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    pool.map_err(|e| Error::Demo(format!("no thread for the measurement: {e}")))?.install(|| measure(options))
+    pool.map_err(|e| Error::Failed(format!("no thread for the measurement: {e}")))?
+        .install(|| measure(options))
 }
 
 fn measure(options: &Options) -> Result<(), Error> {
@@ -112,7 +115,7 @@ fn measure(options: &Options) -> Result<(), Error> {
     };
     terminal::print(&text);
     if times.wrong {
-        return Err(Error::Demo(
+        return Err(Error::Failed(
             "results differ from the plaintext computation: please report this".to_owned(),
         ));
     }
@@ -120,7 +123,7 @@ fn measure(options: &Options) -> Result<(), Error> {
 }
 
 fn failed(error: seco_garble::Error) -> Error {
-    Error::Demo(format!("garbling failed: {error}"))
+    Error::Failed(format!("garbling failed: {error}"))
 }
 
 /// Correlated OTs as the extension would leave them.

@@ -8,11 +8,13 @@ use chacha20::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use seco_he::{KeyDraft, KeySet, KeySetName, LayerShape, LinearPlan, Occasion, Parameters, Weights};
 use seco_model::{Conv, Dense, Geometry};
+use seco_node::keys;
+use seco_tools::process::{Took, timed};
+use seco_tools::terminal;
 use serde_json::{Value, json};
 
-use super::process::{Took, timed};
 use super::{Setting, complete, footer};
-use crate::{Error, keys, terminal};
+use crate::Error;
 
 /// What `seco bench he` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -100,7 +102,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if exact {
         return Ok(());
     }
-    Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned()))
+    Err(Error::Failed("results differ from the plaintext computation: please report this".to_owned()))
 }
 
 impl Figures {
@@ -148,7 +150,7 @@ impl Figures {
 }
 
 fn failed(error: seco_he::Error) -> Error {
-    Error::Demo(format!("homomorphic encryption failed: {error}"))
+    Error::Failed(format!("homomorphic encryption failed: {error}"))
 }
 
 fn measure(name: &'static str, geometry: &Geometry, setting: Setting) -> Result<Figures, Error> {
@@ -187,7 +189,9 @@ pub(super) fn short(
     layer.repeat(Duration::ZERO)?;
     match layer.repeat(long_enough)? {
         (times, runs, true) => Ok((layer.plan, times, runs)),
-        _ => Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned())),
+        _ => {
+            Err(Error::Failed("results differ from the plaintext computation: please report this".to_owned()))
+        }
     }
 }
 

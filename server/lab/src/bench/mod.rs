@@ -1,8 +1,8 @@
 //! `seco bench`: what the parts of the protocol cost, measured on this machine.
 //!
 //! Each subcommand is a module of its own with its options, its work and its report, which is printed
-//! as a table or, with `--json`, as one object with the fields that scripts rely on. `process` has
-//! what they share.
+//! as a table or, with `--json`, as one object with the fields that scripts rely on. [`seco_tools::process`]
+//! has what they share.
 
 mod calibration;
 mod child;
@@ -11,14 +11,13 @@ pub mod garble;
 pub mod he;
 pub mod net;
 pub mod ot;
-mod process;
 pub mod rates;
 pub mod relu;
 
+use seco_tools::process;
 use serde_json::Value;
 
 use self::calibration::Calibration;
-pub(crate) use self::process::{Took, timed};
 use crate::Error;
 
 /// What most parts are measured for.

@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use seco_core::SealingKeyHash;
+use seco_node::keys;
+use seco_node::mesh::Clock;
+use seco_node::mesh::{Mesh, Server, Settings, tls};
 use seco_protocol::Channel as _;
+use seco_tools::process::cpu_time;
+use seco_tools::terminal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::process::cpu_time;
 use super::{complete, footer};
-use crate::jobs::Clock;
-use crate::mesh::{Mesh, Server, Settings, tls};
-use crate::{Error, keys, terminal};
+use crate::Error;
 
 /// What `seco bench net` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,7 +62,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         return Err(Error::Usage(format!("--transport {}: give quic or tcp", options.transport)));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|_| Error::NoRuntime)?;
+    let runtime = runtime.map_err(|_| Error::no_runtime())?;
     let count = options.megabytes as usize;
     let all = [runtime.block_on(quic(count))?, runtime.block_on(tcp(count))?];
     let text = if options.json {
@@ -84,11 +86,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
 /// CPU-seconds of a gigabyte between two servers, both ends together.
 pub(super) fn short(megabytes: usize) -> Result<f64, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(|_| Error::NoRuntime)?.block_on(quic(megabytes))?.cpu_s_per_gb)
+    Ok(runtime.map_err(|_| Error::no_runtime())?.block_on(quic(megabytes))?.cpu_s_per_gb)
 }
 
 fn failed(why: impl std::fmt::Display) -> Error {
-    Error::Demo(format!("sending to this machine failed: {why}"))
+    Error::Failed(format!("sending to this machine failed: {why}"))
 }
 
 fn figures(transport: &'static str, count: usize, cpu: Duration, wall: Duration) -> Figures {
@@ -110,7 +112,7 @@ fn identities() -> Result<[Identity; 2], Error> {
     let one = || {
         let (certificate, key) = keys::self_signed().map_err(failed)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        Ok(Identity { certificate: certificate.der().clone(), key })
+        Ok::<_, Error>(Identity { certificate: certificate.der().clone(), key })
     };
     Ok([one()?, one()?])
 }

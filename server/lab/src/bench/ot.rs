@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng as _;
+use seco_node::keys;
 use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, PARAMETERS, base_receive};
+use seco_tools::process::{Took, timed};
+use seco_tools::terminal;
 use serde_json::{Value, json};
 
-use super::process::{Took, timed};
 use super::{check_parameter, complete, footer};
-use crate::{Error, keys, terminal};
+use crate::Error;
 
 /// What `seco bench ot` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -74,7 +76,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if exact {
         Ok(())
     } else {
-        Err(Error::Demo("a transfer gave the wrong block: please report this".to_owned()))
+        Err(Error::Failed("a transfer gave the wrong block: please report this".to_owned()))
     }
 }
 
@@ -95,7 +97,7 @@ impl Figures {
 }
 
 fn measure(parameter: usize, count: usize) -> Result<Figures, Error> {
-    let failed = |error: seco_ot::Error| Error::Demo(format!("oblivious transfer failed: {error}"));
+    let failed = |error: seco_ot::Error| Error::Failed(format!("oblivious transfer failed: {error}"));
     let mut rng = ChaCha20Rng::from_seed(*keys::secret()?);
     let delta = Delta::random(&mut rng);
     let (base, offer) = BaseSender::new(&mut rng);

@@ -18,15 +18,17 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use seco_node::keys;
 use seco_protocol::Layer;
+use seco_tools::{interrupt, terminal};
 use serde_json::json;
 
 use self::party::{Identity, Job, Outcome, Word};
 use super::calibration::Calibration;
 use super::child::Process;
 use super::{Setting, check_parameter};
+use crate::Error;
 use crate::relay::Relay;
-use crate::{Error, interrupt, keys, terminal};
 
 /// What `seco bench relu` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,7 +70,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
         ot_parameter: options.ot_parameter,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(&layer, options, 1))?;
+    let outcomes =
+        runtime.map_err(|_| Error::no_runtime())?.block_on(until_interrupted(&layer, options, 1))?;
     let figures = Figures::new(&layer, &outcomes);
     let exact = outcomes.iter().find_map(|o| o.exact).unwrap_or(false);
     terminal::print(&if options.json {
@@ -79,7 +82,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if exact {
         return Ok(());
     }
-    Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned()))
+    Err(Error::Failed("results differ from the plaintext computation: please report this".to_owned()))
 }
 
 /// Runs one server, which [`run`] started.
@@ -100,15 +103,18 @@ pub(super) fn short(layer: &Layer, bundles: u8) -> Result<Vec<Outcome>, Error> {
         json: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcomes = runtime.map_err(|_| Error::NoRuntime)?.block_on(attend(layer, &options, bundles))?;
+    let outcomes =
+        runtime.map_err(|_| Error::no_runtime())?.block_on(until_interrupted(layer, &options, bundles))?;
     match outcomes.iter().find_map(|outcome| outcome.exact) {
         Some(true) => Ok(outcomes),
-        _ => Err(Error::Demo("results differ from the plaintext computation: please report this".to_owned())),
+        _ => {
+            Err(Error::Failed("results differ from the plaintext computation: please report this".to_owned()))
+        }
     }
 }
 
 /// From the temporary folder to the end of all servers, whatever happens in between.
-async fn attend(layer: &Layer, options: &Options, bundles: u8) -> Result<Vec<Outcome>, Error> {
+async fn until_interrupted(layer: &Layer, options: &Options, bundles: u8) -> Result<Vec<Outcome>, Error> {
     let mut interrupted = interrupt::listen()?;
     let folder = tempfile::Builder::new().prefix("seco-bench-").tempdir();
     let folder = folder.map_err(|e| Error::write(&std::env::temp_dir(), e))?;
@@ -128,7 +134,7 @@ async fn measure(
     let mut identities = Vec::with_capacity(layer.servers);
     for _ in 0..layer.servers {
         let (certificate, key) =
-            keys::self_signed().map_err(|e| Error::Demo(format!("making a certificate failed: {e}")))?;
+            keys::self_signed().map_err(|e| Error::Failed(format!("making a certificate failed: {e}")))?;
         identities.push(Identity { certificate: certificate.der().to_vec(), key: key.serialize_der() });
     }
     let mut bundle = [0; 16];

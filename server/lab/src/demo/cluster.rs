@@ -7,18 +7,19 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use seco_node::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::keys::{self, KeyFiles};
+use seco_node::operation::events::Event;
+pub use seco_tools::init::name;
+use seco_tools::split;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::config::{Config, Identity, Limits, Listen, Peer, Pool};
-use crate::events::Event;
-pub use crate::init::name;
-use crate::keys::{self, KeyFiles};
+use crate::Error;
 use crate::relay::Relay;
-use crate::{Error, split};
 
 /// A server has this long to open its sockets.
 const LISTEN_LIMIT: Duration = Duration::from_secs(60);
@@ -77,11 +78,11 @@ struct Server {
     process: Child,
     /// Its end is the order to end.
     input: Option<ChildStdin>,
-    words: LastWords,
+    last: LastLines,
 }
 
 /// What a server said last on its standard error.
-struct LastWords {
+struct LastLines {
     lines: Arc<Mutex<VecDeque<String>>>,
     reader: JoinHandle<()>,
 }
@@ -176,7 +177,8 @@ impl Cluster {
         Ok(Config {
             index,
             name: name(index),
-            model: model.ok_or_else(|| Error::Demo(format!("there is no model file for {}", name(index))))?,
+            model: model
+                .ok_or_else(|| Error::Failed(format!("there is no model file for {}", name(index))))?,
             state: self.folder.join(name(index)).join("state"),
             identity: Identity {
                 certificate: keys.certificate,
@@ -193,7 +195,7 @@ impl Cluster {
     }
 
     fn keys_of(&self, index: usize) -> Result<&KeyFiles, Error> {
-        self.keys.get(index).ok_or_else(|| Error::Demo(format!("there are no keys for {}", name(index))))
+        self.keys.get(index).ok_or_else(|| Error::Failed(format!("there are no keys for {}", name(index))))
     }
 
     /// The address of a relay in front of `target`, or `target` itself when there is no delay.
@@ -209,7 +211,7 @@ impl Cluster {
     pub async fn deployment(&mut self, out: &Path) -> Result<seco_sdk::Deployment, Error> {
         let gateway = self.progress.first().and_then(|p| p.listening).and_then(|(_, device)| device);
         let gateway =
-            gateway.ok_or_else(|| Error::Demo("the gateway has no socket for devices".to_owned()))?;
+            gateway.ok_or_else(|| Error::Failed("the gateway has no socket for devices".to_owned()))?;
         let address = self.through_relay(gateway).await?.to_string();
         split::deployment(&split::DeploymentOptions {
             address,
@@ -223,7 +225,7 @@ impl Cluster {
     }
 
     fn spawn(&mut self, index: usize, config: &Path) -> Result<(), Error> {
-        let failed = |e: std::io::Error| Error::Demo(format!("{} cannot be started: {e}", name(index)));
+        let failed = |e: std::io::Error| Error::Failed(format!("{} cannot be started: {e}", name(index)));
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command.args(["serve", "--events", "--with-parent", "--config"]).arg(config);
@@ -238,10 +240,10 @@ impl Cluster {
         let mut process = command.spawn().map_err(failed)?;
         let input = process.stdin.take();
         let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) else {
-            return Err(Error::Demo(format!("{} has no standard output", name(index))));
+            return Err(Error::Failed(format!("{} has no standard output", name(index))));
         };
         tokio::spawn(read_events(index, stdout, self.notify.clone()));
-        self.running.push(Server { index, process, input, words: LastWords::listen(stderr) });
+        self.running.push(Server { index, process, input, last: LastLines::listen(stderr) });
         Ok(())
     }
 
@@ -273,7 +275,7 @@ impl Cluster {
         while !done(&self.progress) {
             let notice = timeout(limit, self.notices.recv()).await;
             let Ok(notice) = notice else {
-                return Err(Error::Demo(format!(
+                return Err(Error::Failed(format!(
                     "waited {} s in vain for {what}: is this machine too busy, or short of memory?",
                     limit.as_secs()
                 )));
@@ -281,7 +283,7 @@ impl Cluster {
             self.note(notice).await?;
             // Nothing fails in a demo that goes well, and waiting on would only hide it.
             if let Some(failure) = self.failure() {
-                return Err(Error::Demo(failure));
+                return Err(Error::Failed(failure));
             }
         }
         Ok(())
@@ -310,7 +312,7 @@ impl Cluster {
             }
         }
         match self.failure() {
-            Some(failure) => Error::Demo(format!("{error} ({failure})")),
+            Some(failure) => Error::Failed(format!("{error} ({failure})")),
             None => error,
         }
     }
@@ -325,7 +327,7 @@ impl Cluster {
             }
             Some((index, None)) => Err(self.ended(index).await),
             // The cluster holds a sender itself.
-            None => Err(Error::Demo("no more events".to_owned())),
+            None => Err(Error::Failed("no more events".to_owned())),
         }
     }
 
@@ -333,13 +335,13 @@ impl Cluster {
     async fn ended(&mut self, index: usize) -> Error {
         let name = name(index);
         let Some(server) = self.running.iter_mut().find(|s| s.index == index) else {
-            return Error::Demo(format!("{name} ended"));
+            return Error::Failed(format!("{name} ended"));
         };
         let status = match timeout(LAST_WORDS, server.process.wait()).await {
             Ok(Ok(status)) => status.to_string(),
             _ => "it still runs but is silent".to_owned(),
         };
-        Error::Demo(match server.words.last().await {
+        Error::Failed(match server.last.last().await {
             Some(words) => format!("{name} ended ({status}): {words}"),
             None => format!("{name} ended ({status}) without saying why: start the demo again"),
         })
@@ -377,9 +379,9 @@ async fn read_events(index: usize, stdout: ChildStdout, notify: mpsc::Sender<Not
     let _ = notify.send((index, None)).await;
 }
 
-impl LastWords {
+impl LastLines {
     /// Keeps the last lines. Reading goes on to the end, or a full pipe would stop the server.
-    fn listen(stderr: ChildStderr) -> LastWords {
+    fn listen(stderr: ChildStderr) -> LastLines {
         let lines = Arc::new(Mutex::new(VecDeque::new()));
         let kept = lines.clone();
         let reader = tokio::spawn(async move {
@@ -392,7 +394,7 @@ impl LastWords {
                 kept.push_back(line);
             }
         });
-        LastWords { lines, reader }
+        LastLines { lines, reader }
     }
 
     /// The last line that says something.
@@ -414,8 +416,8 @@ mod tests {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         tokio::spawn(read_events(index, process.stdout.take().unwrap(), cluster.notify.clone()));
-        let words = LastWords::listen(process.stderr.take().unwrap());
-        cluster.running.push(Server { index, input: process.stdin.take(), process, words });
+        let last = LastLines::listen(process.stderr.take().unwrap());
+        cluster.running.push(Server { index, input: process.stdin.take(), process, last });
     }
 
     fn cluster() -> Cluster {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use seco_node::config::Limits;
 use seco_sdk::{Client, Deployment, Prediction, Transport, UdpBytes};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::report::DeviceBytes;
 use crate::Error;
-use crate::config::Limits;
 
 /// Requests and probes whose bytes are measured.
 pub const MEASURED: usize = 12;
@@ -113,8 +113,8 @@ fn limit() -> Duration {
 async fn limited<T>(what: &str, work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {
     let limit = limit();
     match timeout(limit, work).await {
-        Ok(result) => result.map_err(|e| Error::Demo(format!("{what} failed: {e}"))),
-        Err(_) => Err(Error::Demo(format!("{what} took longer than {} s", limit.as_secs()))),
+        Ok(result) => result.map_err(|e| Error::Failed(format!("{what} failed: {e}"))),
+        Err(_) => Err(Error::Failed(format!("{what} took longer than {} s", limit.as_secs()))),
     }
 }
 

@@ -6,7 +6,6 @@
 mod cluster;
 mod device;
 mod report;
-pub(crate) mod samples;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,17 +14,19 @@ use std::time::Duration;
 
 use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
+use seco_node::config::Limits;
 use seco_protocol::Counts;
+use seco_tools::samples::{Network, Samples};
+use seco_tools::split::{self, Split};
+use seco_tools::terminal::{self, Ink};
+use seco_tools::{check, infer, interrupt};
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
 use self::device::Device;
 use self::report::{Report, ServersBytes, Spread};
-use self::samples::{Network, Samples};
-use crate::config::Limits;
-use crate::split::{self, Split};
-use crate::terminal::{self, Ink};
-use crate::{Error, check, infer, interrupt};
+use crate::Error;
+use crate::progress;
 
 /// Inferences between two fillings of the pool.
 const STRETCH: usize = 10;
@@ -111,15 +112,15 @@ pub fn run(options: &Options) -> Result<(), Error> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|_| Error::NoRuntime)?;
-    let result = runtime.block_on(attend(options));
+        .map_err(|_| Error::no_runtime())?;
+    let result = runtime.block_on(until_interrupted(options));
     // A calculation that Ctrl-C interrupted need not end first.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
 /// The demo from its temporary folder to the end of its servers, whatever happens in between.
-async fn attend(options: &Options) -> Result<(), Error> {
+async fn until_interrupted(options: &Options) -> Result<(), Error> {
     // Said now, not after minutes of work.
     options.deployment.as_ref().map_or(Ok(()), |file| split::check_new(file, options.force))?;
     let mut interrupted = interrupt::listen()?;
@@ -132,7 +133,7 @@ async fn attend(options: &Options) -> Result<(), Error> {
     let device = options.listen.unwrap_or(any);
     let mut cluster = Cluster::new(folder.path(), usize::from(options.servers), device, delay);
     let result = tokio::select! {
-        result = play(options, folder.path(), &mut cluster) => result,
+        result = predict(options, folder.path(), &mut cluster) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
     };
     let result = match result {
@@ -197,11 +198,11 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     Ok(Prepared { samples, split, expected })
 }
 
-async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result<(), Error> {
+async fn predict(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result<(), Error> {
     let voice = Voice { silent: options.json };
     let (task, place) = (options.clone(), folder.to_owned());
     let prepared = tokio::task::spawn_blocking(move || prepare(&task, &place)).await;
-    let Prepared { samples, split, expected } = prepared.map_err(|_| Error::NoRuntime)??;
+    let Prepared { samples, split, expected } = prepared.map_err(|_| Error::no_runtime())??;
     let counts = Counts::of(&split.architecture);
     voice.say(&introduction(&samples, &split.architecture));
     if let Some(warning) = split.warning() {
@@ -284,7 +285,7 @@ async fn play(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result
     terminal::print(&if options.json { report.json() } else { report.table(samples.paper) });
     if equal < samples.count {
         let wrong = samples.count - equal;
-        return Err(Error::Demo(format!(
+        return Err(Error::Failed(format!(
             "{wrong} results differ from the plaintext computation: please report this"
         )));
     }
@@ -320,7 +321,7 @@ fn answer_bytes(architecture: &Architecture) -> usize {
 
 /// Waits until the pool is full.
 async fn fill(cluster: &mut Cluster, pool: usize, shown: bool) -> Result<(), Error> {
-    let bar = terminal::progress(pool, "bundles", shown);
+    let bar = progress::progress(pool, "bundles", shown);
     let limits = Limits::default();
     let result = cluster
         .wait("a bundle", limits.preprocess() + limits.setup(), |servers| {

@@ -1,8 +1,7 @@
 //! What the demo measured, for people and for programs.
 
+use seco_tools::terminal::grouped;
 use serde::Serialize;
-
-use crate::terminal::grouped;
 
 /// The SECO paper (Chen and Khisti, arXiv 2404.16232) on the MiniONN network, whole online
 /// inference: seconds.

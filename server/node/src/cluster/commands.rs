@@ -8,9 +8,9 @@ use seco_protocol::{BundleId, Use};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::jobs::Failure;
+use crate::access::sessions::Connected;
+use crate::failure::Failure;
 use crate::mesh::{Incoming, Mesh, frame};
-use crate::sessions::Connected;
 
 /// Largest command; a sealed session key has 1,176 bytes.
 const MAX_COMMAND: usize = 8192;

@@ -18,13 +18,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
-use crate::commands::{self, Command, OpenSession, ResumeSession};
+use crate::access::sessions::Connected;
+use crate::cluster::commands::{self, Command, OpenSession, ResumeSession};
 use crate::config;
-use crate::jobs::{Broken, Failure};
+use crate::failure::{Broken, Failure};
 use crate::keys;
 use crate::node::{Epoch, Node};
-use crate::pool::{Pool, Take};
-use crate::sessions::Connected;
+use crate::service::pool::{Pool, Take};
 
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);

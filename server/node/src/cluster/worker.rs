@@ -9,9 +9,9 @@ use seco_protocol::{Bundle, BundleId, Use};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::commands::{self, Command};
+use crate::cluster::commands::{self, Command};
 use crate::config;
-use crate::jobs::{Broken, Failure};
+use crate::failure::{Broken, Failure};
 use crate::mesh::Incoming;
 use crate::node::{Epoch, Node};
 
@@ -20,8 +20,8 @@ const GATEWAY: usize = 0;
 /// After a loss the remotes find each other again about when the gateway does.
 const RECONNECT: Duration = Duration::from_secs(10);
 
-/// A remote server.
-pub(crate) struct Remote {
+/// What a remote server does.
+pub(crate) struct Worker {
     node: Arc<Node>,
     state: Mutex<State>,
     /// Bundles it may hold: those of the gateway's pool, those on their way to a request, and those
@@ -48,7 +48,7 @@ impl State {
     }
 }
 
-impl Remote {
+impl Worker {
     pub(crate) fn new(node: Arc<Node>, pool: config::Pool) -> Self {
         let parallel = node.limits.parallel;
         Self {
@@ -108,7 +108,7 @@ impl Remote {
             }
         };
         result.map_err(|(what, broken)| {
-            // What a device did is no news for the operator.
+            // Caused by a device, not by a server: nothing for an operator to act on.
             if matches!(broken.failure, Failure::UnknownSession | Failure::CounterUsed) {
                 return broken.failure;
             }

@@ -5,8 +5,8 @@
 //! connections, requests on each, their size, sessions, and the queue for bundles. What they send
 //! is masked; it goes to the protocol and nowhere else.
 
-mod device;
 mod quic;
+mod request;
 mod tcp;
 
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::device::{self, Device, End};
+use super::request::{self, Device, End};
 use super::{MAX_REQUESTS, TRANSFER, idle};
 use crate::cluster::Cluster;
 use crate::config::Limits;
@@ -80,7 +80,7 @@ async fn request(device: Arc<Device>, send: SendStream, mut receive: RecvStream)
     let start = Instant::now();
     let limit = device.node.info.request_limit();
     let message = timeout(TRANSFER, read(&mut receive, limit)).await.unwrap_or(Err(End::Gone));
-    let reply = device::Reply::Quic(Reply { send, finished: false });
+    let reply = request::Reply::Quic(Reply { send, finished: false });
     device.request(message, reply, start).await;
 }
 

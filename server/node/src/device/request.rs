@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{MAX_HANDLES, TRANSFER, quic, tcp};
+use crate::access::sessions::Connected;
+use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::cluster::{Blame, Cluster, Ready};
-use crate::commands::{OpenSession, ResumeSession};
-use crate::jobs::Failure;
+use crate::failure::Failure;
 use crate::node::Node;
-use crate::pool::Take;
-use crate::sessions::Connected;
+use crate::service::pool::Take;
 
 /// One device's connection.
 pub(super) struct Device {
@@ -266,7 +266,7 @@ impl Device {
     fn refusal(&self, what: &str, blame: &Blame) -> Refusal {
         use Failure::{CounterUsed, OtherKey, SealedKey, UnknownSession, WrongModel};
         match blame.failure {
-            // What a device did, be it a stranger's, is no news for the operator.
+            // Caused by a device, not by a server: nothing for an operator to act on.
             UnknownSession | SealedKey | OtherKey(_) | WrongModel | CounterUsed => {
                 debug!(server = blame.server, reason = %blame.failure, "{what} was refused");
             }

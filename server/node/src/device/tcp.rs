@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-use super::device::{self, Device, End};
+use super::request::{self, Device, End};
 use super::{MAX_CONNECTIONS, TRANSFER, idle};
 use crate::cluster::Cluster;
 use crate::node::Node;
@@ -205,7 +205,7 @@ impl Requests {
                 let reply = Reply { id, outgoing: outgoing.clone(), given_up, _place: place };
                 let device = device.clone();
                 self.tasks.spawn(async move {
-                    device.request(Ok(message), device::Reply::Tcp(reply), start).await;
+                    device.request(Ok(message), request::Reply::Tcp(reply), start).await;
                     id
                 });
             }

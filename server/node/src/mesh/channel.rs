@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::frame::{self, FrameError};
 use super::registry::{ABANDONED, Pair};
-use crate::jobs::Clock;
+use crate::mesh::Clock;
 
 struct End {
     /// Bytes handed to the writer so far, and those it has written.

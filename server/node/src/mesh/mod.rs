@@ -7,11 +7,12 @@
 //! checked all the same.
 
 mod channel;
+mod clock;
 pub(crate) mod frame;
 mod hello;
 mod link;
 mod registry;
-pub(crate) mod tls;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,11 +26,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 pub use self::channel::QuicChannel;
+pub use self::clock::Clock;
 use self::hello::Hello;
 use self::link::{Links, Shared};
 use self::registry::{Key, Pair, Registry};
 use crate::Error;
-use crate::jobs::{Clock, Failure};
+use crate::failure::Failure;
 
 /// Version of everything after the TLS handshake.
 const VERSION: u16 = 4;

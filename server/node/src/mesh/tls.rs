@@ -193,7 +193,7 @@ pub(super) fn server(
 }
 
 /// The same without QUIC.
-pub(crate) fn server_tls(
+pub fn server_tls(
     own: &CertificateDer<'static>,
     key: &PrivateKeyDer<'static>,
     pinned: Vec<CertificateDer<'static>>,
@@ -225,7 +225,7 @@ pub(super) fn client(
 }
 
 /// The same without QUIC.
-pub(crate) fn client_tls(
+pub fn client_tls(
     own: &CertificateDer<'static>,
     key: &PrivateKeyDer<'static>,
     pinned: &CertificateDer<'static>,

@@ -17,8 +17,8 @@ use seco_model::{Architecture, FixedModel};
 use seco_protocol::cost::{Cost, Event, Kind};
 use serde::Serialize;
 
-use crate::bench::rates::Rates;
-use crate::bench::{Took, timed};
+use crate::check::rates::Rates;
+use crate::process::{Took, timed};
 
 /// Bytes of a process that serves nothing.
 const PROCESS: u64 = 40 << 20;

@@ -3,7 +3,7 @@
 //! No server is started and no network is split. The network runs in floating point and, with the numbers that
 //! `seco split` would choose, in the integers of the protocol; both see the same inputs. Bytes and messages are counted
 //! from the plan of the protocol ([`seco_protocol::cost`]) and are exact; times come from what the units of work take on
-//! this machine ([`crate::bench::rates`]).
+//! this machine ([`rates`]).
 //!
 //! # `--json`
 //!
@@ -37,6 +37,7 @@ mod evidence;
 mod html;
 mod layers;
 mod options;
+pub mod rates;
 mod report;
 mod text;
 
@@ -48,9 +49,9 @@ use seco_protocol::cost::Cost;
 
 use self::evidence::Evidence;
 pub use self::options::Options;
+use self::rates::Rates;
 use self::report::Report;
-use crate::bench::rates::Rates;
-use crate::demo::samples;
+use crate::samples;
 use crate::{Error, placement, split, terminal};
 
 /// Float and fixed network together may take so many products for all samples.
@@ -58,8 +59,11 @@ const WORK: usize = 12_000_000_000;
 /// Samples that are enough.
 const SAMPLES: usize = 500;
 
-/// Runs the command.
-pub fn run(options: &Options) -> Result<(), Error> {
+/// Measures the rates of this machine, for ReLUs of so many bits and clusters of these sizes; says why it cannot.
+pub type Measure<'a> = &'a dyn Fn(u32, &[usize]) -> Result<Rates, String>;
+
+/// Runs the command. Without a way to `measure`, rates are those of another machine.
+pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error> {
     let task = options.task()?;
     // Before minutes of work.
     let classes = options.classes.as_deref().map(split::class_names).transpose()?;
@@ -74,11 +78,12 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let used = seco_model::numbers::spread(&indices, count);
     let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
     let evidence = Evidence::gather(&imported, &values, &used).map_err(wrong)?;
-    let rates = match options.no_bench {
-        true => Rates::default(),
-        false => {
+    let rates = match measure.filter(|_| !options.no_bench) {
+        None => Rates::default(),
+        Some(measure) => {
             terminal::note("seco: measuring this machine, a few seconds");
-            Rates::measure(layers::typical_width(&imported.chosen.model.graph), &options.sizes())?
+            let width = layers::typical_width(&imported.chosen.model.graph);
+            measure(width, &options.sizes()).map_err(Error::Failed)?
         }
     };
     let subject = report::Subject { options, task: &task, imported: &imported, placements: &placements };
@@ -95,7 +100,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// What an inference costs, in a line; nothing for what no cluster can serve, which is told elsewhere.
-pub(crate) fn short(architecture: &Architecture) -> Option<String> {
+pub fn short(architecture: &Architecture) -> Option<String> {
     let cost = Cost::of(architecture, |_, _| OT_PARAMETER).ok()?;
     let most = cost.parts.iter().map(|part| part.storage_bytes).max().unwrap_or(0);
     Some(format!(

@@ -10,7 +10,7 @@ use super::estimate::{self, Totals};
 use super::evidence::Evidence;
 use super::layers::{self, Layer};
 use crate::Error;
-use crate::bench::rates::Rates;
+use crate::check::rates::Rates;
 use crate::split::{self, SplitOptions};
 
 /// Classes of a confusion that is kept: a picture of more says nothing.
@@ -182,7 +182,7 @@ impl Report {
 
     /// As one JSON object.
     pub fn json(&self) -> Result<String, Error> {
-        serde_json::to_string(self).map_err(|e| Error::Demo(format!("the report cannot be written: {e}")))
+        serde_json::to_string(self).map_err(|e| Error::Failed(format!("the report cannot be written: {e}")))
     }
 }
 

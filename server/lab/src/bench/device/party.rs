@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seco_core::{Incarnation, IncarnationKey, SessionKey, pack};
+use seco_node::keys;
+use seco_node::store::ledger::FileLedger;
 use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle, Use};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::wire::{self, LANES, Lane, Token};
 use super::{DEVICE, SERVER};
+use crate::Error;
 use crate::bench::child::{self, failed};
 use crate::bench::process;
-use crate::ledger::FileLedger;
-use crate::{Error, keys, split};
 
 /// What a party is to do, on its standard input.
 #[derive(Serialize, Deserialize)]
@@ -106,7 +107,7 @@ struct Work {
 
 impl Work {
     fn new(job: &Job, mut lanes: [Lane; LANES]) -> Result<Work, Error> {
-        let part = Arc::new(split::read_part(&job.model)?);
+        let part = Arc::new(seco_node::service::part::read_part(&job.model)?);
         let ledger = FileLedger::open(&job.state, &job.state.with_extension("head"))?;
         let clock = Clock::start(&mut lanes)?;
         let [lane, _] = &mut lanes;

@@ -8,15 +8,16 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use seco_core::SealingKeyHash;
+use seco_node::keys;
+use seco_node::mesh::Clock;
+use seco_node::mesh::{Mesh, QuicChannel, Server, Settings, Started};
+use seco_node::store::spool::Spools;
 use seco_protocol::{BundleId, Channel, ChannelError, Layer, ReluLayer};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::bench::child::{self, failed};
 use crate::bench::process;
-use crate::jobs::Clock;
-use crate::mesh::{Mesh, QuicChannel, Server, Settings, Started};
-use crate::spool::Spools;
-use crate::{Error, keys};
 
 /// A server that is silent for so long is taken for dead.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -89,7 +90,7 @@ pub struct Spent {
 pub fn run() -> Result<(), Error> {
     let job: Job = child::job()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|_| Error::NoRuntime)?.block_on(work(job))
+    runtime.map_err(|_| Error::no_runtime())?.block_on(work(job))
 }
 
 async fn work(job: Job) -> Result<(), Error> {

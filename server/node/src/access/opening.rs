@@ -9,7 +9,7 @@ use seco_core::{Binding, KeyId, SEALED_LEN, SealingKeyHash, ServerOpeningKey, Se
 
 use crate::Error;
 use crate::config::Identity;
-use crate::jobs::Failure;
+use crate::failure::Failure;
 use crate::keys;
 
 /// Keys of one server, the present one first.

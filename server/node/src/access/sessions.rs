@@ -16,7 +16,7 @@ use std::sync::Arc;
 use seco_core::{Incarnation, IncarnationId, IncarnationKey, SessionId, SessionKey};
 use subtle::ConstantTimeEq as _;
 
-use crate::jobs::Failure;
+use crate::failure::Failure;
 
 /// Numbers below the highest that may still be used, once: requests on one connection may overtake each other.
 const WINDOW: u64 = 128;

@@ -1,0 +1,9 @@
+//! Servers doing something together: the gateway orders ([`Cluster`]), remotes obey ([`Worker`]).
+
+pub(crate) mod commands;
+mod coordinator;
+pub mod jobs;
+mod worker;
+
+pub(crate) use self::coordinator::{Blame, Cluster, Ready};
+pub(crate) use self::worker::Worker;

@@ -1,0 +1,23 @@
+//! One running server of a SECO cluster: the gateway that devices talk to, or a remote.
+//!
+//! Sockets, files, clocks and threads are here; the protocol itself is `seco-protocol`, which runs
+//! over [`mesh`] on threads that may block.
+
+mod access;
+pub mod cluster;
+pub mod config;
+mod device;
+mod error;
+pub mod failure;
+pub mod keys;
+pub mod memory;
+pub mod mesh;
+mod node;
+pub mod operation;
+pub mod private;
+pub mod serve;
+pub mod service;
+pub mod store;
+
+pub use config::Config;
+pub use error::Error;

@@ -1,0 +1,15 @@
+//! What an operator does with a model and a cluster besides running a server: keys and settings, checking and
+//! splitting a network, the device's file, and asking as a device does.
+
+pub mod check;
+mod error;
+pub mod infer;
+pub mod init;
+pub mod interrupt;
+mod placement;
+pub mod process;
+pub mod samples;
+pub mod split;
+pub mod terminal;
+
+pub use error::Error;
