@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fhe_math::rq::{Poly, Representation, dot_product};
+use num_bigint::BigUint;
 use rand_chacha09::ChaCha20Rng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
@@ -28,6 +29,7 @@ struct Plan {
     parameters: Parameters,
     packing: Packing,
     width: u32,
+    noise: BigUint,
     smudging: Smudging,
     /// Where each output ciphertext's part of an answer begins, and after the last where the answer ends.
     answer_offsets: Vec<usize>,
@@ -37,15 +39,14 @@ struct Plan {
 }
 
 impl LinearPlan {
-    /// The plan of a layer.
+    /// The plan of a layer with its packing.
     ///
     /// # Errors
-    /// [`Error::NoiseBudget`] if `parameters` were selected without this layer and are too small for it;
-    /// [`Error::Model`], [`Error::Width`] or [`Error::Ciphertexts`] if the layer cannot be served at all.
-    pub fn new(parameters: &Parameters, layer: LayerShape) -> Result<Self, Error> {
-        let bound = noise_bound(layer, parameters)?;
-        check_budget(&bound, parameters.servers(), parameters.set())?;
-        let (ring, packing) = (parameters.ring(), Packing::new(layer.geometry)?);
+    /// [`Error::NoiseBudget`] if `parameters` were selected without this layer and are too small for it.
+    pub(crate) fn new(parameters: &Parameters, layer: LayerShape, packing: Packing) -> Result<Self, Error> {
+        let (servers, set, ring) = (parameters.servers(), parameters.set(), parameters.ring());
+        let noise = noise_bound(packing.weights_per_output(), layer.width, servers, set.primes[2]);
+        check_budget(&noise, servers, set)?;
         let mut end = 0;
         let mut answer_offsets = vec![0];
         answer_offsets.extend((0..packing.output_ciphertexts()).map(|k| {
@@ -53,7 +54,8 @@ impl LinearPlan {
             end
         }));
         Ok(Self(Arc::new(Plan {
-            smudging: Smudging::new(&bound, ring.kept().moduli())?,
+            smudging: Smudging::new(&noise, ring.kept().moduli())?,
+            noise,
             width: layer.width,
             inputs: layer.geometry.inputs(),
             outputs: layer.geometry.outputs(),
@@ -109,6 +111,12 @@ impl LinearPlan {
         self.0.answer_offsets.last().copied().unwrap_or(0)
     }
 
+    /// The worst-case noise `B` of a product ciphertext modulo `q'`, its re-randomisation and the switch included
+    /// (section 4 of PROTOCOL.md). [`smudging_bound`](crate::smudging_bound) tells what hides it.
+    pub fn noise_bound(&self) -> &BigUint {
+        &self.0.noise
+    }
+
     pub(crate) fn parameters(&self) -> &Parameters {
         &self.0.parameters
     }
@@ -118,14 +126,17 @@ impl LinearPlan {
     }
 }
 
-/// A holder's weights, or its share of them; wiped on drop. Made once when a model is loaded.
+/// A layer's weights where they already are. Whoever owns them wipes them.
+pub type Words = Arc<dyn AsRef<[u32]> + Send + Sync>;
+
+/// A holder's weights, or its share of them. Made once when a model is loaded; what is made of them is wiped on drop.
 ///
 /// In NTT form, as products need them, weights take some hundred times their own memory. They are brought to it by the
 /// first product, kept if there is room, and given up again when no product will be made for some time
 /// ([`Weights::forget`]).
 pub struct Weights {
     plan: LinearPlan,
-    words: Zeroizing<Vec<u32>>,
+    words: Words,
     /// Whether they may be kept in NTT form.
     may_keep: bool,
     kept: Mutex<Option<Transformed>>,
@@ -141,26 +152,32 @@ impl Weights {
         plan.packing().weight_polynomials() * DEGREE * plan.parameters().ring().whole().moduli().len() * 8
     }
 
-    /// Takes `weights` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`. If their NTT form fits `memory`
-    /// bytes, which it is taken from, it will be kept. Otherwise they are transformed for each call of
-    /// [`Weights::multiply`].
+    /// Whether a layer's weights may be kept in NTT form: if it fits `memory` bytes, which it then is taken from.
+    /// Otherwise they are transformed for each call of [`Weights::multiply`].
+    pub fn reserve(plan: &LinearPlan, memory: &mut usize) -> bool {
+        let left = memory.checked_sub(Self::transformed_len(plan));
+        *memory = left.unwrap_or(*memory);
+        left.is_some()
+    }
+
+    /// Takes `words` (flat; `O I H W` or `outputs x inputs`), given modulo `2^width`, without a copy. Their NTT form takes
+    /// its place of `memory` ([`Weights::reserve`]).
     ///
     /// They are lifted to `-2^(width-1) .. 2^(width-1)`: sums of shares then agree with the weight modulo
     /// `2^width`, and noise is least.
     ///
     /// # Errors
     /// [`Error::Count`] for a wrong number of weights, [`Error::Weight`] for one of `2^width` or more.
-    pub fn new(plan: &LinearPlan, weights: &[u32], memory: &mut usize) -> Result<Self, Error> {
+    pub fn new(plan: &LinearPlan, words: Words, memory: &mut usize) -> Result<Self, Error> {
+        let weights = (*words).as_ref();
         Error::check_count("weights", weights.len(), plan.0.weights)?;
         // Without an early exit, so that time does not tell where a weight stands out.
         let excess = weights.iter().fold(0, |excess, w| excess | (u64::from(*w) >> plan.0.width));
         if excess != 0 {
             return Err(Error::Weight(plan.0.width));
         }
-        let left = memory.checked_sub(Self::transformed_len(plan));
-        *memory = left.unwrap_or(*memory);
-        let words = Zeroizing::new(weights.to_vec());
-        Ok(Self { plan: plan.clone(), words, may_keep: left.is_some(), kept: Mutex::default() })
+        let may_keep = Self::reserve(plan, memory);
+        Ok(Self { plan: plan.clone(), words, may_keep, kept: Mutex::default() })
     }
 
     /// Brings the weights to NTT form if they are to be kept in it and are not yet, so that the next product need not.
@@ -194,8 +211,8 @@ impl Weights {
     fn polynomials(&self, indices: Range<usize>) -> Result<Vec<Zeroizing<Poly>>, Error> {
         let (plan, spare) = (&self.plan, u32::BITS - self.plan.0.width);
         let lift = |weight: u32| i64::from((weight << spare) as i32 >> spare);
-        let ring = plan.parameters().ring().whole();
-        let polynomial = |index| ring.transformed(&plan.packing().weights(index, &self.words, lift));
+        let (ring, words) = (plan.parameters().ring().whole(), (*self.words).as_ref());
+        let polynomial = |index| ring.transformed(&plan.packing().weights(index, words, lift));
         indices.into_par_iter().map(polynomial).collect()
     }
 

@@ -33,7 +33,7 @@
 //! - **Fresh encryption of zero.** A product alone has `c1_out = w·a` with both polynomials known, so one
 //!   division would give the weights. [`Weights::multiply`] cannot be asked to leave it out.
 //! - **Smudging.** The noise of the product ciphertext depends on the weights and on every server's `r^j`. Each
-//!   answer hides it under noise [`SMUDGING_BITS`] bits wider than its worst case after the switch ([`noise_bound`]).
+//!   answer hides it under noise [`SMUDGING_BITS`] bits wider than its worst case after the switch ([`LinearPlan::noise_bound`]).
 //! - **One answer for each `c1`.** A second answer to the same `c1` averages the smudging out and, with another
 //!   `s^j`, opens the difference. [`KeySet::answer`] answers a holder once for each bundle and layer.
 //! - **Keys are short-lived**: [`KEY_BUNDLES`] bundles and [`KEY_COEFFICIENTS`] coefficients answered. *The caller*
@@ -62,7 +62,7 @@ mod tests;
 mod wire;
 
 pub use error::Error;
-pub use layer::{LinearPlan, Product, Weights};
-pub use noise::{SMUDGING_BITS, noise_bound, smudging_bound};
+pub use layer::{LinearPlan, Product, Weights, Words};
+pub use noise::{SMUDGING_BITS, smudging_bound};
 pub use parameters::{DEGREE, LayerShape, MODULUS_LIMIT, PLAINTEXT_BITS, Parameters};
 pub use set::{KEY_BUNDLES, KEY_COEFFICIENTS, KeyDraft, KeySet, KeySetName, Occasion};

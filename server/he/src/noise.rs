@@ -20,7 +20,7 @@
 //! 4. *Switch* from `Q` to `q'`: both polynomials are divided by `p_3` and rounded to nearest, each coefficient off by
 //!    `1/2` at most, so the noise is divided by `p_3` and `1/2 + |s|_1/2 <= (1 + nN)/2` is added.
 //!
-//! Hence **`B = (members·block·fan_in·2^(k-1)·n(η + 1/2) + η(2Nn + 1))/p_3 + (1 + nN)/2`**: [`noise_bound`]. Every
+//! Hence **`B = (members·block·fan_in·2^(k-1)·n(η + 1/2) + η(2Nn + 1))/p_3 + (1 + nN)/2`**: `noise_bound`. Every
 //! server can compute it, for no weight enters. With `p_3` chosen for the layer the last term is nearly all of it:
 //! 13.0 bits for two servers, 13.6 for three, 15 for eight.
 //!
@@ -40,8 +40,7 @@
 
 use num_bigint::BigUint;
 
-use crate::packing::Packing;
-use crate::parameters::{DEGREE, LayerShape, ModulusSet, PLAINTEXT_BITS, Parameters, answer_bits};
+use crate::parameters::{DEGREE, ModulusSet, PLAINTEXT_BITS, answer_bits};
 use crate::sample::ERROR_BOUND;
 use crate::{Error, MODULUS_LIMIT};
 
@@ -52,22 +51,10 @@ pub const SMUDGING_BITS: u32 = 70;
 pub(crate) const SLACK_BITS: u32 = 20;
 
 /// The worst-case noise `B` of a layer's product ciphertext modulo `q'`, its re-randomisation and the switch included:
-/// see the head of this module's source for the derivation. From the layer's shape and width, the number of servers,
-/// and the prime that the switch drops.
-///
-/// # Errors
-/// [`Error::Width`], [`Error::Model`] or [`Error::Ciphertexts`] if the layer is no layer.
-pub fn noise_bound(layer: LayerShape, parameters: &Parameters) -> Result<BigUint, Error> {
-    noise_under(layer, parameters.servers(), parameters.set().primes[2])
-}
-
-/// As [`noise_bound`], for parameters that are not chosen yet.
-pub(crate) fn noise_under(layer: LayerShape, servers: usize, dropped: u64) -> Result<BigUint, Error> {
-    if !(1..=32).contains(&layer.width) {
-        return Err(Error::Width(layer.width));
-    }
-    let nonzero = Packing::new(layer.geometry)?.weights_per_output();
-    Ok(switched_bound(&product_bound(nonzero, layer.width, servers), servers, dropped))
+/// see the head of this module's source for the derivation. From the number of weights that enter one output ciphertext,
+/// their width, the number of servers, and the prime that the switch drops.
+pub(crate) fn noise_bound(nonzero: usize, width: u32, servers: usize, dropped: u64) -> BigUint {
+    switched_bound(&product_bound(nonzero, width, servers), servers, dropped)
 }
 
 /// Twice the worst-case noise modulo `Q` when the weight polynomials of one output ciphertext have `nonzero`
@@ -111,7 +98,7 @@ mod tests {
     use seco_model::{Conv, Dense, Geometry};
 
     use super::*;
-    use crate::parameters::{SETS, bits};
+    use crate::parameters::{LayerShape, Parameters, SETS, bits};
 
     #[test]
     fn bound_is_the_formula() {
@@ -147,7 +134,7 @@ mod tests {
         let wide = Geometry::Dense(Dense { inputs: 800, outputs: 500 });
         let widest = Geometry::Dense(Dense { inputs: 1 << 25, outputs: 1 });
         let select = |layers: &[LayerShape], servers| {
-            let p = Parameters::select(layers, servers).unwrap();
+            let (p, _) = Parameters::select(layers, servers).unwrap();
             (p.modulus_bits(), p.answered_modulus_bits())
         };
         let one = |geometry, width, servers| select(&[LayerShape { geometry, width }], servers);
@@ -179,7 +166,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("layer 1") && text.contains("where 122") && text.contains("width"), "{text}");
         // No model file has a larger layer, so there is room for all.
-        assert_eq!(Parameters::select(&layers, 8).unwrap().modulus_bits(), 172);
+        assert_eq!(Parameters::select(&layers, 8).unwrap().0.modulus_bits(), 172);
     }
 
     #[test]

@@ -64,7 +64,7 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::parameters::DEGREE;
-use cut::{Cut, MAX_CIPHERTEXTS, Sizes, cheapest, slot};
+use cut::{Cut, MAX_CIPHERTEXTS, MAX_STEPS, Sizes, cheapest, slot};
 
 /// The layout of one layer.
 pub(crate) struct Packing {
@@ -85,7 +85,7 @@ struct Output {
 }
 
 impl Packing {
-    /// The cheapest layout of a layer.
+    /// The cheapest layout of a layer: a search of at most [`MAX_STEPS`].
     pub(crate) fn new(geometry: &Geometry) -> Result<Self, Error> {
         geometry.check()?;
         let conv = match geometry {
@@ -100,7 +100,7 @@ impl Packing {
                 groups: 1,
             },
         };
-        let cut = cheapest(&conv).ok_or(Error::Ciphertexts(MAX_CIPHERTEXTS))?;
+        let cut = cheapest(&conv, MAX_STEPS).0.ok_or(Error::Ciphertexts(MAX_CIPHERTEXTS))?;
         Ok(Self { plane: cut.y.places * cut.x.places, conv, cut })
     }
 
@@ -109,14 +109,10 @@ impl Packing {
         self.cut.y.tiles * self.cut.x.tiles
     }
 
-    fn units(&self) -> usize {
-        self.cut.sizes.units(self.conv.groups)
-    }
-
     /// Number of output ciphertexts of a tile: one for each unit and block, in that order. Those of all tiles with the
     /// same number, a row, have the same weights.
     pub(crate) fn rows(&self) -> usize {
-        self.units() * self.cut.sizes.blocks
+        self.cut.sizes.units(self.conv.groups) * self.cut.sizes.blocks
     }
 
     pub(crate) fn input_ciphertexts(&self) -> usize {
@@ -139,17 +135,16 @@ impl Packing {
 
     /// Largest number of weights that enter one output ciphertext; bounds `Σ |w|_1` over its polynomials by width.
     pub(crate) fn weights_per_output(&self) -> usize {
-        let Sizes { block, batch, shared, .. } = self.cut.sizes;
         let [height, width] = self.conv.kernel;
-        (if shared { batch } else { 1 }) * block * self.conv.group_inputs() * height * width
+        self.cut.sizes.per_unit() * self.cut.sizes.block * self.conv.group_inputs() * height * width
     }
 
     /// The input ciphertexts of an output ciphertext. Their products with the weight polynomials of its row, pair by
     /// pair, add up to it.
     pub(crate) fn inputs_of(&self, ciphertext: usize) -> Range<usize> {
         let Output { tile: [y, x], unit, .. } = self.output(ciphertext);
-        let Sizes { parts, batch, batches, shared, .. } = self.cut.sizes;
-        let batch = if shared { unit } else { unit / batch };
+        let Sizes { parts, batch, batches, .. } = self.cut.sizes;
+        let batch = unit * self.cut.sizes.per_unit() / batch;
         let first = ((y * self.cut.x.tiles + x) * batches + batch) * parts;
         first..first + parts
     }
@@ -172,7 +167,7 @@ impl Packing {
 
     /// The groups of a unit.
     fn groups(&self, unit: usize) -> Range<usize> {
-        if self.cut.sizes.shared { self.batch(unit) } else { unit..unit + 1 }
+        part_of(self.conv.groups, self.cut.sizes.per_unit(), unit)
     }
 
     /// `D`.

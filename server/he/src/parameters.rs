@@ -23,9 +23,10 @@ use std::sync::Arc;
 
 use seco_model::{Geometry, MAX_SERVERS};
 
-use crate::noise::{check_budget, noise_under};
+use crate::noise::{check_budget, noise_bound};
+use crate::packing::Packing;
 use crate::ring::Ring;
-use crate::{Error, wire};
+use crate::{Error, LinearPlan, wire};
 
 /// Degree `N` of the polynomials: coefficients in a ciphertext.
 pub const DEGREE: usize = 8192;
@@ -81,6 +82,16 @@ pub struct LayerShape<'a> {
     pub width: u32,
 }
 
+impl LayerShape<'_> {
+    /// How it is packed: a search, done once for a layer.
+    pub(crate) fn packing(&self) -> Result<Packing, Error> {
+        if !(1..=32).contains(&self.width) {
+            return Err(Error::Width(self.width));
+        }
+        Packing::new(self.geometry)
+    }
+}
+
 /// Degree, moduli and number of servers, with what arithmetic precomputes for them. Clones share the same data.
 ///
 /// Everything made under one `Parameters` (keys, plans, weights) works with everything made under another one that
@@ -95,14 +106,15 @@ struct Inner {
 }
 
 impl Parameters {
-    /// The smallest vetted set in which the worst-case noise of every layer fits, smudging included.
+    /// The smallest vetted set in which the worst-case noise of every layer fits, smudging included; with the plans of
+    /// the layers under it.
     ///
     /// All servers call it with the same layers and hence select the same set. `servers` is `n`.
     ///
     /// # Errors
     /// [`Error::Servers`]; [`Error::Layer`] around [`Error::NoiseBudget`], [`Error::Model`], [`Error::Width`] or
     /// [`Error::Ciphertexts`] for the first layer that cannot be served.
-    pub fn select(layers: &[LayerShape], servers: usize) -> Result<Self, Error> {
+    pub fn select(layers: &[LayerShape], servers: usize) -> Result<(Self, Vec<LinearPlan>), Error> {
         Self::select_from(&SETS, layers, servers)
     }
 
@@ -111,17 +123,21 @@ impl Parameters {
         sets: &[ModulusSet],
         layers: &[LayerShape],
         servers: usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Vec<LinearPlan>), Error> {
         if !(2..=MAX_SERVERS).contains(&servers) {
             return Err(Error::Servers(servers));
         }
+        let of_layer = |layer: usize| move |source| Error::Layer { layer, source: Box::new(source) };
+        let packings =
+            layers.iter().enumerate().map(|(layer, shape)| shape.packing().map_err(of_layer(layer)));
+        let packings = packings.collect::<Result<Vec<_>, _>>()?;
+        let nonzero: Vec<usize> = packings.iter().map(Packing::weights_per_output).collect();
         // The last set tells whether there is room at all, the first that has enough is taken.
         let mut result = Err(Error::Mismatch);
         for (number, set) in sets.iter().enumerate().rev() {
-            let fit = layers.iter().enumerate().try_for_each(|(layer, shape)| {
-                let bound = noise_under(*shape, servers, set.primes[2]);
-                let fit = bound.and_then(|bound| check_budget(&bound, servers, set));
-                fit.map_err(|source| Error::Layer { layer, source: Box::new(source) })
+            let fit = layers.iter().zip(&nonzero).enumerate().try_for_each(|(layer, (shape, &nonzero))| {
+                let bound = noise_bound(nonzero, shape.width, servers, set.primes[2]);
+                check_budget(&bound, servers, set).map_err(of_layer(layer))
             });
             match fit {
                 Ok(()) => result = Ok(number),
@@ -129,7 +145,11 @@ impl Parameters {
                 Err(_) => {}
             }
         }
-        Self::of(result?, servers)
+        let parameters = Self::of(result?, servers)?;
+        let plans =
+            layers.iter().zip(packings).map(|(shape, packing)| LinearPlan::new(&parameters, *shape, packing));
+        let plans = plans.collect::<Result<_, _>>()?;
+        Ok((parameters, plans))
     }
 
     /// Set number `set`, whatever the layers.

@@ -282,9 +282,7 @@ impl Cost {
         let layers: Vec<_> = architecture.graph.layers().collect();
         let shapes: Vec<LayerShape> =
             layers.iter().map(|layer| LayerShape { geometry: layer.geometry, width: layer.width }).collect();
-        let parameters = Parameters::select(&shapes, servers)?;
-        let plans = shapes.iter().map(|shape| LinearPlan::new(&parameters, *shape));
-        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        let (parameters, plans) = Parameters::select(&shapes, servers)?;
         let plan = Plan::new(architecture);
         let mut cost = Cost {
             servers,
@@ -342,12 +340,8 @@ impl Cost {
 
     /// Bytes of weights in NTT form that fit the memory for them, layer by layer: whether each does.
     fn transformed(plans: &[LinearPlan], holds: impl Fn(usize) -> bool) -> Vec<bool> {
-        let mut left = WEIGHTS_MEMORY;
-        let fits = |(layer, plan): (usize, &LinearPlan)| {
-            let rest = if holds(layer) { left.checked_sub(Weights::transformed_len(plan)) } else { None };
-            left = rest.unwrap_or(left);
-            rest.is_some()
-        };
+        let mut memory = WEIGHTS_MEMORY;
+        let fits = |(layer, plan): (usize, &LinearPlan)| holds(layer) && Weights::reserve(plan, &mut memory);
         plans.iter().enumerate().map(fits).collect()
     }
 }

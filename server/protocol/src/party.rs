@@ -48,6 +48,18 @@ pub(crate) struct LayerState {
     pub weights: Option<Weights>,
 }
 
+/// A layer's weights in the model, which wipes them when the last who uses it is gone.
+struct Held {
+    model: Arc<PartyModel>,
+    layer: usize,
+}
+
+impl AsRef<[u32]> for Held {
+    fn as_ref(&self) -> &[u32] {
+        self.model.layer(self.layer).map_or(&[], |held| &held.weights)
+    }
+}
+
 impl Party {
     /// Runs the once-per-cluster set-up with all other servers: the first BFV keys and the base OTs
     /// (`protocol.md` sections 4 and 5). Blocking. `ot_parameters` are SoftSpokenOT's, by the server at the other
@@ -71,7 +83,7 @@ impl Party {
         let layers: Vec<_> = architecture.graph.layers().collect();
         let shapes: Vec<LayerShape> =
             layers.iter().map(|layer| LayerShape { geometry: layer.geometry, width: layer.width }).collect();
-        let parameters = Parameters::select(&shapes, servers)?;
+        let (parameters, plans) = Parameters::select(&shapes, servers)?;
 
         // Common polynomials come from what all servers contributed, the same on each.
         let nonce = seeds.next();
@@ -85,10 +97,12 @@ impl Party {
         let links = LinkSeeds::base(channel, ot_parameters, &mut seeds.rng())?;
 
         let mut memory = WEIGHTS_MEMORY;
-        let states = layers.iter().zip(&shapes).map(|(layer, shape)| {
-            let plan = LinearPlan::new(&parameters, *shape)?;
+        let states = layers.iter().zip(plans).map(|(layer, plan)| {
             let weights = match model.layer(layer.index) {
-                Some(held) => Some(Weights::new(&plan, &held.weights, &mut memory)?),
+                Some(_) => {
+                    let words = Held { model: model.clone(), layer: layer.index };
+                    Some(Weights::new(&plan, Arc::new(words), &mut memory)?)
+                }
                 None => None,
             };
             let holders = architecture.holders(layer.index).to_vec();

@@ -78,9 +78,10 @@ impl Form {
             ..whole
         };
         let taps = Form { extent: 1, moves: kernel, modulus: usize::MAX, place: [0, 1], ..strided };
-        let sensible = [true, dilation > 1, stride > 1, true].map(|may| may && kernel > 1);
-        let forms = [whole, apart, strided, taps].into_iter().zip(sensible).enumerate();
-        forms.filter(|&(number, (_, sensible))| number == 0 || sensible).map(|(_, (form, _))| form).collect()
+        let slides = kernel > 1;
+        let sensible = [true, slides && dilation > 1, slides && stride > 1, slides];
+        let forms = [whole, apart, strided, taps].into_iter().zip(sensible);
+        forms.filter_map(|(form, sensible)| sensible.then_some(form)).collect()
     }
 
     /// How far the places of a split channel are from those of the first.

@@ -32,9 +32,14 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Sets of output channels that are in the same output ciphertexts: of a batch, or of a group.
+    /// At most so many groups are a unit, whose output channels are in the same output ciphertexts.
+    pub(super) fn per_unit(&self) -> usize {
+        if self.shared { self.batch } else { 1 }
+    }
+
+    /// Number of units.
     pub(super) fn units(&self, groups: usize) -> usize {
-        if self.shared { self.batches } else { groups }
+        groups.div_ceil(self.per_unit())
     }
 }
 
@@ -50,10 +55,11 @@ fn members(slots: usize) -> usize {
     (0..).take_while(|&member| 2 * slot(member) < slots).count()
 }
 
-/// The cheapest, unless it has more than [`MAX_CIPHERTEXTS`].
-pub(super) fn cheapest(conv: &Conv) -> Option<Cut> {
+/// The cheapest of those that are found in so many steps, unless it has more than [`MAX_CIPHERTEXTS`]; and the steps that
+/// it took.
+pub(super) fn cheapest(conv: &Conv, most_steps: usize) -> (Option<Cut>, usize) {
     let [ys, xs] = [0, 1].map(|axis| Form::all(conv, axis));
-    let mut search = Search { conv, best: None };
+    let mut search = Search { conv, best: None, left: most_steps };
     for (y_form, x_form) in ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x))) {
         for y in y_form.cuts().take_while(|y| !search.is_lost(y.tiles)).collect::<Vec<_>>() {
             for x in x_form.cuts() {
@@ -65,11 +71,15 @@ pub(super) fn cheapest(conv: &Conv) -> Option<Cut> {
             }
         }
     }
-    search.best.map(|(_, [y, x], sizes)| Cut { y: y.owned(), x: x.owned(), sizes })
+    let taken = most_steps - search.left;
+    (search.best.map(|(_, [y, x], sizes)| Cut { y: y.owned(), x: x.owned(), sizes }), taken)
 }
 
 /// As many ciphertexts as a layer may have, in and out together: some ten gigabytes.
 pub(super) const MAX_CIPHERTEXTS: usize = 1 << 16;
+/// Steps after which a search takes the best that it has found: counted, so that all servers find the same. Shapes are
+/// anybody's; no layer of the networks in `PERFORMANCE.md` takes a 256th of it.
+pub(super) const MAX_STEPS: usize = 1 << 22;
 /// So many weight polynomials count as a ciphertext.
 const POLYNOMIALS: usize = 32;
 
@@ -77,11 +87,15 @@ struct Search<'a> {
     conv: &'a Conv,
     /// Cost of the best: ciphertexts, times `POLYNOMIALS`, and weight polynomials; ciphertexts in.
     best: Option<((usize, usize), [Axis<'a>; 2], Sizes)>,
+    /// Partial cuts that may still be looked at.
+    left: usize,
 }
 
 impl<'a> Search<'a> {
-    /// Whether nothing with so many ciphertexts and more can be the best.
-    fn is_lost(&self, ciphertexts: usize) -> bool {
+    /// Whether nothing with so many ciphertexts and more can be the best, or is looked for. A step.
+    fn is_lost(&mut self, ciphertexts: usize) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return true };
+        self.left = left;
         let worse = |cost: usize| ciphertexts.saturating_mul(POLYNOMIALS) >= cost;
         ciphertexts > MAX_CIPHERTEXTS || self.best.as_ref().is_some_and(|(cost, ..)| worse(cost.0))
     }

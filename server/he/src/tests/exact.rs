@@ -21,7 +21,7 @@ fn check_in(cluster: &mut Cluster, geometry: &Geometry, width: u32, mask_bits: u
     for weights in [random, extreme] {
         // One byte too little to keep them transformed.
         let mut memory = Weights::transformed_len(&plan) - 1;
-        let slow = Weights::new(&plan, &weights, &mut memory).unwrap();
+        let slow = Weights::new(&plan, Arc::new(weights.clone()), &mut memory).unwrap();
         cluster.renew();
         let slow = cluster.run(&plan, &slow, mask_bits);
         cluster.renew();
@@ -79,7 +79,8 @@ fn forgotten_weights() {
     assert!(first.c1s == second.c1s && first.share == second.share);
     assert_eq!(weights.kept_polynomials(), plan.packing().weight_polynomials());
     // Without room for them, they are not kept.
-    let weights = Weights::new(&plan, &uniform(&mut rng(1), geometry.weights(), width), &mut 0).unwrap();
+    let weights =
+        Weights::new(&plan, Arc::new(uniform(&mut rng(1), geometry.weights(), width)), &mut 0).unwrap();
     weights.transform().unwrap();
     cluster.renew();
     assert!(cluster.run(&plan, &weights, 32).share == first.share);
@@ -178,8 +179,7 @@ fn cost_of_each_step() {
         let answer = lap() / 2.0;
         product.finish(&cluster.keys[0], &answers).unwrap();
         let finish = lap();
-        let shape = LayerShape { geometry: &geometry, width };
-        let bound = crate::noise_bound(shape, &cluster.parameters).unwrap();
+        let bound = plan.noise_bound();
         println!(
             "{name}, {width} bits: Q {} bits, q' {}, B 2^{:.1}, ciphertexts {} in {} out; \
              ms: weights {prepare:.1}, encrypt {encrypt:.1}, multiply {multiply:.1}, answer {answer:.1}, \

@@ -212,7 +212,7 @@ fn misuse() {
     let foreign = weights.multiply(&other.keys[0], &OCCASION, &run.encrypted, &[4; 32]);
     assert!(matches!(foreign, Err(Error::Mismatch)));
     // A plan for which the set is too small.
-    let tight = LinearPlan::new(&cluster.parameters, LayerShape { geometry: &wide, width: 32 });
+    let tight = cluster.planned(LayerShape { geometry: &wide, width: 32 });
     assert!(matches!(tight, Err(Error::NoiseBudget { available: 118, .. })));
 
     let select = |servers, width| Parameters::select(&[LayerShape { geometry: &wide, width }], servers).err();

@@ -4,6 +4,8 @@ mod exact;
 mod hostile;
 mod noise;
 
+use std::sync::Arc;
+
 use rand_chacha09::ChaCha20Rng;
 use rand_chacha09::rand_core::{RngCore, SeedableRng};
 use seco_model::{Conv, Dense, Geometry};
@@ -36,7 +38,7 @@ struct Run {
 /// Weights in NTT form.
 fn prepared(plan: &LinearPlan, weights: &[u32]) -> Result<Weights, Error> {
     let (needed, mut memory) = (Weights::transformed_len(plan), usize::MAX);
-    let weights = Weights::new(plan, weights, &mut memory)?;
+    let weights = Weights::new(plan, Arc::new(weights.to_vec()), &mut memory)?;
     assert_eq!(memory, usize::MAX - needed);
     weights.transform()?;
     Ok(weights)
@@ -59,7 +61,7 @@ fn rng(seed: u64) -> ChaCha20Rng {
 
 impl Cluster {
     fn new(layers: &[LayerShape], servers: usize) -> Self {
-        Self::with(Parameters::select(layers, servers).unwrap())
+        Self::with(Parameters::select(layers, servers).unwrap().0)
     }
 
     fn with(parameters: Parameters) -> Self {
@@ -91,8 +93,12 @@ impl Cluster {
         *self = Self::with(self.parameters.clone());
     }
 
+    fn planned(&self, layer: LayerShape) -> Result<LinearPlan, Error> {
+        LinearPlan::new(&self.parameters, layer, layer.packing()?)
+    }
+
     fn plan(&self, geometry: &Geometry, width: u32) -> LinearPlan {
-        LinearPlan::new(&self.parameters, LayerShape { geometry, width }).unwrap()
+        self.planned(LayerShape { geometry, width }).unwrap()
     }
 
     fn encrypt(&self, plan: &LinearPlan, masks: &[Vec<u32>]) -> Vec<Vec<u8>> {

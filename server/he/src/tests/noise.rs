@@ -9,7 +9,7 @@ use super::*;
 use crate::layer::flooded;
 use crate::parameters::DEGREE;
 use crate::ring::residues;
-use crate::{noise_bound, smudging_bound, wire};
+use crate::{smudging_bound, wire};
 
 /// `c0 + Σ_j sk_j·c1` as integers modulo `q'`. `c0` as coefficients, `c1` in NTT form.
 fn decrypted(cluster: &Cluster, [c0, c1]: &[Poly; 2]) -> Vec<BigUint> {
@@ -54,7 +54,7 @@ fn measured(geometry: &Geometry, width: u32, servers: usize, weight: u32) -> (Bi
             worst = worst.max(distance(&x[coefficient], expected[output], &kept(&cluster)));
         }
     }
-    (worst, noise_bound(layer, &cluster.parameters).unwrap())
+    (worst, plan.noise_bound().clone())
 }
 
 /// With all weights at their extreme, so that only the noise itself is random.
@@ -202,8 +202,7 @@ fn answers_are_smudged() {
         let plan = cluster.plan(&geometry, width);
         let weights = prepared(&plan, &uniform(&mut rng(1), geometry.weights(), width)).unwrap();
         let run = cluster.run(&plan, &weights, 32);
-        let bound =
-            i128::try_from(smudging_bound(&noise_bound(layer, &cluster.parameters).unwrap())).unwrap();
+        let bound = i128::try_from(smudging_bound(plan.noise_bound())).unwrap();
         // From the specification, not from the code.
         assert!(bound >= (1i128 << 70) * (1 + servers as i128 * 8192) / 2);
 
@@ -343,7 +342,7 @@ fn nothing_leaves_without_an_error() {
 #[test]
 fn common_polynomials_never_repeat() {
     let geometry = dense(1, 1);
-    let parameters = Parameters::select(&[LayerShape { geometry: &geometry, width: 1 }], 2).unwrap();
+    let (parameters, _) = Parameters::select(&[LayerShape { geometry: &geometry, width: 1 }], 2).unwrap();
     let mut seen = std::collections::HashSet::new();
     let mut note = |polynomial: &Poly| {
         let values = residues(polynomial).unwrap();

@@ -2,6 +2,7 @@
 //! network (`protocol.md` section 4).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
@@ -201,7 +202,7 @@ struct Layer<'a> {
     parameters: Parameters,
     servers: usize,
     plan: LinearPlan,
-    weights: Vec<u32>,
+    weights: Arc<Vec<u32>>,
 }
 
 fn seed(rng: &mut ChaCha20Rng) -> [u8; 32] {
@@ -217,9 +218,9 @@ fn words(rng: &mut ChaCha20Rng, count: usize, bits: u32) -> Vec<u32> {
 impl<'a> Layer<'a> {
     fn new(geometry: &'a Geometry, setting: Setting, mut rng: ChaCha20Rng) -> Result<Self, seco_he::Error> {
         let shape = LayerShape { geometry, width: setting.width.into() };
-        let parameters = Parameters::select(&[shape], setting.servers.into())?;
-        let plan = LinearPlan::new(&parameters, shape)?;
-        let weights = words(&mut rng, geometry.weights(), shape.width);
+        let (parameters, plans) = Parameters::select(&[shape], setting.servers.into())?;
+        let plan = plans.into_iter().next().ok_or(seco_he::Error::Mismatch)?;
+        let weights = Arc::new(words(&mut rng, geometry.weights(), shape.width));
         Ok(Self { shape, parameters, servers: setting.servers.into(), plan, weights })
     }
 
@@ -252,7 +253,7 @@ impl<'a> Layer<'a> {
         let occasion = Occasion { bundle: [0; 16], layer: 0 };
         let mut memory = usize::MAX;
         let prepared = timed(&mut times.weights, || {
-            let weights = Weights::new(plan, weights, &mut memory)?;
+            let weights = Weights::new(plan, weights.clone(), &mut memory)?;
             weights.transform().map(|()| weights)
         })?;
         let (mut mask, mut encrypted) = (vec![0u32; plan.inputs()], Vec::new());

@@ -277,7 +277,7 @@ fn no_secret_follows_from_a_seed_of_others() {
         let bundles = world.preprocess(bundle_id(1), &seeds(servers, 36));
         let common = *world.parties[0].setup_id();
         let shapes = model.graph.layers().map(|l| LayerShape { geometry: l.geometry, width: l.width });
-        let parameters = Parameters::select(&shapes.collect::<Vec<_>>(), servers).unwrap();
+        let (parameters, _) = Parameters::select(&shapes.collect::<Vec<_>>(), servers).unwrap();
         // A server's first key share, from a seed; its public half is what all others received.
         let name = KeySetName { setup: common, number: 0 };
         let public = |server: usize, seed: &[u8; 32]| {
