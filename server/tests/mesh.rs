@@ -11,6 +11,7 @@ use seco_node::Error;
 use seco_node::cluster::jobs::Jobs;
 use seco_node::failure::Failure;
 use seco_node::mesh::{Clock, Mesh, QuicChannel, Server, Settings, Started};
+use seco_node::reset::ResetKey;
 use seco_protocol::{Channel, ChannelError};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -56,6 +57,7 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
         listen: LOOPBACK,
         model_id: [model; 32],
         sealing_keys: sealing_keys(me),
+        reset: ResetKey::random().unwrap(),
     })
     .unwrap()
 }
@@ -226,6 +228,7 @@ async fn a_lost_server_is_noticed_and_comes_back() {
         listen,
         model_id: [1; 32],
         sealing_keys: sealing_keys(1),
+        reset: ResetKey::random().unwrap(),
     };
     let deadline = Instant::now() + LIMIT;
     let _again = loop {
@@ -401,6 +404,6 @@ async fn a_port_in_use_is_named() {
         .collect();
     let listen = first.mesh.address().unwrap();
     let (key, sealing_keys) = (ids[1].key.clone_key(), sealing_keys(1));
-    let settings = Settings { me: 1, servers, key, listen, model_id: [1; 32], sealing_keys };
+    let settings = Settings { me: 1, servers, key, listen, model_id: [1; 32], sealing_keys, reset: ResetKey::random().unwrap() };
     assert!(matches!(Mesh::start(settings), Err(Error::Bind { .. })));
 }

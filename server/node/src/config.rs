@@ -105,15 +105,20 @@ pub struct Pool {
     pub size: usize,
     /// Refilling starts when this many or fewer are ready, and goes on to `size`.
     pub low: usize,
-    /// Mebibytes of bundles kept in memory; what is beyond goes to files in `state`.
+    /// Mebibytes of bundles kept in memory too, which answers sooner; all are files in `state`.
     pub memory_mib: usize,
+    /// Mebibytes that all bundles may take on disk.
+    pub disk_mib: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: 4, low: 3, memory_mib: 256 }
+        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10 }
     }
 }
+
+/// Most bundles of a pool: their names are one message between servers.
+pub(crate) const MAX_POOL: usize = 50_000;
 
 /// An exbibyte, so that bytes can be counted.
 const MAX_MEMORY_MIB: usize = usize::MAX >> 24;
@@ -282,9 +287,15 @@ impl Config {
             (false, true) => return Err("[listen] device is for server 0, the gateway, only".to_owned()),
             _ => {}
         }
-        let Pool { size, low, memory_mib } = self.pool;
+        let Pool { size, low, memory_mib, disk_mib } = self.pool;
         if memory_mib > MAX_MEMORY_MIB {
             return Err(format!("[pool] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
+        }
+        if !(1..=MAX_MEMORY_MIB).contains(&disk_mib) {
+            return Err(format!("[pool] disk_mib = {disk_mib} is not from 1 to {MAX_MEMORY_MIB}"));
+        }
+        if size > MAX_POOL {
+            return Err(format!("[pool] size = {size} is more than {MAX_POOL}"));
         }
         if size == 0 || low >= size {
             return Err(format!("[pool] low = {low} must be less than size = {size}, and size at least 1"));

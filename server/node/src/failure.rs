@@ -66,6 +66,11 @@ pub enum Failure {
     /// The server keeps as many bundles as its settings allow.
     #[error("has as many bundles as its settings allow: give all servers the same [pool] size")]
     Full,
+    /// A bundle's file cannot be written or read.
+    #[error(
+        "has no room for another bundle (on its disk, or by [pool] disk_mib), or cannot read one: see its log"
+    )]
+    Disk,
     /// The ledger cannot be written.
     #[error("the ledger cannot be written: see that server's log")]
     Ledger,
@@ -82,6 +87,8 @@ impl From<&seco_protocol::Error> for Failure {
             E::Ledger(LedgerError::BundleSpent) => Failure::BundleSpent,
             E::Ledger(LedgerError::CounterUsed) => Failure::CounterUsed,
             E::Ledger(_) => Failure::Ledger,
+            E::Bundle(_) => Failure::UnknownBundle,
+            E::Spool(_) => Failure::Disk,
             E::Peer { peer, .. } => Failure::Misbehaved(*peer),
             _ => Failure::Internal,
         }

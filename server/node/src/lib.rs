@@ -15,6 +15,7 @@ pub mod mesh;
 mod node;
 pub mod operation;
 pub mod private;
+pub mod reset;
 pub mod serve;
 pub mod service;
 pub mod store;

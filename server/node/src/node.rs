@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
-use seco_model::PartyModel;
-use seco_protocol::{Bundle, BundleId, Party, Use};
+use seco_protocol::{BundleId, Party, PlannedModel, SpoolError, Use};
 
 use crate::access::opening::OpeningKeys;
 use crate::access::sessions::{Connected, Sessions};
@@ -19,8 +18,8 @@ use crate::keys;
 use crate::memory;
 use crate::mesh::{Mesh, QuicChannel};
 use crate::operation::events::{Event, Events};
+use crate::store::Store;
 use crate::store::ledger::FileLedger;
-use crate::store::spool::Spools;
 
 /// Streams of inferences go before those of bundles: a device waits for the former.
 const ONLINE: i32 = 1;
@@ -39,11 +38,11 @@ pub(crate) struct Epoch {
 /// One server.
 pub(crate) struct Node {
     pub mesh: Mesh,
-    pub model: Arc<PartyModel>,
+    pub planned: Arc<PlannedModel>,
     pub info: ModelInfo,
     pub jobs: Arc<Jobs>,
     pub ledger: Arc<FileLedger>,
-    pub spools: Spools,
+    pub store: Arc<Store>,
     pub sessions: Mutex<Sessions>,
     pub opening_keys: OpeningKeys,
     /// Where devices are served and over what, on the gateway.
@@ -60,15 +59,14 @@ impl Node {
         self.mesh.me()
     }
 
-    /// Sets up the cluster anew. All that belonged to an earlier set-up ends.
+    /// Sets up the cluster anew, for bundles to come. Bundles that are ready are not touched.
     pub async fn set_up(&self, job: u64, epoch: u64) -> Result<Arc<Epoch>, Broken> {
         let start = Instant::now();
-        let job = self.jobs.start(job, self.limits.setup())?;
-        let (model, seed) = (self.model.clone(), keys::secret().map_err(|_| Failure::Internal)?);
+        let job = self.jobs.start_making(job, self.limits.setup())?;
+        let (planned, seed) = (self.planned.clone(), keys::secret().map_err(|_| Failure::Internal)?);
         let parameters = self.ot_parameters.clone();
-        let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(model, channel, &parameters, *seed);
+        let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(planned, channel, &parameters, *seed);
         let party = job.run(&self.mesh, OFFLINE, true, work).await?;
-        self.ledger.forget_bundles();
         let sessions = self.limits.sessions;
         match self.device {
             Some((device, over)) => {
@@ -86,22 +84,28 @@ impl Node {
         Ok(Arc::new(Epoch { id: epoch, party }))
     }
 
-    /// Makes a bundle, number `index` of the set-up.
+    /// Makes a bundle, number `index` of the set-up, and stores it.
     pub async fn preprocess(
         &self,
         job: u64,
         epoch: Arc<Epoch>,
         (bundle, index): (BundleId, u64),
-    ) -> Result<Bundle, Broken> {
-        let job = self.jobs.start(job, self.limits.preprocess())?;
+    ) -> Result<(), Broken> {
+        let job = self.jobs.start_making(job, self.limits.preprocess())?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
-        let spool = Box::new(self.spools.spool());
+        let (making, spool) = self.store.begin(bundle)?;
+        let store = self.store.clone();
         let party = Arc::downgrade(&epoch);
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
-            epoch.party.preprocess(bundle, index, linear, nonlinear, *seed, spool)
+            let made = epoch.party.preprocess(bundle, index, linear, nonlinear, *seed, Box::new(spool))?;
+            let stored = store.finish(making, made);
+            stored.map_err(|failure| SpoolError(failure.to_string()).into())
         };
         // A bundle counts as made when all servers have all of it.
         let made = job.run(&self.mesh, OFFLINE, true, work).await;
+        if made.is_err() {
+            self.store.discard(&bundle);
+        }
         tokio::spawn(async move {
             tokio::time::sleep(REST).await;
             // Unless another one was begun, or the cluster set up anew.
@@ -164,17 +168,16 @@ impl Node {
     pub async fn infer(
         &self,
         job: u64,
-        epoch: Arc<Epoch>,
-        bundle: Bundle,
+        bundle: BundleId,
         usage: Use,
         key: Arc<IncarnationKey>,
         masked_input: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u32>>, Broken> {
         let job = self.jobs.start(job, self.limits.infer())?;
-        let ledger = self.ledger.clone();
+        let (store, planned) = (self.store.clone(), self.planned.clone());
         let work = move |[channel]: &mut [QuicChannel; 1]| {
-            let spent = bundle.spend(&*ledger, &usage)?;
-            spent.infer(&epoch.party, channel, &key, masked_input.as_deref())
+            let spent = store.spend(&bundle, &usage)?;
+            spent.infer(&planned, channel, &key, masked_input.as_deref())
         };
         job.run(&self.mesh, ONLINE, false, work).await
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use seco_core::SealingKeyHash;
 use seco_model::PartyModel;
+use seco_protocol::PlannedModel;
 use tracing::info;
 
 use crate::Error;
@@ -22,9 +23,10 @@ use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
 use crate::node::Node;
 use crate::operation::events::{Event, Events};
+use crate::reset::ResetKey;
 use crate::service::part::{model_info, read_part};
 use crate::store::ledger::FileLedger;
-use crate::store::spool::Spools;
+use crate::store::{self, Store};
 
 /// Pause between two looks whether the ledger is still there. What is spent looks by itself.
 const WATCH: Duration = Duration::from_secs(1);
@@ -58,25 +60,35 @@ pub fn serve(options: &ServeOptions) -> Result<(), Error> {
 async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
+    let bad = |e: seco_protocol::Error| Error::Model { path: config.model.clone(), what: e.to_string() };
+    let planned = PlannedModel::new(model).map_err(bad)?;
     let opening_keys = OpeningKeys::load(&config.identity)?;
     let ledger = Arc::new(FileLedger::open(&config.state, &ledger_head(config)?)?);
-    let settings = settings(config, info.id.0, opening_keys.hashes())?;
+    let reset = ResetKey::load(&config.state)?;
+    let settings = settings(config, info.id.0, opening_keys.hashes(), reset.clone())?;
+    let storage = store::Settings {
+        folder: config.state.clone(),
+        cluster: settings.cluster(),
+        memory: config.pool.memory_mib << 20,
+        disk: (config.pool.disk_mib as u64).saturating_mul(1 << 20),
+    };
+    let store = Arc::new(Store::open(&storage, planned.clone(), ledger.clone())?);
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
     let gateway = match config.listen.device {
         Some(address) => {
             let Config { listen, identity, limits, .. } = config;
-            Some(Gateway::bind(address, listen.device_tcp, identity, &info, limits).await?)
+            Some(Gateway::bind(address, listen.device_tcp, identity, &info, limits, &reset).await?)
         }
         None => None,
     };
     let device = gateway.as_ref().map(Gateway::address).transpose()?;
     let node = Arc::new(Node {
         mesh: mesh.clone(),
-        model,
+        planned,
         info,
         jobs: Arc::new(Jobs::default()),
         ledger: ledger.clone(),
-        spools: Spools::new(config.state.clone(), config.pool.memory_mib << 20),
+        store,
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
         opening_keys,
         device: device.map(|address| (address, if config.listen.device_tcp { "UDP and TCP" } else { "UDP" })),
@@ -169,6 +181,7 @@ fn settings(
     config: &Config,
     model_id: [u8; 32],
     sealing_keys: Vec<SealingKeyHash>,
+    reset: ResetKey,
 ) -> Result<Settings, Error> {
     let mut servers = Vec::with_capacity(config.servers());
     for index in 0..config.servers() {
@@ -181,7 +194,7 @@ fn settings(
         servers.push(Server { name: name.clone(), address, certificate, ot_parameter });
     }
     let key = keys::tls_key(&config.identity.key)?;
-    Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_keys })
+    Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_keys, reset })
 }
 
 /// Ends when the server is told to stop.

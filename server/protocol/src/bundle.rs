@@ -36,8 +36,8 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::flow::atoms;
 use crate::material::{CircuitPart, InputPart, Parts, Role};
-use crate::party::Party;
 use crate::plan::{GarblingKeys, Plan, Step};
+use crate::planned::PlannedModel;
 use crate::spool::Spool;
 use crate::{BundleId, Ledger, Use};
 
@@ -75,14 +75,19 @@ impl Bundle {
         Ok(SpentBundle { bundle: self, usage: *usage })
     }
 
-    /// The bundle as data, and the spool with what is large.
-    pub fn encode(self) -> (Zeroizing<Vec<u8>>, Box<dyn Spool>) {
+    /// The bundle as data, but for what is in its spool.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Sized first, so that no copy of a secret stays behind where a vector grew.
         let mut size = Size(0);
         self.write(&mut size);
         let mut bytes = Zeroizing::new(Vec::with_capacity(size.0));
         self.write(&mut Bytes(&mut bytes));
-        (bytes, self.spool)
+        bytes
+    }
+
+    /// The spool with what [`Bundle::encode`] does not have.
+    pub fn into_spool(self) -> Box<dyn Spool> {
+        self.spool
     }
 
     fn write(&self, to: &mut impl Sink) {
@@ -119,20 +124,20 @@ impl Bundle {
         }
     }
 
-    /// From [`Bundle::encode`], for a party with the same model and split: it may have been set up anew since. To be
+    /// From [`Bundle::encode`], on a server with the same part of the model, whatever set-up it has since. To be
     /// called once for a bundle (see the module's text).
     ///
     /// # Errors
     /// [`Error::Bundle`] if these are not the bytes of a bundle of this model on this server.
-    pub fn decode(bytes: &[u8], party: &Party, spool: Box<dyn Spool>) -> Result<Bundle, Error> {
-        let architecture = party.architecture();
+    pub fn decode(bytes: &[u8], planned: &PlannedModel, spool: Box<dyn Spool>) -> Result<Bundle, Error> {
+        let architecture = planned.architecture();
         let mut from = Reader(bytes);
         if from.array()? != *HEADER {
             return Err(Error::Bundle("not a bundle, or of another version"));
         }
         let (id, model) = (BundleId(from.array()?), from.array()?);
         let server = usize::from(u16::from_le_bytes(from.array()?));
-        if model != *party.model().id() || server != party.index() {
+        if model != *planned.part().id() || server != planned.index() {
             return Err(Error::Bundle("of another model, split or server"));
         }
         let keys = GarblingKeys(from.array()?);
@@ -142,7 +147,7 @@ impl Bundle {
         let masks = atoms(graph).map(|(len, _)| from.words(len)).collect::<Result<_, _>>()?;
         let words =
             graph.layers().map(|layer| from.words(layer.geometry.outputs())).collect::<Result<_, _>>()?;
-        let parts = from.parts(party.plan(), party.index(), architecture.servers)?;
+        let parts = from.parts(planned.plan(), planned.index(), architecture.servers)?;
         if !from.0.is_empty() {
             return Err(Error::Bundle("longer than its model says"));
         }

@@ -12,7 +12,7 @@ use crate::channel::Channel;
 use crate::error::Error;
 use crate::flow::{GATEWAY, Source};
 use crate::links::peers;
-use crate::party::Party;
+use crate::planned::PlannedModel;
 use crate::values::{Offline, Values, sum};
 use crate::{BundleId, Use};
 
@@ -30,20 +30,20 @@ impl SpentBundle {
     /// enough to keep a bundle from being used twice, though all others were set back.
     pub fn infer(
         self,
-        party: &Party,
+        model: &PlannedModel,
         channel: &mut dyn Channel,
         key: &IncarnationKey,
         masked_input: Option<&[u8]>,
     ) -> Result<Option<Vec<u32>>, Error> {
         let SpentBundle { bundle, usage } = self;
-        let architecture = party.architecture();
-        if bundle.model != *party.model().id() {
+        let architecture = model.architecture();
+        if bundle.model != *model.part().id() {
             return Err(Error::Misuse("the bundle was made for another model or another split of it"));
         }
-        if bundle.server != channel.me() || party.index() != channel.me() {
-            return Err(Error::Misuse("the bundle or the party is another server's"));
+        if bundle.server != channel.me() || model.index() != channel.me() {
+            return Err(Error::Misuse("the bundle or the model is another server's"));
         }
-        let (graph, plan) = (&architecture.graph, party.plan());
+        let (graph, plan) = (&architecture.graph, model.plan());
         let parts = [bundle.parts.steps.len(), bundle.masks.len(), bundle.words.len()];
         if parts != [plan.steps.len(), plan.steps.len() + 1, architecture.placements.len()] {
             return Err(INCOMPLETE);
@@ -65,7 +65,7 @@ impl SpentBundle {
         let links = start(&parts.links);
         let masks = &masks[..];
         let mut run = Run { channel, keys, delta, masks, links, spool };
-        let (me, answer, flow) = (party.index(), graph.answer(), &plan.flow);
+        let (me, answer, flow) = (model.index(), graph.answer(), &plan.flow);
         // What this server opens, and the answer.
         let opened = plan.steps.iter().filter(|step| step.openers.contains(me)).map(|step| step.input);
         let mut offline = Offline::new((graph, flow), masks, &words, opened.chain([answer]));
@@ -77,7 +77,7 @@ impl SpentBundle {
         let mut levels = plan.steps.chunk_by(|a, b| a.depth == b.depth);
         for nodes in flow.affine(graph) {
             for number in nodes {
-                affine(party, number, &mut known)?;
+                affine(model, number, &mut known)?;
             }
             let Some(steps) = levels.next() else { break };
             let mut opened = Vec::with_capacity(steps.len());
@@ -105,15 +105,15 @@ impl SpentBundle {
 }
 
 /// What a party has online of a layer or a sum, node `number`, from what it has of the values that this reads.
-pub(crate) fn affine(party: &Party, number: usize, known: &mut Values) -> Result<(), Error> {
-    let (graph, flow, me) = (&party.architecture().graph, &party.plan().flow, party.index());
+pub(crate) fn affine(model: &PlannedModel, number: usize, known: &mut Values) -> Result<(), Error> {
+    let (graph, flow, me) = (&model.architecture().graph, &model.plan().flow, model.index());
     let value = number + 1;
     if !known.wanted(value) || !flow.having(value).contains(me) {
         return Ok(());
     }
     let part = match (&graph.nodes.get(number).ok_or(INCOMPLETE)?.op, flow.source(value)) {
         (Op::Secret { input, geometry }, Source::Layer(layer)) => {
-            let held = party.model().layer(layer).ok_or(INCOMPLETE)?;
+            let held = model.part().layer(layer).ok_or(INCOMPLETE)?;
             let mut part = Zeroizing::new(vec![0u32; geometry.outputs()]);
             known.read(*input, |x| seco_model::linear(geometry, &held.weights, x, &mut part))?;
             add(&mut part, &held.bias);

@@ -16,6 +16,7 @@ use crate::keys::Keys;
 use crate::links::{LinkSeeds, Nonce, peers};
 use crate::material::Parts;
 use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
+use crate::planned::PlannedModel;
 use crate::seeds::Seeds;
 use crate::spool::Spool;
 use crate::{BundleId, linear, nonlinear};
@@ -28,12 +29,10 @@ pub(crate) const NONCE: usize = 32;
 
 /// One server: its part of the model, of the cluster's key and of its correlated OTs.
 pub struct Party {
-    index: usize,
-    model: Arc<PartyModel>,
+    planned: Arc<PlannedModel>,
     setup: [u8; 32],
     keys: Mutex<Keys>,
     layers: Vec<LayerState>,
-    plan: Plan,
     wave_bytes: usize,
     links: Mutex<LinkSeeds>,
 }
@@ -68,13 +67,12 @@ impl Party {
     ///
     /// Refuses a model whose noise does not leave room for smudging.
     pub fn setup(
-        model: Arc<PartyModel>,
+        planned: Arc<PlannedModel>,
         channel: &mut dyn Channel,
         ot_parameters: &[usize],
         seed: [u8; 32],
     ) -> Result<Party, Error> {
-        let architecture = model.architecture();
-        architecture.check()?;
+        let (model, architecture) = (planned.part(), planned.architecture());
         let (index, servers) = (channel.me(), channel.parties());
         if model.index() != index || architecture.servers != servers {
             return Err(Error::Misuse("the model file belongs to another server or cluster"));
@@ -109,9 +107,8 @@ impl Party {
             Ok(LayerState { plan, input: layer.input, holders, weights })
         });
         let layers = states.collect::<Result<_, Error>>()?;
-        let plan = Plan::new(architecture);
         let (keys, links) = (Mutex::new(keys), Mutex::new(links));
-        Ok(Party { index, setup, keys, layers, plan, wave_bytes: WAVE_BYTES, links, model })
+        Ok(Party { setup, keys, layers, wave_bytes: WAVE_BYTES, links, planned })
     }
 
     /// Other waves than those of a real cluster, whose servers must agree: for tests, whose models are small.
@@ -130,17 +127,17 @@ impl Party {
 
     /// This server's index in the cluster.
     pub fn index(&self) -> usize {
-        self.index
+        self.planned.index()
     }
 
     /// The model's public part.
     pub fn architecture(&self) -> &Architecture {
-        self.model.architecture()
+        self.planned.architecture()
     }
 
     /// This server's part of the model.
-    pub fn model(&self) -> &PartyModel {
-        &self.model
+    pub fn planned(&self) -> &Arc<PlannedModel> {
+        &self.planned
     }
 
     #[cfg(test)]
@@ -149,7 +146,7 @@ impl Party {
     }
 
     pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
+        self.planned.plan()
     }
 
     /// Makes one bundle together with all other servers. Blocking; linear and non-linear layers run
@@ -171,7 +168,7 @@ impl Party {
         mut spool: Box<dyn Spool>,
     ) -> Result<Bundle, Error> {
         let mut seeds = Seeds::new(seed);
-        let draws = Draws::new(self.architecture(), self.index, &mut seeds.rng());
+        let draws = Draws::new(self.architecture(), self.index(), &mut seeds.rng());
         let mut linear_seeds = Seeds::new(seeds.next());
         let mut rng = seeds.rng();
         let delta = Delta::random(&mut rng);
@@ -184,7 +181,7 @@ impl Party {
                     bundle: &id,
                     layers: &self.layers,
                     graph: &self.architecture().graph,
-                    flow: &self.plan.flow,
+                    flow: &self.plan().flow,
                     draws: &draws,
                     wave_bytes: self.wave_bytes,
                 };
@@ -199,7 +196,7 @@ impl Party {
         });
         // The non-linear error first: where one side fails the other often only sees a closed channel.
         let ((parts, keys), words) = (parts?, words?);
-        let (model, server, masks) = (*self.model.id(), self.index, draws.masks);
+        let (model, server, masks) = (*self.planned.part().id(), self.index(), draws.masks);
         Ok(Bundle { id, model, server, keys, masks, words, delta, parts, spool })
     }
 
@@ -228,9 +225,9 @@ impl Party {
         rng.fill_bytes(&mut nonce);
         let (links, nonces) = seeds.bundle(channel, delta, index, nonce)?;
         let keys = GarblingKeys::new(&self.setup, bundle, &nonces);
-        let Party { plan, wave_bytes, .. } = self;
+        let (plan, wave_bytes) = (self.plan(), self.wave_bytes);
         let graph = &self.architecture().graph;
-        let work = nonlinear::Work { plan, graph, keys, draws, delta, links, wave_bytes: *wave_bytes };
+        let work = nonlinear::Work { plan, graph, keys, draws, delta, links, wave_bytes };
         Ok((work.preprocess(channel, spool, rng)?, keys))
     }
 }

@@ -15,8 +15,7 @@ fn encoded(parties: &[Party], number: u64) -> Vec<(Vec<u8>, Box<dyn Spool>)> {
         let spool = Box::new(MemorySpool::default());
         let bundle =
             party.preprocess(bundle_id(number), index, &mut a, &mut b, seed(number, i), spool).unwrap();
-        let (bytes, spool) = bundle.encode();
-        (bytes.to_vec(), spool)
+        (bundle.encode().to_vec(), bundle.into_spool())
     })
 }
 
@@ -31,7 +30,7 @@ fn a_bundle_outlives_its_cluster() {
         let parties = make();
         let ledger = InsecureMemoryLedger::default;
         let spent = parties.iter().zip(stored).map(|(party, (bytes, spool))| {
-            let bundle = Bundle::decode(&bytes, party, spool).unwrap();
+            let bundle = Bundle::decode(&bytes, party.planned(), spool).unwrap();
             assert_eq!(bundle.id(), bundle_id(7));
             bundle.spend(&ledger(), &usage(9, 4)).unwrap()
         });
@@ -48,7 +47,7 @@ fn damaged_bundles_are_refused() {
     let parties = cluster(&model, 3, &placements, 3);
     let stored = encoded(&parties, 1);
     let decode = |bytes: &[u8], party: &Party| {
-        Bundle::decode(bytes, party, Box::new(MemorySpool::default())).map(|_| ())
+        Bundle::decode(bytes, party.planned(), Box::new(MemorySpool::default())).map(|_| ())
     };
     for (party, (bytes, _)) in parties.iter().zip(&stored) {
         decode(bytes, party).unwrap();

@@ -59,7 +59,7 @@ fn attempt(
             _ => (&memory, usage(1, number)),
         };
         let result = bundle.spend(ledger, &request).and_then(|spent| {
-            spent.infer(party, &mut channel, &keys[i], (i == 0).then_some(masked.as_slice()))
+            spent.infer(party.planned(), &mut channel, &keys[i], (i == 0).then_some(masked.as_slice()))
         });
         let sent = std::mem::take(&mut *sent.lock().unwrap());
         (sent, result.map(|_| ()).unwrap_err())

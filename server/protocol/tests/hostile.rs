@@ -14,8 +14,8 @@ use common::{LIMIT, Refusing, Tap, all, bundle_id, cluster, input, parts, seed, 
 use rand_core::SeedableRng;
 use seco_model::{FixedModel, Placement, paper_placements};
 use seco_protocol::{
-    Channel, ChannelError, Error, InsecureMemoryLedger, Layer, Ledger, MemorySpool, Party, ReluLayer, Use,
-    memory,
+    Channel, ChannelError, Error, InsecureMemoryLedger, Layer, Ledger, MemorySpool, Party, PlannedModel,
+    ReluLayer, Use, memory,
 };
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -87,7 +87,7 @@ fn set_up() {
             let channels = memory::network(3, SHORT);
             let results = all(parts.into_iter().zip(channels).collect(), |i, (part, channel)| {
                 let mut channel = faulty(channel, if i == 1 { number } else { usize::MAX - 1 }, fault);
-                Party::setup(part, &mut channel, &[2; 3], seed(2, i)).map(|_| ())
+                Party::setup(PlannedModel::new(part).unwrap(), &mut channel, &[2; 3], seed(2, i)).map(|_| ())
             });
             for error in results.into_iter().filter_map(Result::err) {
                 assert!(is_clear(&error), "{error}");
@@ -167,7 +167,12 @@ fn every_message_online(model: &FixedModel, placements: &[Placement], messages: 
                     |i, ((party, bundle), channel)| {
                         let number = if i == culprit { number } else { usize::MAX - 1 };
                         let mut channel = faulty(channel, number, fault);
-                        bundle.infer(party, &mut channel, &keys[i], (i == 0).then_some(x.as_slice()))
+                        bundle.infer(
+                            party.planned(),
+                            &mut channel,
+                            &keys[i],
+                            (i == 0).then_some(x.as_slice()),
+                        )
                     },
                 );
                 for error in results.into_iter().filter_map(Result::err) {
@@ -272,11 +277,17 @@ fn used_twice_or_wrongly() {
     for wrong in [None, Some(&[0u8; 3][..]), Some(&[0u8; 4096][..])] {
         let bundle = make(10 + wrong.map_or(0, <[u8]>::len) as u64);
         let spent = bundle.spend(&InsecureMemoryLedger::default(), &usage(1, 1)).unwrap();
-        assert!(matches!(spent.infer(&parties[0], &mut channel, &keys[0], wrong), Err(Error::Misuse(_))));
+        assert!(matches!(
+            spent.infer(parties[0].planned(), &mut channel, &keys[0], wrong),
+            Err(Error::Misuse(_))
+        ));
     }
     let spent = make(20).spend(&InsecureMemoryLedger::default(), &usage(1, 1)).unwrap();
     let x = input(&model, 1);
-    assert!(matches!(spent.infer(&other[0], &mut channel, &keys[0], Some(&x)), Err(Error::Misuse(_))));
+    assert!(matches!(
+        spent.infer(other[0].planned(), &mut channel, &keys[0], Some(&x)),
+        Err(Error::Misuse(_))
+    ));
 }
 
 #[test]
@@ -288,7 +299,7 @@ fn wrong_model_file() {
     let mut channels = channels.into_iter();
     let mut channel = channels.next().unwrap();
     assert!(matches!(
-        Party::setup(parts[1].clone(), &mut channel, &[2; 3], seed(1, 0)),
+        Party::setup(PlannedModel::new(parts[1].clone()).unwrap(), &mut channel, &[2; 3], seed(1, 0)),
         Err(Error::Misuse(_))
     ));
 }

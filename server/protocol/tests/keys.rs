@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{LIMIT, Tap, all, bundle_id, cluster, input, model, parts, plain, run, seed};
 use seco_model::{FixedModel, Placement, paper_placements};
-use seco_protocol::{Bundle, Channel, ChannelError, Error, MemorySpool, Party, memory};
+use seco_protocol::{Bundle, Channel, ChannelError, Error, MemorySpool, Party, PlannedModel, memory};
 
 const OPENING: usize = 64;
 const COMMITMENT: &str = "key commitment";
@@ -123,7 +123,9 @@ fn shares_wait_for_all_commitments() {
     let parties = all(parts.into_iter().zip(channels).collect(), |i, (part, inner)| {
         let late = if i == 2 { 2 } else { usize::MAX };
         let mut channel = Logged { inner, log: log.clone(), sent: 0, late };
-        Party::setup(part, &mut channel, &[2; 3], seed(2, i)).unwrap().with_key_life(1)
+        Party::setup(PlannedModel::new(part).unwrap(), &mut channel, &[2; 3], seed(2, i))
+            .unwrap()
+            .with_key_life(1)
     });
     let share = log.lock().unwrap().iter().map(|entry| entry.2).max().unwrap();
     assert!(share > 150_000, "a polynomial: {share}");
@@ -179,7 +181,13 @@ fn a_share_changed_after_the_others_were_seen_is_blamed() {
         let results = all(
             parts(&model, 3, &placements, 1).into_iter().zip(channels).collect(),
             |i, (part, channel)| {
-                Party::setup(part, &mut tampering(i, channel), &[2; 3], seed(2, i)).map(|_| ())
+                Party::setup(
+                    PlannedModel::new(part).unwrap(),
+                    &mut tampering(i, channel),
+                    &[2; 3],
+                    seed(2, i),
+                )
+                .map(|_| ())
             },
         );
         assert!(blames(&results[to], SHARE), "{results:?}");

@@ -229,7 +229,7 @@ ot_parameter = {}
                 seco_protocol::OT_PARAMETER
             );
         }
-        let Pool { size, low, memory_mib } = Pool::default();
+        let Pool { size, low, memory_mib, disk_mib } = Pool::default();
         let Limits { setup_s, preprocess_s, infer_s, connect_s, sessions, queue, parallel } =
             Limits::default();
         let _ = write!(
@@ -241,8 +241,11 @@ ot_parameter = {}
 size = {size}
 # Making more begins when this many or fewer are left.
 low = {low}
-# Mebibytes of bundles kept in memory; the rest goes, encrypted, to nameless files in `state`.
+# Mebibytes of bundles kept in memory too, which answers sooner. All are files in `state`, each encrypted under a key
+# that is erased when it is used.
 memory_mib = {memory_mib}
+# Mebibytes that all bundles may take on disk.
+disk_mib = {disk_mib}
 
 [limits]
 # Seconds for setting up the cluster: keys and base oblivious transfers.

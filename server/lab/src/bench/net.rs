@@ -11,6 +11,7 @@ use seco_core::SealingKeyHash;
 use seco_node::keys;
 use seco_node::mesh::Clock;
 use seco_node::mesh::{Mesh, Server, Settings, tls};
+use seco_node::reset::ResetKey;
 use seco_protocol::Channel as _;
 use seco_tools::process::cpu_time;
 use seco_tools::terminal;
@@ -134,6 +135,7 @@ async fn quic(count: usize) -> Result<Figures, Error> {
             listen: LOOPBACK,
             model_id: [0; 32],
             sealing_keys: vec![SealingKeyHash([me as u8; 32])],
+            reset: ResetKey::random()?,
         })
     };
     let mut second = start(1, None)?;

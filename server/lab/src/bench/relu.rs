@@ -42,7 +42,7 @@ pub struct Options {
     /// Parameter of SoftSpokenOT: the larger, the fewer bytes and the more computing.
     #[arg(long, value_name = "1|2|4|8", default_value_t = seco_protocol::OT_PARAMETER)]
     pub ot_parameter: usize,
-    /// Mebibytes of tables that the evaluator keeps in memory; the rest goes to a temporary file.
+    /// Mebibytes of tables that the evaluator keeps in memory; all go to an encrypted file, as a bundle's do.
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub memory: u32,
     /// Milliseconds by which packets between servers 0 and 1 are late, each way: one slow link. The relay's CPU

@@ -115,6 +115,11 @@ impl Sessions {
         Ok(live.key.clone())
     }
 
+    /// Whether requests of this incarnation are served.
+    pub fn knows(&mut self, connected: &Connected) -> bool {
+        self.incarnations.get(connected).is_some()
+    }
+
     /// The connection has ended.
     pub fn end(&mut self, connected: &Connected) {
         self.incarnations.remove(connected);

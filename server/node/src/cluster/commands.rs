@@ -12,10 +12,9 @@ use crate::access::sessions::Connected;
 use crate::failure::Failure;
 use crate::mesh::{Incoming, Mesh, frame};
 
-/// Largest command; a sealed session key has 1,176 bytes.
-const MAX_COMMAND: usize = 8192;
-/// Largest answer.
-const MAX_REPLY: usize = 256;
+/// Largest command or answer: the names of all bundles of a server, of which there are not more than a full pool and
+/// those under way.
+const MAX_MESSAGE: usize = 1 << 20;
 /// A command is small; whoever sends it does so at once.
 const READ: Duration = Duration::from_secs(10);
 
@@ -45,10 +44,10 @@ pub(crate) struct ResumeSession {
     pub tag: [u8; TAG_LEN],
 }
 
-/// An order of the gateway. `epoch` names the set-up it relies on, `job` the streams to use.
+/// An order of the gateway. `epoch` names the set-up it relies on, `job` the streams to use. Inferences rely on none.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Make new keys and base OTs; bundles made before are dropped.
+    /// Make new keys and base OTs.
     SetUp { job: u64, epoch: u64 },
     /// Make a bundle, number `index` of the set-up.
     Preprocess { job: u64, epoch: u64, bundle: BundleId, index: u64 },
@@ -56,25 +55,40 @@ pub(crate) enum Command {
     Open(OpenSession),
     /// Know a session on another connection.
     Resume(ResumeSession),
+    /// Say whether the session is known on a device's connection.
+    Knows(Connected),
     /// A device's connection has ended, and with it its incarnations.
     End(Vec<Connected>),
     /// Use a bundle for a request.
-    Infer { job: u64, epoch: u64, bundle: BundleId, usage: Use },
+    Infer { job: u64, bundle: BundleId, usage: Use },
     /// Drop a bundle that will not be used.
     Discard { bundle: BundleId },
     /// Give up a job.
     Cancel { job: u64 },
+    /// Name the bundles that are ready.
+    Inventory,
+    /// Destroy all bundles but these, which all servers have.
+    Keep(Vec<BundleId>),
+}
+
+/// What a command gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Done {
+    /// Nothing more than that it is done.
+    Done,
+    /// Bundles.
+    Bundles(Vec<BundleId>),
 }
 
 /// The answer: done, or why not.
-pub(crate) type Reply = Result<(), Failure>;
+pub(crate) type Reply = Result<Done, Failure>;
 
 /// Sends a command and waits for its answer.
 pub(crate) async fn send(mesh: &Mesh, to: usize, command: &Command, limit: Duration) -> Reply {
     let exchange = async {
         let (mut send, mut receive) = mesh.command(to).await?;
         frame::write_value(&mut send, command).await.ok()?;
-        frame::read_value::<Reply>(&mut receive, MAX_REPLY).await.ok()
+        frame::read_value::<Reply>(&mut receive, MAX_MESSAGE).await.ok()
     };
     match timeout(limit, exchange).await {
         Ok(Some(reply)) => reply,
@@ -85,7 +99,7 @@ pub(crate) async fn send(mesh: &Mesh, to: usize, command: &Command, limit: Durat
 
 /// Reads the command of a stream.
 pub(crate) async fn receive(incoming: &mut Incoming) -> Option<Command> {
-    timeout(READ, frame::read_value(&mut incoming.receive, MAX_COMMAND)).await.ok()?.ok()
+    timeout(READ, frame::read_value(&mut incoming.receive, MAX_MESSAGE)).await.ok()?.ok()
 }
 
 /// Answers a command. Whether the gateway still listens does not matter.

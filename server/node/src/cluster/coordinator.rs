@@ -1,25 +1,26 @@
-//! The gateway's view of the cluster: it orders set-ups, bundles and inferences, keeps the pool
-//! filled, and starts over when a server was lost.
+//! The gateway's view of the cluster: it orders set-ups, bundles and inferences, and keeps the pool filled.
 //!
-//! A set-up and all that was made from it form an epoch. Its bundles are numbered, since every server
-//! must take the same seeds of the long-lived OT extension for one, and are made one at a time; after
-//! a failure, or when the connection with a remote was lost (it may have restarted), there is a new
-//! epoch. Inferences run beside that and beside each other.
+//! A set-up is an epoch. Its bundles are numbered, since every server must take the same seeds of the long-lived OT
+//! extension for one, and are made one at a time; after a failure, or when the connection with a remote was lost (it may
+//! have restarted), there is a new epoch. Bundles that are ready depend on none: whenever all servers are connected, the
+//! gateway asks which ones they have, keeps those that all have, and serves from them. Inferences run beside that and
+//! beside each other; a lost link costs those under way and nothing else.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::IncarnationKey;
 use seco_core::pad::TAG_LEN;
-use seco_protocol::{Bundle, BundleId, Use};
+use seco_protocol::{BundleId, Use};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
 use crate::access::sessions::Connected;
-use crate::cluster::commands::{self, Command, OpenSession, ResumeSession};
+use crate::cluster::commands::{self, Command, Done, OpenSession, ResumeSession};
 use crate::config;
 use crate::failure::{Broken, Failure};
 use crate::keys;
@@ -28,12 +29,19 @@ use crate::service::pool::{Pool, Take};
 
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The same where a server's disk was full.
+const DISK_PAUSE: Duration = Duration::from_secs(10);
+/// The same where the servers did not get as far.
+const BRIEF: Duration = Duration::from_millis(100);
 /// Time for commands that need no job.
 const SHORT: Duration = Duration::from_secs(10);
 /// What a remote may need beyond a job's own limit.
 const GRACE: Duration = Duration::from_secs(5);
 /// After a job failed here, the remotes have this long to say why it failed there.
 const REASONS: Duration = Duration::from_secs(1);
+
+/// Links with all servers, by generation.
+pub(crate) type Links = Vec<Option<u64>>;
 
 /// A server that failed, and how.
 pub(crate) struct Blame {
@@ -43,30 +51,45 @@ pub(crate) struct Blame {
     pub cause: Option<seco_protocol::Error>,
 }
 
-/// A bundle ready on all servers. Dropped unused, it is dropped everywhere.
+/// A bundle ready on all servers. Dropped unused, it is in the pool again.
 pub(crate) struct Ready {
-    epoch: Arc<Epoch>,
-    bundle: Option<Bundle>,
+    bundle: Option<BundleId>,
     stock: Arc<Stock>,
 }
 
 /// Bundles that are in the pool or on their way to a request.
 struct Stock {
-    held: AtomicUsize,
+    held: Mutex<HashSet<BundleId>>,
     /// Told whenever there is one less.
     taken: Notify,
-    discards: mpsc::UnboundedSender<(u64, BundleId)>,
+    /// What becomes of those that are let go.
+    events: mpsc::UnboundedSender<Released>,
+}
+
+enum Released {
+    /// Nobody used it.
+    Unused(BundleId),
+    /// A request failed with it: not every server may have got as far as using it up.
+    Failed(BundleId),
+}
+
+impl Stock {
+    fn held(&self) -> MutexGuard<'_, HashSet<BundleId>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A bundle that nobody holds yet.
+    fn hold(self: &Arc<Self>, bundle: BundleId) -> Option<Ready> {
+        let new = self.held().insert(bundle);
+        new.then(|| Ready { bundle: Some(bundle), stock: self.clone() })
+    }
 }
 
 impl Ready {
-    fn new(epoch: &Arc<Epoch>, bundle: Bundle, stock: &Arc<Stock>) -> Self {
-        stock.held.fetch_add(1, Ordering::Relaxed);
-        Self { epoch: epoch.clone(), bundle: Some(bundle), stock: stock.clone() }
-    }
-
-    fn take(&mut self) -> Option<Bundle> {
+    /// To be used, or dropped everywhere: it does not come back.
+    fn take(&mut self) -> Option<BundleId> {
         let bundle = self.bundle.take()?;
-        self.stock.held.fetch_sub(1, Ordering::Relaxed);
+        self.stock.held().remove(&bundle);
         self.stock.taken.notify_one();
         Some(bundle)
     }
@@ -76,7 +99,7 @@ impl Drop for Ready {
     fn drop(&mut self) {
         if let Some(bundle) = self.take() {
             // Fails when the gateway stops.
-            let _ = self.stock.discards.send((self.epoch.id, bundle.id()));
+            let _ = self.stock.events.send(Released::Unused(bundle));
         }
     }
 }
@@ -84,7 +107,6 @@ impl Drop for Ready {
 /// The cluster, seen from its gateway.
 pub(crate) struct Cluster {
     node: Arc<Node>,
-    epoch: Mutex<Option<Arc<Epoch>>>,
     pool: Mutex<Pool<Ready>>,
     stock: Arc<Stock>,
     /// Most bundles held: a full pool, and one for each inference that may start.
@@ -100,11 +122,10 @@ impl Cluster {
     pub fn new(node: Arc<Node>, pool: config::Pool) -> Result<Arc<Self>, Error> {
         let mut first = [0; 8];
         keys::random(&mut first)?;
-        let (discards, mut discarded) = mpsc::unbounded_channel();
+        let (events, mut released) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
-            epoch: Mutex::new(None),
             pool: Mutex::new(Pool::new(pool, node.limits.queue)),
-            stock: Arc::new(Stock { held: AtomicUsize::new(0), taken: Notify::new(), discards }),
+            stock: Arc::new(Stock { held: Mutex::default(), taken: Notify::new(), events }),
             room: pool.size + node.limits.parallel,
             parallel: Semaphore::new(node.limits.parallel),
             // Random, so that the streams of an earlier run of this gateway are not taken for new.
@@ -114,23 +135,33 @@ impl Cluster {
         });
         let weak = Arc::downgrade(&cluster);
         tokio::spawn(async move {
-            while let Some((epoch, bundle)) = discarded.recv().await {
+            while let Some(event) = released.recv().await {
                 let Some(cluster) = weak.upgrade() else { return };
-                // With its epoch, a bundle is gone from the remotes too.
-                if cluster.epoch().as_ref().is_some_and(|e| e.id == epoch) {
-                    let _ = cluster.tell(&Command::Discard { bundle }).await;
+                match event {
+                    Released::Unused(bundle) => cluster.offer(bundle),
+                    Released::Failed(bundle) => {
+                        cluster.node.store.discard(&bundle);
+                        // A remote that does not hear of it is told when it is back.
+                        let _ = cluster.tell(&Command::Discard { bundle }).await;
+                    }
                 }
             }
         });
         Ok(cluster)
     }
 
-    fn epoch(&self) -> MutexGuard<'_, Option<Arc<Epoch>>> {
-        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pool(&self) -> MutexGuard<'_, Pool<Ready>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a bundle that all servers have into the pool, unless it is there or under way already.
+    fn offer(&self, bundle: BundleId) {
+        if !self.node.store.has(&bundle) {
+            return;
+        }
+        if let Some(ready) = self.stock.hold(bundle) {
+            self.pool().put(ready);
+        }
     }
 
     fn remotes(&self) -> std::ops::Range<usize> {
@@ -141,34 +172,70 @@ impl Cluster {
         self.next_job.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Sets up the cluster and keeps the pool filled, for ever. Fails only when the very first
-    /// set-up shows that this model cannot be served.
+    /// Keeps the pool filled, for ever. Fails only when the very first set-up shows that this model cannot be served.
     pub async fn supervise(&self) -> Result<(), Error> {
         let mut served = false;
         loop {
             self.node.mesh.connected().await;
             let generations = self.node.mesh.generations();
+            if let Err(blame) = self.take_stock().await {
+                self.report("taking stock", &blame);
+                self.turn_away_if_incomplete();
+                sleep(BRIEF).await;
+                continue;
+            }
+            let mut pause = PAUSE;
             match self.set_up().await {
                 Ok(epoch) => {
                     served = true;
-                    *self.epoch() = Some(epoch.clone());
-                    if let Err(blame) = self.fill(&epoch, &generations).await {
-                        self.report("making a bundle", &blame);
+                    match self.fill(&epoch, &generations).await {
+                        Ok(()) => pause = Duration::ZERO,
+                        Err(blame) => {
+                            if blame.failure == Failure::Disk {
+                                pause = DISK_PAUSE;
+                            }
+                            self.report("making a bundle", &blame);
+                        }
                     }
-                    *self.epoch() = None;
-                    self.pool().clear();
                 }
                 Err(blame) => {
                     if let (false, Some(cause)) = (served, lasting(&blame)) {
                         return Err(Error::SetUp(cause.to_string()));
                     }
                     self.report("the set-up", &blame);
-                    self.turn_away_if_incomplete();
-                    sleep(PAUSE).await;
                 }
             }
             self.turn_away_if_incomplete();
+            // A link that is back ends the pause: there are bundles to serve from.
+            let mut changes = self.node.mesh.changes();
+            let _ = timeout(pause, async {
+                while self.node.mesh.generations() == generations && changes.changed().await.is_ok() {}
+            })
+            .await;
         }
+    }
+
+    /// Asks all servers for the bundles that they have, and keeps those that all have: what was half-made, lost, or
+    /// used on some of them only is destroyed.
+    async fn take_stock(&self) -> Result<(), Blame> {
+        let mut common = self.node.store.list();
+        for reply in self.ask_each(self.remotes().map(|_| Command::Inventory)).await? {
+            let Done::Bundles(theirs) = reply else { return Err(self.own(Failure::Internal.into())) };
+            let theirs: HashSet<BundleId> = theirs.into_iter().collect();
+            common.retain(|bundle| theirs.contains(bundle));
+        }
+        let ours: HashSet<BundleId> = common.iter().copied().collect();
+        let gone = self.pool().remove(|ready| ready.bundle.is_none_or(|bundle| !ours.contains(&bundle)));
+        gone.into_iter().for_each(|mut ready| {
+            ready.take();
+        });
+        let destroyed = self.node.store.keep(&common);
+        self.tell(&Command::Keep(common.clone())).await?;
+        common.into_iter().for_each(|bundle| self.offer(bundle));
+        if destroyed > 0 {
+            tracing::info!(destroyed, "bundles that not all servers have");
+        }
+        Ok(())
     }
 
     /// Nobody knows when a server that is gone comes back: requests must not wait for it.
@@ -192,7 +259,7 @@ impl Cluster {
         while self.node.mesh.generations() == generations {
             // The guard must not live across the wait.
             let wanted = self.pool().wants();
-            if !wanted || self.stock.held.load(Ordering::Relaxed) >= self.room {
+            if !wanted || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
                     _ = changes.changed() => {}
@@ -206,15 +273,11 @@ impl Cluster {
             let index = epoch.party.next_bundle();
             let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
             let own = self.node.preprocess(job, epoch.clone(), (bundle, index));
-            let bundle = self.order(job, command, self.node.limits.preprocess(), true, own).await?;
+            self.order(job, command, self.node.limits.preprocess(), true, own).await?;
             self.pace
                 .store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            let pool = {
-                let mut pool = self.pool();
-                pool.put(Ready::new(epoch, bundle, &self.stock));
-                pool.ready()
-            };
-            self.node.report_bundle(start, pool);
+            self.offer(bundle);
+            self.node.report_bundle(start, self.ready());
         }
         Ok(())
     }
@@ -236,6 +299,16 @@ impl Cluster {
         self.tell_each(others.iter().map(|tag| Command::Resume(each(tag)))).await
     }
 
+    /// Whether all remotes know the session on a device's connection. `seen` are the links over which they were told;
+    /// as long as these stand there is nothing to ask.
+    pub async fn still_knows(&self, connected: Connected, seen: &[Option<u64>]) -> Result<Links, Blame> {
+        let links = self.node.mesh.generations();
+        if links != seen {
+            self.tell(&Command::Knows(connected)).await?;
+        }
+        Ok(links)
+    }
+
     /// A device's connection has ended: nobody needs to remember it. A remote that does not hear of it forgets
     /// it in time.
     pub async fn end(&self, ended: Vec<Connected>) {
@@ -248,9 +321,7 @@ impl Cluster {
 
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
     pub fn take(&self) -> Result<Take<Ready>, usize> {
-        if self.epoch().is_none()
-            && let Some(missing) = self.node.mesh.missing()
-        {
+        if let Some(missing) = self.node.mesh.missing() {
             return Err(missing);
         }
         let take = self.pool().take();
@@ -276,16 +347,14 @@ impl Cluster {
         let limit = self.node.limits.infer();
         let permit = timeout(limit, self.parallel.acquire()).await;
         let _permit = permit.map_err(|_| self.own(Failure::TimedOut(0).into()))?;
-        let epoch = ready.epoch.clone();
         let bundle = ready.take().ok_or_else(|| self.own(Failure::UnknownBundle.into()))?;
-        let (job, id) = (self.job(), bundle.id());
-        let command = Command::Infer { job, epoch: epoch.id, bundle: id, usage };
-        let own = self.node.infer(job, epoch.clone(), bundle, usage, key, Some(masked_input));
+        let job = self.job();
+        let command = Command::Infer { job, bundle, usage };
+        let own = self.node.infer(job, bundle, usage, key, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
         if result.is_err() {
-            // Not every remote may have got as far as using it up.
-            let _ = self.stock.discards.send((epoch.id, id));
+            let _ = self.stock.events.send(Released::Failed(bundle));
         }
         result?.ok_or_else(|| self.own(Failure::Internal.into()))
     }
@@ -375,18 +444,25 @@ impl Cluster {
 
     /// Sends every remote its command, which needs no job.
     async fn tell_each(&self, commands: impl Iterator<Item = Command>) -> Result<(), Blame> {
+        self.ask_each(commands).await.map(|_| ())
+    }
+
+    /// The same; gives the answers, in any order.
+    async fn ask_each(&self, commands: impl Iterator<Item = Command>) -> Result<Vec<Done>, Blame> {
         let mut orders = JoinSet::new();
         for (to, command) in self.remotes().zip(commands) {
             let mesh = self.node.mesh.clone();
             orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
         }
-        let mut result = Ok(());
+        let mut answers = Ok(Vec::new());
         while let Some(reply) = orders.join_next().await {
-            if let (Ok((server, Err(failure))), true) = (reply, result.is_ok()) {
-                result = Err(Blame { server, failure, cause: None });
+            match (reply, &mut answers) {
+                (Ok((_, Ok(done))), Ok(answers)) => answers.push(done),
+                (Ok((server, Err(failure))), Ok(_)) => answers = Err(Blame { server, failure, cause: None }),
+                _ => {}
             }
         }
-        result
+        answers
     }
 
     /// Says what failed, and on which server.

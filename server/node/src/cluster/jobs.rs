@@ -23,8 +23,14 @@ pub struct Jobs {
 
 #[derive(Default)]
 struct Table {
-    running: HashMap<u64, watch::Sender<bool>>,
+    running: HashMap<u64, Running>,
     cancelled: VecDeque<u64>,
+}
+
+struct Running {
+    cancel: watch::Sender<bool>,
+    /// Whether it belongs to a set-up, and ends with it.
+    making: bool,
 }
 
 /// A running job; dropped, it is over.
@@ -41,13 +47,22 @@ impl Jobs {
 
     /// Starts a job that may take as long as `limit`.
     pub fn start(self: &Arc<Self>, id: u64, limit: Duration) -> Result<Job, Failure> {
+        self.start_as(id, limit, false)
+    }
+
+    /// Starts a set-up or a bundle, which the next set-up cancels.
+    pub fn start_making(self: &Arc<Self>, id: u64, limit: Duration) -> Result<Job, Failure> {
+        self.start_as(id, limit, true)
+    }
+
+    fn start_as(self: &Arc<Self>, id: u64, limit: Duration, making: bool) -> Result<Job, Failure> {
         let mut table = self.table();
         let sender = watch::Sender::new(table.cancelled.contains(&id));
         let clock = Clock::of_job(limit, &sender);
         if table.running.contains_key(&id) {
             return Err(Failure::Internal);
         }
-        table.running.insert(id, sender);
+        table.running.insert(id, Running { cancel: sender, making });
         Ok(Job { id, clock, jobs: self.clone() })
     }
 
@@ -55,17 +70,17 @@ impl Jobs {
     pub fn cancel(&self, id: u64) {
         let mut table = self.table();
         if let Some(job) = table.running.get(&id) {
-            job.send_replace(true);
+            job.cancel.send_replace(true);
         } else if !table.cancelled.contains(&id) {
             table.cancelled.truncate(MAX_CANCELLED - 1);
             table.cancelled.push_front(id);
         }
     }
 
-    /// Cancels all jobs: the cluster is set up anew.
-    pub fn cancel_all(&self) {
-        for job in self.table().running.values() {
-            job.send_replace(true);
+    /// Cancels what belongs to a set-up: the cluster is set up anew. Inferences go on.
+    pub fn cancel_making(&self) {
+        for job in self.table().running.values().filter(|job| job.making) {
+            job.cancel.send_replace(true);
         }
     }
 }

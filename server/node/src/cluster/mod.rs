@@ -5,5 +5,5 @@ mod coordinator;
 pub mod jobs;
 mod worker;
 
-pub(crate) use self::coordinator::{Blame, Cluster, Ready};
+pub(crate) use self::coordinator::{Blame, Cluster, Links, Ready};
 pub(crate) use self::worker::Worker;

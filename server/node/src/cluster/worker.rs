@@ -1,15 +1,14 @@
 //! A remote: does what the gateway orders.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::{IncarnationId, SessionId};
-use seco_protocol::{Bundle, BundleId, Use};
+use seco_protocol::{BundleId, Use};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::cluster::commands::{self, Command};
+use crate::cluster::commands::{self, Command, Done, Reply};
 use crate::config;
 use crate::failure::{Broken, Failure};
 use crate::mesh::Incoming;
@@ -33,13 +32,11 @@ pub(crate) struct Worker {
     offline: Semaphore,
 }
 
-/// Bundles belong to a set-up and go with it.
 #[derive(Default)]
 struct State {
     /// Number of the set-up that was ordered last.
     ordered: u64,
     epoch: Option<Arc<Epoch>>,
-    bundles: HashMap<BundleId, Bundle>,
 }
 
 impl State {
@@ -82,32 +79,44 @@ impl Worker {
         }
     }
 
-    async fn obey(&self, command: Command) -> Result<(), Failure> {
+    async fn obey(&self, command: Command) -> Reply {
         let result = match command {
             Command::SetUp { job, epoch } => self.set_up(job, epoch).await.map_err(|e| ("set-up", e)),
             Command::Preprocess { job, epoch, bundle, index } => {
                 self.preprocess(job, epoch, (bundle, index)).await.map_err(|e| ("preprocessing", e))
             }
-            Command::Infer { job, epoch, bundle, usage } => {
-                self.infer(job, epoch, bundle, usage).await.map_err(|e| ("inference", e))
+            Command::Infer { job, bundle, usage } => {
+                self.infer(job, bundle, usage).await.map_err(|e| ("inference", e))
             }
-            Command::Open(session) => return self.node.open(&session),
-            Command::Resume(session) => return self.node.resume(&session),
+            Command::Open(session) => return self.node.open(&session).map(|()| Done::Done),
+            Command::Resume(session) => return self.node.resume(&session).map(|()| Done::Done),
+            Command::Knows(connected) => {
+                let known = self.node.sessions().knows(&connected);
+                return if known { Ok(Done::Done) } else { Err(Failure::UnknownSession) };
+            }
             Command::End(ended) => {
                 let mut sessions = self.node.sessions();
                 ended.iter().for_each(|connected| sessions.end(connected));
-                return Ok(());
+                return Ok(Done::Done);
             }
             Command::Discard { bundle } => {
-                self.state().bundles.remove(&bundle);
-                return Ok(());
+                self.node.store.discard(&bundle);
+                return Ok(Done::Done);
             }
             Command::Cancel { job } => {
                 self.node.jobs.cancel(job);
-                return Ok(());
+                return Ok(Done::Done);
+            }
+            Command::Inventory => return Ok(Done::Bundles(self.node.store.list())),
+            Command::Keep(bundles) => {
+                let gone = self.node.store.keep(&bundles);
+                if gone > 0 {
+                    tracing::info!(gone, "bundles that not all servers have");
+                }
+                return Ok(Done::Done);
             }
         };
-        result.map_err(|(what, broken)| {
+        result.map(|()| Done::Done).map_err(|(what, broken)| {
             // Caused by a device, not by a server: nothing for an operator to act on.
             if matches!(broken.failure, Failure::UnknownSession | Failure::CounterUsed) {
                 return broken.failure;
@@ -121,8 +130,8 @@ impl Worker {
     async fn set_up(&self, job: u64, epoch: u64) -> Result<(), Broken> {
         {
             let mut state = self.state();
-            *state = State { ordered: epoch, ..State::default() };
-            self.node.jobs.cancel_all();
+            *state = State { ordered: epoch, epoch: None };
+            self.node.jobs.cancel_making();
         }
         if timeout(RECONNECT, self.node.mesh.connected()).await.is_err() {
             return Err(Failure::Unavailable(self.node.mesh.missing().unwrap_or_default()).into());
@@ -142,46 +151,36 @@ impl Worker {
         let permit = timeout(self.node.limits.preprocess(), self.offline.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let current = {
-            let state = self.state();
-            if state.bundles.len() >= self.room {
+            if self.node.store.len() >= self.room {
                 return Err(Failure::Full.into());
             }
-            state.epoch(epoch)?
+            self.state().epoch(epoch)?
         };
         let made = self.node.preprocess(job, current, (bundle, index)).await;
         let mut state = self.state();
-        state.epoch(epoch)?;
-        match made {
-            Ok(made) => {
-                state.bundles.insert(bundle, made);
-                let pool = state.bundles.len();
-                drop(state);
-                self.node.report_bundle(start, pool);
-                Ok(())
-            }
-            Err(broken) => {
-                // The OT extension may be out of step: nothing more is made from this set-up.
-                *state = State { ordered: state.ordered, ..State::default() };
-                Err(broken)
-            }
+        if let Err(failure) = state.epoch(epoch) {
+            self.node.store.discard(&bundle);
+            return Err(failure.into());
         }
+        if made.is_err() {
+            // The OT extension may be out of step: nothing more is made from this set-up.
+            *state = State { ordered: state.ordered, epoch: None };
+        }
+        drop(state);
+        made?;
+        self.node.report_bundle(start, self.node.store.len());
+        Ok(())
     }
 
-    async fn infer(&self, job: u64, epoch: u64, bundle: BundleId, usage: Use) -> Result<(), Broken> {
+    async fn infer(&self, job: u64, bundle: BundleId, usage: Use) -> Result<(), Broken> {
         let start = Instant::now();
         // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
         let permit = timeout(self.node.limits.infer(), self.online.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let Use { session, incarnation, counter } = usage;
         let key = self.node.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
-        let (current, bundle) = {
-            let mut state = self.state();
-            let current = state.epoch(epoch)?;
-            (current, state.bundles.remove(&bundle).ok_or(Failure::UnknownBundle)?)
-        };
-        self.node.infer(job, current, bundle, usage, key, None).await?;
-        let pool = self.state().bundles.len();
-        self.node.report_inference(start, pool);
+        self.node.infer(job, bundle, usage, key, None).await?;
+        self.node.report_inference(start, self.node.store.len());
         Ok(())
     }
 }

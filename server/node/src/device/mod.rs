@@ -25,6 +25,7 @@ use crate::cluster::Cluster;
 use crate::config::{Identity, Limits};
 use crate::keys;
 use crate::node::Node;
+use crate::reset::ResetKey;
 
 /// Protocol between device and gateway over QUIC.
 const ALPN: &[u8] = b"seco/1";
@@ -64,6 +65,7 @@ impl Gateway {
         identity: &Identity,
         model: &ModelInfo,
         limits: &Limits,
+        reset: &ResetKey,
     ) -> Result<Self, Error> {
         let acceptor = match tcp {
             true => Some(TlsAcceptor::from(Arc::new(tls(identity, mux::ALPN)?))),
@@ -72,8 +74,11 @@ impl Gateway {
         let config = quic::config(tls(identity, ALPN)?, model, limits).map_err(|_| unusable(identity))?;
         let mut tries = 1;
         loop {
-            let endpoint =
-                Endpoint::server(config.clone(), address).map_err(|e| Error::bind("UDP", address, e))?;
+            let bind = |e| Error::bind("UDP", address, e);
+            let socket = std::net::UdpSocket::bind(address).map_err(bind)?;
+            let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
+            let settings = reset.endpoint("devices");
+            let endpoint = Endpoint::new(settings, Some(config.clone()), socket, runtime).map_err(bind)?;
             let Some(acceptor) = &acceptor else { return Ok(Self { endpoint, tcp: None }) };
             let same = endpoint.local_addr().map_err(|_| Error::NoRuntime)?;
             match TcpListener::bind(same).await {

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::{MAX_HANDLES, TRANSFER, quic, tcp};
 use crate::access::sessions::Connected;
 use crate::cluster::commands::{OpenSession, ResumeSession};
-use crate::cluster::{Blame, Cluster, Ready};
+use crate::cluster::{Blame, Cluster, Links, Ready};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::service::pool::Take;
@@ -31,24 +31,44 @@ pub(super) struct Device {
 #[derive(Default)]
 struct Handles {
     next: u32,
-    open: VecDeque<(u32, Connected)>,
+    open: VecDeque<Handle>,
+}
+
+struct Handle {
+    name: u32,
+    connected: Connected,
+    /// Links over which all servers were told of it, or asked.
+    links: Links,
 }
 
 impl Handles {
-    fn get(&self, handle: u32) -> Option<Connected> {
-        self.open.iter().find(|(h, _)| *h == handle).map(|(_, connected)| *connected)
+    fn get(&self, name: u32) -> Option<(Connected, Links)> {
+        let found = self.open.iter().find(|handle| handle.name == name);
+        found.map(|handle| (handle.connected, handle.links.clone()))
+    }
+
+    /// All servers knew it over these links.
+    fn confirm(&mut self, name: u32, links: Links) {
+        if let Some(handle) = self.open.iter_mut().find(|handle| handle.name == name) {
+            handle.links = links;
+        }
+    }
+
+    fn remove(&mut self, name: u32) {
+        self.open.retain(|handle| handle.name != name);
     }
 
     /// The handle, and what had to go for it.
-    fn add(&mut self, connected: Connected) -> (u32, Option<Connected>) {
-        if let Some((handle, _)) = self.open.iter().find(|(_, c)| *c == connected) {
-            return (*handle, None);
+    fn add(&mut self, connected: Connected, links: Links) -> (u32, Option<Connected>) {
+        if let Some(handle) = self.open.iter_mut().find(|handle| handle.connected == connected) {
+            handle.links = links;
+            return (handle.name, None);
         }
         let oldest = if self.open.len() == MAX_HANDLES { self.open.pop_front() } else { None };
-        let handle = self.next;
+        let name = self.next;
         self.next = self.next.wrapping_add(1);
-        self.open.push_back((handle, connected));
-        (handle, oldest.map(|(_, connected)| connected))
+        self.open.push_back(Handle { name, connected, links });
+        (name, oldest.map(|handle| handle.connected))
     }
 }
 
@@ -165,7 +185,8 @@ impl Device {
                 self.opened("taking up a session", (session, incarnation.id()), resume).await
             }
             Request::Infer { handle, counter, input } => {
-                let connected = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
+                let (connected, links) = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
+                self.known(handle, connected, &links).await?;
                 self.infer(reply, connected, counter, input, start).await
             }
             Request::Probe { down, noise } => {
@@ -175,6 +196,22 @@ impl Device {
             // A request of a later version that this one does not know does not decode.
             _ => Err(Refusal::Malformed.into()),
         }
+    }
+
+    /// Makes sure that all servers know the session before a bundle is taken: one of them may have been restarted.
+    async fn known(&self, handle: u32, connected: Connected, links: &Links) -> Result<(), End> {
+        match self.cluster.still_knows(connected, links).await {
+            Ok(now) if now != *links => self.handles().confirm(handle, now),
+            Ok(_) => {}
+            Err(blame) => {
+                if blame.failure == Failure::UnknownSession {
+                    self.node.sessions().remove(&connected.0);
+                    self.handles().remove(handle);
+                }
+                return Err(self.refusal("a request", &blame).into());
+            }
+        }
+        Ok(())
     }
 
     async fn infer(
@@ -252,11 +289,12 @@ impl Device {
         connected: Connected,
         exchange: impl Future<Output = Result<(), Blame>> + Send + 'static,
     ) -> Result<Vec<u8>, End> {
+        let links = self.node.mesh.generations();
         let unclaimed = Incarnations { cluster: self.cluster.clone(), ended: vec![connected] };
         let exchange = tokio::spawn(async move { (exchange.await, unclaimed) });
         let (result, mut unclaimed) = exchange.await.map_err(|_| Refusal::Internal)?;
         result.map_err(|blame| self.refusal(what, &blame))?;
-        let (handle, oldest) = self.handles().add(connected);
+        let (handle, oldest) = self.handles().add(connected, links);
         unclaimed.ended = oldest.into_iter().collect();
         drop(unclaimed);
         Ok(encode(&Response::Opened { handle }))
@@ -283,7 +321,7 @@ impl Device {
 /// The connection's incarnations end with it.
 impl Drop for Device {
     fn drop(&mut self) {
-        let ended = self.handles().open.drain(..).map(|(_, connected)| connected).collect();
+        let ended = self.handles().open.drain(..).map(|handle| handle.connected).collect();
         drop(Incarnations { cluster: self.cluster.clone(), ended });
     }
 }

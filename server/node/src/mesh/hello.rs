@@ -4,7 +4,6 @@ use quinn::Connection;
 use seco_core::SealingKeyHash;
 use seco_model::MAX_SERVERS;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::frame::{self, FrameError};
 use super::{Server, Settings, VERSION};
@@ -29,17 +28,12 @@ pub(super) struct Hello {
 
 impl Hello {
     pub(super) fn new(settings: &Settings) -> Self {
-        // Two servers that pin different certificates for a third would fail much later.
-        let mut cluster = Sha256::new();
-        for server in &settings.servers {
-            cluster.update(Sha256::digest(&server.certificate));
-        }
         Hello {
             version: VERSION,
             index: settings.me,
             servers: settings.servers.len(),
             model: settings.model_id,
-            cluster: cluster.finalize().into(),
+            cluster: settings.cluster(),
             sealing_keys: settings.sealing_keys.clone(),
             ot_parameter: 0,
         }

@@ -22,6 +22,7 @@ use quinn::{Endpoint, RecvStream, SendStream, VarInt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{KeyId, SealingKeyHash};
 use seco_protocol::ChannelError;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -32,9 +33,10 @@ use self::link::{Links, Shared};
 use self::registry::{Key, Pair, Registry};
 use crate::Error;
 use crate::failure::Failure;
+use crate::reset::ResetKey;
 
 /// Version of everything after the TLS handshake.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// First byte of a stream: a channel, followed by job and lane.
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
@@ -74,6 +76,8 @@ pub struct Settings {
     /// Of the keys to which devices seal this server's session keys, the present one first; the others
     /// need them to tell what a device bound its keys to.
     pub sealing_keys: Vec<SealingKeyHash>,
+    /// Lets peers notice at once that this server was restarted.
+    pub reset: ResetKey,
 }
 
 /// The connections of one server with all others. Clones share them.
@@ -111,6 +115,17 @@ pub struct Incoming {
     pub receive: RecvStream,
 }
 
+impl Settings {
+    /// Hash of all servers in their order: two that pin different certificates for a third would fail much later.
+    pub fn cluster(&self) -> [u8; 32] {
+        let mut cluster = Sha256::new();
+        for server in &self.servers {
+            cluster.update(Sha256::digest(&server.certificate));
+        }
+        cluster.finalize().into()
+    }
+}
+
 impl Mesh {
     /// Opens the socket and starts to connect. Call it inside a runtime.
     pub fn start(settings: Settings) -> Result<Started, Error> {
@@ -130,7 +145,7 @@ impl Mesh {
         enlarge_buffers(&socket);
         let server = tls::server(&own.certificate, key, lower)?;
         let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
-        let endpoint = Endpoint::new(tls::endpoint(), Some(server), socket, runtime)
+        let endpoint = Endpoint::new(tls::endpoint(&settings.reset), Some(server), socket, runtime)
             .map_err(|e| Error::bind("UDP", *listen, e))?;
 
         let mut dials = Vec::new();

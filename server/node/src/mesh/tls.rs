@@ -16,6 +16,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
 use crate::Error;
+use crate::reset::ResetKey;
 
 /// Protocol between servers; a change of its messages changes the number.
 const ALPN: &[u8] = b"seco-mesh/1";
@@ -24,7 +25,7 @@ const ALPN: &[u8] = b"seco-mesh/1";
 /// seconds is not gone.
 const IDLE: Duration = Duration::from_secs(8);
 /// So a live one sends something more often.
-const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// Unread bytes a stream may hold. Streams are few (two for a bundle, one for an inference), and
 /// every one must be able to go on while another is not read: so the connection has no limit of
 /// its own below the sum.
@@ -173,8 +174,8 @@ fn transport() -> Arc<TransportConfig> {
 }
 
 /// Settings of the socket itself.
-pub(super) fn endpoint() -> EndpointConfig {
-    let mut config = EndpointConfig::default();
+pub(super) fn endpoint(reset: &ResetKey) -> EndpointConfig {
+    let mut config = reset.endpoint("mesh");
     // Cannot fail: the limit is above the protocol's minimum of 1200.
     let _ = config.max_udp_payload_size(MAX_UDP_PAYLOAD);
     config

@@ -81,10 +81,11 @@ impl<T> Pool<T> {
         Take::Queued { position, ticket }
     }
 
-    /// Drops all items: the cluster is set up anew.
-    pub fn clear(&mut self) {
-        self.ready.clear();
-        self.filling = true;
+    /// Removes the items that do not pass, in order.
+    pub fn remove(&mut self, goes: impl Fn(&T) -> bool) -> Vec<T> {
+        let (gone, kept) = self.ready.drain(..).partition(goes);
+        self.ready = kept;
+        Vec::from(gone)
     }
 
     /// Turns all waiting requests away.

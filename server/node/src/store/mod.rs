@@ -1,4 +1,294 @@
-//! What a server keeps on disk: the record of what was used, and bundles.
+//! What a server keeps on disk: the ledger of what was used, and bundles (`server/PROTOCOL.md`, section 7).
+//!
+//! A bundle is put here when it was made and taken out once, by [`Store::spend`], which records it in the ledger first:
+//! there is no other way to its material. Bundles outlive the process, the set-up they came from, and links. Which of
+//! them may still be used is the ledger's decision: a file that comes back, from a backup or after a crash between the
+//! record and the removal, is not.
+//!
+//! Files are in the folder `bundles` of the state directory, one a bundle ([`bundle_file`]). Those that are unfinished,
+//! damaged, of another cluster, model, split or server, or spent, are destroyed when the store is opened.
 
+pub mod bundle_file;
 pub mod ledger;
-pub mod spool;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::SystemTime;
+
+use seco_protocol::{Bundle, BundleId, PlannedModel, SpentBundle, Use};
+use sha2::{Digest as _, Sha256};
+
+use self::bundle_file::{Draft, FileSpool, Memory, Origin, erase};
+use self::ledger::FileLedger;
+use crate::failure::Failure;
+use crate::{Error, keys, private};
+
+/// The disk must have this much left after a bundle, for ledgers and logs.
+const RESERVE: u64 = 64 << 20;
+
+/// Settings of a store.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The state directory.
+    pub folder: PathBuf,
+    /// Hash of who makes the bundles: all servers in their order.
+    pub cluster: [u8; 32],
+    /// Bytes of bundles that are kept in memory too.
+    pub memory: usize,
+    /// Bytes that all bundles may take on disk.
+    pub disk: u64,
+}
+
+/// The bundles of one server, for one model.
+pub struct Store {
+    folder: PathBuf,
+    planned: Arc<PlannedModel>,
+    ledger: Arc<FileLedger>,
+    context: [u8; 32],
+    memory: Arc<Memory>,
+    disk: u64,
+    /// Bytes of one bundle, roughly.
+    bundle: u64,
+    stock: Mutex<Stock>,
+    /// Files to destroy, done on a thread of its own: it waits for the disk.
+    eraser: mpsc::Sender<PathBuf>,
+}
+
+#[derive(Default)]
+struct Stock {
+    bundles: HashMap<BundleId, Stored>,
+    bytes: u64,
+}
+
+/// A bundle that is ready on this server.
+struct Stored {
+    path: PathBuf,
+    origin: Origin,
+    bytes: u64,
+    made: SystemTime,
+    /// Where it fits in memory.
+    bundle: Option<Bundle>,
+}
+
+/// A bundle that is being made.
+pub struct Making {
+    id: BundleId,
+    origin: Origin,
+    draft: Draft,
+}
+
+impl Store {
+    /// Opens the store of a state directory and destroys what cannot be used.
+    pub fn open(
+        settings: &Settings,
+        planned: Arc<PlannedModel>,
+        ledger: Arc<FileLedger>,
+    ) -> Result<Store, Error> {
+        let folder = settings.folder.join("bundles");
+        private::folder(&folder)?;
+        let context = Sha256::new()
+            .chain_update(b"seco bundles v1")
+            .chain_update(settings.cluster)
+            .chain_update(planned.part().id())
+            .chain_update((planned.index() as u64).to_le_bytes())
+            .finalize()
+            .into();
+        let (eraser, erased) = mpsc::channel::<PathBuf>();
+        let work = move || {
+            for path in erased {
+                if let Err(error) = erase(&path) {
+                    tracing::warn!(%error, "{}: cannot be destroyed", path.display());
+                }
+            }
+        };
+        std::thread::Builder::new().name("eraser".to_owned()).spawn(work).map_err(|_| Error::NoRuntime)?;
+        let bundle = seco_protocol::Part::of(planned.architecture(), planned.index()).storage_bytes;
+        let store = Store {
+            planned,
+            ledger,
+            context,
+            memory: Memory::new(settings.memory),
+            disk: settings.disk,
+            bundle,
+            stock: Mutex::default(),
+            eraser,
+            folder,
+        };
+        store.load()?;
+        Ok(store)
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes stock of the folder.
+    fn load(&self) -> Result<(), Error> {
+        let read = |e| Error::read(&self.folder, e);
+        let mut destroyed = 0;
+        for entry in fs::read_dir(&self.folder).map_err(read)? {
+            let path = entry.map_err(read)?.path();
+            let ours = path.extension().is_some_and(|e| e == "bundle" || e == "part");
+            if !ours {
+                continue;
+            }
+            match self.usable(&path) {
+                Some((id, stored)) => {
+                    let mut stock = self.stock();
+                    stock.bytes += stored.bytes;
+                    stock.bundles.insert(id, stored);
+                }
+                None => {
+                    destroyed += 1;
+                    erase(&path).map_err(|e| Error::write(&path, e))?;
+                }
+            }
+        }
+        self.ledger.holds(self.stock().bundles.keys().copied());
+        let ready = self.stock().bundles.len();
+        if ready + destroyed > 0 {
+            tracing::info!(ready, destroyed, "bundles of before");
+        }
+        Ok(())
+    }
+
+    /// A file's bundle, if it can be used.
+    fn usable(&self, path: &Path) -> Option<(BundleId, Stored)> {
+        let name = path.file_stem()?.to_str().filter(|_| path.extension().is_some_and(|e| e == "bundle"))?;
+        let mut id = BundleId([0; 16]);
+        keys::from_hex(name, &mut id.0)?;
+        let (origin, bytes) = bundle_file::origin(path)?;
+        if origin.context != self.context || !self.ledger.may_use(&id, &origin.era) {
+            return None;
+        }
+        let made = fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        Some((id, Stored { path: path.to_owned(), origin, bytes, made, bundle: None }))
+    }
+
+    /// Bundles that are ready here.
+    pub fn len(&self) -> usize {
+        self.stock().bundles.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this one is ready here.
+    pub fn has(&self, id: &BundleId) -> bool {
+        self.stock().bundles.contains_key(id)
+    }
+
+    /// The bundles that are ready here, the oldest first.
+    pub fn list(&self) -> Vec<BundleId> {
+        let mut bundles: Vec<_> =
+            self.stock().bundles.iter().map(|(id, stored)| (stored.made, *id)).collect();
+        bundles.sort_unstable_by_key(|(made, id)| (*made, id.0));
+        bundles.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Begins a bundle's file.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`] where there is no room for it, by the settings or on the disk; this passes.
+    pub fn begin(&self, id: BundleId) -> Result<(Making, FileSpool), Failure> {
+        if !self.has_room() {
+            return Err(Failure::Disk);
+        }
+        let origin = Origin { context: self.context, era: self.ledger.era() };
+        let (draft, spool) = Draft::begin(&self.folder, id, &origin, &self.memory).map_err(|error| {
+            tracing::warn!("{error}");
+            Failure::Disk
+        })?;
+        Ok((Making { id, origin, draft }, spool))
+    }
+
+    /// Whether another bundle has room on the disk.
+    pub fn has_room(&self) -> bool {
+        let within = self.stock().bytes.saturating_add(self.bundle) <= self.disk;
+        within && free(&self.folder).is_none_or(|free| free >= self.bundle.saturating_add(RESERVE))
+    }
+
+    /// Stores a bundle: from now on it is ready on this server.
+    pub fn finish(&self, making: Making, bundle: Bundle) -> Result<(), Failure> {
+        let Making { id, origin, draft } = making;
+        let mut encoded = bundle.encode();
+        let bytes = draft.finish(&mut encoded).map_err(|error| {
+            tracing::warn!("{error}");
+            Failure::Disk
+        })?;
+        let stored = Stored {
+            path: draft.path(),
+            origin,
+            bytes,
+            made: SystemTime::now(),
+            bundle: Some(bundle).filter(|_| draft.is_in_memory()),
+        };
+        // Known to the ledger first: a compaction in between must not forget it.
+        self.ledger.holds([id]);
+        let mut stock = self.stock();
+        stock.bytes += bytes;
+        stock.bundles.insert(id, stored);
+        Ok(())
+    }
+
+    /// Takes a bundle out and destroys its file.
+    fn remove(&self, id: &BundleId) -> Option<Stored> {
+        let mut stock = self.stock();
+        let stored = stock.bundles.remove(id)?;
+        stock.bytes = stock.bytes.saturating_sub(stored.bytes);
+        Some(stored)
+    }
+
+    /// Destroys a bundle that will not be used.
+    pub fn discard(&self, id: &BundleId) {
+        if let Some(stored) = self.remove(id) {
+            self.ledger.releases(id);
+            let _ = self.eraser.send(stored.path);
+        }
+    }
+
+    /// Destroys all bundles but these, which all servers have.
+    pub fn keep(&self, ids: &[BundleId]) -> usize {
+        let kept: std::collections::HashSet<&BundleId> = ids.iter().collect();
+        let others: Vec<BundleId> = self.list().into_iter().filter(|id| !kept.contains(id)).collect();
+        others.iter().for_each(|id| self.discard(id));
+        others.len()
+    }
+
+    /// Spends a bundle for a request: durably, before this returns (`server/PROTOCOL.md`, section 7); whatever happens
+    /// then, it is not there again. Blocking.
+    ///
+    /// # Errors
+    /// [`seco_protocol::Error::Ledger`] if it may not be spent or that cannot be recorded;
+    /// [`seco_protocol::Error::Bundle`] if there is none, [`seco_protocol::Error::Spool`] if its file is damaged.
+    pub fn spend(&self, id: &BundleId, usage: &Use) -> Result<SpentBundle, seco_protocol::Error> {
+        let stored = self.remove(id).ok_or(seco_protocol::Error::Bundle("it is not there (any more)"))?;
+        let Stored { path, origin, bundle, .. } = stored;
+        let bundle = match bundle {
+            Some(bundle) => Ok(bundle),
+            None => bundle_file::open(&path, *id, &origin, &self.memory)
+                .map_err(seco_protocol::Error::from)
+                .and_then(|(bytes, spool)| Bundle::decode(&bytes, &self.planned, Box::new(spool))),
+        };
+        let spent = bundle.and_then(|bundle| bundle.spend(&*self.ledger, usage));
+        self.ledger.releases(id);
+        let _ = self.eraser.send(path);
+        spent
+    }
+}
+
+/// Bytes that the disk has left; nothing where the system does not tell.
+#[cfg(unix)]
+fn free(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free(_: &Path) -> Option<u64> {
+    None
+}

@@ -81,7 +81,7 @@ fn parts(party: &Party, drawn: &[Drawn], values: &[Vec<u32>]) -> Vec<Vec<u32>> {
             }
             known.put(value, x);
         } else {
-            affine(party, value - 1, &mut known).unwrap();
+            affine(party.planned(), value - 1, &mut known).unwrap();
         }
         for step in plan.steps.iter().filter(|step| step.input == value) {
             let opener = step.openers.contains(me);

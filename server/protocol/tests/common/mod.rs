@@ -14,7 +14,7 @@ use seco_core::{Incarnation, IncarnationKey, SessionKey};
 use seco_model::{Dense, Executor, FixedModel, Geometry, PartyModel, Placement, split};
 use seco_protocol::{
     BundleId, Channel, ChannelError, Error, InsecureMemoryLedger, Ledger, MemorySpool, OT_PARAMETER, Party,
-    SpentBundle, Use, memory,
+    PlannedModel, SpentBundle, Use, memory,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -125,7 +125,7 @@ pub fn cluster_with(
     let channels = memory::network(servers, LIMIT);
     all(parts.into_iter().zip(channels).collect(), |i, (part, mut channel)| {
         let parameters: Vec<usize> = (0..servers).map(|peer| parameter(i, peer)).collect();
-        Party::setup(part, &mut channel, &parameters, seed(number, i)).unwrap()
+        Party::setup(PlannedModel::new(part).unwrap(), &mut channel, &parameters, seed(number, i)).unwrap()
     })
 }
 
@@ -205,7 +205,7 @@ pub fn infer(
         |i, ((party, bundle), channel)| -> (Result<Option<Vec<u32>>, Error>, _) {
             let (mut channel, sent) = Tap::new(channel);
             let input = (i == 0).then_some(masked.as_slice());
-            let answer = bundle.infer(party, &mut channel, &keys[i], input);
+            let answer = bundle.infer(party.planned(), &mut channel, &keys[i], input);
             let sent = std::mem::take(&mut *sent.lock().unwrap());
             (answer, sent)
         },

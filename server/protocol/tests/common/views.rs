@@ -77,7 +77,13 @@ impl World {
         let channels = memory::network(servers, LIMIT);
         let made = all(parts.into_iter().zip(channels).collect(), |i, (part, channel)| {
             recorded(channel, |channel| {
-                Party::setup(part, channel, &vec![OT_PARAMETER; servers], seed(number, i)).unwrap()
+                Party::setup(
+                    PlannedModel::new(part).unwrap(),
+                    channel,
+                    &vec![OT_PARAMETER; servers],
+                    seed(number, i),
+                )
+                .unwrap()
             })
         });
         let setup_seeds: Vec<_> = (0..servers).map(|i| seed(number, i)).collect();
@@ -132,7 +138,7 @@ impl World {
         let arguments = self.parties.iter().zip(bundles).zip(channels).collect();
         let logs = all(arguments, |i, ((party, bundle), channel)| {
             let input = (i == 0).then_some(masked.as_slice());
-            recorded(channel, |channel| bundle.infer(party, channel, &keys[i], input).unwrap()).1
+            recorded(channel, |channel| bundle.infer(party.planned(), channel, &keys[i], input).unwrap()).1
         });
         self.views.iter_mut().zip(logs).for_each(|(view, log)| view.online = log);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use seco_core::{Incarnation, IncarnationKey, SessionKey, pack};
 use seco_node::keys;
 use seco_node::store::ledger::FileLedger;
-use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, SpentBundle, Use};
+use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, PlannedModel, SpentBundle, Use};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -124,7 +124,8 @@ impl Work {
             let key = key.as_slice().try_into().map_err(|e| failed("the session", e))?;
             vec![SessionKey::from_bytes(key).for_connection(&connection)]
         };
-        let party = Party::setup(part, lane, &[seco_protocol::OT_PARAMETER; 2], *keys::secret()?)
+        let planned = PlannedModel::new(part).map_err(|e| failed("the model", e))?;
+        let party = Party::setup(planned, lane, &[seco_protocol::OT_PARAMETER; 2], *keys::secret()?)
             .map_err(|e| failed("the set-up", e))?;
         let setup = clock.stop(&mut lanes)?;
         Ok(Work { party, lanes, ledger, session: job.token.0, keys, setup })
@@ -179,7 +180,7 @@ impl Work {
         }
         lane.send(SERVER, masked).map_err(|e| failed(what, e))?;
         let own = self.keys.get(DEVICE).ok_or_else(|| failed(what, "no session key"))?;
-        bundle.infer(&self.party, lane, own, None).map_err(|e| failed(what, e))?;
+        bundle.infer(self.party.planned(), lane, own, None).map_err(|e| failed(what, e))?;
 
         let packed = lane.recv(SERVER, pack::packed_len(classes, width)).map_err(|e| failed(what, e))?;
         let mut words = vec![0; classes];
@@ -201,7 +202,8 @@ impl Work {
         let [lane, _] = &mut self.lanes;
         let masked = lane.recv(DEVICE, architecture.graph.input.len()).map_err(|e| failed(what, e))?;
         let own = self.keys.get(SERVER).ok_or_else(|| failed(what, "no session key"))?;
-        let words = bundle.infer(&self.party, lane, own, Some(&masked)).map_err(|e| failed(what, e))?;
+        let words =
+            bundle.infer(self.party.planned(), lane, own, Some(&masked)).map_err(|e| failed(what, e))?;
         let words = words.ok_or_else(|| failed(what, "no answer"))?;
         let width = architecture.graph.answer_width();
         let mut packed = vec![0; pack::packed_len(words.len(), width)];

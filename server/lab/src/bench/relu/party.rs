@@ -11,8 +11,9 @@ use seco_core::SealingKeyHash;
 use seco_node::keys;
 use seco_node::mesh::Clock;
 use seco_node::mesh::{Mesh, QuicChannel, Server, Settings, Started};
-use seco_node::store::spool::Spools;
-use seco_protocol::{BundleId, Channel, ChannelError, Layer, ReluLayer};
+use seco_node::reset::ResetKey;
+use seco_node::store::bundle_file::{Draft, Memory, Origin};
+use seco_protocol::{BundleId, Channel, ChannelError, Layer, ReluLayer, SpoolError};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -108,6 +109,7 @@ async fn work(job: Job) -> Result<(), Error> {
         listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
         model_id: [0; 32],
         sealing_keys: vec![SealingKeyHash([0; 32])],
+        reset: ResetKey::random()?,
     })?;
     child::say(&Word::Listening(mesh.address()?));
     mesh.start_up(&mut mistakes, LIMIT).await?;
@@ -129,14 +131,17 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
     let (count, width, shift) = job.layer;
     let servers = job.certificates.len();
     let layer = Layer { count, width, mask_width: width, shift, servers, ot_parameter: job.ot_parameter };
-    let spools = Spools::new(job.directory.clone(), job.memory);
+    let memory = Memory::new(job.memory);
     let mut relus = ReluLayer::setup(layer, &mut channel, *secret()?)?;
     let mut rng = ChaCha20Rng::from_seed(*secret()?);
     let (mut made, preprocessing) = channel.measure(|channel| {
         let one = |number: u8| {
             let mut id = job.bundle;
             id[0] ^= number;
-            relus.preprocess(BundleId(id), channel, *secret()?, Box::new(spools.spool()))
+            let id = BundleId(id);
+            let begun = Draft::begin(&job.directory, id, &Origin { context: [0; 32], era: [0; 32] }, &memory);
+            let (_, spool) = begun.map_err(|e| SpoolError(e.to_string()))?;
+            relus.preprocess(id, channel, *secret()?, Box::new(spool))
         };
         (0..job.bundles).map(one).collect::<Result<Vec<_>, _>>()
     })?;

@@ -1,8 +1,9 @@
-//! The ledger's file, version 2, and reading version 1.
+//! The ledger's file, version 3, and reading versions 1 and 2.
 //!
 //! A header of 16 bytes, then records of equal length: kind (1 byte), body (56), check (8). The first record
-//! is a base: the head that the ledger begins with and how many records of sessions follow it, which name the
-//! sessions used before it, the one used last at the end. After these come the spends, whose check is the
+//! is a base: the head that the ledger begins with, how many records of sessions follow it, which name the
+//! sessions used before it, the one used last at the end, and how many records of bundles follow these, which were
+//! ready when it was written (none in version 2). After these come the spends, whose check is the
 //! start of the chain's hash after them; the check of other records is the start of their own hash.
 
 use std::io::{self, Read};
@@ -12,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::head::Head;
 
-pub(super) const HEADER: &[u8; 16] = b"seco ledger v2\n\0";
+pub(super) const HEADER: &[u8; 16] = b"seco ledger v3\n\0";
+pub(super) const HEADER_V2: &[u8; 16] = b"seco ledger v2\n\0";
 pub(super) const HEADER_V1: &[u8; 16] = b"seco ledger v1\n\0";
 pub(super) const BODY: usize = 56;
 pub(super) const RECORD: usize = 1 + BODY + CHECK;
@@ -20,10 +22,15 @@ const CHECK: usize = 8;
 const BASE: u8 = 1;
 const SESSION: u8 = 2;
 const SPENT: u8 = 3;
+const READY: u8 = 4;
 
 /// What a file holds.
 pub(super) struct Contents {
     pub(super) head: Head,
+    /// The chain that the file begins with.
+    pub(super) era: [u8; 32],
+    /// Bundles that were ready when the file was written.
+    pub(super) ready: Vec<BundleId>,
     /// Bytes that are whole: all of the file, or all but a last record that was torn.
     pub(super) length: u64,
     pub(super) bundles: Vec<BundleId>,
@@ -45,11 +52,12 @@ impl From<io::Error> for Damage {
     }
 }
 
-pub(super) fn base(head: &Head, sessions: usize) -> [u8; RECORD] {
+pub(super) fn base(head: &Head, sessions: usize, bundles: usize) -> [u8; RECORD] {
     let mut body = [0; BODY];
     body[..8].copy_from_slice(&head.count.to_le_bytes());
     body[8..40].copy_from_slice(&head.chain);
     body[40..48].copy_from_slice(&(sessions as u64).to_le_bytes());
+    body[48..].copy_from_slice(&(bundles as u64).to_le_bytes());
     sealed(BASE, &body)
 }
 
@@ -57,6 +65,12 @@ pub(super) fn session(session: &[u8; 16]) -> [u8; RECORD] {
     let mut body = [0; BODY];
     body[..16].copy_from_slice(session);
     sealed(SESSION, &body)
+}
+
+pub(super) fn ready(bundle: &BundleId) -> [u8; RECORD] {
+    let mut body = [0; BODY];
+    body[..16].copy_from_slice(&bundle.0);
+    sealed(READY, &body)
 }
 
 /// A spend after `head`, and the head after it.
@@ -114,14 +128,20 @@ pub(super) fn read(input: &mut impl Read, size: u64, count: Option<u64>) -> Resu
         return Err(Damage::At(at));
     }
     let mut head = Head { count: u64::from_le_bytes(part(&record, 1)), chain: part(&record, 9) };
-    let named = u64::from_le_bytes(part(&record, 41));
-    let mut sessions = Vec::new();
-    for _ in 0..named {
-        let at = length;
-        if !next(&mut length, &mut record)? || !own(&record, SESSION) {
-            return Err(Damage::At(at));
+    let era = head.chain;
+    let named = [u64::from_le_bytes(part(&record, 41)), u64::from_le_bytes(part(&record, 49))];
+    let (mut sessions, mut ready) = (Vec::new(), Vec::new());
+    for (kind, count) in [SESSION, READY].into_iter().zip(named) {
+        for _ in 0..count {
+            let at = length;
+            if !next(&mut length, &mut record)? || !own(&record, kind) {
+                return Err(Damage::At(at));
+            }
+            match kind {
+                SESSION => sessions.push(part(&record, 1)),
+                _ => ready.push(BundleId(part(&record, 1))),
+            }
         }
-        sessions.push(part(&record, 1));
     }
     let mut chain_there = (count == Some(head.count)).then_some(head.chain);
     let mut bundles = Vec::new();
@@ -145,7 +165,7 @@ pub(super) fn read(input: &mut impl Read, size: u64, count: Option<u64>) -> Resu
             chain_there = Some(head.chain);
         }
     }
-    Ok(Contents { head, length, bundles, sessions, chain_there })
+    Ok(Contents { head, era, ready, length, bundles, sessions, chain_there })
 }
 
 /// Version 1: records of 49 bytes, a spend (bundle, session, number) or what was used of a session, each with

@@ -19,12 +19,17 @@
 //! **Sessions**: the ledger tells whether it has ever seen one, so that nobody can open an old one with keys
 //! of his own. Of at most [`MAX_SESSIONS`] that is remembered, those used last.
 //!
-//! **Bundles** live in a server's memory and have random ids of 128 bits; after a restart or a new set-up no
-//! server has an old bundle, and its id does not come again. So compaction drops their ids (the chain still
-//! depends on each), and a new set-up forgets them.
+//! **Bundles** are files that may come back, from a copy or after a crash between the record and the removal. The
+//! ids of spent ones are in the file since its compaction. What was spent before that is known by what was not: a
+//! compaction begins a new *era*, named by the chain there, and notes the bundles that are ready then. So a bundle may
+//! be used if it is not among the spent ones and was made in this era or noted at its beginning
+//! ([`FileLedger::may_use`]).
 //!
-//! Compaction writes head and sessions to a new file, makes it durable, and renames it into place; a crash
-//! leaves one of the two files whole.
+//! Compaction writes head, sessions and ready bundles to a new file, makes it durable, and renames it into place; a
+//! crash leaves one of the two files whole.
+//!
+//! **A full disk**: a record that could not be written is cut off again, nothing is sent, and the next spend tries anew.
+//! A compaction that fails is tried again later.
 
 mod format;
 mod head;
@@ -39,7 +44,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use seco_protocol::{BundleId, Ledger, LedgerError, Use};
 
-use self::format::{Damage, HEADER, HEADER_V1, RECORD};
+use self::format::{Damage, HEADER, HEADER_V1, HEADER_V2, RECORD};
 pub use self::head::Head;
 use crate::{Error, keys, private};
 
@@ -49,8 +54,14 @@ const COMPACT_AT: u64 = 4 << 20;
 const MAX_SESSIONS: usize = 1 << 20;
 /// Last spends whose use is refused a second time.
 const RECENT: usize = 4096;
+/// Disk space that is set aside at a time: 16,000 inferences.
+const RESERVE: u64 = 1 << 20;
 /// Spends between two recordings of the head.
 const HEAD_EVERY: u64 = 64;
+/// As many spends without a recording, because the disk is full, are the most.
+const MAX_OWED: u64 = 1024;
+/// Ids of spent bundles that are remembered in memory beyond the file's.
+const MAX_BUNDLES: usize = 1 << 20;
 
 /// What to do when records of the past are lost.
 pub(crate) const REMEDY: &str = "restore it from a copy of its last state, or remove the ledger and its head \
@@ -61,15 +72,28 @@ struct State {
     file: File,
     length: u64,
     head: Head,
+    /// Spent since the era began, at least.
     bundles: HashSet<BundleId>,
+    /// Where the era began.
+    era: [u8; 32],
+    /// Ready at its beginning.
+    noted: HashSet<BundleId>,
+    /// Ready now.
+    ready: HashSet<BundleId>,
     /// When each session was used last.
     sessions: HashMap<[u8; 16], u64>,
     order: u64,
     recent: HashSet<Use>,
     /// The same in order.
     recent_order: VecDeque<Use>,
-    /// After a failed write nobody knows what is on disk: nothing more is spent.
-    broken: bool,
+    /// After a failed write nobody knows what is behind `length`: it is cut off before anything is spent.
+    torn: bool,
+    /// Bytes that the disk has set aside for the file.
+    reserved: u64,
+    /// Spends at the last recording of the head.
+    recorded: u64,
+    /// Spends from which on a compaction that failed is tried again.
+    compact_again: u64,
 }
 
 /// A ledger in a directory that belongs to one running server.
@@ -108,7 +132,7 @@ impl FileLedger {
             }
             let mut chain = [0; 32];
             keys::random(&mut chain)?;
-            write_new(&path, &Head { count: 0, chain }, &[]).map_err(|e| Error::write(&path, e))?;
+            write_new(&path, &Head { count: 0, chain }, &[], &[]).map_err(|e| Error::write(&path, e))?;
         }
 
         let read = |e| Error::read(&path, e);
@@ -129,12 +153,12 @@ impl FileLedger {
             let sessions = format::read_v1(&mut BufReader::new(&mut file), size).map_err(damaged)?;
             let mut chain = [0; 32];
             keys::random(&mut chain)?;
-            write_new(&path, &Head { count: 0, chain }, &last_uses(sessions)).map_err(write)?;
+            write_new(&path, &Head { count: 0, chain }, &last_uses(sessions), &[]).map_err(write)?;
             tracing::info!("{}: an earlier release's ledger was taken over", path.display());
             file = open_file(&path).map_err(read)?.0;
         } else if header.is_empty() {
             return Err(broken(format!("is empty: {REMEDY}")));
-        } else if header != *HEADER {
+        } else if header != *HEADER && header != *HEADER_V2 {
             return Err(broken(format!("is not a ledger: {REMEDY}")));
         }
         let size = file.metadata().map_err(read)?.len();
@@ -174,11 +198,17 @@ impl FileLedger {
             length: contents.length,
             head: contents.head,
             bundles: contents.bundles.into_iter().collect(),
+            era: contents.era,
+            noted: contents.ready.into_iter().collect(),
+            ready: HashSet::new(),
             sessions: HashMap::new(),
             order: 0,
             recent: HashSet::new(),
             recent_order: VecDeque::new(),
-            broken: false,
+            torn: false,
+            reserved: 0,
+            recorded: contents.head.count,
+            compact_again: 0,
         };
         contents.sessions.into_iter().for_each(|session| state.saw(session));
         Ok(Self {
@@ -214,9 +244,25 @@ impl FileLedger {
         state.head.store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
     }
 
-    /// The cluster was set up anew: no server has a bundle of before, and their ids do not return.
-    pub fn forget_bundles(&self) {
-        self.state().bundles.clear();
+    /// Names the present era, for bundles that are made in it.
+    pub fn era(&self) -> [u8; 32] {
+        self.state().era
+    }
+
+    /// Whether a bundle of this era may still be used.
+    pub fn may_use(&self, bundle: &BundleId, era: &[u8; 32]) -> bool {
+        let state = self.state();
+        !state.bundles.contains(bundle) && (*era == state.era || state.noted.contains(bundle))
+    }
+
+    /// These bundles are ready: the next era must know them.
+    pub fn holds(&self, bundles: impl IntoIterator<Item = BundleId>) {
+        self.state().ready.extend(bundles);
+    }
+
+    /// This one is not, whether it was spent or not.
+    pub fn releases(&self, bundle: &BundleId) {
+        self.state().ready.remove(bundle);
     }
 
     /// Fails if the ledger is not where it was: then nothing more may be spent, for the next start would not
@@ -233,16 +279,23 @@ impl FileLedger {
         })
     }
 
-    /// Rewrites the file with head and sessions alone.
+    /// Rewrites the file with head, sessions and ready bundles alone: a new era.
     fn compact(&self, state: &mut State) -> io::Result<()> {
         // First: the new file does not have the entries before its own.
-        state.head.store(&self.head_path)?;
+        state.record(&self.head_path)?;
         let mut sessions: Vec<_> = state.sessions.iter().map(|(session, order)| (*order, *session)).collect();
         sessions.sort_unstable();
         let sessions: Vec<_> = sessions.into_iter().map(|(_, session)| session).collect();
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        state.file = write_new(&self.path, &state.head, &sessions)?;
+        let ready: Vec<BundleId> = state.ready.iter().copied().collect();
+        state.file = write_new(&self.path, &state.head, &sessions, &ready)?;
+        state.era = state.head.chain;
+        state.noted = ready.into_iter().collect();
+        if state.bundles.len() > MAX_BUNDLES {
+            state.bundles.clear();
+        }
         state.length = state.live();
+        state.reserved = 0;
         *place = Place::of(&state.file.metadata()?);
         Ok(())
     }
@@ -270,17 +323,51 @@ impl State {
         self.recent_order.push_back(*usage);
     }
 
+    /// Records where the ledger ends.
+    fn record(&mut self, path: &Path) -> io::Result<()> {
+        self.head.store(path)?;
+        self.recorded = self.head.count;
+        Ok(())
+    }
+
+    /// Cuts off what is behind the last whole record.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.file.sync_all()?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Sets disk space aside, so that spends still fit when bundles, or somebody else, have filled the disk.
+    fn reserve(&mut self) {
+        if self.length + RECORD as u64 <= self.reserved {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{FallocateFlags, fallocate};
+            // Not all file systems can.
+            let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, RESERVE);
+        }
+        self.reserved = self.length + RESERVE;
+    }
+
     /// Bytes after a compaction.
     fn live(&self) -> u64 {
-        (HEADER.len() + (1 + self.sessions.len()) * RECORD) as u64
+        (HEADER.len() + (1 + self.sessions.len() + self.noted.len()) * RECORD) as u64
     }
 }
 
 impl Ledger for FileLedger {
     fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
         let mut state = self.state();
-        if state.broken {
-            return Err(LedgerError::Io(io::Error::other("an earlier write failed; restart the server")));
+        if state.torn {
+            state.cut()?;
+        }
+        // A ledger that is set back must be noticed: its end may be owed for some time, not for ever.
+        if state.head.count - state.recorded >= MAX_OWED {
+            state.record(&self.head_path)?;
         }
         if state.bundles.contains(bundle) {
             return Err(LedgerError::BundleSpent);
@@ -289,32 +376,34 @@ impl Ledger for FileLedger {
             return Err(LedgerError::CounterUsed);
         }
         if let Err(error) = self.check_place() {
-            state.broken = true;
             return Err(LedgerError::Io(io::Error::other(error.to_string())));
         }
         // In memory first: whatever becomes of the write, neither is used again.
         state.bundles.insert(*bundle);
+        state.ready.remove(bundle);
         state.used(usage);
         state.saw(usage.session);
         let (record, head) = format::spend(&state.head, bundle, usage);
+        state.reserve();
         let written = state.file.write_all(&record).and_then(|()| state.file.sync_data());
         if let Err(error) = written {
-            state.broken = true;
+            // Nothing was sent, so the record need not stay.
+            state.torn = true;
+            let _ = state.cut();
             return Err(LedgerError::Io(error));
         }
         state.head = head;
         state.length += RECORD as u64;
-        // The spend itself is on disk. If what follows fails, later spends could be lost, or not be missed.
-        let kept = if state.length > self.compact_at.max(2 * state.live()) {
-            self.compact(&mut state)
-        } else if head.count.is_multiple_of(HEAD_EVERY) {
-            head.store(&self.head_path)
-        } else {
-            Ok(())
-        };
-        if let Err(error) = kept {
-            tracing::warn!(%error, directory = %self.directory.display(), "the ledger cannot be kept");
-            state.broken = true;
+        // The spend itself is on disk. What follows may fail, on a full disk, and is tried again.
+        if state.length > self.compact_at.max(2 * state.live()) && head.count >= state.compact_again {
+            if let Err(error) = self.compact(&mut state) {
+                tracing::warn!(%error, directory = %self.directory.display(), "the ledger cannot be compacted");
+                state.compact_again = head.count + HEAD_EVERY;
+            }
+        } else if head.count.is_multiple_of(HEAD_EVERY)
+            && let Err(error) = state.record(&self.head_path)
+        {
+            tracing::warn!(%error, directory = %self.directory.display(), "the ledger's end cannot be recorded");
         }
         Ok(())
     }
@@ -370,13 +459,14 @@ fn open_file(path: &Path) -> io::Result<(File, Vec<u8>)> {
 }
 
 /// Writes a ledger without spends and puts it in place, durably.
-fn write_new(path: &Path, head: &Head, sessions: &[[u8; 16]]) -> io::Result<File> {
+fn write_new(path: &Path, head: &Head, sessions: &[[u8; 16]], ready: &[BundleId]) -> io::Result<File> {
     let new = path.with_extension("new");
     let file = private::options().write(true).create(true).truncate(true).open(&new)?;
     let mut output = BufWriter::new(file);
     output.write_all(HEADER)?;
-    output.write_all(&format::base(head, sessions.len()))?;
+    output.write_all(&format::base(head, sessions.len(), ready.len()))?;
     sessions.iter().try_for_each(|session| output.write_all(&format::session(session)))?;
+    ready.iter().try_for_each(|bundle| output.write_all(&format::ready(bundle)))?;
     let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
     fs::rename(&new, path)?;

@@ -206,12 +206,69 @@ fn the_head_is_recorded_now_and_then() {
         let recorded = Head::load(&site.head()).unwrap().unwrap().count;
         assert_eq!(recorded, (n + 1) / HEAD_EVERY * HEAD_EVERY);
     }
-    // One that cannot be recorded does not undo the spend, but ends the spending.
-    fs::create_dir(site.dir.path().join("s.ledger.head.new")).unwrap();
-    for n in 0..HEAD_EVERY {
+    // One that cannot be recorded does not undo the spend, and is tried again; if it stays so, spending ends.
+    let obstacle = site.dir.path().join("s.ledger.head.new");
+    fs::create_dir(&obstacle).unwrap();
+    for n in 0..MAX_OWED {
         assert_eq!(spend(&ledger, 1_000 + n, 1_000 + n), "ok");
     }
     assert_eq!(spend(&ledger, 9_000, 9_000), "other");
+    fs::remove_dir(obstacle).unwrap();
+    assert_eq!(spend(&ledger, 9_001, 9_001), "ok");
+    assert_eq!(Head::load(&site.head()).unwrap().unwrap().count, 3 * HEAD_EVERY + MAX_OWED);
+}
+
+/// A bundle's file that comes back from a copy: whenever it was spent, it is known.
+#[test]
+fn a_bundle_that_comes_back_may_not_be_used() {
+    let site = Site::new();
+    let limit = 40 * RECORD as u64;
+    let ledger = site.try_open(limit).unwrap();
+    let first = ledger.era();
+    ledger.holds([id(1), id(2), id(3)]);
+    assert_eq!(spend(&ledger, 1, 1), "ok");
+    let may = |ledger: &FileLedger, n, era| ledger.may_use(&id(n), era);
+    assert!(!may(&ledger, 1, &first) && may(&ledger, 2, &first));
+    drop(ledger);
+    let ledger = site.try_open(limit).unwrap();
+    assert_eq!(ledger.era(), first);
+    assert!(!may(&ledger, 1, &first) && may(&ledger, 2, &first));
+    // Past compactions, after which the file does not name what was spent before.
+    ledger.holds([id(2), id(3)]);
+    (100..300).for_each(|n| assert_eq!(spend(&ledger, n, n), "ok"));
+    assert_ne!(ledger.era(), first);
+    drop(ledger);
+    let ledger = site.try_open(limit).unwrap();
+    assert!(!may(&ledger, 1, &first), "spent in an earlier era");
+    assert!(may(&ledger, 2, &first), "ready all the time");
+    let era = ledger.era();
+    assert!(may(&ledger, 4, &era) && !may(&ledger, 4, &first), "made in another era");
+    // Without being spent, one that was given up is not to be used either, from the next era on.
+    ledger.holds([id(2)]);
+    ledger.releases(&id(2));
+    (300..500).for_each(|n| assert_eq!(spend(&ledger, n, n), "ok"));
+    assert!(!may(&ledger, 2, &first) && !may(&ledger, 3, &first));
+}
+
+/// A record that does not fit on the disk is cut off, and the next one does not need a restart.
+#[test]
+fn a_write_that_fails_is_not_for_ever() {
+    let site = Site::new();
+    let ledger = site.open();
+    assert_eq!(spend(&ledger, 1, 1), "ok");
+    let length = fs::metadata(site.path()).unwrap().len();
+    // A handle that cannot be written, as a disk that takes part of a record and then no more.
+    let writable = std::mem::replace(&mut ledger.state().file, File::open(site.path()).unwrap());
+    assert_eq!(spend(&ledger, 2, 2), "other");
+    assert_eq!(spend(&ledger, 3, 3), "other", "cannot be cut either");
+    (&writable).write_all(&[3; 20]).unwrap();
+    ledger.state().file = writable;
+    assert_eq!(spend(&ledger, 4, 4), "ok");
+    assert_eq!(fs::metadata(site.path()).unwrap().len(), length + RECORD as u64);
+    // What was refused is not used after all.
+    assert_eq!(spend(&ledger, 2, 5), "bundle");
+    drop(ledger);
+    assert_eq!(site.open().head().count, 2);
 }
 
 #[test]
@@ -302,11 +359,13 @@ fn hostile_files_are_refused() {
     let site = Site::new();
     let whole = filled(&site, 2);
     let mut bytes = whole.clone();
-    // A base that promises more sessions than there are.
-    let huge = format::base(&Head { count: 0, chain: [0; 32] }, usize::MAX);
-    bytes[HEADER.len()..HEADER.len() + RECORD].copy_from_slice(&huge);
-    fs::write(site.path(), &bytes).unwrap();
-    site.refused(&["is damaged at byte 81"]);
+    // A base that promises more sessions or bundles than there are.
+    for huge in [[usize::MAX, 0], [0, usize::MAX]] {
+        let base = format::base(&Head { count: 0, chain: [0; 32] }, huge[0], huge[1]);
+        bytes[HEADER.len()..HEADER.len() + RECORD].copy_from_slice(&base);
+        fs::write(site.path(), &bytes).unwrap();
+        site.refused(&["is damaged at byte 81"]);
+    }
     for content in [&b"seco ledger"[..], &[0; 4096], &whole[..HEADER.len()], &whole[..HEADER.len() + 9]] {
         fs::write(site.path(), content).unwrap();
         site.refused(&[]);
