@@ -357,7 +357,8 @@ fn secrets_are_closed_to_other_users() {
     let (mut server, _) = site.start(1, &[]);
     assert_eq!(secrets.map(|path| mode(path)), [0o700, 0o600, 0o600, 0o600, 0o600]);
     for file in std::fs::read_dir(&config.state).unwrap() {
-        assert_eq!(mode(&file.unwrap().path()), 0o600);
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
     }
     assert_eq!(mode(&config.ledger_head()), 0o600);
     let told = server.stderr();
