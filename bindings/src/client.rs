@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use seco_sdk::{Client, Deployment, Quantised};
 use tokio::runtime::Handle;
+use zeroize::Zeroizing;
 
 use crate::runtime::{self, Task};
 use crate::store::{Adapter, SessionStore};
 use crate::{
-    Answer, Cancellation, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress,
-    SecoError, Transport,
+    Answer, Cancellation, ClientConfig, Cost, InputForm, ModelInfo, Prediction, ProgressListener,
+    RequestProgress, SecoError, Transport,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -62,36 +63,34 @@ impl SecoClient {
         Ok(Arc::new(Self { client, runtime }))
     }
 
-    /// Runs the model on `input`, one byte per value in the order of the model's input. With `reals`, which the
-    /// packages' `inferReals` passes, four bytes per value: 32-bit floats, little-endian.
+    /// Runs the model on `input`, one byte per value in the order of the model's input. `form` is for the packages'
+    /// `inferReals`, which gives numbers another form.
     ///
     /// # Errors
     /// `WrongInputSize`, `InvalidConfiguration` for a value that cannot be used, or any other; in every case another
     /// request may be tried.
-    #[uniffi::method(default(listener = None, cancellation = None, reals = false))]
+    #[uniffi::method(default(listener = None, cancellation = None, form = None))]
     pub async fn infer(
         &self,
         input: Vec<u8>,
         listener: Option<Arc<dyn ProgressListener>>,
         cancellation: Option<Arc<Cancellation>>,
-        reals: bool,
+        form: Option<InputForm>,
     ) -> Result<Prediction, SecoError> {
         let client = self.client.clone();
+        let input = Zeroizing::new(input);
         let tell = move |progress| {
             if let (Some(listener), Some(progress)) = (&listener, RequestProgress::new(progress)) {
                 // What the application throws must not end its request.
                 let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
             }
         };
-        let quantised = reals.then(|| client.quantised(&floats(&input))).transpose()?;
         let request = async move {
-            let (bytes, cut) = match &quantised {
-                Some(Quantised { bytes, cut }) => (bytes.as_slice(), *cut),
-                None => (input.as_slice(), false),
+            let input = match form {
+                Some(InputForm::Floats) => client.quantised(&floats(&input)?)?,
+                None => Quantised { bytes: input, cut: false },
             };
-            let mut prediction = client.infer_with(bytes, tell).await?;
-            prediction.outside_calibration |= cut;
-            Ok(prediction.into())
+            Ok(client.infer_quantised(&input, tell).await?.into())
         };
         Task::spawn(&self.runtime, cancellation.as_deref(), request).result().await
     }
@@ -136,7 +135,8 @@ impl SecoClient {
     /// What a prediction of this client says, output by output: numbers, probabilities, class. Computed here and now.
     pub fn answers(&self, prediction: Prediction) -> Vec<Answer> {
         let Prediction { label, logits, outside_calibration } = prediction;
-        let prediction = self.client.prediction(logits, label as usize, outside_calibration);
+        let (label, outputs) = (label as usize, self.client.outputs());
+        let prediction = seco_sdk::Prediction { logits, label, outside_calibration, outputs };
         prediction.answers().map(Into::into).collect()
     }
 
@@ -191,7 +191,28 @@ impl SecoClient {
     }
 }
 
-/// What the packages make bytes of.
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|float| f32::from_le_bytes(*float)).collect()
+/// The numbers of [`InputForm::Floats`].
+fn floats(bytes: &[u8]) -> Result<Zeroizing<Vec<f32>>, SecoError> {
+    match bytes.as_chunks() {
+        (floats, []) => Ok(Zeroizing::new(floats.iter().map(|float| f32::from_le_bytes(*float)).collect())),
+        _ => {
+            let reason = format!("{} bytes are no 32-bit floats: give four for each", bytes.len());
+            Err(SecoError::InvalidConfiguration { reason })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_four_bytes_each_and_nothing_is_left_over() {
+        assert_eq!(*floats(&[0, 0, 128, 63, 0, 0, 0, 192]).unwrap(), [1.0, -2.0]);
+        assert!(floats(&[]).unwrap().is_empty());
+        for odd in [1, 2, 3, 5, 7] {
+            let error = floats(&vec![0; odd]).unwrap_err();
+            assert_eq!(error.code(), 1, "{error}");
+        }
+    }
 }

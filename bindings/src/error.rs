@@ -6,7 +6,8 @@ use std::time::Duration;
 /// What went wrong. The numbers are stable: an application may store or report them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 pub enum SecoError {
-    /// 1: the deployment file, a setting or a value of the input cannot be used. A mistake of the application or its data.
+    /// 1: the deployment file, a setting or a value of the input cannot be used. A mistake of the application or its
+    /// data.
     #[error("{reason}")]
     InvalidConfiguration {
         /// What to correct.

@@ -18,8 +18,8 @@ pub use error::{SecoError, StoreError};
 pub use runtime::Cancellation;
 pub use store::SessionStore;
 pub use types::{
-    Answer, AnswerKind, ClientConfig, Cost, ModelInfo, Prediction, ProgressListener, RequestProgress,
-    Transport, rgb_planes,
+    Answer, AnswerKind, ClientConfig, Cost, InputForm, LastOperator, ModelInfo, Prediction, ProgressListener,
+    RequestProgress, Transport, rgb_planes,
 };
 
 uniffi::setup_scaffolding!("seco");

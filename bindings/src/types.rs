@@ -41,11 +41,11 @@ pub struct Prediction {
     /// The class that the first output tells: that of the largest value, the first of several; of one value before a
     /// sigmoid 1 if it is positive, otherwise 0. Of any other single value, which is no class, 0.
     pub label: u32,
-    /// The integers of all outputs, one output after the other. Empty where the servers reveal the label only.
+    /// The integers of all outputs, one output after the other.
     pub logits: Vec<i32>,
     /// Whether the input has values beyond those that calibrated the model, as the deployment file tells them: its
     /// numbers may then have been too large for the servers, and the answer wrong. Found on the device; no server
-    /// learns it. `false` where the deployment file, an earlier version's, does not tell.
+    /// learns it. `false` where the deployment file does not tell.
     pub outside_calibration: bool,
 }
 
@@ -65,9 +65,12 @@ pub struct Answer {
     pub shape: Vec<u32>,
     /// What it is to be read as.
     pub kind: AnswerKind,
-    /// The network's numbers, before its final softmax, sigmoid or the like. Empty where the servers reveal the label
-    /// only.
+    /// What the network does last, which the servers leave to the device.
+    pub last: LastOperator,
+    /// The network's numbers, before what it does last.
     pub values: Vec<f64>,
+    /// The network's own answer: its numbers with what it does last. Of an argmax, one index for every row.
+    pub finished: Vec<f64>,
     /// Where the network ends with a softmax or its logarithm (they add up to 1) or with a sigmoid (each for itself).
     pub probabilities: Option<Vec<f64>>,
     /// Index of the largest value, or 1 for yes and 0 for no.
@@ -87,6 +90,39 @@ pub enum AnswerKind {
     Values,
 }
 
+/// What a network does last with an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+pub enum LastOperator {
+    /// Nothing: the numbers are its answer.
+    None,
+    /// Softmax over the last axis of more than one value.
+    Softmax,
+    /// Its logarithm.
+    LogSoftmax,
+    /// The logistic function of every value.
+    Sigmoid,
+    /// The hyperbolic tangent of every value.
+    Tanh,
+    /// The index of the largest value.
+    Argmax,
+    /// The same, and the servers do it: the index is their answer, and nothing of the values.
+    Index,
+}
+
+impl From<seco_sdk::Last> for LastOperator {
+    fn from(last: seco_sdk::Last) -> Self {
+        match last {
+            seco_sdk::Last::None => Self::None,
+            seco_sdk::Last::Softmax => Self::Softmax,
+            seco_sdk::Last::LogSoftmax => Self::LogSoftmax,
+            seco_sdk::Last::Sigmoid => Self::Sigmoid,
+            seco_sdk::Last::Tanh => Self::Tanh,
+            seco_sdk::Last::Argmax => Self::Argmax,
+            seco_sdk::Last::Index => Self::Index,
+        }
+    }
+}
+
 impl From<seco_sdk::Answer<'_>> for Answer {
     fn from(answer: seco_sdk::Answer<'_>) -> Self {
         Self {
@@ -97,12 +133,21 @@ impl From<seco_sdk::Answer<'_>> for Answer {
                 seco_sdk::Kind::Binary => AnswerKind::Binary,
                 seco_sdk::Kind::Values => AnswerKind::Values,
             },
+            last: answer.output.last.into(),
             values: answer.values(),
+            finished: answer.finished(),
             probabilities: answer.probabilities(),
             label: length(answer.label()),
             class_name: answer.class_name().map(str::to_owned),
         }
     }
+}
+
+/// Another form of input values than one byte each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+pub enum InputForm {
+    /// Real numbers, four bytes each: 32-bit floats, little-endian.
+    Floats,
 }
 
 /// What the model takes and gives.

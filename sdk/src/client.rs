@@ -106,10 +106,10 @@ impl Client {
     /// of that happens within the request's time limit.
     ///
     /// # Errors
-    /// [`Error::WrongInputSize`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers; [`Error::Timeout`],
-    /// [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
-    /// [`Error::Session`] or [`Error::Storage`]. No pad is used twice, whatever the error, so any
-    /// request may be tried again.
+    /// [`Error::WrongInputSize`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers;
+    /// [`Error::Timeout`], [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
+    /// [`Error::Session`] or [`Error::Storage`]. No pad is used twice, whatever the error, so any request may be
+    /// tried again.
     pub async fn infer(&self, input: &[u8]) -> Result<Prediction> {
         self.infer_with(input, |_| {}).await
     }
@@ -147,9 +147,20 @@ impl Client {
     /// [`Error::InputValue`] for what is not a number, and, where the deployment file does not say how, for what is not
     /// an input value as it is; otherwise as [`Client::infer`].
     pub async fn infer_reals<T: Copy + Into<f64>>(&self, reals: &[T]) -> Result<Prediction> {
-        let Quantised { bytes, cut } = self.quantised(reals)?;
-        let mut prediction = self.infer(&bytes).await?;
-        prediction.outside_calibration |= cut;
+        self.infer_quantised(&self.quantised(reals)?, |_| {}).await
+    }
+
+    /// The second half of [`Client::infer_reals`], with the progress that [`Client::infer_with`] tells.
+    ///
+    /// # Errors
+    /// As [`Client::infer`].
+    pub async fn infer_quantised(
+        &self,
+        input: &Quantised,
+        progress: impl FnMut(Progress),
+    ) -> Result<Prediction> {
+        let mut prediction = self.infer_with(&input.bytes, progress).await?;
+        prediction.outside_calibration |= input.cut;
         Ok(prediction)
     }
 
@@ -231,16 +242,11 @@ impl Client {
         .await
     }
 
-    /// The model's outputs in order, as the deployment file has them.
+    /// The model's outputs in order, as the deployment file has them: what a [`Prediction`] is put together again with
+    /// by those who kept or passed on only its numbers.
     #[must_use]
-    pub fn outputs(&self) -> &[Output] {
-        &self.outputs
-    }
-
-    /// Puts a [`Prediction`] of this client together again from its parts, for those who kept or passed on only these.
-    #[must_use]
-    pub fn prediction(&self, logits: Vec<i32>, label: usize, outside_calibration: bool) -> Prediction {
-        Prediction { logits, label, outside_calibration, outputs: self.outputs.clone() }
+    pub fn outputs(&self) -> Arc<[Output]> {
+        self.outputs.clone()
     }
 
     /// What the model takes and gives: sizes.
@@ -350,17 +356,14 @@ impl Client {
             lock(&self.state).sent = Some(frame.slice(frame.len().saturating_sub(input.len())..));
         }
         let mut message = Vec::new();
-        let (logits, label) =
-            match self.linker.caller.call(&link.connection, frame, progress, &mut message).await? {
-                Response::Logits { masked } => {
-                    let mut logits = vec![0; model.values];
-                    link.unmask_logits(pending, masked, &mut logits)?;
-                    (logits, None)
-                }
-                Response::Label { masked } => (Vec::new(), Some(link.unmask_label(pending, masked)?)),
-                _ => return Err(Violation::WrongKind.into()),
-            };
-        Ok(Prediction::new(logits, label, outside_calibration, self.outputs.clone()))
+        match self.linker.caller.call(&link.connection, frame, progress, &mut message).await? {
+            Response::Logits { masked } => {
+                let mut logits = vec![0; model.values];
+                link.unmask_logits(pending, masked, &mut logits)?;
+                Ok(Prediction::new(logits, outside_calibration, self.outputs.clone()))
+            }
+            _ => Err(Violation::WrongKind.into()),
+        }
     }
 
     fn link(&self) -> Arc<Link> {

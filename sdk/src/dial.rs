@@ -8,6 +8,7 @@ use quinn::{ConnectError, Endpoint, VarInt};
 use rustls::pki_types::ServerName;
 use seco_core::mux;
 use std::future::poll_fn;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +51,8 @@ pub(crate) struct Dialer {
     limit: usize,
     /// Which transport came first the last time; forgotten when the network changes.
     winner: Mutex<Option<TransportKind>>,
+    /// Which address answered last; forgotten likewise.
+    answered: Mutex<Option<SocketAddr>>,
     closed: AtomicBool,
     /// Timers and tasks are made on it, so that any executor may poll requests.
     runtime: Handle,
@@ -85,6 +88,7 @@ impl Dialer {
             tcp,
             limit,
             winner: Mutex::default(),
+            answered: Mutex::default(),
             closed: AtomicBool::new(false),
             runtime,
         })
@@ -108,6 +112,9 @@ impl Dialer {
             self.bounded("connection", self.connect_timeout, answer).await
         };
         *lock(&self.winner) = result.as_ref().ok().map(Connection::kind);
+        if result.is_err() {
+            *lock(&self.answered) = None;
+        }
         let connection = result.map_err(|error| match error {
             // Silence from an address is the address's matter, and the message should name it.
             Error::Timeout { .. } => seen.unwrap_or_else(|| self.failed(Loss::Silence)),
@@ -150,7 +157,8 @@ impl Dialer {
     /// The gateway's addresses, the most promising first.
     async fn resolve(&self) -> Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host(self.gateway.as_str()).await;
-        let addresses = in_turn(found.map_err(|_| self.unresolved())?.collect());
+        let answered = *lock(&self.answered);
+        let addresses = in_turn(found.map_err(|_| self.unresolved())?.collect(), answered);
         if addresses.is_empty() { Err(self.unresolved()) } else { Ok(addresses) }
     }
 
@@ -234,6 +242,12 @@ impl Dialer {
     }
 
     async fn shake_hands(&self, over: Over<'_>, address: SocketAddr) -> Result<Connection> {
+        let connection = self.connect_to(over, address).await?;
+        *lock(&self.answered) = Some(address);
+        Ok(connection)
+    }
+
+    async fn connect_to(&self, over: Over<'_>, address: SocketAddr) -> Result<Connection> {
         match over {
             Over::Quic(quic) => {
                 let connecting = quic.endpoint(address)?.connect(address, &self.server_name);
@@ -270,6 +284,7 @@ impl Dialer {
     /// ends, and another one is made for the next request.
     pub(crate) fn network_changed(&self, connection: &Connection) -> Result<()> {
         *lock(&self.winner) = None;
+        *lock(&self.answered) = None;
         if let Connection::Tcp(connection) = connection
             && connection.lost().is_none()
         {
@@ -277,13 +292,12 @@ impl Dialer {
         }
         let Some(quic) = &self.quic else { return Ok(()) };
         let _context = self.runtime.enter();
-        for (endpoint, any) in lock(&quic.endpoints).iter().zip(ANY) {
-            if let Some(endpoint) = endpoint {
-                let socket = UdpSocket::bind(any).map_err(Error::setup)?;
-                endpoint.rebind(socket).map_err(Error::setup)?;
-            }
-        }
-        Ok(())
+        // An idle family's sockets may fail: the network has only the other.
+        let own = match connection {
+            Connection::Quic(connection) => Some(connection.remote().is_ipv6()),
+            Connection::Tcp(_) => None,
+        };
+        quic.rebind(own, UdpSocket::bind).map_err(Error::setup)
     }
 
     /// Ends `connection`, and lets no new ones be.
@@ -348,6 +362,23 @@ impl Quic {
         made.set_default_client_config(self.config.clone());
         Ok(endpoint.insert(made).clone())
     }
+
+    /// Moves every endpoint to a new socket, and says what failed where it matters: for the family of `own`, whether
+    /// that is IPv6; for none, nothing does.
+    fn rebind<F>(&self, own: Option<bool>, bind: F) -> io::Result<()>
+    where
+        F: Fn(SocketAddr) -> io::Result<UdpSocket>,
+    {
+        let mut result = Ok(());
+        for (endpoint, any) in lock(&self.endpoints).iter().zip(ANY) {
+            let Some(endpoint) = endpoint else { continue };
+            let moved = bind(any).and_then(|socket| endpoint.rebind(socket));
+            if own == Some(any.is_ipv6()) {
+                result = moved;
+            }
+        }
+        result
+    }
 }
 
 /// A transport to dial with.
@@ -372,8 +403,13 @@ fn telling(first: Option<Error>, second: Error) -> Error {
     first.filter(|first| says(first) >= says(&second)).unwrap_or(second)
 }
 
-/// Addresses in the system's order, but the second is of the other family than the first, if there is such a one.
-fn in_turn(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// Addresses in the system's order, but the one that `answered` last comes first, and the second is of the other family
+/// than the first, if there is such a one.
+fn in_turn(mut addresses: Vec<SocketAddr>, answered: Option<SocketAddr>) -> Vec<SocketAddr> {
+    if let Some(known) = answered.and_then(|known| addresses.iter().position(|address| *address == known)) {
+        let known = addresses.remove(known);
+        addresses.insert(0, known);
+    }
     if let Some(first) = addresses.first().copied()
         && let Some(other) = addresses.iter().position(|address| address.is_ipv6() != first.is_ipv6())
     {
@@ -440,6 +476,7 @@ mod tests {
             verifier,
             limit: 1000,
             winner: Mutex::default(),
+            answered: Mutex::default(),
             closed: AtomicBool::new(false),
             runtime: Handle::current(),
         }
@@ -512,8 +549,56 @@ mod tests {
             ("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2"),
             ("::1 ::2 ::3 ::4 ::5 ::6 ::7 10.0.0.1", "::1 10.0.0.1 ::2 ::3 ::4 ::5"),
         ] {
-            assert_eq!(in_turn(parse(found)), parse(tried), "{found}");
+            assert_eq!(in_turn(parse(found), None), parse(tried), "{found}");
         }
-        assert_eq!(in_turn(Vec::new()), []);
+        assert_eq!(in_turn(Vec::new(), None), []);
+        for (known, tried) in [
+            ("10.0.0.2", "10.0.0.2 ::1 ::2 10.0.0.1 ::3"),
+            ("::3", "::3 10.0.0.1 ::1 ::2 10.0.0.2"),
+            ("10.0.0.9", "::1 10.0.0.1 ::2 ::3 10.0.0.2"),
+        ] {
+            let found = parse("::1 ::2 10.0.0.1 ::3 10.0.0.2");
+            assert_eq!(in_turn(found, parse(known).first().copied()), parse(tried), "{known}");
+        }
+    }
+
+    /// The other family's silence is waited for once.
+    #[tokio::test]
+    async fn the_address_that_answered_is_remembered_until_the_network_changes() {
+        let (there, pin) = gateway().await;
+        let mut dialer = dialer(pin);
+        dialer.gateway = there.to_string().parse().unwrap();
+        assert_eq!(*lock(&dialer.answered), None);
+        let connection = dialer.connect().await.unwrap();
+        assert_eq!(*lock(&dialer.answered), Some(there));
+        dialer.network_changed(&connection).unwrap();
+        assert_eq!(*lock(&dialer.answered), None);
+        dialer.connect().await.unwrap();
+        // Gone: whatever is found is tried in its order again.
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        dialer.gateway = nobody.to_string().parse().unwrap();
+        dialer.connect_timeout = Duration::from_millis(300);
+        assert!(dialer.connect().await.is_err());
+        assert_eq!(*lock(&dialer.answered), None);
+    }
+
+    /// One that cannot move does not keep the other where it was.
+    #[tokio::test]
+    async fn both_families_move_to_a_new_network() {
+        let (_, pin) = gateway().await;
+        let dialer = dialer(pin);
+        let quic = dialer.quic.as_ref().unwrap();
+        let local = |any: SocketAddr| quic.endpoint(any).unwrap().local_addr().unwrap();
+        let no_v4 = |any: SocketAddr| {
+            if any.is_ipv4() { Err(io::ErrorKind::Unsupported.into()) } else { UdpSocket::bind(any) }
+        };
+        let before = ANY.map(local);
+        quic.rebind(Some(true), no_v4).unwrap();
+        let after = ANY.map(local);
+        assert_eq!(after[0], before[0]);
+        assert_ne!(after[1], before[1]);
+        quic.rebind(None, no_v4).unwrap();
+        assert_eq!(quic.rebind(Some(false), no_v4).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_ne!(ANY.map(local)[1], after[1]);
     }
 }

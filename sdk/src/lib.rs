@@ -28,6 +28,7 @@ mod dial;
 mod error;
 mod hex;
 mod link;
+pub mod npy;
 mod prediction;
 mod quantise;
 pub mod shape;

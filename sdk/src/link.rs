@@ -44,12 +44,6 @@ impl Link {
         let unmasked = lock(&self.requester).unmask_logits(pending, masked, out);
         unmasked.map_err(|error| Violation::Message(error).into())
     }
-
-    /// Reads the answer to a request of this link.
-    pub(crate) fn unmask_label(&self, pending: Pending, masked: &[u8]) -> Result<usize> {
-        let unmasked = lock(&self.requester).unmask_label(pending, masked);
-        unmasked.map_err(|error| Violation::Message(error).into())
-    }
 }
 
 /// All that is needed to make a [`Link`], and another one later.

@@ -1,13 +1,16 @@
 //! What a model's answer means: numbers, probabilities, classes. All of it is computed when it is asked for.
 
 use serde::Serialize;
+use serde::ser::{SerializeStruct as _, Serializer};
+use std::fmt;
 use std::sync::Arc;
 
-/// What the model says about an input.
+/// What the model says about an input. Shown, it is what its [answers](Answer) say, each after its name if there are
+/// several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// The integers of all outputs, one output after the other; what they stand for say [`Prediction::answers`] and
-    /// [`Prediction::values`]. Empty where the servers reveal the label only.
+    /// [`Prediction::values`].
     pub logits: Vec<i32>,
     /// The class that the first output tells: that of the largest value, the first of several; of one value before a
     /// sigmoid 1 if it is positive, otherwise 0. Of any other single value, which is no class, 0.
@@ -58,7 +61,8 @@ pub enum Last {
 }
 
 /// What an output is to be read as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One of several classes.
     Classes,
@@ -68,38 +72,37 @@ pub enum Kind {
     Values,
 }
 
-/// One output of a [`Prediction`].
+/// One output of a [`Prediction`]. Shown, it is for people: a class, with its probability if there is one, or some of
+/// the numbers. Serialized, it is for programs: everything there is to tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'p> {
     /// Its name, shape and meaning.
     pub output: &'p Output,
-    /// Its integers. Empty where the servers reveal the label only.
+    /// Its integers.
     pub integers: &'p [i32],
     /// Whether it is the first, to which the label belongs.
     first: bool,
-    label: usize,
 }
 
+/// Numbers of an output that are shown.
+const SHOWN: usize = 8;
+
 impl Prediction {
-    pub(crate) fn new(
-        logits: Vec<i32>,
-        label: Option<usize>,
-        outside_calibration: bool,
-        outputs: Arc<[Output]>,
-    ) -> Self {
+    pub(crate) fn new(logits: Vec<i32>, outside_calibration: bool, outputs: Arc<[Output]>) -> Self {
         let mut prediction = Self { logits, label: 0, outside_calibration, outputs };
-        prediction.label = label.or_else(|| Some(prediction.answers().next()?.largest())).unwrap_or_default();
+        let label = prediction.answers().next().map_or(0, |answer| answer.label());
+        prediction.label = label;
         prediction
     }
 
     /// The outputs with their numbers, in the order of the network.
     pub fn answers(&self) -> impl Iterator<Item = Answer<'_>> {
-        let (mut rest, label) = (self.logits.as_slice(), self.label);
+        let mut rest = self.logits.as_slice();
         self.outputs.iter().enumerate().map(move |(index, output)| {
             let (integers, others) =
                 rest.split_at_checked(output.len().unwrap_or(usize::MAX)).unwrap_or_default();
             rest = others;
-            Answer { output, integers, first: index == 0, label }
+            Answer { output, integers, first: index == 0 }
         })
     }
 
@@ -131,7 +134,7 @@ impl Prediction {
 impl Output {
     /// Number of values; `None` where that is no number.
     pub(crate) fn len(&self) -> Option<usize> {
-        self.shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent))
+        crate::shape::values(&self.shape)
     }
 
     /// Number of classes that can have names.
@@ -167,14 +170,12 @@ impl<'p> Answer<'p> {
     /// 0.
     #[must_use]
     pub fn label(&self) -> usize {
-        // Where there are no integers, the servers told it.
-        if self.first { self.label } else { self.largest() }
-    }
-
-    fn largest(&self) -> usize {
         match *self.integers {
-            // Not negative, and an integer.
-            [index, ..] if self.output.last == Last::Index => (f64::from(index) * self.output.scale) as usize,
+            [index, ..] if self.output.last == Last::Index => {
+                // Servers that say no index say what they like.
+                let index = (f64::from(index) * self.output.scale).round();
+                index.clamp(0.0, f64::from(u32::MAX)) as usize
+            }
             [value] => usize::from(self.output.last == Last::Sigmoid && value > 0),
             _ => argmax(self.integers),
         }
@@ -192,8 +193,8 @@ impl<'p> Answer<'p> {
         self.integers.iter().map(|integer| f64::from(*integer) * self.output.scale).collect()
     }
 
-    /// Probabilities, where the network ends with a softmax or its logarithm (of every row they add up to 1) or a sigmoid
-    /// (each for itself). `None` of all other networks, and where the servers reveal the label only.
+    /// Probabilities, where the network ends with a softmax or its logarithm (of every row they add up to 1) or a
+    /// sigmoid (each for itself). `None` of all other networks.
     #[must_use]
     pub fn probabilities(&self) -> Option<Vec<f64>> {
         if self.integers.is_empty() {
@@ -213,12 +214,13 @@ impl<'p> Answer<'p> {
         Some(values)
     }
 
-    /// What the network itself gives: its numbers with what it does last.
+    /// What the network itself gives: its numbers with what it does last. Of an argmax, one index for every row.
     #[must_use]
     pub fn finished(&self) -> Vec<f64> {
         let mut values = self.values();
         match self.output.last {
-            Last::None | Last::Index => {}
+            Last::None => {}
+            Last::Index => values.iter_mut().for_each(|value| *value = value.round()),
             Last::Softmax | Last::Sigmoid => return self.probabilities().unwrap_or_default(),
             Last::LogSoftmax => {
                 for row in values.chunks_mut(self.output.row()) {
@@ -227,9 +229,67 @@ impl<'p> Answer<'p> {
                 }
             }
             Last::Tanh => values.iter_mut().for_each(|value| *value = value.tanh()),
-            Last::Argmax => values = vec![self.label() as f64],
+            Last::Argmax => {
+                values = self.integers.chunks(self.output.row()).map(|row| argmax(row) as f64).collect();
+            }
         }
         values
+    }
+}
+
+impl fmt::Display for Prediction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, answer) in self.answers().enumerate() {
+            if self.outputs.len() > 1 {
+                write!(f, "{}{} ", if index == 0 { "" } else { "; " }, answer.output.name)?;
+            }
+            write!(f, "{answer}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, label, probabilities) = (self.kind(), self.label(), self.probabilities());
+        if kind == Kind::Values {
+            let numbers = self.finished();
+            let places = if matches!(self.output.last, Last::Argmax | Last::Index) { 0 } else { 4 };
+            for (index, number) in numbers.iter().take(SHOWN).enumerate() {
+                write!(f, "{}{number:.places$}", if index == 0 { "" } else { " " })?;
+            }
+            let rest = numbers.len().saturating_sub(SHOWN);
+            return if rest > 0 { write!(f, " and {rest} more") } else { Ok(()) };
+        }
+        match self.class_name() {
+            Some(name) => f.write_str(name)?,
+            None => write!(f, "{label}")?,
+        }
+        let probability = match (kind, probabilities.as_deref()) {
+            // Of one value, that of a yes.
+            (Kind::Binary, Some([yes])) => Some(if label == 1 { *yes } else { 1.0 - yes }),
+            (Kind::Classes, Some(all)) => all.get(label).copied(),
+            _ => None,
+        };
+        probability.map_or(Ok(()), |share| write!(f, " ({:.1}%)", 100.0 * share))
+    }
+}
+
+impl Serialize for Answer<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let kind = self.kind();
+        let mut to = to.serialize_struct("Answer", 9)?;
+        to.serialize_field("name", &self.output.name)?;
+        to.serialize_field("shape", &self.output.shape)?;
+        to.serialize_field("kind", &kind)?;
+        // Values are no class.
+        to.serialize_field("label", &(kind != Kind::Values).then(|| self.label()))?;
+        to.serialize_field("class", &self.class_name())?;
+        to.serialize_field("last", &self.output.last)?;
+        to.serialize_field("values", &self.values())?;
+        to.serialize_field("finished", &self.finished())?;
+        to.serialize_field("probabilities", &self.probabilities())?;
+        to.end()
     }
 }
 
@@ -256,7 +316,7 @@ mod tests {
     }
 
     fn prediction(logits: &[i32], outputs: &[Output]) -> Prediction {
-        Prediction::new(logits.into(), None, false, outputs.into())
+        Prediction::new(logits.into(), false, outputs.into())
     }
 
     fn close(one: &[f64], other: &[f64]) {
@@ -369,12 +429,78 @@ mod tests {
     }
 
     #[test]
-    fn where_the_servers_tell_the_label_only_there_are_no_numbers() {
-        let mut output = output(&[3], 1.0, Last::Softmax);
-        output.classes = vec!["a".into(), "b".into(), "c".into()];
-        let told = Prediction::new(Vec::new(), Some(2), false, [output].into());
-        assert_eq!((told.label, told.class_name(), told.kind()), (2, Some("c"), Kind::Classes));
-        assert_eq!((told.probabilities(), told.values()), (None, vec![Vec::new()]));
-        assert_eq!(told.answers().next().unwrap().label(), 2);
+    fn an_argmax_has_one_index_for_every_row() {
+        let finished = |logits: &[i32], shape: &[usize], last| {
+            let told = prediction(logits, &[output(shape, 0.5, last)]);
+            told.answers().next().unwrap().finished()
+        };
+        let rows = [3, -1, 0, 9, 4, 4, -7, -6];
+        assert_eq!(finished(&rows, &[4, 2], Last::Argmax), [0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(finished(&rows, &[2, 4, 1], Last::Argmax), [3.0, 0.0]);
+        assert_eq!(finished(&rows, &[8], Last::Argmax), [3.0]);
+        assert_eq!(finished(&[5], &[], Last::Argmax), [0.0]);
+    }
+
+    #[test]
+    fn an_index_is_rounded_and_never_below_the_first() {
+        let of = |integer: i32, scale| {
+            let told = prediction(&[integer], &[output(&[], scale, Last::Index)]);
+            (told.label, told.answers().next().unwrap().finished()[0])
+        };
+        assert_eq!(of(7, 1.0), (7, 7.0));
+        // A scale that is no binary fraction: 29 times 0.1, then divided, is 2.9 or so.
+        assert_eq!(of(29, 0.1), (3, 3.0));
+        assert_eq!(of(-3, 1.0).0, 0);
+        assert_eq!(of(i32::MAX, 1e300).0, u32::MAX as usize);
+    }
+
+    /// Parts that do not belong together are no crash.
+    #[test]
+    fn of_integers_that_are_missing_nothing_is_told() {
+        let told = prediction(&[1, 2], &[output(&[3], 1.0, Last::Softmax)]);
+        assert_eq!((told.label, told.probabilities(), told.values()), (0, None, vec![Vec::new()]));
+    }
+
+    #[test]
+    fn it_is_shown_for_people_and_serialized_for_programs() {
+        for (logits, shape, last, classes, said) in [
+            (&[5, 3][..], &[2][..], Last::None, &[][..], "0"),
+            (&[5, 3], &[2], Last::None, &["cat", "dog"], "cat"),
+            (&[5, 3], &[2], Last::Softmax, &["cat", "dog"], "cat (73.1%)"),
+            (&[5], &[1], Last::Sigmoid, &[], "1 (92.4%)"),
+            (&[-5], &[1], Last::Sigmoid, &["no", "yes"], "no (92.4%)"),
+            (&[5], &[1], Last::None, &[], "2.5000"),
+            (&[2], &[1], Last::Tanh, &[], "0.7616"),
+            (&[1, 2, 4, 3], &[2, 2], Last::Argmax, &[], "1 0"),
+            (&[4, 2], &[2], Last::Index, &[], "2 1"),
+            (
+                &[2; 12],
+                &[2, 6],
+                Last::None,
+                &[],
+                "1.0000 1.0000 1.0000 1.0000 1.0000 1.0000 1.0000 1.0000 and 4 more",
+            ),
+        ] {
+            let mut output = output(shape, 0.5, last);
+            output.classes = classes.iter().map(ToString::to_string).collect();
+            assert_eq!(prediction(logits, &[output]).to_string(), said);
+        }
+        let mut second = output(&[1], 0.5, Last::Tanh);
+        second.name = "other".into();
+        let two = prediction(&[5, 3, 8], &[output(&[2], 0.5, Last::Softmax), second]);
+        assert_eq!(two.to_string(), "out 0 (73.1%); other 0.9993");
+        let answers = two.answers().collect::<Vec<_>>();
+        let told = |index: usize| serde_json::to_value(answers[index]).unwrap();
+        let (class, value) = (told(0), told(1));
+        assert_eq!(
+            (&class["name"], &class["kind"], &class["last"]),
+            (&"out".into(), &"classes".into(), &"softmax".into())
+        );
+        assert_eq!((&class["label"], &class["class"]), (&0.into(), &serde_json::Value::Null));
+        assert_eq!((&class["values"], &class["shape"]), (&vec![2.5, 1.5].into(), &vec![2].into()));
+        assert_eq!(class["finished"], class["probabilities"]);
+        assert!((class["finished"][0].as_f64().unwrap() - 0.731_058_578_630_004_9).abs() < 1e-12);
+        assert_eq!((&value["kind"], &value["label"]), (&"values".into(), &serde_json::Value::Null));
+        assert_eq!((&value["values"], &value["finished"]), (&vec![4.0].into(), &vec![4f64.tanh()].into()));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Error, Model, Result};
 use serde::Serialize;
+use std::iter::repeat_n;
 use zeroize::Zeroizing;
 
 /// How a real number becomes an input value: `(number - offset) / scale`, rounded to the nearest integer, halves to the
@@ -23,6 +24,13 @@ pub struct Quantised {
     pub cut: bool,
 }
 
+/// Bytes that are input values already.
+impl From<Vec<u8>> for Quantised {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes: bytes.into(), cut: false }
+    }
+}
+
 /// One number for every value of an input.
 #[derive(Clone, Copy)]
 struct ByChannel<'a> {
@@ -36,15 +44,16 @@ impl<'a> ByChannel<'a> {
         let count = numbers.len();
         let distance = match shape {
             _ if count == 1 => 1,
-            [first, rest @ ..] if *first == count => rest.iter().product(),
+            [first, rest @ ..] if *first == count => crate::shape::values(rest)?,
             [.., last] if *last == count => 1,
             _ => return None,
         };
         Some(Self { numbers, distance })
     }
 
-    fn of(&self, value: usize) -> Option<f64> {
-        self.numbers.get((value / self.distance) % self.numbers.len()).copied()
+    /// That of the first value, of the second, and so on.
+    fn by_value(self) -> impl Iterator<Item = f64> {
+        self.numbers.iter().flat_map(move |number| repeat_n(*number, self.distance)).cycle()
     }
 }
 
@@ -72,8 +81,8 @@ impl Model {
     /// whole numbers that the model's bits hold are taken, as they are.
     ///
     /// # Errors
-    /// [`Error::WrongInputSize`]; [`Error::InputValue`] for what is not a number, or not taken. [`Error::Deployment`] if
-    /// the model is not one that [`Deployment::validate`](crate::Deployment::validate) passes.
+    /// [`Error::WrongInputSize`]; [`Error::InputValue`] for what is not a number, or not taken. [`Error::Deployment`]
+    /// if the model is not one that [`Deployment::validate`](crate::Deployment::validate) passes.
     pub fn quantised<T: Copy + Into<f64>>(&self, reals: &[T]) -> Result<Quantised> {
         self.input_form().quantised(reals)
     }
@@ -92,9 +101,10 @@ impl crate::shape::InputForm {
         let (scale, offset) = (by_channel(scale)?, by_channel(offset)?);
         let most = f64::from(self.largest());
         let (mut bytes, mut cut) = (Zeroizing::new(Vec::with_capacity(reals.len())), false);
-        for (index, real) in reals.iter().enumerate() {
+        let numbers = reals.iter().zip(scale.by_value().zip(offset.by_value()));
+        for (index, (real, (scale, offset))) in numbers.enumerate() {
             let real: f64 = (*real).into();
-            let steps = (real - offset.of(index).unwrap_or_default()) / scale.of(index).unwrap_or(1.0);
+            let steps = (real - offset) / scale;
             let whole = steps.round_ties_even();
             let within = (0.0..=most).contains(&whole);
             if whole.is_nan() {

@@ -33,9 +33,13 @@ pub fn inputs(input: &[usize], array: &[usize]) -> std::result::Result<usize, Sh
 #[must_use]
 pub fn is_input(input: &[usize], array: &[usize]) -> bool {
     let long = |axes: &[usize]| axes.iter().copied().filter(|extent| *extent != 1).collect::<Vec<_>>();
-    let all = input.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
     let array = long(array);
-    array == long(input) || (array.len() == 1 && array.first().copied() == all)
+    array == long(input) || (array.len() == 1 && array.first().copied() == values(input))
+}
+
+/// Number of values in an array of this shape; `None` where no number is so large.
+pub(crate) fn values(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent))
 }
 
 impl fmt::Display for ShapeMismatch {
@@ -105,11 +109,12 @@ impl InputForm {
     /// # Errors
     /// [`Error::WrongInputSize`].
     pub fn check_len(&self, got: usize) -> Result<()> {
-        let expected = self.shape.iter().product();
-        if got == expected {
-            Ok(())
-        } else {
-            Err(Error::WrongInputSize { expected, got, shape: self.shape.clone() })
+        match values(&self.shape) {
+            Some(expected) if got == expected => Ok(()),
+            expected => {
+                let expected = expected.unwrap_or(usize::MAX);
+                Err(Error::WrongInputSize { expected, got, shape: self.shape.clone() })
+            }
         }
     }
 
@@ -202,6 +207,14 @@ mod tests {
              it to these axes, the first counting the inputs"
         );
         assert!(said(&[64], &[9, 63]).contains("axis 1 is 63 instead of 64"));
+    }
+
+    #[test]
+    fn extents_beyond_all_numbers_fit_no_input() {
+        let form = InputForm { shape: vec![1 << 33, 1 << 33], calibrated: None, bits: 8, quantise: None };
+        for got in [0, 4, usize::MAX] {
+            assert!(matches!(form.check_len(got), Err(Error::WrongInputSize { expected: usize::MAX, .. })));
+        }
     }
 
     #[test]

@@ -47,7 +47,6 @@ async fn inputs_beyond_the_calibrated_range_are_told(via: Transport) {
             assert_eq!(prediction.outside_calibration, outside, "{value} of {range:?}");
             assert_eq!(prediction.logits, reference(&input));
         }
-        gateway.answer([Action::Label]);
         let outside = client.infer(&[255; 784]).await.unwrap().outside_calibration;
         assert_eq!(outside, most < 255);
     }
@@ -117,14 +116,6 @@ async fn real_numbers_are_asked_about(via: Transport) {
     let mut input = vec![7; 784];
     input[9] = 8;
     assert!(matches!(client.infer(&input).await, Err(Error::InputValue { index: 9, .. })));
-}
-
-async fn label_only_answers(via: Transport) {
-    let gateway = FakeGateway::start(via);
-    let client = gateway.client().connect().await.unwrap();
-    gateway.answer([Action::Label]);
-    let prediction = client.infer(&image()).await.unwrap();
-    assert_eq!((prediction.logits.len(), prediction.label), (0, label(&reference(&image()))));
 }
 
 async fn a_queued_request_waits(via: Transport) {
@@ -328,7 +319,6 @@ fn without_a_runtime_connecting_is_an_error() {
 
 over_both!(
     predictions_are_exact,
-    label_only_answers,
     inputs_beyond_the_calibrated_range_are_told,
     outputs_are_read_by_their_meaning,
     real_numbers_are_asked_about,

@@ -31,7 +31,7 @@ fn writes_and_reads_back() {
     let text = example().to_toml().unwrap();
     assert_eq!(Deployment::from_toml(&text).unwrap(), example());
     for line in [
-        "version = 2",
+        "version = 3",
         "address = \"192.0.2.7:4433\"",
         "server_name = \"gateway.test\"",
         "input_shape = [1, 28, 28]",
@@ -47,17 +47,38 @@ fn writes_and_reads_back() {
 }
 
 #[test]
-fn files_of_earlier_versions_are_read() {
+fn the_calibrated_range_may_be_left_out() {
     let text = example().to_toml().unwrap();
-    let older = text.replace("calibrated = [0, 254]\n", "");
-    assert_ne!(older, text);
+    let shorter = text.replace("calibrated = [0, 254]\n", "");
+    assert_ne!(shorter, text);
     let mut expected = example();
     expected.model.calibrated = None;
-    assert_eq!(Deployment::from_toml(&older).unwrap(), expected);
-    assert_eq!(expected.to_toml().unwrap(), older);
+    assert_eq!(Deployment::from_toml(&shorter).unwrap(), expected);
+    assert_eq!(expected.to_toml().unwrap(), shorter);
     for wrong in ["[0]", "[0, 1, 2]", "[]"] {
         let (at, problem) = refused(&text.replace("[0, 254]", wrong));
         assert!(at.starts_with("line ") && problem.contains("list of two numbers"), "{at}: {problem}");
+    }
+}
+
+/// Whatever else is in them, and be it nothing that this version knows.
+#[test]
+fn files_of_other_versions_are_told_with_the_remedy() {
+    let text = example().to_toml().unwrap();
+    let start = text.find("[[model.outputs]]").unwrap();
+    let end = text.find("[[servers]]").unwrap();
+    // What version 2 had instead of outputs.
+    let second = text
+        .replace("version = 3", "version = 2")
+        .replace(&text[start..end], "classes = 10\nfraction = 16\n\n");
+    let later = format!("{}\n[new]\n", text.replace("version = 3", "version = 4"));
+    for (file, remedy) in [
+        (second, "not 2; fetch the servers' current deployment file"),
+        (later, "not 4; update the application"),
+    ] {
+        let (at, problem) = refused(&file);
+        assert_eq!(at, "version");
+        assert!(problem.ends_with(remedy), "{problem}");
     }
 }
 
@@ -72,7 +93,7 @@ fn outputs_are_written_and_read_back() {
     expected.model.outputs = (0..12)
         .map(|i| {
             let mut output = output(&format!("output {i}"), [&[][..], &[3], &[2, 1, 2]][i % 3]);
-            (output.scale, output.last) = (scales[i % 8], lasts[i % 6]);
+            (output.scale, output.last) = (scales[i % 8], lasts[i % lasts.len()]);
             output.classes =
                 if i % 3 == 2 { ["é", "\"", "c", "d"].map(String::from).into() } else { Vec::new() };
             output
@@ -130,7 +151,7 @@ fn reads_files() {
 #[test]
 fn unknown_and_missing_keys_are_refused() {
     let text = example().to_toml().unwrap();
-    let (at, problem) = refused(&text.replace("version = 2\n", "version = 2\nverison = 2\n"));
+    let (at, problem) = refused(&text.replace("version = 3\n", "version = 3\nverison = 2\n"));
     assert_eq!(at, "line 2");
     assert!(problem.contains("verison"), "{problem}");
     for key in ["server_name = ", "output_width = ", "scale = ", "shape = ", "id = "] {
@@ -149,8 +170,9 @@ fn unknown_and_missing_keys_are_refused() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 38] = [
-        ("version", |d| d.version = 3),
+    let cases: [(&str, Edit); 40] = [
+        ("version", |d| d.version = 2),
+        ("version", |d| d.version = 4),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
         ("gateway.pins", |d| d.gateway.pins.clear()),
         ("gateway.pins", |d| d.gateway.pins = vec![d.gateway.pins[0]; 3]),
@@ -180,6 +202,7 @@ fn every_field_is_checked() {
         ("model.outputs[0]", |d| d.model.outputs[0].name = " ".into()),
         ("model.outputs[0]", |d| d.model.outputs[0].name = "a\nb".into()),
         ("model.outputs[1]", |d| d.model.outputs.push(output("scores", &[1]))),
+        ("model.outputs", |d| d.model.outputs = vec![output("scores", &[1]); (1 << 20) + 1]),
         ("model.outputs[0]", |d| d.model.outputs[0].scale = 0.0),
         ("model.outputs[0]", |d| d.model.outputs[0].scale = -0.5),
         ("model.outputs[0]", |d| d.model.outputs[0].scale = f64::NAN),
@@ -229,9 +252,9 @@ fn encodings_are_checked() {
 fn values_of_other_types_are_refused_at_their_line() {
     let text = example().to_toml().unwrap();
     for (from, to) in [
-        ("version = 2", "version = \"2\""),
-        ("version = 2", "version = 2.0"),
-        ("version = 2", "version = 256"),
+        ("version = 3", "version = \"3\""),
+        ("version = 3", "version = 3.0"),
+        ("version = 3", "version = 256"),
         ("[1, 28, 28]", "[1, 28, \"28\"]"),
         ("[1, 28, 28]", "[1, 28, -28]"),
         ("[1, 28, 28]", "784"),

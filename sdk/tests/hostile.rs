@@ -152,8 +152,7 @@ async fn wrong_answers(via: Transport) {
             Violation::Message(Core::WrongLength { expected: 28, got: 27 }),
         ),
         (Response::Logits { masked: &[0xff; 28] }, Violation::Message(Core::Malformed)),
-        (Response::Label { masked: &[] }, Violation::Message(Core::WrongLength { expected: 1, got: 0 })),
-        (Response::Label { masked: &[0xf0] }, Violation::Message(Core::Malformed)),
+        (Response::Retired, Violation::WrongKind),
     ] {
         let error = answered(via, Action::Send(response)).await;
         assert!(matches!(error, Error::Protocol(violation) if violation == expected), "{error:?}");

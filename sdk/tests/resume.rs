@@ -107,7 +107,9 @@ async fn a_lost_connection_keeps_the_session(via: Transport) {
 /// Whatever is wrong with the stored session, a new one takes its place and is resumed the next time.
 async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
     let unknown = Action::Send(Response::Refused { reason: Refusal::UnknownSession });
-    for case in ["unknown", "other keys", "damaged", "empty", "other model", "other servers"] {
+    for case in
+        ["unknown", "other keys", "damaged", "empty", "earlier version", "other model", "other servers"]
+    {
         let mut gateway = FakeGateway::start(via);
         let store = Arc::new(Memory::default());
         check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
@@ -117,6 +119,11 @@ async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
             "other keys" => edit(&store, |blob| blob[110] ^= 1),
             "damaged" => store.blob.lock().unwrap().as_mut().unwrap()[100] ^= 1,
             "empty" => *store.blob.lock().unwrap() = Some(Vec::new()),
+            // Version 2 had the model's fraction behind its width.
+            "earlier version" => edit(&store, |blob| {
+                blob[4] = 2;
+                drop(blob.splice(66..66, 16u32.to_le_bytes()));
+            }),
             "other model" => edit(&store, |blob| blob[62..66].copy_from_slice(&21u32.to_le_bytes())),
             _ => {
                 gateway = FakeGateway::start(via);

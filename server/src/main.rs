@@ -166,6 +166,20 @@ struct Deployment {
     /// Names of the classes, one a line, in the order of the first output.
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
+    /// For applications that give real numbers: what one step of an input value stands for, one number or one for each
+    /// channel. A network made for x / 255, say, takes them with 0.00392156862745098, or with that / STD and the offset
+    /// -MEAN / STD where it was split with --mean and --std.
+    #[arg(long, value_delimiter = ',', value_name = "S")]
+    real_scale: Vec<f64>,
+    /// The real number that an input value of 0 stands for, likewise [default: 0].
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "O",
+        requires = "real_scale",
+        allow_negative_numbers = true
+    )]
+    real_offset: Vec<f64>,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -268,7 +282,17 @@ fn run(command: Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Deployment(options) => {
-            let Deployment { address, certificate, sealing_keys, model, classes, out, force } = options;
+            let Deployment {
+                address,
+                certificate,
+                sealing_keys,
+                model,
+                classes,
+                real_scale,
+                real_offset,
+                out,
+                force,
+            } = options;
             let shown = out.display().to_string();
             let made = deployment(&DeploymentOptions {
                 address,
@@ -276,6 +300,8 @@ fn run(command: Command) -> Result<(), Error> {
                 sealing_keys,
                 model,
                 classes,
+                real_scale,
+                real_offset,
                 out,
                 force,
             })?;

@@ -21,6 +21,10 @@ use seco_tools::split::{DeploymentOptions, deployment};
 const IN_TIME: Duration = Duration::from_secs(20);
 
 fn deploy(site: &Site, address: SocketAddr, name: &str) -> PathBuf {
+    deploy_reals(site, address, name, &[])
+}
+
+fn deploy_reals(site: &Site, address: SocketAddr, name: &str, scale: &[f64]) -> PathBuf {
     let out = site.folder.path().join(name);
     let options = DeploymentOptions {
         address: address.to_string(),
@@ -29,6 +33,8 @@ fn deploy(site: &Site, address: SocketAddr, name: &str) -> PathBuf {
         model: site.parts[0].clone(),
         out: out.clone(),
         classes: None,
+        real_scale: scale.to_vec(),
+        real_offset: Vec::new(),
         force: false,
     };
     deployment(&options).unwrap();
@@ -79,6 +85,31 @@ fn mistakes_are_told_in_one_line_and_in_time() {
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(told["predictions"][0]["outside_calibration"], outside, "{told}");
     }
+
+    // Real numbers become bytes by the deployment file, and only by it.
+    let reals = site.folder.path().join("reals.npy");
+    let floats = |values: &[f32; 64]| {
+        let header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 64), }\n";
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend((header.len() as u16).to_le_bytes());
+        file.extend(header);
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        std::fs::write(&reals, file).unwrap();
+    };
+    let quarters = deploy_reals(&site, address, "quarters.toml", &[0.25]);
+    let logits = |deployment: &Path, input: &Path| {
+        let output = infer(deployment, input).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (told["predictions"][0]["logits"].clone(), told["predictions"][0]["outside_calibration"].clone())
+    };
+    floats(&[3.5; 64]);
+    assert_eq!(logits(&quarters, &reals), logits(&good, &array(&[1, 64], 14)));
+    let start = Instant::now();
+    refused(start, &infer(&good, &reals).output().unwrap(), "no [model.quantise]");
+    // Below what a byte can hold: cut, and told.
+    floats(&[-1.0; 64]);
+    let (cut, outside) = logits(&quarters, &reals);
+    assert_eq!((cut, outside), (logits(&good, &array(&[1, 64], 0)).0, true.into()));
 
     // Another split of the same network is another model: shares of one do not fit the other's.
     let mut other = Site::new(3);

@@ -41,7 +41,13 @@ fn passes(error: &Error) -> bool {
     error.is_temporary()
 }
 
-async fn device(number: usize, deployment: Deployment, site: Arc<Site>, answers: Arc<Answers>, stop: Arc<AtomicBool>) {
+async fn device(
+    number: usize,
+    deployment: Deployment,
+    site: Arc<Site>,
+    answers: Arc<Answers>,
+    stop: Arc<AtomicBool>,
+) {
     let via = [Transport::Quic, Transport::Tcp, Transport::Auto, Transport::Quic][number % 4];
     let builder = || {
         Client::builder(deployment.clone())
@@ -102,6 +108,8 @@ async fn killed_at_any_time() {
         model: site.parts[0].clone(),
         out: site.folder.path().join("deployment.toml"),
         classes: None,
+        real_scale: Vec::new(),
+        real_offset: Vec::new(),
         force: false,
     })
     .unwrap();
@@ -145,7 +153,10 @@ async fn killed_at_any_time() {
             if restarted.elapsed() > SOON + MARGIN {
                 let errors = answers.errors.lock().unwrap();
                 let last = &errors[errors.len().saturating_sub(8)..];
-                panic!("round {round}, server {victim}: devices {waiting:?} wait for {:?}: {last:?}", SOON + MARGIN);
+                panic!(
+                    "round {round}, server {victim}: devices {waiting:?} wait for {:?}: {last:?}",
+                    SOON + MARGIN
+                );
             }
             assert!(devices.iter().all(|device| !device.is_finished()), "a device gave up");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -158,7 +169,11 @@ async fn killed_at_any_time() {
         device.await.unwrap();
     }
     waits.sort();
-    println!("{rounds} kills: waits {:?} (median), {slowest:?} (longest, {:?})", waits[rounds / 2], waits.last());
+    println!(
+        "{rounds} kills: waits {:?} (median), {slowest:?} (longest, {:?})",
+        waits[rounds / 2],
+        waits.last()
+    );
     let count = |number: usize| answers.count[number].load(Ordering::Relaxed);
     println!("answers {:?}, errors {}", [0, 1, 2, 3].map(count), answers.errors.lock().unwrap().len());
     for server in &mut servers {

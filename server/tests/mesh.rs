@@ -404,6 +404,14 @@ async fn a_port_in_use_is_named() {
         .collect();
     let listen = first.mesh.address().unwrap();
     let (key, sealing_keys) = (ids[1].key.clone_key(), sealing_keys(1));
-    let settings = Settings { me: 1, servers, key, listen, model_id: [1; 32], sealing_keys, reset: ResetKey::random().unwrap() };
+    let settings = Settings {
+        me: 1,
+        servers,
+        key,
+        listen,
+        model_id: [1; 32],
+        sealing_keys,
+        reset: ResetKey::random().unwrap(),
+    };
     assert!(matches!(Mesh::start(settings), Err(Error::Bind { .. })));
 }

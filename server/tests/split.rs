@@ -177,6 +177,8 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
         sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
         model: made.files[1].clone(),
         classes: None,
+        real_scale: Vec::new(),
+        real_offset: Vec::new(),
         out: folder.path().join("deployment.toml"),
         force: false,
     })

@@ -27,6 +27,8 @@ fn deployment(site: &Site, address: SocketAddr) -> Deployment {
         model: site.parts[0].clone(),
         out: site.folder.path().join("deployment.toml"),
         classes: None,
+        real_scale: Vec::new(),
+        real_offset: Vec::new(),
         force: false,
     })
     .unwrap()

@@ -1,35 +1,23 @@
 //! Files of inputs. What they are is told by their first bytes.
 
 use crate::Result;
-use seco_sdk::{Model, shape};
+use seco_sdk::{Model, Quantised, npy};
 
-/// One input.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Input {
-    /// One byte per value.
-    pub bytes: Vec<u8>,
-    /// Whether a number was beyond what the model's values can hold, and was cut.
-    pub cut: bool,
-}
-
-/// The inputs in a file. The axes of an array must be the model's ([`shape::inputs`]). Bytes are taken as the model's
-/// values; other numbers become them as the deployment file says ([`Model::quantised`]). An image must have the channels,
-/// height and width of the last three axes; for a model that knows no height and width, a grey one is taken row by row
-/// if it has as many pixels.
-pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Input>> {
+/// The inputs in a file. Arrays are read as [`npy`] says. An image must have the channels, height and width of the last
+/// three axes; for a model that knows no height and width, a grey one is taken row by row if it has as many pixels.
+pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Quantised>> {
     let shape = model.input_shape.as_slice();
-    let as_is = |bytes: Vec<u8>| Input { bytes, cut: false };
-    let inputs = if let Some(array) = file.strip_prefix(b"\x93NUMPY") {
-        npy(array, model)?
+    let inputs = if file.starts_with(npy::MAGIC) {
+        npy::Array::read(file)?.inputs(model)?
     } else if let Some(image) = file.strip_prefix(b"P5") {
-        vec![as_is(pixels(image, 1, shape)?.to_vec())]
+        vec![pixels(image, 1, shape)?.to_vec().into()]
     } else if let Some(image) = file.strip_prefix(b"P6") {
         let pixels = pixels(image, 3, shape)?;
         let mut planes = vec![0; pixels.len()];
         seco_sdk::input::planes_from_rgb(pixels, &mut planes).map_err(|_| "the image ends in mid-pixel")?;
-        vec![as_is(planes)]
+        vec![planes.into()]
     } else {
-        vec![as_is(file.to_vec())]
+        vec![file.to_vec().into()]
     };
     let len = shape.iter().product::<usize>();
     match inputs.iter().find(|input| input.bytes.len() != len) {
@@ -41,115 +29,9 @@ pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Input>> {
     }
 }
 
-/// The type of an array's elements.
-#[derive(Clone, Copy)]
-struct Element {
-    /// Bytes of one.
-    size: usize,
-    /// Its number; from little-endian bytes.
-    number: fn(&[u8]) -> f64,
-    /// What stands first in the file.
-    big_endian: bool,
-}
-
-impl Element {
-    /// From NumPy's name of a type, say `<f4`. `None` for what are no real numbers, and for rare types.
-    fn new(descr: &str) -> Option<Self> {
-        let (order, kind) = match descr.split_at_checked(1)? {
-            (order @ ("|" | "<" | ">" | "="), kind) => (order, kind),
-            _ => ("|", descr),
-        };
-        let (size, number): (usize, fn(&[u8]) -> f64) = match kind {
-            "u1" => (1, |bytes| u8::from_le_bytes(array(bytes)).into()),
-            "b1" => (1, |bytes| f64::from(array::<1>(bytes) != [0])),
-            "i1" => (1, |bytes| i8::from_le_bytes(array(bytes)).into()),
-            "u2" => (2, |bytes| u16::from_le_bytes(array(bytes)).into()),
-            "i2" => (2, |bytes| i16::from_le_bytes(array(bytes)).into()),
-            "u4" => (4, |bytes| u32::from_le_bytes(array(bytes)).into()),
-            "i4" => (4, |bytes| i32::from_le_bytes(array(bytes)).into()),
-            "f4" => (4, |bytes| f32::from_le_bytes(array(bytes)).into()),
-            "u8" => (8, |bytes| u64::from_le_bytes(array(bytes)) as f64),
-            "i8" => (8, |bytes| i64::from_le_bytes(array(bytes)) as f64),
-            "f8" => (8, |bytes| f64::from_le_bytes(array(bytes))),
-            _ => return None,
-        };
-        Some(Self { size, number, big_endian: order == ">" })
-    }
-
-    fn read(&self, bytes: &[u8]) -> f64 {
-        if !self.big_endian {
-            return (self.number)(bytes);
-        }
-        let mut turned = bytes.to_vec();
-        turned.reverse();
-        (self.number)(&turned)
-    }
-}
-
-/// Bytes whose number is known.
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.first_chunk().copied().unwrap_or([0; N])
-}
-
 /// Axes as people write them.
 fn axes(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
-}
-
-/// An array in NumPy's format (numpy.lib.format), behind its magic bytes.
-fn npy(file: &[u8], model: &Model) -> Result<Vec<Input>> {
-    let damaged = "the .npy file is damaged: write or copy it again";
-    let (version, rest) = file.split_first_chunk::<2>().ok_or(damaged)?;
-    let (size, rest) = match version {
-        [1, _] => {
-            let (size, rest) = rest.split_first_chunk().ok_or(damaged)?;
-            (u16::from_le_bytes(*size).into(), rest)
-        }
-        [2 | 3, _] => {
-            let (size, rest) = rest.split_first_chunk().ok_or(damaged)?;
-            (usize::try_from(u32::from_le_bytes(*size))?, rest)
-        }
-        _ => return Err("this version of .npy is not known: write it again with numpy.save".into()),
-    };
-    let (header, values) = rest.split_at_checked(size).ok_or(damaged)?;
-    let header = str::from_utf8(header).map_err(|_| damaged)?;
-    let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start()).ok_or(damaged);
-    let descr = field("'descr':")?.strip_prefix('\'').and_then(|rest| rest.split_once('\''));
-    let Some((descr, element)) = descr.and_then(|(descr, _)| Some((descr, Element::new(descr)?))) else {
-        let kind = field("'descr':")?.chars().take_while(|c| *c != ',' && !c.is_control()).take(20);
-        return Err(format!(
-            "the array is of type {}, which is not read: convert it with astype(numpy.float32)",
-            kind.collect::<String>()
-        )
-        .into());
-    };
-    if !field("'fortran_order':")?.starts_with("False") {
-        return Err("the array is in Fortran's order: write numpy.ascontiguousarray of it".into());
-    }
-    let (shape, _) = field("'shape':")?.strip_prefix('(').and_then(|s| s.split_once(')')).ok_or(damaged)?;
-    let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty());
-    let axes: Vec<usize> =
-        axes.map(|axis| axis.parse().map_err(|_| damaged)).collect::<std::result::Result<_, _>>()?;
-    let total = axes.iter().try_fold(1_usize, |total, axis| total.checked_mul(*axis));
-    if total.and_then(|total| total.checked_mul(element.size)) != Some(values.len()) {
-        return Err(damaged.into());
-    }
-    // One input without an axis of samples, or as many as the first axis says.
-    let shape = model.input_shape.as_slice();
-    if !shape::is_input(shape, &axes) && shape::inputs(shape, &axes)? == 0 {
-        return Err("the array is empty: it has no inputs".into());
-    }
-    let len = shape.iter().product::<usize>().max(1);
-    // Bytes are the model's values already.
-    if descr.ends_with("u1") {
-        return Ok(values.chunks(len).map(|input| Input { bytes: input.to_vec(), cut: false }).collect());
-    }
-    let inputs = values.chunks(len * element.size).enumerate().map(|(index, input)| {
-        let reals: Vec<f64> = input.chunks(element.size).map(|bytes| element.read(bytes)).collect();
-        let quantised = model.quantised(&reals).map_err(|error| format!("input {index}: {error}"))?;
-        Ok(Input { bytes: quantised.bytes.to_vec(), cut: quantised.cut })
-    });
-    inputs.collect()
 }
 
 /// The pixels of a binary PGM or PPM image (netpbm.sourceforge.net/doc/ppm.html), behind its first two bytes.
@@ -200,7 +82,7 @@ fn pixels<'f>(file: &'f [u8], channels: usize, shape: &[usize]) -> Result<&'f [u
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Model};
+    use super::{Model, Quantised};
     use seco_sdk::{Last, ModelId, Output, Quantise};
 
     fn model(shape: &[usize], bits: u32, quantise: Option<(&[f64], &[f64])>) -> Model {
@@ -220,7 +102,8 @@ mod tests {
 
     fn inputs(file: &[u8], shape: &[usize]) -> crate::Result<Vec<Vec<u8>>> {
         let inputs = super::inputs(file, &model(shape, 8, None))?;
-        Ok(inputs.into_iter().map(|Input { bytes, cut }| if cut { panic!("cut") } else { bytes }).collect())
+        let bytes = |input: Quantised| if input.cut { panic!("cut") } else { input.bytes.to_vec() };
+        Ok(inputs.into_iter().map(bytes).collect())
     }
 
     fn array(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
@@ -300,14 +183,18 @@ mod tests {
     fn numbers_become_the_models_values() {
         let halves = model(&[2], 4, Some((&[0.5], &[-1.0])));
         let floats = bytes(&[0.0f32, 1.25, -9.0, 6.5].map(f32::to_le_bytes));
-        let expected = [Input { bytes: vec![2, 4], cut: false }, Input { bytes: vec![0, 15], cut: true }];
-        assert_eq!(super::inputs(&array("<f4", "(2, 2)", &floats), &halves).unwrap(), expected);
+        let read = |file: &[u8]| -> Vec<(Vec<u8>, bool)> {
+            let inputs = super::inputs(file, &halves).unwrap();
+            inputs.into_iter().map(|Quantised { bytes, cut }| (bytes.to_vec(), cut)).collect()
+        };
+        let expected = [(vec![2, 4], false), (vec![0, 15], true)];
+        assert_eq!(read(&array("<f4", "(2, 2)", &floats)), expected);
         let doubles = bytes(&[0.0f64, 1.25, -9.0, 6.5].map(f64::to_le_bytes));
-        assert_eq!(super::inputs(&array("<f8", "(2, 2)", &doubles), &halves).unwrap(), expected);
+        assert_eq!(read(&array("<f8", "(2, 2)", &doubles)), expected);
         let turned = bytes(&[0.0f64, 1.25, -9.0, 6.5].map(f64::to_be_bytes));
-        assert_eq!(super::inputs(&array(">f8", "(2, 2)", &turned), &halves).unwrap(), expected);
+        assert_eq!(read(&array(">f8", "(2, 2)", &turned)), expected);
         // Whole numbers and truth values are numbers too.
-        let expected = [Input { bytes: vec![2, 4], cut: false }];
+        let expected = [(vec![2, 4], false)];
         for (descr, values) in [
             ("<i2", bytes(&[0i16, 1].map(i16::to_le_bytes))),
             ("<i8", bytes(&[0i64, 1].map(i64::to_le_bytes))),
@@ -316,10 +203,10 @@ mod tests {
             ("|i1", vec![0, 1]),
             ("|b1", vec![0, 1]),
         ] {
-            assert_eq!(super::inputs(&array(descr, "(2,)", &values), &halves).unwrap(), expected, "{descr}");
+            assert_eq!(read(&array(descr, "(2,)", &values)), expected, "{descr}");
         }
         // Bytes are values as they are.
-        assert_eq!(super::inputs(&array("|u1", "(2,)", &[0, 1]), &halves).unwrap()[0].bytes, [0, 1]);
+        assert_eq!(read(&array("|u1", "(2,)", &[0, 1])), [(vec![0, 1], false)]);
     }
 
     #[test]

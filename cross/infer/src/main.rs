@@ -12,16 +12,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use options::{Command, Options};
-use seco_sdk::{Answer, Client, Cost, Deployment, FileStore, Kind, Model, Prediction};
+use seco_sdk::{Client, Cost, Deployment, FileStore, Kind, Model, Prediction};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Bytes of the largest file that is read.
 const LONGEST: u64 = 1 << 28;
-
-/// Numbers of an output on a line for people.
-const SHOWN: usize = 8;
 
 /// Exit code where asking again may help.
 const UNANSWERED: u8 = 3;
@@ -109,9 +107,8 @@ async fn file(client: &Client, path: &Path, model: &Model, as_json: bool) -> Res
     };
     let mut outcome = Outcome::Answered;
     for (index, input) in inputs.iter().enumerate() {
-        match client.infer(&input.bytes).await {
-            Ok(mut prediction) => {
-                prediction.outside_calibration |= input.cut;
+        match client.infer_quantised(input, |_| {}).await {
+            Ok(prediction) => {
                 let line = line(path, index, inputs.len(), &prediction, client.last_cost(), as_json);
                 writeln!(std::io::stdout(), "{line}")?;
             }
@@ -125,9 +122,12 @@ async fn file(client: &Client, path: &Path, model: &Model, as_json: bool) -> Res
     Ok(outcome)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    // At its size at once: a buffer that grows leaves pieces behind.
+    let size = file.metadata()?.len().min(LONGEST);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size)? + 1));
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
         return Err(format!("it has more than {LONGEST} bytes").into());
     }
@@ -141,7 +141,7 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
             "file": path.to_string_lossy(), "index": index,
             // Values are no class.
             "label": (answer.kind() != Kind::Values).then_some(answer.label), "class": answer.class_name(),
-            "outputs": answer.answers().map(output).collect::<Vec<_>>(),
+            "outputs": answer.answers().collect::<Vec<_>>(),
             "logits": answer.logits, "outside_calibration": answer.outside_calibration,
             "bytes_up": cost.bytes_up, "bytes_down": cost.bytes_down,
             "cpu_us": cost.cpu.map(|cpu| cpu.as_micros() as u64), "wall_us": microseconds as u64,
@@ -150,50 +150,14 @@ fn line(path: &Path, index: usize, of: usize, answer: &Prediction, cost: Cost, a
     }
     let which = if of == 1 { String::new() } else { format!("[{index}]") };
     let cpu = cost.cpu.map_or(String::new(), |cpu| format!(", {} us CPU", cpu.as_micros()));
-    let several = answer.outputs.len() > 1;
-    let said = answer.answers().map(|one| {
-        let name = if several { format!("{} ", one.output.name) } else { String::new() };
-        name + &conclusion(&one)
-    });
-    let said = said.collect::<Vec<_>>().join("; ");
     let doubt = if answer.outside_calibration { ", beyond the calibrated range: may be wrong" } else { "" };
     format!(
-        "{}{which}: {said}   ({} B up, {} B down{cpu}, {} ms{doubt})",
+        "{}{which}: {answer}   ({} B up, {} B down{cpu}, {} ms{doubt})",
         path.display(),
         cost.bytes_up,
         cost.bytes_down,
         microseconds / 1000
     )
-}
-
-/// One output for programs.
-fn output(answer: Answer<'_>) -> serde_json::Value {
-    json!({
-        "name": answer.output.name, "shape": answer.output.shape,
-        "kind": match answer.kind() { Kind::Classes => "classes", Kind::Binary => "binary", Kind::Values => "values" },
-        "values": answer.values(), "probabilities": answer.probabilities(),
-    })
-}
-
-/// One output for people: a class with its probability, or numbers.
-fn conclusion(answer: &Answer<'_>) -> String {
-    let label = answer.label();
-    let class = answer.class_name().map_or_else(|| label.to_string(), str::to_owned);
-    let probabilities = answer.probabilities();
-    let probability = match (answer.kind(), probabilities.as_deref()) {
-        // Of one value, that of a yes.
-        (Kind::Binary, Some([yes])) => Some(if label == 1 { *yes } else { 1.0 - yes }),
-        (Kind::Classes, Some(all)) => all.get(label).copied(),
-        (Kind::Values, _) => {
-            let numbers = answer.finished();
-            let shown = numbers.iter().take(SHOWN).map(|number| format!("{number:.4}"));
-            let rest = numbers.len().saturating_sub(SHOWN);
-            let more = (rest > 0).then(|| format!("and {rest} more"));
-            return shown.chain(more).collect::<Vec<_>>().join(" ");
-        }
-        _ => None,
-    };
-    probability.map_or(class.clone(), |share| format!("{class} ({:.1}%)", 100.0 * share))
 }
 
 #[cfg(test)]
@@ -257,6 +221,7 @@ mod tests {
         assert_eq!((&first["values"], &first["shape"]), (&json!([2.5, 1.5]), &json!([2])));
         assert!((first["probabilities"][0].as_f64().unwrap() - 0.731_058_578_630_004_9).abs() < 1e-12);
         assert_eq!((&second["kind"], &second["values"]), (&json!("values"), &json!([4.0])));
+        assert_eq!((&second["last"], &second["finished"]), (&json!("softmax"), &json!([1.0])));
         let value = json(&[5], 0, outputs(&[&[1]], Last::None, &[]));
         assert_eq!((&value["label"], &value["outputs"][0]["probabilities"]), (&json!(null), &json!(null)));
     }

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// Version of the blob's format. Independent of the wire's: a device may be updated between two runs.
-pub const SESSION_BLOB_VERSION: u8 = 2;
+pub const SESSION_BLOB_VERSION: u8 = 3;
 
 /// Bytes of the longest blob: enough for [`Session::save`](crate::Session::save).
 pub const MAX_SESSION_BLOB: usize = blob_len(MAX_SERVERS);

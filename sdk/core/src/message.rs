@@ -51,7 +51,7 @@ pub enum Request<'a> {
         #[serde(serialize_with = "as_bytes")]
         sealed: &'a [u8],
     },
-    /// A private inference; answered by [`Response::Logits`] or [`Response::Label`].
+    /// A private inference; answered by [`Response::Logits`].
     Infer {
         /// From [`Response::Opened`] on this connection.
         handle: u32,
@@ -99,13 +99,9 @@ pub enum Response<'a> {
         #[serde(serialize_with = "as_bytes")]
         masked: &'a [u8],
     },
-    /// The index of the largest logit, where the circuit reveals no more: one packed word of
-    /// [`ModelInfo::label_width`](crate::ModelInfo::label_width) bits.
-    Label {
-        /// The label, XORed with every server's label pad.
-        #[serde(serialize_with = "as_bytes")]
-        masked: &'a [u8],
-    },
+    /// Keeps a tag that no server sends any more, so that those behind it stay what they are.
+    #[doc(hidden)]
+    Retired,
     /// The request waits for a bundle, or has it. More responses follow.
     Queued {
         /// Place in the queue, 1 is the next. 0: the request had to wait, and runs now.
@@ -268,12 +264,14 @@ impl<'a> Response<'a> {
     #[must_use]
     pub const fn frame_bound(&self) -> usize {
         match self {
-            Self::Logits { masked: bytes } | Self::Label { masked: bytes } | Self::Probe { noise: bytes } => {
+            Self::Logits { masked: bytes } | Self::Probe { noise: bytes } => {
                 bytes.len().saturating_add(FRAME_OVERHEAD)
             }
-            Self::Opened { .. } | Self::Queued { .. } | Self::Busy { .. } | Self::Refused { .. } => {
-                FRAME_OVERHEAD
-            }
+            Self::Opened { .. }
+            | Self::Retired
+            | Self::Queued { .. }
+            | Self::Busy { .. }
+            | Self::Refused { .. } => FRAME_OVERHEAD,
         }
     }
 }
@@ -409,7 +407,7 @@ impl fmt::Debug for Response<'_> {
         match self {
             Self::Opened { handle } => write!(f, "Opened({handle})"),
             Self::Logits { masked } => write!(f, "Logits({} B)", masked.len()),
-            Self::Label { masked } => write!(f, "Label({} B)", masked.len()),
+            Self::Retired => f.write_str("Retired"),
             Self::Queued { position, wait_ms } => write!(f, "Queued({position} ahead, {wait_ms} ms)"),
             Self::Busy { retry_after_ms } => write!(f, "Busy({retry_after_ms} ms)"),
             Self::Refused { reason } => write!(f, "Refused({reason:?})"),

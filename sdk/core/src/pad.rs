@@ -34,7 +34,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 enum Domain {
     Input,
     Output,
-    Label,
 }
 
 impl Domain {
@@ -42,7 +41,6 @@ impl Domain {
         match self {
             Self::Input => *b"SIN1",
             Self::Output => *b"SOU1",
-            Self::Label => *b"SLA1",
         }
     }
 }
@@ -131,18 +129,6 @@ impl IncarnationKey {
     /// [`Error::Width`] unless `1 <= width <= 32`; [`Error::TooLong`] beyond one keystream.
     pub fn output_pad(&self, counter: u64, width: u32, words: &mut [u32]) -> Result<()> {
         self.for_each_output_word(counter, width, words, |word, pad| *word = pad)
-    }
-
-    /// The pad of a label-only answer of inference `counter`: the low `width` bits of one word from a
-    /// keystream of its own. Labels are masked by XOR.
-    ///
-    /// # Errors
-    /// [`Error::Width`] unless `1 <= width <= 32`.
-    pub fn label_pad(&self, counter: u64, width: u32) -> Result<u32> {
-        let mask = pack::mask(width)?;
-        let mut word = Zeroizing::new([0; 4]);
-        self.keystream(Domain::Label, counter).apply_keystream(word.as_mut_slice());
-        Ok(u32::from_le_bytes(*word) & mask)
     }
 
     /// Hands every item of `items` to `combine` together with its word of the output pad. In chunks of one

@@ -124,25 +124,6 @@ impl Requester {
         Ok(())
     }
 
-    /// XORs every server's label pad into the word of [`Response::Label`](crate::Response::Label).
-    ///
-    /// # Errors
-    /// [`Error::WrongLength`], [`Error::OtherSession`], or [`Error::Malformed`] if unused bits are set or
-    /// there is no such class.
-    pub fn unmask_label(&self, pending: Pending, masked: &[u8]) -> Result<usize> {
-        self.check_own(&pending)?;
-        let model = &self.identity.model;
-        let width = model.label_width();
-        let mut label = [0];
-        pack::unpack(masked, width, &mut label)?;
-        let [mut label] = label;
-        for key in &self.keys {
-            label ^= key.label_pad(pending.counter, width)?;
-        }
-        let label = usize::try_from(label).map_err(|_| Error::Malformed)?;
-        if label < model.values { Ok(label) } else { Err(Error::Malformed) }
-    }
-
     fn check_own(&self, pending: &Pending) -> Result<()> {
         let own = pending.session == self.session() && pending.incarnation == self.id;
         if own { Ok(()) } else { Err(Error::OtherSession) }

@@ -69,13 +69,6 @@ impl ModelInfo {
         packed_len(self.values, self.width)
     }
 
-    /// Bits of a label: `ceil(log2 values)`, and at least one.
-    #[must_use]
-    pub const fn label_width(&self) -> u32 {
-        let bits = usize::BITS - self.values.saturating_sub(1).leading_zeros();
-        if bits == 0 { 1 } else { bits }
-    }
-
     /// Bytes of the longest message that a gateway takes for this model.
     #[must_use]
     pub const fn request_limit(&self) -> usize {

@@ -138,11 +138,11 @@ fn fields_are_checked() {
     assert_eq!(with_checksum(body), blob);
 }
 
-/// The stored blob of this version is still read, and the same session still gives it. One of version 1, which
-/// held a counter, is told as such.
+/// The stored blob of this version is still read, and the same session still gives it. Those of earlier versions are
+/// told as such: 1 held a counter, 2 the model's classes and fraction.
 #[test]
 fn vectors() {
-    let stored = unhex(include_str!("vectors/v2/session_blob.hex"));
+    let stored = unhex(include_str!("vectors/v3/session_blob.hex"));
     let session = session(3, 7);
     assert_eq!(hex(&save(&session)), hex(&stored));
     let restored = Session::restore(&mut stored.clone()).unwrap();
@@ -150,8 +150,11 @@ fn vectors() {
     let mut requester = restored.start(&[0x22; 32], &mut rng(8));
     assert_eq!(hex(&pad(&mut requester)[..8]), "17d0d88b60428c63");
 
-    let mut old = unhex(include_str!("vectors/v1/session_blob.hex"));
-    assert_eq!(Session::restore(&mut old).unwrap_err(), Error::SessionBlobVersion { got: 1 });
+    for (got, old) in
+        [(1, include_str!("vectors/v1/session_blob.hex")), (2, include_str!("vectors/v2/session_blob.hex"))]
+    {
+        assert_eq!(Session::restore(&mut unhex(old)).unwrap_err(), Error::SessionBlobVersion { got });
+    }
     assert_ne!(restored.id(), SessionId([0; 16]));
 }
 

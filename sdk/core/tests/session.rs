@@ -88,28 +88,6 @@ fn servers_remove_the_mask_and_the_device_reads_the_answer() {
 }
 
 #[test]
-fn labels() {
-    for (values, width) in [(1, 1), (2, 1), (3, 2), (10, 4), (16, 4), (17, 5), (1000, 10), (1 << 20, 20)] {
-        let model = ModelInfo { values, ..model() };
-        assert_eq!(model.label_width(), width);
-        let (mut session, keys) = connected(3, model);
-        let mut masked_with = |label: usize| {
-            let pending = session.request(&mut [0; 784]).unwrap();
-            let pads = keys.iter().map(|key| key.label_pad(pending.counter(), width).unwrap());
-            let word = pads.fold(label as u32, |word, pad| word ^ pad);
-            let mut masked = vec![0; pack::packed_len(1, width)];
-            pack::pack(&[word], width, &mut masked).unwrap();
-            session.unmask_label(pending, &masked)
-        };
-        assert_eq!(masked_with(values - 1), Ok(values - 1));
-        assert_eq!(masked_with(0), Ok(0));
-        if values < 1 << width {
-            assert_eq!(masked_with(values), Err(Error::Malformed));
-        }
-    }
-}
-
-#[test]
 fn pads_differ_by_server_connection_counter_and_purpose() {
     let connections = [(1, 1), (1, 2), (2, 1)]
         .map(|(nonce, exporter)| Incarnation { nonce: [nonce; 16], exporter: [exporter; 32] });
@@ -122,7 +100,7 @@ fn pads_differ_by_server_connection_counter_and_purpose() {
             let (mut bytes, mut words) = ([0; 4], [0; 1]);
             key.apply_input_pad(counter, &mut bytes).unwrap();
             key.output_pad(counter, 32, &mut words).unwrap();
-            pads.extend([u32::from_le_bytes(bytes), words[0], key.label_pad(counter, 32).unwrap()]);
+            pads.extend([u32::from_le_bytes(bytes), words[0]]);
         }
     }
     let count = pads.len();

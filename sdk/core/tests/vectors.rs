@@ -7,8 +7,8 @@ mod common;
 use common::{hex, opening_keys, rng, sealing_keys, unhex};
 use seco_core::seal::seal_session_keys;
 use seco_core::{
-    Binding, Incarnation, IncarnationKey, ModelId, Refusal, Request, Response, SEALED_LEN, ServerOpeningKey,
-    ServerSetId, SessionId, SessionKey, pack,
+    Binding, Error, Incarnation, IncarnationKey, ModelId, Refusal, Request, Response, SEALED_LEN,
+    ServerOpeningKey, ServerSetId, SessionId, SessionKey, pack,
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -51,7 +51,9 @@ fn requests() {
 fn responses() {
     response(Response::Opened { handle: 1 }, "03020001");
     response(Response::Logits { masked: &[0xde, 0xad] }, "05020102dead");
-    response(Response::Label { masked: &[0x0f] }, "040202010f");
+    response(Response::Retired, "020202");
+    // What that tag once carried is read as nothing else.
+    assert_eq!(Response::decode(&unhex("0202010f")), Err(Error::Malformed));
     response(Response::Queued { position: 2, wait_ms: 1500 }, "05020302dc0b");
     response(Response::Busy { retry_after_ms: 1 }, "03020401");
     response(Response::Probe { noise: &[] }, "03020600");
@@ -133,8 +135,6 @@ fn output_pads() {
     let mut pad = [0; 1];
     key().output_pad(0, 32, &mut pad).unwrap();
     assert_eq!(pad, [0x5a80_aaf8]);
-    assert_eq!(key().label_pad(0, 32).unwrap(), 0xfd9b_e010);
-    assert_eq!(key().label_pad(1, 8).unwrap(), 0x80);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// A host name or IP address, and a port: `gateway.example:7443`, `192.0.2.7:7443`, `[2001:db8::7]:7443`.
@@ -17,6 +17,12 @@ pub struct Address(String);
 impl Address {
     pub(crate) const FORMAT: &str =
         "a host name or IP address and a port, such as \"gateway.example:7443\" or \"[2001:db8::7]:7443\"";
+
+    /// Whether `host` is a host name or an IP address, of which an address is made with a port.
+    #[must_use]
+    pub fn is_host(host: &str) -> bool {
+        host.parse::<IpAddr>().is_ok() || is_name(host)
+    }
 
     /// As it was given.
     #[must_use]

@@ -7,12 +7,14 @@ mod read;
 
 pub use address::Address;
 
-use crate::shape::InputForm;
+use crate::shape::{self, InputForm};
 use crate::{Error, Output, Quantise, Result, hex};
 use rustls::pki_types::ServerName;
-use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey, WIRE_VERSION};
+use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use subtle::ConstantTimeEq;
@@ -20,7 +22,7 @@ use subtle::ConstantTimeEq;
 /// A cluster and the model it serves, as a TOML file has them. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deployment {
-    /// Wire version that the servers speak: [`WIRE_VERSION`].
+    /// Version of the file: [`Deployment::VERSION`].
     pub version: u8,
     /// Where the gateway is and how to recognise it.
     pub gateway: Gateway,
@@ -52,7 +54,7 @@ pub struct Model {
     /// Bits per input value, 1 to 8. Each travels as one byte.
     pub input_bits: u32,
     /// Smallest and largest value of the inputs that calibrated the model, for example `[0, 255]`. What goes beyond
-    /// sets [`Prediction::outside_calibration`](crate::Prediction). Files of earlier versions do not have it.
+    /// sets [`Prediction::outside_calibration`](crate::Prediction). None where it is not known.
     pub calibrated: Option<[u8; 2]>,
     /// `k`: bits of each integer of an answer, 2 to 32.
     pub output_width: u32,
@@ -140,6 +142,10 @@ impl fmt::Debug for CertificatePin {
 }
 
 impl Deployment {
+    /// Version of the files that are read and written here. One number for what stands in them and for the wire that
+    /// they lead to: it is raised when either changes.
+    pub const VERSION: u8 = 3;
+
     /// Reads and checks a deployment.
     ///
     /// # Errors
@@ -176,13 +182,7 @@ impl Deployment {
     /// [`Error::Deployment`] with the field.
     pub fn validate(&self) -> Result<()> {
         let check = |good, at: &str, text: &str| if good { Ok(()) } else { Err(problem(at, text)) };
-        if self.version != WIRE_VERSION {
-            let older = self.version < WIRE_VERSION;
-            let remedy =
-                if older { "fetch the servers' current deployment file" } else { "update the application" };
-            let text = format!("this application speaks {WIRE_VERSION}, not {}; {remedy}", self.version);
-            return Err(problem("version", text));
-        }
+        check_version(self.version)?;
         let name = ServerName::try_from(self.gateway.server_name.as_str());
         check(name.is_ok(), "gateway.server_name", "not a DNS name or IP address")?;
         check(matches!(self.gateway.pins.len(), 1 | 2), "gateway.pins", "one or two are needed")?;
@@ -211,12 +211,14 @@ impl Deployment {
             }
         }
         let outputs = &self.model.outputs;
+        // Each has a value or more.
+        check(outputs.len() <= ModelInfo::MAX_VALUES, "model.outputs", "there are too many")?;
+        let mut names = BTreeSet::new();
         for (i, output) in outputs.iter().enumerate() {
             let at = format!("model.outputs[{i}]");
             let printed = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
             check(printed(&output.name), &at, "the name is empty or has control characters")?;
-            let distinct = outputs.iter().take(i).all(|other| other.name != output.name);
-            check(distinct, &at, "the name is used twice")?;
+            check(names.insert(&output.name), &at, "the name is used twice")?;
             check(output.len() != Some(0), &at, "the shape has an axis of 0")?;
             check(output.scale > 0.0 && output.scale.is_finite(), &at, "the scale is not a positive number")?;
             // How many an index is one of, it does not tell.
@@ -239,10 +241,9 @@ impl Deployment {
     pub fn model_info(&self) -> Result<ModelInfo> {
         let Model { id, ref input_shape, output_width, ref outputs, .. } = self.model;
         let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
-        let input_len = input_shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
         let info = ModelInfo {
             id,
-            input_len: input_len.unwrap_or(usize::MAX),
+            input_len: shape::values(input_shape).unwrap_or(usize::MAX),
             values: values.unwrap_or(usize::MAX),
             width: output_width,
         };
@@ -263,6 +264,20 @@ impl Deployment {
     pub fn sealing_keys(&self) -> Vec<ServerSealingKey> {
         self.servers.iter().map(|server| server.sealing_key.clone()).collect()
     }
+}
+
+/// Whether files of this version are read.
+fn check_version(version: u8) -> Result<()> {
+    let current = Deployment::VERSION;
+    let remedy = match version.cmp(&current) {
+        Ordering::Equal => return Ok(()),
+        Ordering::Less => "fetch the servers' current deployment file",
+        Ordering::Greater => "update the application",
+    };
+    Err(problem(
+        "version",
+        format!("this application reads files of version {current}, not {version}; {remedy}"),
+    ))
 }
 
 pub(crate) fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {

@@ -1,6 +1,6 @@
 //! Reading the deployment file key by key. Deserialization by `serde` reads the same, and takes 80 KB more of a phone.
 
-use super::{Address, CertificatePin, Deployment, Gateway, Model, Server, problem};
+use super::{Address, CertificatePin, Deployment, Gateway, Model, Server, check_version, problem};
 use crate::{Error, Last, Output, Quantise, Result, hex};
 use seco_core::{ModelId, SEALING_KEY_LEN, ServerSealingKey};
 use std::str::FromStr;
@@ -12,6 +12,8 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         .map_err(|error| at(text, error.span().map(|span| span.start), error.message().replace('\n', " ")))?;
     let mut file = Table { text, start: None, rest: document.into_inner() };
     let version = file.number("version")?;
+    // Of another version, whatever else is in it would be called a mistake.
+    check_version(version)?;
     let mut table = file.table("gateway")?;
     let gateway = Gateway {
         address: table.string("address", |text| text.parse().ok(), Address::FORMAT)?,

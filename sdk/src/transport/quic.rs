@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use seco_core::message::decode_header;
 use seco_core::{EXPORTER_LABEL, EXPORTER_LEN};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,6 +42,10 @@ impl QuicConnection {
             Ok(()) => Ok(exporter),
             Err(_) => Err(Error::Closed(Loss::Transport)),
         }
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
     }
 
     pub(crate) fn lost(&self) -> Option<Loss> {

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use seco_core::message::{decode_header, resume_tags, sealed_keys};
 use seco_core::{
     Binding, EXPORTER_LABEL, EXPORTER_LEN, Incarnation, IncarnationKey, ModelInfo, Refusal, Request,
-    Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey, WIRE_VERSION, mux, pack,
+    Response, ServerOpeningKey, ServerSetId, SessionId, SessionKey, mux, pack,
 };
 use seco_sdk::{
     CertificatePin, Client, ClientBuilder, Deployment, Gateway, Last, Model, ModelId, Output, Server,
@@ -30,8 +30,6 @@ use std::time::Duration;
 pub enum Action {
     /// Answers with masked logits.
     Logits,
-    /// Answers with a masked label.
-    Label,
     /// Announces so many places in the queue, then answers with logits.
     Queue(u32),
     /// Sends this response.
@@ -151,7 +149,7 @@ pub fn host(address: SocketAddr) -> seco_sdk::Address {
 
 pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpeningKey]) -> Deployment {
     Deployment {
-        version: WIRE_VERSION,
+        version: Deployment::VERSION,
         gateway: Gateway { address: host(address), server_name: "gateway.test".into(), pins: vec![pin] },
         model: Model {
             id: ModelId([7; 32]),
@@ -334,15 +332,13 @@ async fn answer(mut wire: Wire, exporter: &[u8; EXPORTER_LEN], message: &[u8], s
         shared.inputs.lock().unwrap().push(input.to_vec());
     }
     match action {
-        Action::Logits | Action::Label => {
-            shared.respond(&mut wire, exporter, request, matches!(action, Action::Label)).await
-        }
+        Action::Logits => shared.respond(&mut wire, exporter, request).await,
         Action::Queue(places) => {
             for position in (0..places).rev() {
                 wire.reply(Response::Queued { position, wait_ms: 20 }).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            shared.respond(&mut wire, exporter, request, false).await;
+            shared.respond(&mut wire, exporter, request).await;
         }
         Action::Send(response) => wire.reply(response).await,
         Action::Stop(response) => {
@@ -409,13 +405,7 @@ impl Wire {
 }
 
 impl Shared {
-    async fn respond(
-        &self,
-        wire: &mut Wire,
-        exporter: &[u8; EXPORTER_LEN],
-        request: Request<'_>,
-        label_only: bool,
-    ) {
+    async fn respond(&self, wire: &mut Wire, exporter: &[u8; EXPORTER_LEN], request: Request<'_>) {
         match request {
             Request::Open { session, model, nonce, sealed } => {
                 let incarnation = Incarnation { nonce, exporter: *exporter };
@@ -435,13 +425,10 @@ impl Shared {
                 wire.reply(Response::Opened { handle }).await;
             }
             Request::Infer { handle, counter, input } => {
-                let Some(masked) = self.infer(handle, exporter, counter, input, label_only) else {
+                let Some(masked) = self.infer(handle, exporter, counter, input) else {
                     return wire.reply(Response::Refused { reason: Refusal::UnknownSession }).await;
                 };
-                let masked = masked.as_slice();
-                let response =
-                    if label_only { Response::Label { masked } } else { Response::Logits { masked } };
-                wire.reply(response).await;
+                wire.reply(Response::Logits { masked: &masked }).await;
             }
             Request::Probe { down, .. } => {
                 wire.reply(Response::Probe { noise: &vec![0xa5; down.into()] }).await
@@ -482,7 +469,6 @@ impl Shared {
         exporter: &[u8; EXPORTER_LEN],
         counter: u64,
         input: &[u8],
-        label_only: bool,
     ) -> Option<Vec<u8>> {
         let (sessions, incarnations) = (self.sessions.lock().unwrap(), self.incarnations.lock().unwrap());
         let KnownIncarnation { session, incarnation, keys } = incarnations.get(handle as usize)?;
@@ -492,21 +478,12 @@ impl Shared {
         }
         let mut input = input.to_vec();
         keys.iter().for_each(|key| key.apply_input_pad(counter, &mut input).unwrap());
-        let logits = reference(&input);
-        let (mut words, width) = if label_only {
-            let best = (0..10).max_by_key(|i| (logits[*i], 10 - i)).unwrap();
-            (vec![best as u32], self.model.label_width())
-        } else {
-            (logits.iter().map(|logit| logit.cast_unsigned()).collect(), self.model.width)
-        };
+        let mut words: Vec<u32> = reference(&input).into_iter().map(i32::cast_unsigned).collect();
+        let width = self.model.width;
         for key in keys {
-            if label_only {
-                words[0] ^= key.label_pad(counter, width).unwrap();
-            } else {
-                let mut pad = vec![0; words.len()];
-                key.output_pad(counter, width, &mut pad).unwrap();
-                words.iter_mut().zip(pad).for_each(|(word, pad)| *word = word.wrapping_add(pad));
-            }
+            let mut pad = vec![0; words.len()];
+            key.output_pad(counter, width, &mut pad).unwrap();
+            words.iter_mut().zip(pad).for_each(|(word, pad)| *word = word.wrapping_add(pad));
         }
         let mut masked = vec![0; pack::packed_len(words.len(), width)];
         pack::pack(&words, width, &mut masked).unwrap();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seco_model::MAX_SERVERS;
+use seco_sdk::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -265,8 +266,7 @@ impl Config {
         }
         for peer in &self.peers {
             let Some(address) = &peer.address else { continue };
-            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-            if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+            if address.parse::<Address>().is_err() {
                 return Err(format!("[[peers]] {}: address = {address:?} is not HOST:PORT", peer.index));
             }
         }
@@ -380,6 +380,11 @@ mod tests {
                 change("remote-2.example:7400", "remote-2.example"),
                 "address = \"remote-2.example\" is not HOST:PORT",
             ),
+            (
+                change("remote-2.example:7400", "remote 2:7400"),
+                "address = \"remote 2:7400\" is not HOST:PORT",
+            ),
+            (change("remote-2.example:7400", "192.0.2.300:7400"), "is not HOST:PORT"),
             (change("\ndevice =", "\n# "), "device is missing"),
             (change("ot_parameter = 2", "ot_parameter = 3"), "1: ot_parameter = 3 is not 1, 2, 4 or 8"),
             (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),

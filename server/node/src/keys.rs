@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{ServerOpeningKey, ServerSealingKey};
+use seco_sdk::CertificatePin;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -115,23 +116,12 @@ pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
     let pem = read(path)?;
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| bad("holds no PEM certificate: give the NAME.cert.pem of `seco keygen`"))?;
-    if !is_ed25519(&certificate) {
+    if !CertificatePin::is_supported(&certificate) {
         return Err(bad(
             "is a certificate that devices cannot check, for its key is not Ed25519; `seco keygen` makes one",
         ));
     }
     Ok(certificate)
-}
-
-/// Whether it is for the only kind of key that devices can check: one of another kind is turned down before its
-/// signature is looked at.
-fn is_ed25519(certificate: &CertificateDer<'_>) -> bool {
-    webpki::EndEntityCert::try_from(certificate).is_ok_and(|certificate| {
-        matches!(
-            certificate.verify_signature(webpki::ring::ED25519, b"", b""),
-            Err(webpki::Error::InvalidSignatureForPublicKey)
-        )
-    })
 }
 
 /// Reads a PEM private key.

@@ -57,6 +57,8 @@ impl Cluster {
             model: site.parts[0].clone(),
             out: site.folder.path().join("deployment.toml"),
             classes: None,
+            real_scale: Vec::new(),
+            real_offset: Vec::new(),
             force: false,
         });
         Self { servers, address, network, deployment: deployment.unwrap(), digits: digits(), site }

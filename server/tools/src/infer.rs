@@ -1,13 +1,15 @@
 //! `seco infer`: a device on the command line.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use seco_sdk::{Client, Deployment, Kind, Prediction, shape};
+use seco_sdk::npy::Array;
+use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, shape};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
-use crate::samples;
 use crate::terminal::{self, Ink};
 use crate::{Error, interrupt};
 
@@ -20,7 +22,7 @@ pub struct Options {
     /// The deployment file of the cluster.
     #[arg(long, value_name = "FILE")]
     pub deployment: PathBuf,
-    /// Inputs: uint8, first axis the samples.
+    /// Inputs, first axis the samples: uint8, or other numbers as the deployment file says.
     #[arg(long, value_name = "FILE.npy")]
     pub input: PathBuf,
     /// Only this sample, counted from 0.
@@ -36,41 +38,48 @@ pub struct Options {
 
 /// One prediction.
 #[derive(Serialize)]
-struct Line {
+struct Line<'p> {
     index: usize,
     /// Of a network with one output, which is no class, nothing.
     label: Option<usize>,
     /// The label's name, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<String>,
+    class: Option<&'p str>,
     /// The one output of such a network.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
-    /// The network's numbers by output.
-    outputs: Vec<Answer>,
+    /// All that is to tell of each output.
+    outputs: Vec<Answer<'p>>,
     /// The same as integers, of which the deployment file tells the scale.
-    logits: Vec<i32>,
+    logits: &'p [i32],
     /// Whether the input has values beyond the calibrated ones.
     outside_calibration: bool,
     online_ms: f64,
 }
 
-/// One output of a prediction.
-#[derive(Serialize)]
-struct Answer {
-    name: String,
-    /// Before what the network does last.
-    values: Vec<f64>,
-    /// After a softmax or a sigmoid, if that is what it does last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probabilities: Option<Vec<f64>>,
+impl<'p> Line<'p> {
+    fn new((index, prediction, online_ms): &'p (usize, Prediction, f64)) -> Self {
+        let value = only_value(prediction);
+        let is_class = prediction.kind() != Kind::Values || value.is_none();
+        Self {
+            index: *index,
+            label: is_class.then_some(prediction.label),
+            class: prediction.class_name(),
+            value,
+            outputs: prediction.answers().collect(),
+            logits: &prediction.logits,
+            outside_calibration: prediction.outside_calibration,
+            online_ms: *online_ms,
+        }
+    }
 }
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let (values, shape) = samples::inputs(&options.input)?;
-    let available = shape.first().copied().unwrap_or_default();
     let bad = |what: String| Error::Model { path: options.input.clone(), what };
+    let file = Zeroizing::new(fs::read(&options.input).map_err(|e| Error::read(&options.input, e))?);
+    let array = Array::read(&file).map_err(|e| bad(e.to_string()))?;
+    let available = array.axes().first().copied().unwrap_or_default();
     let chosen = match (options.index, options.count) {
         (Some(index), _) if index < available => index..index + 1,
         (Some(index), _) => return Err(bad(format!("has {available} samples; there is no --index {index}"))),
@@ -89,7 +98,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let result = runtime.block_on(async {
         let mut interrupted = interrupt::listen()?;
         tokio::select! {
-            result = ask(options, chosen, &values, &shape) => result,
+            result = ask(options, chosen, &array) => result,
             () = interrupted.wait() => Err(Error::Interrupted),
         }
     });
@@ -98,47 +107,22 @@ pub fn run(options: &Options) -> Result<(), Error> {
     result
 }
 
-async fn ask(
-    options: &Options,
-    chosen: std::ops::Range<usize>,
-    values: &[u8],
-    axes: &[usize],
-) -> Result<(), Error> {
+async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_>) -> Result<(), Error> {
     let deployment = Deployment::from_file(&options.deployment)
         .map_err(|e| Error::Failed(format!("{}: {e}", options.deployment.display())))?;
     let shape = deployment.model.input_shape.clone();
     let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
-    shape::inputs(&shape, axes).map_err(|e| mismatch(e.to_string()))?;
-    let size = shape.iter().product::<usize>();
+    shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;
+    let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
     let builder = Client::builder(deployment).request_timeout(LIMIT);
     let client = limited(builder.connect()).await?;
-    let mut lines = Vec::new();
-    for index in chosen {
-        let input = values.get(index * size..(index + 1) * size).unwrap_or_default();
+    let mut told = Vec::new();
+    for (index, input) in inputs.iter().enumerate().filter(|(index, _)| chosen.contains(index)) {
         let start = Instant::now();
-        let prediction = limited(client.infer(input)).await?;
+        let prediction = limited(client.infer_quantised(input, |_| {})).await?;
         let online_ms = start.elapsed().as_secs_f64() * 1000.0;
         if options.json {
-            let outside_calibration = prediction.outside_calibration;
-            let value = only_value(&prediction);
-            let label = (prediction.kind() != Kind::Values || value.is_none()).then_some(prediction.label);
-            let class = prediction.class_name().map(str::to_owned);
-            let outputs = prediction.answers().map(|answer| Answer {
-                name: answer.output.name.clone(),
-                values: answer.values(),
-                probabilities: answer.probabilities(),
-            });
-            let outputs = outputs.collect();
-            lines.push(Line {
-                index,
-                label,
-                class,
-                value,
-                outputs,
-                logits: prediction.logits,
-                outside_calibration,
-                online_ms,
-            });
+            told.push((index, prediction, online_ms));
         } else {
             let mut text = vec![
                 format!("sample {index}"),
@@ -148,11 +132,12 @@ async fn ask(
             if prediction.outside_calibration {
                 text.push("warning     values beyond the calibrated range: this may be wrong".to_owned());
             }
-            let picture = terminal::picture(&shape, input, Ink::detect()).unwrap_or_default();
+            let picture = terminal::picture(&shape, &input.bytes, Ink::detect()).unwrap_or_default();
             terminal::print(&terminal::beside(&picture, &text));
         }
     }
     if options.json {
+        let lines: Vec<_> = told.iter().map(Line::new).collect();
         terminal::print(&serde_json::json!({ "predictions": lines }).to_string());
     }
     Ok(())
@@ -166,21 +151,10 @@ fn only_value(prediction: &Prediction) -> Option<f64> {
     }
 }
 
-/// What the network says, for people: a class, or the value of a network that has one output.
+/// What the network says, for people: its classes, or its numbers.
 pub fn conclusion(prediction: &Prediction) -> String {
-    match (prediction.kind(), only_value(prediction)) {
-        (Kind::Values, Some(value)) => format!("value       {value:.4}"),
-        _ => {
-            let class = prediction.class_name().map(|name| format!(" ({name})")).unwrap_or_default();
-            let of_label = |all: Vec<f64>| all.get(prediction.label).copied();
-            let sure = match prediction.kind() {
-                Kind::Classes => prediction.probabilities().and_then(of_label),
-                _ => None,
-            };
-            let sure = sure.map(|part| format!(", {:.1}% sure", part * 100.0)).unwrap_or_default();
-            format!("predicted   {}{class}{sure}", prediction.label)
-        }
-    }
+    let what = if prediction.kind() == Kind::Values { "value       " } else { "predicted   " };
+    format!("{what}{prediction}")
 }
 
 async fn limited<T>(work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use seco_model::MAX_SERVERS;
 use seco_node::config::{Limits, MAX_RETIRED, Pool};
 use seco_node::{keys, private};
+use seco_sdk::Address;
 
 use crate::Error;
 
@@ -98,11 +99,7 @@ impl Site {
                 )));
             }
         };
-        let plain = |host: &String| {
-            host.parse::<IpAddr>().is_ok()
-                || !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
-        };
-        if let Some(host) = hosts.iter().find(|host| !plain(host)) {
+        if let Some(host) = hosts.iter().find(|host| !Address::is_host(host)) {
             return Err(Error::Usage(format!(
                 "--hosts: {host:?} is neither a host name nor an IP address (the port is --mesh-port)"
             )));
@@ -396,6 +393,7 @@ mod tests {
         };
         assert!(told(&|o| o.hosts = vec!["a".to_owned()]).contains("names 1 hosts, but there are 3"));
         assert!(told(&|o| o.hosts = vec!["a\"b".to_owned(); 3]).contains("neither a host name"));
+        assert!(told(&|o| o.hosts = vec!["192.0.2.300".to_owned(); 3]).contains("neither a host name"));
         assert!(told(&|o| o.mesh_port = 65_534).contains("--mesh-port 65534"));
         assert!(told(&|o| o.device_port = 7400).contains("--device-port 7400"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

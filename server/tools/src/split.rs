@@ -14,7 +14,7 @@ use seco_model::{
 };
 use seco_node::service::part::{model_info, read_part};
 use seco_node::{keys, private};
-use seco_sdk::{Address, CertificatePin, Deployment, shape};
+use seco_sdk::{Address, CertificatePin, Deployment, Quantise, shape};
 
 use crate::terminal::percent;
 use crate::{Error, check, init, placement};
@@ -305,6 +305,11 @@ pub struct DeploymentOptions {
     pub model: PathBuf,
     /// Names of the first output's classes, one a line.
     pub classes: Option<PathBuf>,
+    /// What one step of an input value stands for: one number, or one for each channel. Empty where applications give
+    /// such values themselves.
+    pub real_scale: Vec<f64>,
+    /// The number that an input value of 0 stands for, likewise; empty for 0.
+    pub real_offset: Vec<f64>,
     /// The file to write.
     pub out: PathBuf,
     /// Overwrite it if it exists.
@@ -319,7 +324,17 @@ pub(crate) fn class_names(path: &Path) -> Result<Vec<String>, Error> {
 
 /// Writes the deployment file. Nothing in it is secret.
 pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
-    let DeploymentOptions { address, certificate, sealing_keys, model, classes, out, force } = options;
+    let DeploymentOptions {
+        address,
+        certificate,
+        sealing_keys,
+        model,
+        classes,
+        real_scale,
+        real_offset,
+        out,
+        force,
+    } = options;
     check_new(out, *force)?;
     let address = gateway_address(address)?;
     let part = read_part(model)?;
@@ -338,7 +353,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         Ok(seco_sdk::Server { name, sealing_key: keys::sealing_key(path)? })
     };
     let deployment = Deployment {
-        version: seco_core::WIRE_VERSION,
+        version: Deployment::VERSION,
         gateway: seco_sdk::Gateway {
             address,
             server_name: keys::TLS_NAME.to_owned(),
@@ -351,7 +366,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             calibrated: architecture.graph.input.calibrated,
             output_width: info.width,
             fraction: Some(architecture.graph.fraction()),
-            quantise: None,
+            quantise: quantise(real_scale, real_offset)?,
             outputs: outputs(&architecture.graph, &classes),
         },
         servers: sealing_keys.iter().map(server).collect::<Result<_, Error>>()?,
@@ -359,6 +374,16 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
     let text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
     fs::write(out, text).map_err(|e| Error::write(out, e))?;
     Ok(deployment)
+}
+
+/// How real numbers become input values, if they do.
+fn quantise(scale: &[f64], offset: &[f64]) -> Result<Option<Quantise>, Error> {
+    match (scale, offset) {
+        ([], []) => Ok(None),
+        ([], _) => Err(Error::Usage("--real-offset needs --real-scale".to_owned())),
+        (_, []) => Ok(Some(Quantise { scale: scale.to_vec(), offset: vec![0.0] })),
+        _ => Ok(Some(Quantise { scale: scale.to_vec(), offset: offset.to_vec() })),
+    }
 }
 
 /// A deployment file must not be lost unnoticed: devices have it, and its cluster may still run.
@@ -426,6 +451,8 @@ mod tests {
             sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: made.files[1].clone(),
             classes: None,
+            real_scale: Vec::new(),
+            real_offset: Vec::new(),
             out: dir.path().join("deployment.toml"),
             force: false,
         };
@@ -453,6 +480,30 @@ mod tests {
             assert!(told(&asked).contains(part), "{}", told(&asked));
         }
         asked.address = "127.0.0.1:7443".to_owned();
+        for (scale, offset, written) in [
+            (&[0.5][..], &[][..], Some((&[0.5][..], &[0.0][..]))),
+            (&[0.25], &[-1.5], Some((&[0.25], &[-1.5]))),
+            (&[], &[], None),
+        ] {
+            (asked.real_scale, asked.real_offset) = (scale.to_vec(), offset.to_vec());
+            let told = deployment(&asked).unwrap().model.quantise;
+            let expected =
+                written.map(|(scale, offset)| Quantise { scale: scale.to_vec(), offset: offset.to_vec() });
+            assert_eq!(told, expected);
+            assert_eq!(Deployment::from_file(&asked.out).unwrap().model.quantise, expected);
+        }
+        let before = fs::read(&asked.out).unwrap();
+        for (scale, offset, part) in [
+            (&[][..], &[1.0][..], "--real-offset needs --real-scale"),
+            (&[0.5, 0.5], &[], "scale and offset have one number each, or one per channel"),
+            (&[0.0], &[], "a scale is not a positive number"),
+            (&[1.0], &[f64::NAN], "an offset is not a finite number"),
+        ] {
+            (asked.real_scale, asked.real_offset) = (scale.to_vec(), offset.to_vec());
+            assert!(told(&asked).contains(part), "{}", told(&asked));
+        }
+        assert_eq!(fs::read(&asked.out).unwrap(), before);
+        (asked.real_scale, asked.real_offset) = Default::default();
         asked.sealing_keys.pop();
         assert!(told(&asked).contains("2 --sealing-key"));
     }

@@ -39,7 +39,7 @@ extension SecoClient {
     ) async throws -> Prediction {
         let listener = progress.map(Listener.init)
         return try await untilCancelled {
-            try await inferUntil(input: input, listener: listener, cancellation: $0, reals: false)
+            try await inferUntil(input: input, listener: listener, cancellation: $0, form: nil)
         }
     }
 
@@ -53,7 +53,7 @@ extension SecoClient {
     ) async throws -> Prediction {
         let listener = progress.map(Listener.init)
         return try await untilCancelled {
-            try await inferUntil(input: littleEndian(input), listener: listener, cancellation: $0, reals: true)
+            try await inferUntil(input: littleEndian(input), listener: listener, cancellation: $0, form: .floats)
         }
     }
 

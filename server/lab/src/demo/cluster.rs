@@ -219,6 +219,8 @@ impl Cluster {
             sealing_keys: self.keys.iter().map(|k| k.sealing_key.clone()).collect(),
             model: self.models.first().cloned().unwrap_or_default(),
             classes: None,
+            real_scale: Vec::new(),
+            real_offset: Vec::new(),
             out: out.to_owned(),
             force: true,
         })

@@ -61,7 +61,25 @@ final class SecoTests: XCTestCase {
         // The same order, and one scale for all.
         let scales = zip(prediction.logits, answer.values).filter { $0.0 != 0 }.map { $0.1 / Double($0.0) }
         XCTAssert(scales.allSatisfy { $0 > 0 && abs($0 / scales[0] - 1) < 1e-9 }, "\(scales)")
-        if let all = answer.probabilities { XCTAssertEqual(all.reduce(0, +), 1, accuracy: 1e-9) }
+        XCTAssertEqual(answer.last, .none)
+        XCTAssertEqual(answer.values, answer.finished)
+        XCTAssertNil(answer.probabilities)
+    }
+
+    func testWhatTheNetworkDoesLastIsDoneOnTheDevice() async throws {
+        let client = try await client {
+            let softmax = $0.deployment.replacingOccurrences(of: "last = \"none\"", with: "last = \"softmax\"")
+            XCTAssertNotEqual($0.deployment, softmax)
+            return ClientConfig(deployment: softmax)
+        }
+        let prediction = try await client.infer(digits.all[0])
+        let answer = try XCTUnwrap(client.answers(prediction: prediction).first)
+        XCTAssertEqual(answer.last, .softmax)
+        let probabilities = try XCTUnwrap(answer.probabilities)
+        XCTAssertEqual(probabilities.reduce(0, +), 1, accuracy: 1e-9)
+        XCTAssertEqual(probabilities, answer.finished)
+        XCTAssertEqual(probabilities.max(), probabilities[Int(prediction.label)])
+        XCTAssertNotEqual(answer.values, answer.finished)
     }
 
     func testRealNumbersBecomeTheValuesThatTheDeploymentSays() async throws {

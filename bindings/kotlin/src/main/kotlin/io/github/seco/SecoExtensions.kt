@@ -24,14 +24,15 @@ suspend fun SecoClient.infer(input: ByteArray, tell: (RequestProgress) -> Unit):
 
 /**
  * Runs the model on real numbers, in the order of the model's input. The deployment file (`[model.quantise]`) says how
- * they become input values, on the device; [Prediction.outsideCalibration] is also true if one was beyond these and cut.
- * What is not a number is refused.
+ * they become input values, on the device; [Prediction.outsideCalibration] is also true if one was beyond these and
+ * cut. What is not a number is refused.
  */
 suspend fun SecoClient.inferReals(input: FloatArray, tell: ((RequestProgress) -> Unit)? = null): Prediction =
-    infer(input.littleEndian(), tell?.let { Listener(it) }, reals = true)
+    infer(input.littleEndian(), tell?.let { Listener(it) }, form = InputForm.FLOATS)
 
 internal fun FloatArray.littleEndian(): ByteArray =
-    ByteBuffer.allocate(Float.SIZE_BYTES * size).order(ByteOrder.LITTLE_ENDIAN).also { it.asFloatBuffer().put(this) }.array()
+    ByteBuffer.allocate(Float.SIZE_BYTES * size).order(ByteOrder.LITTLE_ENDIAN)
+        .also { it.asFloatBuffer().put(this) }.array()
 
 private class Listener(private val tell: (RequestProgress) -> Unit) : ProgressListener {
     override fun onProgress(progress: RequestProgress) = tell(progress)

@@ -12,6 +12,7 @@ import org.junit.jupiter.api.AfterAll
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertNotEquals
 import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
@@ -70,10 +71,28 @@ class SecoClientTest {
             // The same order, and one scale for all.
             val scales = prediction.logits.zip(answer.values).filter { it.first != 0 }.map { it.second / it.first }
             assertTrue(scales.all { it > 0 && kotlin.math.abs(it / scales[0] - 1) < 1e-9 }, "$scales")
-            answer.probabilities?.let { assertEquals(1.0, it.sum(), 1e-9) }
+            assertEquals(LastOperator.NONE, answer.last)
+            assertEquals(answer.values, answer.finished)
+            assertNull(answer.probabilities)
             // Parts that do not belong together are no crash.
             val empty = client.answers(prediction.copy(logits = emptyList())).single()
             assertTrue(empty.values.isEmpty() && empty.probabilities == null)
+        }
+    }
+
+    @Test
+    fun `what the network does last is done on the device`() {
+        val softmax = cluster.deployment.replace("last = \"none\"", "last = \"softmax\"")
+        assertNotEquals(cluster.deployment, softmax)
+        client(ClientConfig(softmax)) { client ->
+            val prediction = client.infer(Digits.all[0])
+            val answer = client.answers(prediction).single()
+            assertEquals(LastOperator.SOFTMAX, answer.last)
+            val probabilities = answer.probabilities!!
+            assertEquals(1.0, probabilities.sum(), 1e-9)
+            assertEquals(probabilities, answer.finished)
+            assertEquals(probabilities.max(), probabilities[prediction.label.toInt()])
+            assertNotEquals(answer.values, answer.finished)
         }
     }
 
