@@ -4,11 +4,16 @@
 //! network does is written with them by the operators in `onnx/`.
 
 mod execute;
+mod runs;
 
 pub(crate) use execute::add;
+pub(crate) use runs::{composed, join, runs};
 
 use crate::graph::{Gather, Last, ValueId};
-use crate::{Error, Geometry};
+use crate::{Error, Geometry, MAX_VALUES};
+
+/// Most numbers that belong to a network's nodes: weights, biases, gains and offsets.
+pub(crate) const MAX_NUMBERS: usize = 2 * MAX_VALUES;
 
 /// Which node of the file something came from, for messages and as a layer's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,14 +47,15 @@ pub struct Real {
 impl Real {
     /// Number of values of a value.
     pub fn len(&self, value: ValueId) -> usize {
-        let Some(node) = value.checked_sub(1) else { return self.input.iter().product() };
-        match self.nodes.get(node).map(|node| &node.op) {
-            None => 0,
-            Some(RealOp::Linear(layer)) => layer.geometry.outputs(),
-            Some(RealOp::Public { len, .. }) => *len,
-            Some(RealOp::Scale { input, .. } | RealOp::Relu { input } | RealOp::Round { input }) => {
-                self.len(*input)
-            }
+        let mut value = value;
+        loop {
+            let Some(node) = value.checked_sub(1) else { return self.input.iter().product() };
+            value = match self.nodes.get(node).map(|node| node.op.own_len()) {
+                Some(Ok(len)) => return len,
+                // Of an earlier value, so that this ends.
+                Some(Err(input)) if input < value => input,
+                _ => return 0,
+            };
         }
     }
 
@@ -57,13 +63,15 @@ impl Real {
     pub fn masked(&self) -> Vec<bool> {
         let mut masked = vec![true];
         for node in &self.nodes {
-            masked.push(match &node.op {
-                RealOp::Linear(_) | RealOp::Scale { .. } => false,
-                RealOp::Relu { .. } | RealOp::Round { .. } => true,
-                RealOp::Public { terms, .. } => terms.iter().all(|term| masked[term.value]),
-            });
+            masked.push(node.op.masked(&masked));
         }
         masked
+    }
+
+    /// Numbers of layers and scales, and layers.
+    pub(crate) fn numbers(&self) -> (usize, usize) {
+        let layers = self.nodes.iter().filter(|node| matches!(node.op, RealOp::Linear(_))).count();
+        (self.nodes.iter().map(|node| node.op.numbers()).fold(0, usize::saturating_add), layers)
     }
 
     /// Products of an inference.
@@ -150,12 +158,33 @@ impl RealOp {
 
     /// Number of values that it makes, with those of all earlier values given.
     pub(crate) fn len(&self, lens: &[usize]) -> usize {
+        self.own_len().unwrap_or_else(|input| lens.get(input).copied().unwrap_or(0))
+    }
+
+    /// Number of values that it makes, or the value that has as many.
+    fn own_len(&self) -> Result<usize, ValueId> {
         match self {
-            RealOp::Linear(layer) => layer.geometry.outputs(),
-            RealOp::Public { len, .. } => *len,
-            RealOp::Scale { input, .. } | RealOp::Relu { input } | RealOp::Round { input } => {
-                lens.get(*input).copied().unwrap_or(0)
-            }
+            RealOp::Linear(layer) => Ok(layer.geometry.outputs()),
+            RealOp::Public { len, .. } => Ok(*len),
+            RealOp::Scale { input, .. } | RealOp::Relu { input } | RealOp::Round { input } => Err(*input),
+        }
+    }
+
+    /// Whether what it makes is masked, with that of all earlier values given.
+    pub(crate) fn masked(&self, masked: &[bool]) -> bool {
+        match self {
+            RealOp::Linear(_) | RealOp::Scale { .. } => false,
+            RealOp::Relu { .. } | RealOp::Round { .. } => true,
+            RealOp::Public { terms, .. } => terms.iter().all(|term| masked[term.value]),
+        }
+    }
+
+    /// Weights, biases, gains and offsets.
+    pub(crate) fn numbers(&self) -> usize {
+        match self {
+            RealOp::Linear(layer) => layer.weights.len() + layer.bias.len(),
+            RealOp::Scale { gain, offset, .. } => gain.len() + offset.len(),
+            RealOp::Public { .. } | RealOp::Relu { .. } | RealOp::Round { .. } => 0,
         }
     }
 

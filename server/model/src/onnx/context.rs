@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::places::OUTSIDE;
+use super::places::{OUTSIDE, turned};
 use super::proto::volume;
-use super::tensor::{MAX_AXES, Tensor, Walk, broadcast_places};
+use super::tensor::{MAX_AXES, Tensor, broadcast_places};
 use crate::geometry::MAX_TENSOR;
 use crate::graph::{Gather, Last, MAX_NODES, Run, ValueId, Window};
-use crate::real::{Linear, Origin, RealNode, RealOp, RealTerm};
+use crate::real::{Linear, MAX_NUMBERS, Origin, RealNode, RealOp, RealTerm, join};
 use crate::{Error, Geometry, MAX_LAYERS, MAX_VALUES};
 
 /// Most values of all nodes together.
 const MAX_ALL: usize = 8 * MAX_VALUES;
 /// Most runs of gathered values, which take memory that a file does not.
 const MAX_RUNS: usize = 1 << 24;
-/// Most numbers that belong to nodes: weights, biases, gains and offsets.
-const MAX_NUMBERS: usize = 2 * MAX_VALUES;
 
 /// What a name of the file stands for.
 #[derive(Clone, Debug)]
@@ -36,6 +34,8 @@ pub(crate) struct Secret {
     pub shape: Vec<usize>,
     /// What is left out behind it.
     pub last: Last,
+    /// Behind an ArgMax the shape of its indices, `shape` being that of the values they are of.
+    pub indices: Option<Vec<usize>>,
     /// Scale and zero point of what the file has in place of the real numbers that are kept here.
     pub quantised: Option<Quantised>,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Quantised {
 impl Secret {
     /// A real value.
     pub(crate) fn new(id: ValueId, shape: Vec<usize>) -> Secret {
-        Secret { id, shape, last: Last::Nothing, quantised: None }
+        Secret { id, shape, last: Last::Nothing, indices: None, quantised: None }
     }
 
     /// Other values that mean the same kind of thing.
@@ -61,6 +61,11 @@ impl Secret {
     /// Number of values.
     pub(crate) fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// The shape that the file's next node sees.
+    pub(crate) fn seen(&self) -> &[usize] {
+        self.indices.as_ref().unwrap_or(&self.shape)
     }
 }
 
@@ -117,6 +122,14 @@ impl Context {
     /// What makes a value, if it is not the input.
     pub(crate) fn op(&self, value: ValueId) -> Option<&RealOp> {
         value.checked_sub(1).and_then(|number| self.nodes.get(number)).map(|node| &node.op)
+    }
+
+    /// Whether one step reads a value, and nothing in the file will any more.
+    pub(crate) fn is_read_once(&self, value: ValueId) -> bool {
+        let later = self.nodes.iter().skip(value);
+        let readers = later.flat_map(|node| node.op.inputs()).filter(|&read| read == value).take(2).count();
+        let is_named = |named: &Value| matches!(named, Value::Secret(secret) if secret.id == value);
+        readers == 1 && !self.names.values().any(is_named)
     }
 
     /// Checks that a shape is one that a value may have, before anything is made for it.
@@ -336,10 +349,7 @@ impl Context {
         value: &Secret,
         order: &[usize],
     ) -> Result<Secret, Error> {
-        let strides = super::tensor::strides(&value.shape);
-        let shape: Vec<usize> = order.iter().map(|&axis| value.shape[axis]).collect();
-        let steps = order.iter().map(|&axis| strides[axis] as isize).collect();
-        let walk = Walk::new(&shape, steps, 0);
+        let (shape, walk) = turned(&value.shape, order);
         let id = self.gather(origin, value.id, value.len(), walk.map(Some))?;
         Ok(value.with(id, shape))
     }
@@ -423,22 +433,6 @@ impl Context {
 
 /// Places looked at together.
 const PART: usize = 1 << 16;
-
-/// Appends a run, joined to the last if it goes on with it.
-fn join(runs: &mut Vec<Run>, run: Run) {
-    match (runs.last_mut(), run) {
-        (Some(Run::Zeros(count)), Run::Zeros(more)) => *count += more,
-        (Some(Run::Values { start, step, count }), Run::Values { start: next, step: by, count: more })
-            if *step == by
-                && *count > 1
-                && more > 1
-                && i64::from(*start) + i64::from(*step) * i64::from(*count) == i64::from(next) =>
-        {
-            *count += more;
-        }
-        _ => runs.push(run),
-    }
-}
 
 /// Places of moved values, as gathers take them.
 pub(crate) fn place(place: usize) -> Option<usize> {

@@ -47,6 +47,8 @@ pub(crate) struct Input {
     pub name: String,
     /// Sizes of its axes, nothing for one that is open; nothing if the file does not say.
     pub dims: Option<Vec<Option<usize>>>,
+    /// The type of its elements, if that is one of integers.
+    pub integers: Option<String>,
 }
 
 fn bad(what: impl Into<String>) -> Error {
@@ -324,16 +326,19 @@ fn the_input(
     // Bytes and other integers are computed with otherwise than reals, unless they become such at once or it is said which
     // they stand for.
     let mut readers = nodes.iter().filter(|n| n.input.contains(&input.name));
-    let real = Element::from_onnx(tensor.elem_type).is_some_and(|element| {
-        element.is_float() || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str()))
-    });
-    if !real {
-        let found = type_name(tensor.elem_type);
+    let found = type_name(tensor.elem_type);
+    let float = Element::from_onnx(tensor.elem_type).map(Element::is_float);
+    let known = match float {
+        Some(float) => float || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str())),
+        None => false,
+    };
+    if !known {
         return Err(bad(format!(
             "input {name} is of type {found}, and FLOAT is needed: export in float32 (devices send bytes all the same)"
         )));
     }
-    Ok(Input { name: input.name.clone(), dims: dims(input)? })
+    let integers = (float == Some(false)).then_some(found);
+    Ok(Input { name: input.name.clone(), dims: dims(input)?, integers })
 }
 
 /// Shape of an input or output as far as the file says.
@@ -361,6 +366,23 @@ fn dims(value: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>, Error> {
 }
 
 impl Input {
+    /// Refuses a normalisation that makes of the device's integers other numbers than an input of integers can have.
+    ///
+    /// # Errors
+    /// [`Error::Options`].
+    pub(crate) fn check_integers(&self, gain: &[f64], offset: &[f64]) -> Result<(), Error> {
+        match &self.integers {
+            Some(found) if gain.iter().chain(offset).any(|number| number.fract() != 0.0) => {
+                Err(Error::Options(format!(
+                    "input {} is of integers ({found}), and the normalisation would make fractions of them: give --scale 1, without \
+                     --mean and --std",
+                    printable(&self.name)
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The shape with the batch axis of 1 in front. `given` is what the user says of it, with that axis or without, and must
     /// agree with what the file says.
     ///

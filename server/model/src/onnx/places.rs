@@ -118,7 +118,7 @@ fn unsqueeze(known: Known<'_>, shape: &[usize]) -> Result<Vec<usize>, Error> {
 }
 
 /// A view of a value with its axes in another order.
-fn turned(shape: &[usize], order: &[usize]) -> (Vec<usize>, Walk) {
+pub(crate) fn turned(shape: &[usize], order: &[usize]) -> (Vec<usize>, Walk) {
     let steps = strides(shape);
     let turned: Vec<usize> = order.iter().map(|&a| shape[a]).collect();
     let walk = Walk::new(&turned, order.iter().map(|&a| steps[a] as isize).collect(), 0);
@@ -216,7 +216,7 @@ fn tile(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
 }
 
 /// Places of all combinations of places along the axes; outside if one of them is.
-fn product(shape: &[usize], axes: &[Vec<usize>]) -> Vec<usize> {
+pub(crate) fn product(shape: &[usize], axes: &[Vec<usize>]) -> Vec<usize> {
     let mut places = vec![0];
     for ((axis, chosen), stride) in axes.iter().enumerate().zip(strides(shape)) {
         let last = axis + 1 == axes.len();

@@ -16,8 +16,6 @@ pub(crate) mod attribute_type {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelProto {
-    #[prost(int64, tag = "1")]
-    pub ir_version: i64,
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
@@ -123,7 +121,14 @@ pub(crate) struct SegmentProto {}
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SparseTensorProto {
     #[prost(message, optional, tag = "1")]
-    pub values: Option<TensorProto>,
+    pub values: Option<NameProto>,
+}
+
+/// The name of a tensor; what else it has is not kept.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NameProto {
+    #[prost(string, tag = "8")]
+    pub name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -162,13 +167,11 @@ pub(crate) struct TensorShapeProto {
     pub dim: Vec<DimensionProto>,
 }
 
-/// One axis: a number, or a name for a size that is only known when the model runs.
+/// One axis: a number, or nothing for a size that is only known when the model runs.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct DimensionProto {
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
-    #[prost(string, optional, tag = "2")]
-    pub dim_param: Option<String>,
 }
 
 /// Whether a domain is ONNX's own.

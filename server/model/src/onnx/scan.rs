@@ -18,6 +18,7 @@ enum Message {
     Attribute,
     Tensor,
     Value,
+    Sparse,
     Other,
 }
 
@@ -30,6 +31,8 @@ impl Message {
             (Message::Graph, 1) => Message::Node,
             (Message::Graph, 5) | (Message::Attribute, 5) => Message::Tensor,
             (Message::Graph, 11 | 12) => Message::Value,
+            (Message::Graph, 15) => Message::Sparse,
+            (Message::Sparse, 1) => Message::Other,
             // Types, shapes and dimensions are nested a few levels.
             (Message::Value, 1 | 2) => Message::Value,
             (Message::Node, 5) => Message::Attribute,

@@ -2,7 +2,7 @@
 
 use super::scales::{Affine, Scales, channels};
 use crate::graph::{Gather, ValueId};
-use crate::real::{RealNode, RealOp};
+use crate::real::{RealNode, RealOp, runs};
 use crate::{Geometry, Window};
 
 /// Nodes on the way from a layer to a value, at most.
@@ -64,6 +64,21 @@ impl Scales {
     /// Whether one node reads a value and nothing else does.
     fn alone(&self, value: ValueId) -> bool {
         self.single.get(value).copied().unwrap_or(false)
+    }
+
+    /// What a copy of a plan's nodes takes: numbers of layers and runs of gathers.
+    pub(super) fn size(&self, plan: &Plan) -> usize {
+        let of = |value: ValueId| match self.op(value) {
+            Some(RealOp::Public { terms, .. }) => terms.iter().map(|term| runs(&term.gather)).sum(),
+            op => op.map_or(0, RealOp::numbers),
+        };
+        match plan {
+            Plan::Layer { value, .. } => of(*value),
+            Plan::Sum { value, terms } => {
+                terms.iter().map(|term| self.size(term)).fold(of(*value), usize::saturating_add)
+            }
+            Plan::Relu { input, .. } => self.size(input),
+        }
     }
 
     /// Does what was planned. With `copies` everything is made anew.

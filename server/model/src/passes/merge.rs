@@ -4,18 +4,21 @@
 //! a convolution takes about as many ciphertexts whether its kernel has one place or nine. So a depthwise convolution goes
 //! into the pointwise one behind it.
 
+use crate::onnx::places::turned;
 use crate::real::{Linear, Real, RealOp};
 use crate::{Conv, Dense, Geometry, MAX_VALUES};
 
 /// How many more weights may spare the rounding of a value.
 const WEIGHTS_FOR_VALUE: usize = 64;
-/// Most products for putting two layers together.
+/// Most products for the weights of two layers put together.
 const MAX_WORK: usize = 1 << 28;
+/// Most products for all layers of a network that are put together, their biases included.
+pub(crate) const MAX_ALL: usize = 16 * MAX_WORK;
 /// Most weights of two layers put together.
 const MAX_WEIGHTS: usize = MAX_VALUES / 16;
 
-/// The network with layers merged that follow each other.
-pub(super) fn run(mut real: Real) -> Real {
+/// The network with layers merged that follow each other, which takes at most `left` products.
+pub(crate) fn run(mut real: Real, mut left: usize) -> Real {
     let uses = super::uses(&real);
     for number in 0..real.nodes.len() {
         let (before, rest) = real.nodes.split_at_mut(number);
@@ -25,7 +28,7 @@ pub(super) fn run(mut real: Real) -> Real {
         }
         let first = second.input.checked_sub(1).and_then(|n| before.get(n)).map(|node| &node.op);
         if let Some(RealOp::Linear(first)) = first
-            && let Some(merged) = merged(first, second)
+            && let Some(merged) = merged(first, second, &mut left)
         {
             *second = merged;
         }
@@ -33,8 +36,20 @@ pub(super) fn run(mut real: Real) -> Real {
     real
 }
 
-/// Both as one, if that is cheaper.
-fn merged(first: &Linear, second: &Linear) -> Option<Linear> {
+/// Takes products of those that are left.
+fn take(left: &mut usize, products: usize) -> Option<()> {
+    *left = left.checked_sub(products)?;
+    Some(())
+}
+
+/// Takes the products of two layers' weights, if these are not too many by themselves.
+fn affordable(left: &mut usize, sizes: &[usize]) -> Option<()> {
+    let products = sizes.iter().fold(1usize, |all, &size| all.saturating_mul(size));
+    take(left, Some(products).filter(|&products| products <= MAX_WORK)?)
+}
+
+/// Both as one, if that is cheaper. `left` is how many products it may take.
+fn merged(first: &Linear, second: &Linear, left: &mut usize) -> Option<Linear> {
     let geometry = match (&first.geometry, &second.geometry) {
         // The same values, but channels of another kind.
         (Geometry::Conv(a), Geometry::Conv(b)) if a.output() != b.input => return None,
@@ -54,22 +69,23 @@ fn merged(first: &Linear, second: &Linear) -> Option<Linear> {
     let spared = WEIGHTS_FOR_VALUE.saturating_mul(first.bias.len());
     let had = first.weights.len().saturating_add(second.weights.len());
     let (weights, most) = (geometry.weights(), had.saturating_add(spared).min(MAX_WEIGHTS));
-    if weights > most.max(had) || work > 16 * MAX_WORK {
+    if weights > most.max(had) {
         return None;
     }
+    take(left, work)?;
     let weights = match (&first.geometry, &second.geometry, &geometry) {
         (Geometry::Conv(a), Geometry::Conv(b), Geometry::Conv(both)) if pointwise(b) => {
-            behind_pointwise(&first.weights, a, &second.weights, b, both)?
+            behind_pointwise(&first.weights, a, &second.weights, b, both, left)?
         }
         (Geometry::Conv(a), Geometry::Conv(b), _) => {
             // Every place of the kernel by itself: rows of the second, turned so that channels are last.
             let places = b.kernel[0] * b.kernel[1];
             let turned = transposed(&second.weights, b.channels, b.input[0], places);
-            let made = product(&turned, &first.weights, a.channels)?;
+            let made = product(&turned, &first.weights, a.channels, left)?;
             transposed(&made, b.channels, places, a.input[0])
         }
-        (Geometry::Dense(a), ..) => product(&second.weights, &first.weights, a.outputs)?,
-        (Geometry::Conv(a), ..) => rows_through(&second.weights, first, a)?,
+        (Geometry::Dense(a), ..) => product(&second.weights, &first.weights, a.outputs, left)?,
+        (Geometry::Conv(a), ..) => rows_through(&second.weights, first, a, left)?,
     };
     let mut bias = second.product(&first.bias)?;
     bias.iter_mut().zip(&second.bias).for_each(|(bias, more)| *bias += more);
@@ -88,12 +104,11 @@ fn behind_pointwise(
     b_weights: &[f64],
     b: &Conv,
     both: &Conv,
+    left: &mut usize,
 ) -> Option<Vec<f64>> {
     let places = a.kernel[0] * a.kernel[1];
     let kernel = a.group_inputs() * places;
-    if b_weights.len().saturating_mul(kernel) > MAX_WORK {
-        return None;
-    }
+    affordable(left, &[b_weights.len(), kernel])?;
     let row = both.group_inputs() * places;
     let mut made = vec![0.0; b.channels * row];
     for ((channel, row), factors) in
@@ -113,10 +128,11 @@ fn behind_pointwise(
 }
 
 /// `a · b`, row-major, `inner` being the columns of `a` and the rows of `b`.
-fn product(a: &[f64], b: &[f64], inner: usize) -> Option<Vec<f64>> {
+fn product(a: &[f64], b: &[f64], inner: usize, left: &mut usize) -> Option<Vec<f64>> {
     let columns = b.len() / inner.max(1);
     let rows = a.len() / inner.max(1);
-    if rows.saturating_mul(inner).saturating_mul(columns) > MAX_WORK || columns == 0 {
+    affordable(left, &[rows, inner, columns])?;
+    if columns == 0 {
         return None;
     }
     let mut out = vec![0.0; rows * columns];
@@ -130,18 +146,15 @@ fn product(a: &[f64], b: &[f64], inner: usize) -> Option<Vec<f64>> {
 
 /// `outer x a x b` as `outer x b x a`.
 fn transposed(values: &[f64], outer: usize, a: usize, b: usize) -> Vec<f64> {
-    let place = |o: usize, b_at: usize, a_at: usize| (o * a + a_at) * b + b_at;
-    let all = (0..outer).flat_map(|o| (0..b).flat_map(move |y| (0..a).map(move |x| place(o, y, x))));
-    all.map(|place| values.get(place).copied().unwrap_or(0.0)).collect()
+    let (_, places) = turned(&[outer, a, b], &[0, 2, 1]);
+    places.map(|place| values.get(place).copied().unwrap_or(0.0)).collect()
 }
 
 /// Every row of a matrix that is applied to a convolution's output, as a row that is applied to its input.
-fn rows_through(rows: &[f64], layer: &Linear, conv: &Conv) -> Option<Vec<f64>> {
+fn rows_through(rows: &[f64], layer: &Linear, conv: &Conv, left: &mut usize) -> Option<Vec<f64>> {
     let (outputs, inputs) = (layer.geometry.outputs(), layer.geometry.inputs());
     let count = rows.len() / outputs.max(1);
-    if count.saturating_mul(outputs).saturating_mul(layer.geometry.fan_in()) > MAX_WORK {
-        return None;
-    }
+    affordable(left, &[count, outputs, layer.geometry.fan_in()])?;
     let [_, high, wide] = conv.output();
     let [_, height, width] = conv.input;
     let per_group = conv.group_inputs();

@@ -4,7 +4,7 @@
 mod absorb;
 mod compose;
 mod dead;
-mod merge;
+pub(crate) mod merge;
 mod round;
 mod scales;
 
@@ -19,7 +19,7 @@ pub(crate) fn run(real: Real) -> Result<Real, Error> {
     let real = dead::run(real);
     let real = scales::run(real)?;
     let real = dead::run(real);
-    let real = merge::run(real);
+    let real = merge::run(real, merge::MAX_ALL);
     let real = compose::run(dead::run(real));
     let real = round::run(dead::run(real))?;
     Ok(dead::run(real))

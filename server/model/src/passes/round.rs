@@ -10,7 +10,12 @@ struct Rounds {
     masked: Vec<bool>,
     /// By value, what it is when it is masked, where that was made.
     made: Vec<Option<ValueId>>,
+    /// By value, how many values had to be rounded for it when it was pushed.
+    costs: Vec<usize>,
 }
+
+/// Most sums behind each other that are made anew of masked values.
+const MAX_DEPTH: usize = 8;
 
 /// The network with every layer's input masked.
 pub(super) fn run(mut real: Real) -> Result<Real, Error> {
@@ -20,14 +25,14 @@ pub(super) fn run(mut real: Real) -> Result<Real, Error> {
         lens: vec![real.input.iter().product()],
         masked: vec![true],
         made: vec![None],
+        costs: vec![0],
     };
     let mut name: Vec<ValueId> = vec![0];
     for mut node in old {
         node.op.rename(|value| name[value]);
         if let RealOp::Linear(layer) = &mut node.op {
-            layer.input = rounds.mask(layer.input);
+            layer.input = rounds.mask(layer.input, 0);
         }
-        // Another ReLU on a sum costs nothing more where its own rounding is there already.
         let value = rounds.push(node);
         if rounds.nodes.len() > MAX_NODES {
             return Err(Error::Shape(format!("a network of more than {MAX_NODES} steps: use a smaller one")));
@@ -41,35 +46,24 @@ pub(super) fn run(mut real: Real) -> Result<Real, Error> {
 
 impl Rounds {
     fn push(&mut self, node: RealNode) -> ValueId {
-        let masked = match &node.op {
-            RealOp::Linear(_) | RealOp::Scale { .. } => false,
-            RealOp::Relu { .. } | RealOp::Round { .. } => true,
-            RealOp::Public { terms, .. } => terms.iter().all(|term| self.masked[term.value]),
-        };
         self.lens.push(node.op.len(&self.lens));
-        self.masked.push(masked);
+        self.masked.push(node.op.masked(&self.masked));
         self.made.push(None);
+        self.costs.push(0);
         self.nodes.push(node);
-        self.nodes.len()
+        let value = self.nodes.len();
+        self.costs[value] = self.cost(value, self.parts(value).as_deref());
+        value
     }
 
-    /// How many values have to be rounded for a value to be masked.
-    fn cost(&self, value: ValueId) -> usize {
-        self.costs(value, 0)
-    }
-
-    fn costs(&self, value: ValueId, depth: usize) -> usize {
-        if self.masked[value] || self.made[value].is_some() {
-            return 0;
-        }
-        match (self.parts(value), depth) {
-            // Deep sums of sums are rounded as they are.
-            (Some(parts), 0..8) => {
-                let parts =
-                    parts.iter().map(|&part| self.costs(part, depth + 1)).fold(0, usize::saturating_add);
-                parts.min(self.lens[value])
-            }
-            _ => self.lens[value],
+    /// How many values have to be rounded for a value to be masked. What its parts cost was counted when they were pushed,
+    /// but for those that are masked by now.
+    fn cost(&self, value: ValueId, parts: Option<&[ValueId]>) -> usize {
+        let of_part = |part: &ValueId| if self.made[*part].is_some() { 0 } else { self.costs[*part] };
+        match parts {
+            _ if self.masked[value] || self.made[value].is_some() => 0,
+            Some(parts) => parts.iter().map(of_part).fold(0, usize::saturating_add).min(self.lens[value]),
+            None => self.lens[value],
         }
     }
 
@@ -84,8 +78,8 @@ impl Rounds {
         (shared.len() <= 64).then_some(shared)
     }
 
-    /// The value, masked.
-    fn mask(&mut self, value: ValueId) -> ValueId {
+    /// The value, masked, behind `depth` sums that are made anew.
+    fn mask(&mut self, value: ValueId, depth: usize) -> ValueId {
         if self.masked[value] {
             return value;
         }
@@ -93,12 +87,14 @@ impl Rounds {
             return made;
         }
         let origin = value.checked_sub(1).and_then(|n| self.nodes.get(n)).map(|node| node.origin.clone());
-        let cost = self.cost(value);
-        let made = match self.parts(value) {
+        // Deep sums of sums are rounded as they are.
+        let parts = self.parts(value).filter(|_| depth < MAX_DEPTH);
+        let cost = self.cost(value, parts.as_deref());
+        let made = match parts {
             // With as many values a sum is better rounded once than its parts.
             Some(parts) if cost < self.lens[value] => {
                 let masked: Vec<(ValueId, ValueId)> =
-                    parts.iter().map(|&part| (part, self.mask(part))).collect();
+                    parts.iter().map(|&part| (part, self.mask(part, depth + 1))).collect();
                 let Some(mut node) = value.checked_sub(1).and_then(|n| self.nodes.get(n)).cloned() else {
                     return value;
                 };

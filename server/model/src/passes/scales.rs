@@ -2,8 +2,8 @@
 //! layer takes becomes one of its own.
 
 use crate::graph::{Gather, MAX_NODES, ValueId};
-use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealTerm};
-use crate::{Conv, Error, Geometry, MAX_VALUES, Window};
+use crate::real::{Linear, MAX_NUMBERS, Origin, Real, RealNode, RealOp, RealTerm};
+use crate::{Conv, Error, Geometry, MAX_LAYERS, MAX_VALUES, Window};
 
 /// Most gains and offsets that wait for a layer at a time.
 const MAX_PENDING: usize = 4 * MAX_VALUES;
@@ -42,6 +42,9 @@ pub(super) struct Scales {
     pending: usize,
     /// Products that offsets may still take through layers.
     work: usize,
+    /// Numbers of all nodes with the runs of gathers that were copied, and layers; copies count.
+    numbers: usize,
+    layers: usize,
 }
 
 /// The network without scales.
@@ -50,6 +53,7 @@ pub(super) fn run(mut real: Real) -> Result<Real, Error> {
     let with_nodes = Real { nodes: old, ..real.clone() };
     let uses = super::uses(&with_nodes);
     let len = real.input.iter().product();
+    let (numbers, layers) = with_nodes.numbers();
     let mut scales = Scales {
         nodes: Vec::with_capacity(with_nodes.nodes.len()),
         lens: vec![len],
@@ -59,6 +63,8 @@ pub(super) fn run(mut real: Real) -> Result<Real, Error> {
         uses,
         pending: 0,
         work: MAX_WORK,
+        numbers,
+        layers,
     };
     scales.hold(0, 0, None)?;
     for (number, node) in with_nodes.nodes.into_iter().enumerate() {
@@ -193,7 +199,7 @@ impl Scales {
         }
     }
 
-    fn op(&self, value: ValueId) -> Option<&RealOp> {
+    pub(super) fn op(&self, value: ValueId) -> Option<&RealOp> {
         value.checked_sub(1).and_then(|number| self.nodes.get(number)).map(|node| &node.op)
     }
 
@@ -255,17 +261,40 @@ impl Scales {
             Some(plan) => self.carry_out(plan, false),
             None => {
                 let copied = self.plan(held.base, &pending, true, 0);
-                copied.and_then(|plan| self.carry_out(plan, true))
+                let copied = copied.filter(|plan| self.has_room(self.size(plan)));
+                copied.and_then(|plan| {
+                    self.count_layer(self.size(&plan));
+                    self.carry_out(plan, true)
+                })
             }
         };
         let made = match made {
             Some(made) => made,
-            None => self.diagonal(held.base, &pending),
+            None => {
+                let numbers = 2 * pending.gain.len();
+                if !self.has_room(numbers) {
+                    return Err(self.op_origin(held.base).error(format!(
+                        "with it the network has more than {MAX_LAYERS} layers or {MAX_NUMBERS} weights and biases, for a \
+                         constant is multiplied where a value has several readers: use a smaller network"
+                    )));
+                }
+                self.count_layer(numbers);
+                self.diagonal(held.base, &pending)
+            }
         };
         if let Some(Some(held)) = self.held.get_mut(value) {
             held.made = Some(made);
         }
         Ok(made)
+    }
+
+    fn has_room(&self, numbers: usize) -> bool {
+        self.layers < MAX_LAYERS && self.numbers.saturating_add(numbers) <= MAX_NUMBERS
+    }
+
+    fn count_layer(&mut self, numbers: usize) {
+        self.layers += 1;
+        self.numbers += numbers;
     }
 
     /// A layer that multiplies every value, or every channel, by its gain.

@@ -113,8 +113,10 @@ proptest! {
     }
 }
 
-/// Picoseconds for each product and sum; shown with `--nocapture`.
+/// Picoseconds for each product and sum:
+/// `cargo test --release -p seco-model cost_of_each_kind -- --ignored --nocapture`.
 #[test]
+#[ignore = "measures only"]
 fn cost_of_each_kind() {
     let conv = |input: [usize; 3], channels, kernel: usize, stride: usize, groups| Conv {
         input,

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::onnx::node::Known;
+use crate::onnx::places::turned;
 use crate::onnx::tensor::{Tensor, broadcast, broadcast_places};
 
 /// Most multiplications of a product: about a second.
@@ -75,8 +76,8 @@ pub(super) fn gemm(known: Known<'_>) -> Result<Tensor, Error> {
         Ok(match known.node.flag(transposed, false)? {
             false => ([rows, columns], values.into_owned()),
             true => {
-                let column = |c: usize| (0..rows).map(move |r| r * columns + c);
-                ([columns, rows], (0..columns).flat_map(column).map(|i| values[i]).collect())
+                let (_, places) = turned(&tensor.shape, &[1, 0]);
+                ([columns, rows], places.map(|place| values[place]).collect())
             }
         })
     };

@@ -11,7 +11,7 @@ mod reduce;
 
 use super::node::Known;
 use super::places::{Moved, OUTSIDE, fill, moved};
-use super::proto::{NodeProto, is_default_domain};
+use super::proto::NodeProto;
 use super::tensor::{Data, Element, Tensor};
 use crate::{Error, MAX_VALUES};
 
@@ -28,8 +28,8 @@ pub(crate) struct Folding {
 }
 
 impl Folding {
-    /// Evaluates a node all of whose inputs are constants (nothing for an input that is left out): its outputs, or nothing
-    /// if the operator is not one that is known here.
+    /// Evaluates a node of ONNX's own domain all of whose inputs are constants (nothing for an input that is left out): its
+    /// outputs, or nothing if the operator is not one that is known here.
     ///
     /// # Errors
     /// [`Error::Node`] for an operator that contradicts its definition or makes too many values.
@@ -39,9 +39,6 @@ impl Folding {
         inputs: &[Option<&Tensor>],
         opset: i64,
     ) -> Result<Option<Vec<Tensor>>, Error> {
-        if !is_default_domain(&node.domain) {
-            return Ok(None);
-        }
         let known = Known { node, inputs, opset };
         let lengths = |tensors: &mut dyn Iterator<Item = &Tensor>| {
             tensors.fold(0, |sum, t| t.len().saturating_add(sum))

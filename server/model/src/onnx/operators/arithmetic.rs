@@ -7,12 +7,12 @@ use crate::Error;
 use crate::real::RealTerm;
 
 pub(super) fn add(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["axis", "broadcast"])?;
+    call.only(&[])?;
     weighted(context, call, &[1.0, 1.0])
 }
 
 pub(super) fn subtract(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["axis", "broadcast"])?;
+    call.only(&[])?;
     weighted(context, call, &[1.0, -1.0])
 }
 
@@ -88,7 +88,7 @@ fn weighted(context: &mut Context, call: &Call<'_>, factors: &[f64]) -> Result<V
 
 /// A value multiplied by a constant, in either order.
 pub(super) fn multiply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["axis", "broadcast"])?;
+    call.only(&[])?;
     let (secret, constant) = match (call.input(0), call.input(1)) {
         (Some(Value::Secret(_)), Some(Value::Constant(constant))) => (call.secret(0)?, constant),
         (Some(Value::Constant(constant)), Some(Value::Secret(_))) => (call.secret(1)?, constant),
@@ -106,7 +106,7 @@ pub(super) fn multiply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
 
 /// A value divided by a constant.
 pub(super) fn divide(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["axis", "broadcast"])?;
+    call.only(&[])?;
     match (call.input(0), call.input(1)) {
         (Some(Value::Secret(_)), Some(Value::Constant(constant))) => {
             if call.numbers(constant)?.contains(&0.0) {

@@ -40,12 +40,6 @@ pub(super) fn convolve(
             per_group.saturating_mul(groups)
         )));
     }
-    let said = sizes(call, "kernel_shape", kernel.len(), 1, 1)?;
-    if call.node.has("kernel_shape") && said != kernel {
-        return Err(call
-            .node
-            .damaged(format!("its kernel_shape is {said:?}, and its weights are {kernel:?}")));
-    }
     let sliding = Sliding::new(call, space, kernel, false)?;
     let shape = [&[1, *channels], sliding.output.as_slice()].concat();
     let (sliding, space) = flat(sliding, space);
@@ -121,8 +115,7 @@ fn planar<'s>(call: &Call<'_>, shape: &'s [usize]) -> Result<(usize, &'s [usize]
 fn flat(sliding: Sliding, space: &[usize]) -> (Sliding, [usize; 2]) {
     match *space {
         [height, width] => (sliding, [height, width]),
-        [width] => (sliding.lifted(), [1, width]),
-        _ => (sliding, [1, 1]),
+        _ => (sliding.lifted(), [1, space.iter().product()]),
     }
 }
 

@@ -65,6 +65,22 @@ pub(super) fn log_softmax(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
     left_out(call, Last::LogSoftmax)
 }
 
+/// The value in another shape, if what is left out behind it is still done to the same rows.
+pub(super) fn relabelled(call: &Call<'_>, x: &Secret, shape: Vec<usize>) -> Result<Secret, Error> {
+    let row = |shape: &[usize]| shape.get(last_axis(shape)).copied().unwrap_or(1);
+    match x.last {
+        // The values stay as they are, whatever becomes of the shape of the indices.
+        Last::ArgMax | Last::Index => Ok(Secret { indices: Some(shape), ..x.clone() }),
+        Last::Softmax | Last::LogSoftmax if row(&x.shape) != row(&shape) => Err(call.error(format!(
+            "it makes shape {shape:?} of {:?} behind {}, and whoever reads the answer would take other rows together \
+             than the network does: end the network in front of it, or keep the last axis of more than one value",
+            x.shape,
+            name(x.last)
+        ))),
+        _ => Ok(x.with(x.id, shape)),
+    }
+}
+
 /// The last axis of more than one value.
 fn last_axis(shape: &[usize]) -> usize {
     shape.iter().rposition(|&size| size > 1).unwrap_or(0)
@@ -115,7 +131,10 @@ pub(super) fn arg_max(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Er
             x.shape
         )));
     }
-    left_out(call, Last::ArgMax)
+    let keep = call.node.flag("keepdims", true)?;
+    let sizes = x.shape.iter().enumerate().filter(|&(axis, _)| keep || axis != found);
+    let indices = sizes.map(|(axis, &size)| if axis == found { 1 } else { size }).collect();
+    Ok(vec![Secret { last: Last::ArgMax, indices: Some(indices), ..x.clone() }.into()])
 }
 
 /// Of a kind of real numbers into another, or of the device's integers into real numbers: the numbers stay.

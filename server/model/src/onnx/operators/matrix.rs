@@ -2,6 +2,7 @@
 
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
+use super::super::places;
 use super::super::tensor::{Tensor, broadcast_places};
 use crate::geometry::{Conv, Dense};
 use crate::real::{Linear, Origin};
@@ -48,23 +49,26 @@ impl Product {
 
 /// `alpha · A · B + beta · C` with either of A and B constant.
 pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["alpha", "beta", "transA", "transB", "broadcast"])?;
+    call.only(&["alpha", "beta", "transA", "transB"])?;
     let alpha = call.node.float("alpha")?.unwrap_or(1.0);
     let beta = call.node.float("beta")?.unwrap_or(1.0);
     let turned = [call.node.flag("transA", false)?, call.node.flag("transB", false)?];
     let mut factors = Vec::new();
     for (index, turned) in turned.into_iter().enumerate() {
-        let factor = call.input(index).ok_or_else(|| call.node.lacks(&format!("input {index}")))?;
-        if shape(factor).len() != 2 {
+        let factor = factor(call, index)?;
+        if shape(&factor).len() != 2 {
             return Err(call.error(format!(
                 "its input {index} has shape {:?}, and a matrix is needed: put a Flatten in front",
-                shape(factor)
+                shape(&factor)
             )));
         }
         factors.push(match (factor, turned) {
-            (factor, false) => factor.clone(),
-            (Value::Constant(tensor), true) => turn(tensor).into(),
-            (Value::Secret(_), true) => context.transpose(&call.origin, call.secret(index)?, &[1, 0])?.into(),
+            (factor, false) => factor,
+            (Value::Constant(tensor), true) => {
+                let (shape, places) = places::turned(&tensor.shape, &[1, 0]);
+                tensor.gather(shape, places).into()
+            }
+            (Value::Secret(secret), true) => context.transpose(&call.origin, &secret, &[1, 0])?.into(),
         });
     }
     let [a, b] = factors.as_slice() else { return Err(call.node.lacks("factors")) };
@@ -95,14 +99,16 @@ fn unfit(call: &Call<'_>, from: &[usize], to: &[usize]) -> Error {
 /// A product with either factor constant.
 pub(super) fn matmul(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&[])?;
-    let factor = |index: usize| call.input(index).ok_or_else(|| call.node.lacks(&format!("input {index}")));
-    let (a, b) = (factor(0)?.clone(), factor(1)?.clone());
-    for index in [0, 1] {
-        if matches!(call.input(index), Some(Value::Secret(_))) {
-            call.secret(index)?;
-        }
+    Ok(vec![multiply(context, call, &factor(call, 0)?, &factor(call, 1)?, 1.0)?.into()])
+}
+
+/// A factor, of real numbers.
+fn factor(call: &Call<'_>, index: usize) -> Result<Value, Error> {
+    match call.input(index) {
+        Some(Value::Secret(_)) => Ok(call.secret(index)?.clone().into()),
+        Some(constant) => Ok(constant.clone()),
+        None => Err(call.node.lacks(&format!("input {index}"))),
     }
-    Ok(vec![multiply(context, call, &a, &b, 1.0)?.into()])
 }
 
 fn shape(value: &Value) -> &[usize] {
@@ -110,13 +116,6 @@ fn shape(value: &Value) -> &[usize] {
         Value::Constant(tensor) => &tensor.shape,
         Value::Secret(secret) => &secret.shape,
     }
-}
-
-/// A matrix with its axes exchanged.
-fn turn(tensor: &Tensor) -> Tensor {
-    let (rows, columns) = (tensor.shape[0], tensor.shape[1]);
-    let places = (0..columns).flat_map(|c| (0..rows).map(move |r| r * columns + c));
-    tensor.gather(vec![columns, rows], places)
 }
 
 /// `factor · A · B` as NumPy's matmul, with one of them constant.
@@ -192,8 +191,13 @@ fn right(
     }
     if several(x_batch, w_batch) {
         let wide = [w_batch, &[rows, inner]].concat();
-        let x = context.broadcast(origin, x, &wide)?;
-        return right(context, call, &x, weights, factor);
+        let wide = context.broadcast(origin, x, &wide)?;
+        let mut made = right(context, call, &wide, weights, factor)?;
+        if x.shape.len() == 1 {
+            // A vector is one row, and that axis goes again.
+            made.shape.remove(w_batch.len());
+        }
+        return Ok(made);
     }
     let (mut shape, batch) = batches(x_batch, w_batch).ok_or_else(|| unbroadcast(call, x, weights))?;
     let rows_in_all = x.len() / inner;
@@ -238,8 +242,14 @@ fn left(
     }
     if several(x_batch, w_batch) {
         let wide = [w_batch, &[inner, columns]].concat();
-        let x = context.broadcast(origin, x, &wide)?;
-        return left(context, call, weights, &x, factor);
+        let column = x.with(x.id, vec![inner, columns]);
+        let wide = context.broadcast(origin, if x.shape.len() == 1 { &column } else { x }, &wide)?;
+        let mut made = left(context, call, weights, &wide, factor)?;
+        if x.shape.len() == 1 {
+            // A vector is one column, and that axis goes again.
+            made.shape.pop();
+        }
+        return Ok(made);
     }
     let (mut shape, batch) = batches(x_batch, w_batch).ok_or_else(|| unbroadcast(call, x, weights))?;
     if weights.shape.len() > 1 {

@@ -73,7 +73,7 @@ const OPERATORS: &[(&str, Operator)] = &[
     ("Resize", resize::resize),
     ("Shape", moving::shape),
     ("Sigmoid", last::sigmoid),
-    ("Size", moving::size),
+    ("Size", moving::shape),
     ("Slice", moving::moved),
     ("Softmax", last::softmax),
     ("SpaceToDepth", moving::moved),

@@ -1,10 +1,12 @@
 //! What only moves values about or joins them.
 
 use super::super::call::Call;
+use super::super::constants::of_shape;
 use super::super::context::{Context, Quantised, Secret, Value, place};
-use super::super::node::axis;
+use super::super::node::{Known, axis};
 use super::super::places::{self, OUTSIDE};
 use super::super::tensor::Tensor;
+use super::last;
 use crate::Error;
 use crate::real::RealTerm;
 
@@ -13,13 +15,15 @@ pub(super) fn moved(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
     let x = call.any_secret(0)?;
     let mut made = Vec::new();
     for moved in places_of(call, x)? {
-        let id = match moved.places {
-            None => x.id,
+        let value = match moved.places {
+            None => last::relabelled(call, x, moved.shape)?,
             Some(places) => {
-                context.gather(&call.origin, x.id, places.len(), places.into_iter().map(place))?
+                let len = places.len();
+                let id = context.gather(&call.origin, x.id, len, places.into_iter().map(place))?;
+                x.with(id, moved.shape)
             }
         };
-        made.push(x.with(id, moved.shape).into());
+        made.push(value.into());
     }
     Ok(made)
 }
@@ -28,7 +32,7 @@ fn places_of(call: &Call<'_>, x: &Secret) -> Result<Vec<places::Moved>, Error> {
     for index in 1..call.inputs.len() {
         call.constant(index, "shapes and places")?;
     }
-    let moved = places::moved(call.node, &x.shape, &call.constants(), call.opset)?;
+    let moved = places::moved(call.node, x.seen(), &call.constants(), call.opset)?;
     let moved =
         moved.ok_or_else(|| call.error("this operator is not supported: export the network without it"))?;
     match moved.iter().all(|moved| moved.shape.iter().all(|&size| size > 0)) {
@@ -57,38 +61,23 @@ pub(super) fn dropout(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Er
     let x = call.any_secret(0)?;
     let mut made = vec![x.clone().into()];
     if call.node.output.len() > 1 {
-        made.push(Tensor::ints(x.shape.clone(), vec![1; x.len()]).into());
+        let ones = vec![1; x.seen().iter().product()];
+        made.push(Tensor::ints(x.seen().to_vec(), ones).into());
     }
     Ok(made)
 }
 
-/// The shape of a value, which is known.
+/// Shape and Size of a value, which are known.
 pub(super) fn shape(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["start", "end"])?;
-    let x = call.any_secret(0)?;
-    let rank = x.shape.len() as i64;
-    let bound =
-        |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
-    let start = bound(call.node.int("start")?.unwrap_or(0));
-    let end = bound(call.node.int("end")?.unwrap_or(rank));
-    Ok(vec![Tensor::of_shape(x.shape.get(start..end).unwrap_or_default()).into()])
-}
-
-/// The number of values, which is known.
-pub(super) fn size(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&[])?;
-    Ok(vec![Tensor::ints(vec![], vec![call.any_secret(0)?.len() as i64]).into()])
+    call.only(if call.node.op_type == "Size" { &[] } else { &["start", "end"] })?;
+    Ok(vec![of_shape(call.node, call.any_secret(0)?.seen())?.into()])
 }
 
 /// Padding with a constant or with the value's own.
 pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let x = call.secret(0)?;
-    let fill = match call.constant(2, "fill value")? {
-        Some(tensor) => tensor
-            .scalar()
-            .ok_or_else(|| call.error("its fill value is not a single number: export it so"))?,
-        None => call.node.float("value")?.unwrap_or(0.0),
-    };
+    let inputs = call.constants();
+    let fill = places::fill(Known { node: call.node, inputs: &inputs, opset: call.opset })?;
     if !fill.is_finite() {
         return Err(call.error(
             "it pads with infinity, and finite numbers are possible: use the padding of the pooling behind it",

@@ -6,7 +6,7 @@ use super::maximum::Rows;
 use super::reduction::total;
 use super::window::{Sliding, channels_and_space, sizes};
 use crate::Error;
-use crate::graph::{ValueId, Window};
+use crate::graph::{Gather, ValueId, Window};
 use crate::real::{RealOp, RealTerm};
 
 const ATTRIBUTES: &[&str] = &[
@@ -206,7 +206,7 @@ pub(super) fn max(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
 }
 
 /// A maximum of what a ReLU made, which nobody else reads, is the ReLU of the maximum: fewer of them, and the result can be
-/// read by a layer.
+/// read by a layer. Values that were only moved about in between are moved in front of the maximum.
 fn behind_relu(
     context: &mut Context,
     call: &Call<'_>,
@@ -215,12 +215,38 @@ fn behind_relu(
     largest: impl FnOnce(&mut Context, ValueId) -> Result<ValueId, Error>,
 ) -> Result<Vec<Value>, Error> {
     let readers = call.node.input.first().and_then(|name| context.uses.get(name)).copied();
-    let id = match context.op(x.id) {
-        Some(&RealOp::Relu { input }) if readers == Some(1) => {
-            let largest = largest(context, input)?;
+    let id = match relu_in_front(context, x.id).filter(|_| readers == Some(1)) {
+        Some((mut value, moves)) => {
+            for (term, len) in moves.into_iter().rev() {
+                value = context.public(&call.origin, vec![RealTerm { value, ..term }], 0.0, len)?;
+            }
+            let largest = largest(context, value)?;
             context.relu(&call.origin, largest)?
         }
-        _ => largest(context, x.id)?,
+        None => largest(context, x.id)?,
     };
     Ok(vec![x.with(id, shape).into()])
+}
+
+/// Most moves that are looked through for a ReLU.
+const MAX_MOVES: usize = 4;
+
+/// What the ReLU reads that made a value, and how that was moved about since, from the last move to the first.
+fn relu_in_front(context: &Context, mut value: ValueId) -> Option<(ValueId, Vec<(RealTerm, usize)>)> {
+    let mut moves = Vec::new();
+    loop {
+        match context.op(value)? {
+            RealOp::Relu { input } => return Some((*input, moves)),
+            RealOp::Public { terms, offset: 0.0, len } if moves.len() < MAX_MOVES => {
+                let [term] = terms.as_slice() else { return None };
+                let moved = term.factor == 1.0 && !matches!(term.gather, Gather::Window(_));
+                if !moved || !context.is_read_once(term.value) {
+                    return None;
+                }
+                value = term.value;
+                moves.push((term.clone(), *len));
+            }
+            _ => return None,
+        }
+    }
 }

@@ -9,8 +9,8 @@ use super::super::context::{Context, Quantised, Secret, Value};
 use super::super::tensor::{Element, Tensor};
 use super::{activation, convolution, matrix};
 use crate::Error;
-use crate::graph::ValueId;
-use crate::real::RealOp;
+use crate::graph::{Gather, ValueId};
+use crate::real::{RealOp, RealTerm};
 
 /// Scale and zero point, both inputs of the node, of a value.
 fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Quantised, Element), Error> {
@@ -68,17 +68,37 @@ fn never_negative(context: &Context, mut value: ValueId) -> bool {
             Some(RealOp::Relu { .. }) => return true,
             Some(RealOp::Public { terms, offset, .. }) if *offset >= 0.0 => match terms.as_slice() {
                 [term] if term.factor >= 0.0 => term.value,
-                // A value cut at a bound.
-                [first, second] if first.factor == -second.factor && first.factor == 1.0 => {
-                    let relus = [first, second].map(|term| context.op(term.value));
-                    return matches!(relus, [Some(RealOp::Relu { .. }), Some(RealOp::Relu { .. })]);
-                }
+                [first, second] => return is_cut(context, first, second),
                 _ => return false,
             },
             _ => return false,
         };
     }
     false
+}
+
+/// Whether a difference of two ReLUs is a value cut at a bound, `max(0, x + a) - max(0, x + b)` with `b` at most `a`. Of
+/// other ReLUs the second may be the larger.
+fn is_cut(context: &Context, first: &RealTerm, second: &RealTerm) -> bool {
+    let in_place = [first, second].iter().all(|term| term.gather == Gather::All);
+    let factors = (first.factor, second.factor) == (1.0, -1.0);
+    let (Some(a), Some(b)) = (shifted(context, first.value), shifted(context, second.value)) else {
+        return false;
+    };
+    // Cut from above is also what a ReLU made.
+    in_place && factors && (a.0 == b.0 && b.1 <= a.1 || b.0 == first.value && b.1 <= 0.0)
+}
+
+/// `x` and `a` of a ReLU of `x + a`.
+fn shifted(context: &Context, relu: ValueId) -> Option<(ValueId, f64)> {
+    let Some(&RealOp::Relu { input }) = context.op(relu) else { return None };
+    Some(match context.op(input) {
+        Some(RealOp::Public { terms, offset, .. }) => match terms.as_slice() {
+            [RealTerm { value, factor: 1.0, gather: Gather::All }] => (*value, *offset),
+            _ => (input, 0.0),
+        },
+        _ => (input, 0.0),
+    })
 }
 
 /// The real numbers of a value, of which the node says how they are quantised.

@@ -3,8 +3,8 @@
 use super::super::call::Call;
 use super::super::context::{Context, Value};
 use super::super::node::axis;
+use super::super::places::product;
 use super::super::proto::printable;
-use super::super::tensor::strides;
 use crate::Error;
 
 /// How a place of the result is turned into one of the input.
@@ -20,7 +20,7 @@ enum Nearest {
 
 /// Until opset 9, and Resize of opset 10.
 pub(super) fn upsample(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    call.only(&["mode", "scales", "height_scale", "width_scale"])?;
+    call.only(&["mode", "scales"])?;
     nearest_only(call)?;
     let scales = match call.node.floats("scales")? {
         Some(scales) => scales.iter().map(|&s| f64::from(s)).collect(),
@@ -145,16 +145,8 @@ fn resized(
             ))
         })?);
     }
-    let distances = strides(&x.shape);
-    let all = (0..len).map(|mut at| {
-        let mut place = 0;
-        for (along, distance) in places.iter().zip(&distances).rev() {
-            place += along.get(at % along.len()).copied().unwrap_or(0) * distance;
-            at /= along.len();
-        }
-        Some(place)
-    });
-    let id = context.gather(&call.origin, x.id, len, all)?;
+    let all = product(&x.shape, &places);
+    let id = context.gather(&call.origin, x.id, len, all.into_iter().map(Some))?;
     Ok(vec![x.with(id, sizes.to_vec()).into()])
 }
 

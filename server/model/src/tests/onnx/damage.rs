@@ -43,7 +43,7 @@ fn files_that_would_swell_are_refused() {
         [out, inner.to_vec()].concat()
     };
     let empties = |tag: u8| [tag, 0].repeat(3 << 20);
-    // Nodes, initialisers, inputs, attributes of a node, sizes and names of a tensor.
+    // Nodes, initialisers, inputs, attributes of a node, sizes and names of a tensor, sizes of a sparse one.
     for graph in [
         empties(0x0a),
         empties(0x2a),
@@ -51,6 +51,7 @@ fn files_that_would_swell_are_refused() {
         message(0x0a, &empties(0x2a)),
         message(0x0a, &empties(0x0a)),
         message(0x2a, &[0x08, 1].repeat(3 << 20)),
+        message(0x7a, &message(0x0a, &[0x08, 1].repeat(3 << 20))),
         message(0x2a, &message(0x3a, &vec![0; 4 * MAX_VALUES])),
     ] {
         let text = quickly(|| said(parse(&message(0x3a, &graph), None)));

@@ -1,10 +1,10 @@
 //! Operators on constants.
 
 use super::{attribute, call, count, f, float, fold, fold_some, i, int, ints, l, of, refused, text};
-use crate::onnx::constants::{Folding, of_shape};
+use crate::onnx::constants::of_shape;
 use crate::onnx::places::{OUTSIDE, moved};
 use crate::onnx::tensor::{Element, Tensor};
-use crate::onnx::{AttributeProto, NodeProto, TensorProto, attribute_type};
+use crate::onnx::{AttributeProto, TensorProto, attribute_type};
 
 #[test]
 fn constants_in_all_forms() {
@@ -270,9 +270,6 @@ fn other_operators_and_inputs_that_are_missing() {
         assert!(fold_some(op, &[], &[Some(&x)], 13, 1).unwrap().is_none(), "{op}");
         assert!(fold_some(op, &[], &[], 13, 1).unwrap().is_none(), "{op}");
     }
-    let foreign =
-        NodeProto { domain: "com.example".to_owned(), ..call("Add", &[], &[Some(&x), Some(&x)], 1) };
-    assert!(Folding::default().fold(&foreign, &[Some(&x), Some(&x)], 13).unwrap().is_none());
     // Of a value that is no constant the places can be told, but not if they depend on another.
     let reshape = call("Reshape", &[], &[Some(&x), Some(&x)], 1);
     let text = moved(&reshape, &[2], &[None, None], 13).unwrap_err().to_string();

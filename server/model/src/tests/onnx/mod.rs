@@ -36,7 +36,7 @@ pub fn tensor(name: &str, dims: &[usize], values: &[f32]) -> TensorProto {
 }
 
 pub fn value(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let dim = |&d: &usize| DimensionProto { dim_value: Some(d as i64), dim_param: None };
+    let dim = |&d: &usize| DimensionProto { dim_value: Some(d as i64) };
     let shape = TensorShapeProto { dim: shape.iter().map(dim).collect() };
     let tensor_type = Some(TensorTypeProto { elem_type: 1, shape: Some(shape) });
     ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type }) }
@@ -53,7 +53,7 @@ pub fn sum() -> ModelProto {
         ..Default::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
-    ModelProto { ir_version: 8, graph: Some(graph), opset_import }
+    ModelProto { graph: Some(graph), opset_import }
 }
 
 pub fn changed(change: impl FnOnce(&mut GraphProto)) -> Result<Parsed, Error> {

@@ -52,6 +52,48 @@ fn only_relabelling_may_follow_them() {
     assert!(text.contains("y (Relu)") && text.contains("Softmax") && text.contains("last"), "{text}");
 }
 
+/// Whoever reads the answer goes by the last axis, which has to be the one that the network meant.
+#[test]
+fn what_relabels_behind_them_must_leave_the_rows() {
+    let then = |last: &str, more: NodeProto| vec![with(last, &["x"], &["s"], &[int("axis", 2)]), more];
+    let reshape = || with("Reshape", &["s", "shape"], &["y"], &[]);
+    for last in ["Softmax", "LogSoftmax"] {
+        for shape in [&[1, 2, 6], &[1, 4, 3], &[1, 1, 12]] {
+            let text = refused(13, &[3, 4], then(last, reshape()), vec![integers("shape", shape)]);
+            assert!(text.contains("y (Reshape)") && text.contains(last) && text.contains("rows"), "{text}");
+        }
+        let text = refused(13, &[3, 4], then(last, with("Flatten", &["s"], &["y"], &[])), vec![]);
+        assert!(text.contains("y (Flatten)") && text.contains(last), "{text}");
+    }
+    let made = file(13, &[3, 4], then("Softmax", reshape()), vec![integers("shape", &[3, 4, 1])], &["y"]);
+    assert_eq!(run(&made, &[0.0; 12]).1.outputs[0].last, Last::Softmax);
+    // Each for itself, whatever the shape.
+    let nodes = vec![with("Sigmoid", &["x"], &["s"], &[]), with("Flatten", &["s"], &["y"], &[])];
+    let (_, real) = run(&file(13, &[3, 4], nodes, vec![], &["y"]), &[0.0; 12]);
+    assert_eq!((real.outputs[0].last, real.outputs[0].shape.as_slice()), (Last::Sigmoid, &[12][..]));
+}
+
+/// The values behind an ArgMax are still those that it is of, and its indices have a shape of their own.
+#[test]
+fn what_is_behind_an_arg_max_sees_the_shape_of_its_indices() {
+    let x: Vec<f64> = (0..12).map(f64::from).collect();
+    let index = |keep: i64| with("ArgMax", &["x"], &["i"], &[int("axis", 2), int("keepdims", keep)]);
+    for (keep, expected) in [(0, &[1.0, 3.0][..]), (1, &[1.0, 3.0, 1.0])] {
+        let nodes = vec![index(keep), with("Shape", &["i"], &["s"], &[]), with("Size", &["i"], &["n"], &[])];
+        let (answers, real) = run(&file(13, &[3, 4], nodes, vec![], &["i", "s", "n"]), &x);
+        close(&answers[1], expected, "shape");
+        close(&answers[2], &[3.0], "size");
+        assert_eq!((real.outputs[0].last, real.outputs[0].shape.as_slice()), (Last::ArgMax, &[3, 4][..]));
+    }
+    let nodes = || vec![index(0), with("Reshape", &["i", "shape"], &["y"], &[])];
+    let made = file(13, &[3, 4], nodes(), vec![integers("shape", &[3, 1])], &["y"]);
+    let (answers, real) = run(&made, &x);
+    close(&answers[0], &x, "values");
+    assert_eq!((real.outputs[0].last, real.outputs[0].shape.as_slice()), (Last::ArgMax, &[3, 4][..]));
+    // As many indices as there are rows, not as there are values.
+    assert!(refused(13, &[3, 4], nodes(), vec![integers("shape", &[12])]).contains("y (Reshape)"));
+}
+
 #[test]
 fn outputs_are_in_their_order_and_constants_and_dead_branches_are_fine() {
     let nodes = vec![

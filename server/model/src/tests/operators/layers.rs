@@ -282,6 +282,23 @@ fn matmul_of_rows_columns_and_batches() {
     let several = numbers(2 * 4 * 5, 7);
     let each = [product(&x, &several[..20], 4), product(&x, &several[20..], 4)].concat();
     check(("r", &[1, 6, 4]), ("w", &[]), &several, &[2, 4, 5], &each);
+    // The same for a vector, whose own axis is in no result.
+    let several = numbers(2 * 24 * 5, 8);
+    let shape = |factors: [&str; 2], dims: &[usize], expected: &[f64]| {
+        let nodes = vec![
+            with("Reshape", &["x", "s"], &["r"], &[]),
+            with("MatMul", &factors, &["p"], &[]),
+            with("Unsqueeze", &["p", "front"], &["y"], &[]),
+        ];
+        let constants =
+            vec![super::integers("s", &[24]), super::integers("front", &[0]), tensor("w", dims, &several)];
+        let (found, real) = super::run(&super::file(13, &[24], nodes, constants, &["y"]), &x);
+        close(&found[0], expected, "MatMul of a vector");
+        assert_eq!(real.outputs[0].shape, [2, 5]);
+    };
+    let each = [product(&x, &several[..120], 24), product(&x, &several[120..], 24)].concat();
+    shape(["r", "w"], &[2, 24, 5], &each);
+    shape(["w", "r"], &[2, 5, 24], &product(&several, &x, 24));
     let nodes = vec![with("MatMul", &["x", "w"], &["y"], &[])];
     assert!(refused(13, &[3, 4], nodes, vec![tensor("w", &[5, 4], &w)]).contains("cannot be multiplied"));
 }

@@ -64,7 +64,7 @@ pub fn file(
         ..Default::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: opset }];
-    ModelProto { ir_version: 8, graph: Some(graph), opset_import }.encode_to_vec()
+    ModelProto { graph: Some(graph), opset_import }.encode_to_vec()
 }
 
 /// The device's numbers are the network's.

@@ -41,6 +41,20 @@ fn sums_and_products_with_constants_of_any_shape() {
     );
 }
 
+/// Before opset 7 they said where to broadcast, and such files are not read.
+#[test]
+fn attributes_of_older_operators_are_refused() {
+    let constants = || vec![tensor("w", &[2, 2], &[1.0; 4]), tensor("s", &[2], &[1.0; 2])];
+    for (op, attribute) in
+        [("Add", "axis"), ("Sub", "broadcast"), ("Mul", "axis"), ("Div", "broadcast"), ("Gemm", "broadcast")]
+    {
+        let node = with(op, &["x", "w"], &["y"], &[int(attribute, 1)]);
+        assert!(refused(13, &[2], vec![node], constants()).contains(attribute), "{op}");
+    }
+    let node = with("Upsample", &["x", "s"], &["y"], &[float("height_scale", 1.0)]);
+    assert!(refused(9, &[2], vec![node], constants()).contains("height_scale"));
+}
+
 #[test]
 fn sums_of_several_values() {
     let x = numbers(4, 1);

@@ -1,6 +1,6 @@
 //! Pooling and reductions against their definitions.
 
-use super::{answer, close, counts, file, integers, numbers, refused, run, with};
+use super::{answer, close, counts, file, integers, numbers, refused, run, tensor, with};
 use crate::onnx::AttributeProto;
 use crate::tests::onnx::{int, ints};
 use crate::tests::{generator, pick};
@@ -202,6 +202,46 @@ fn maxima_take_few_comparisons() {
     // Others who read the ReLU still find it.
     let (answers, _) = run(&file(13, &[1, 8, 8], nodes(&pool(2)), vec![], &["r", "y"]), &x);
     close(&answers[0], &x.iter().map(|x| x.max(0.0)).collect::<Vec<_>>(), "ReLU");
+}
+
+/// Channels last, as Keras has them: what PyTorch makes of it turns the axes between a ReLU and its pool.
+#[test]
+fn a_relu_in_front_of_a_turned_maximum_comes_behind_it() {
+    let size = [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+    let first = |from: &str, to: &str| with("Transpose", &[from], &[to], &[ints("perm", &[0, 3, 1, 2])]);
+    let last = |from: &str, to: &str| with("Transpose", &[from], &[to], &[ints("perm", &[0, 2, 3, 1])]);
+    let (x, weights) = (numbers(64, 5), || vec![tensor("w", &[8, 1, 3, 3], &numbers(72, 6))]);
+    let conv = || with("Conv", &["x", "w"], &["c"], &[ints("pads", &[1; 4])]);
+    let plain = vec![
+        conv(),
+        with("Relu", &["c"], &["r"], &[]),
+        with("MaxPool", &["r"], &["p"], &size),
+        last("p", "y"),
+    ];
+    let turned = || {
+        vec![
+            conv(),
+            last("c", "l"),
+            with("Relu", &["l"], &["r"], &[]),
+            first("r", "t"),
+            with("MaxPool", &["t"], &["p"], &size),
+            last("p", "y"),
+        ]
+    };
+    let (expected, real) = run(&file(13, &[1, 8, 8], plain, weights(), &["y"]), &x);
+    assert_eq!(counts(&real).1, 4 * 8 * 16);
+    let (found, real) = run(&file(13, &[1, 8, 8], turned(), weights(), &["y"]), &x);
+    close(&found[0], &expected[0], "turned");
+    assert_eq!(counts(&real).1, 4 * 8 * 16);
+    // Where another reads the ReLU too, that stays, and so it is in front.
+    for other in ["r", "t"] {
+        let (found, real) = run(&file(13, &[1, 8, 8], turned(), weights(), &["y", other]), &x);
+        close(&found[0], &expected[0], "turned");
+        assert_eq!(counts(&real).1, 7 * 8 * 16);
+    }
+    let more = [turned(), vec![with("Neg", &["r"], &["z"], &[])]].concat();
+    let (_, real) = run(&file(13, &[1, 8, 8], more, weights(), &["y", "z"]), &x);
+    assert_eq!(counts(&real).1, 7 * 8 * 16);
 }
 
 #[test]

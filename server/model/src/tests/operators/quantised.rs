@@ -1,8 +1,11 @@
 //! Quantised networks as phones have them: the real numbers behind their integers.
 
-use super::{close, counts, file, refused, run, tensor, with};
-use crate::onnx::TensorProto;
-use crate::tests::onnx::ints;
+use prost::Message;
+
+use super::{close, counts, file, options, refused, run, tensor, with};
+use crate::onnx::{ModelProto, NodeProto, TensorProto};
+use crate::tests::onnx::{float, ints};
+use crate::{Error, ImportOptions, Normalisation, read};
 
 /// A constant of bytes: UINT8, INT8 or INT32.
 fn bytes(name: &str, kind: i32, dims: &[usize], values: &[i32]) -> TensorProto {
@@ -76,6 +79,88 @@ fn what_a_type_cannot_hold_is_cut_off() {
     let six: Vec<f64> = sums.iter().map(|x| x.clamp(0.0, 6.0)).collect();
     let (found, _) = run(&file(13, &[2], nodes(), constants(6.0 / 255.0), &["y"]), &x);
     close(&found[0], &six, "ReLU6");
+}
+
+/// What only looks as if it could not be negative is cut off all the same.
+#[test]
+fn differences_of_relus_are_cut_off_unless_they_are_bounds() {
+    let made = |nodes: Vec<NodeProto>| {
+        let quantised = vec![
+            with("QuantizeLinear", &["v", "s", "z"], &["q"], &[]),
+            with("DequantizeLinear", &["q", "s", "z"], &["y"], &[]),
+        ];
+        let constants =
+            vec![tensor("s", &[], &[0.05]), bytes("z", UINT8, &[], &[0]), tensor("six", &[], &[6.0])];
+        file(13, &[4], [nodes, quantised].concat(), constants, &["y"])
+    };
+    let x = [-4.0, -1.0, 2.0, 8.0];
+    let above: Vec<f64> = x.iter().map(|x| f64::max(*x, 0.0)).collect();
+    // A difference of ReLUs that are none of the same value, and a slope below zero.
+    let difference = vec![
+        with("Relu", &["x"], &["a"], &[]),
+        with("Neg", &["x"], &["n"], &[]),
+        with("Relu", &["n"], &["b"], &[]),
+        with("Sub", &["a", "b"], &["v"], &[]),
+    ];
+    close(&run(&made(difference), &x).0[0], &above, "difference");
+    let leaky = vec![with("LeakyRelu", &["x"], &["v"], &[float("alpha", 0.5)])];
+    close(&run(&made(leaky), &x).0[0], &above, "LeakyRelu");
+    // The other bound is passed.
+    let more = vec![
+        with("Relu", &["x"], &["a"], &[]),
+        with("Add", &["x", "six"], &["m"], &[]),
+        with("Relu", &["m"], &["b"], &[]),
+        with("Sub", &["a", "b"], &["v"], &[]),
+    ];
+    close(&run(&made(more), &x).0[0], &[0.0; 4], "difference that is never positive");
+    // Nothing is added to what is bounded.
+    for (op, more) in [("Clip", &["x", "zero", "six"][..]), ("Relu", &["x"])] {
+        let zero = with("Constant", &[], &["zero"], &[float("value_float", 0.0)]);
+        let (found, real) = run(&made(vec![zero, with(op, more, &["v"], &[])]), &x);
+        let bound = if op == "Clip" { 6.0 } else { 8.0 };
+        close(&found[0], &x.map(|x| x.clamp(0.0, bound)), op);
+        assert_eq!(counts(&real).1, if op == "Clip" { 8 } else { 4 }, "{op}");
+    }
+}
+
+#[test]
+fn a_quantised_factor_is_refused() {
+    let constants =
+        || vec![tensor("s", &[], &[0.5]), bytes("z", UINT8, &[], &[128]), tensor("w", &[2, 2], &[1.0; 4])];
+    for op in ["Gemm", "MatMul"] {
+        let nodes =
+            vec![with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]), with(op, &["q", "w"], &["y"], &[])];
+        let text = refused(13, &[2], nodes, constants());
+        assert!(text.contains(&format!("y ({op})")) && text.contains("DequantizeLinear"), "{text}");
+    }
+}
+
+/// An input of integers, of which no fractions are made by the way.
+#[test]
+fn inputs_of_integers_are_taken_as_they_are() {
+    let integers = |made: Vec<u8>| {
+        let mut model = ModelProto::decode(made.as_slice()).unwrap();
+        let input = &mut model.graph.as_mut().unwrap().input[0];
+        input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = UINT8;
+        model.encode_to_vec()
+    };
+    let constants = || vec![tensor("s", &[], &[0.5]), bytes("z", UINT8, &[], &[100])];
+    let x = [0.0, 100.0, 255.0];
+    let cast = with("Cast", &["x"], &["y"], &[crate::tests::onnx::int("to", 1)]);
+    let dequantized = with("DequantizeLinear", &["x", "s", "z"], &["y"], &[]);
+    for (node, expected) in [(cast, x), (dequantized, [-50.0, 0.0, 77.5])] {
+        let made = integers(file(13, &[3], vec![node.clone()], constants(), &["y"]));
+        close(&run(&made, &x).0[0], &expected, &node.op_type);
+        let fractions = Normalisation { scale: 1.0, mean: vec![0.5], ..Default::default() };
+        for normalisation in [Normalisation::default(), fractions] {
+            let error = read(&made, &ImportOptions { normalisation, ..options() }).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, Error::Options(_)) && text.contains("UINT8"), "{text}");
+            assert!(text.contains("input x") && text.contains("--scale 1"), "{text}");
+        }
+        // Of an input of reals nothing is said.
+        read(&file(13, &[3], vec![node], constants(), &["y"]), &ImportOptions::default()).unwrap();
+    }
 }
 
 #[test]

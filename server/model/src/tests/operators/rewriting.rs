@@ -1,10 +1,13 @@
 //! What the passes make of networks: few layers, few values rounded, and the same answers.
 
-use super::{answer, close, counts, file, integers, numbers, run, tensor, with};
-use crate::onnx::{NodeProto, TensorProto};
-use crate::real::RealOp;
-use crate::tests::onnx::{float, int, ints};
+use super::{answer, close, counts, file, integers, numbers, options, run, tensor, with};
+use crate::graph::{Gather, Run};
+use crate::onnx::{NodeProto, TensorProto, walk};
+use crate::passes::merge;
+use crate::real::{Real, RealOp, composed};
+use crate::tests::onnx::{float, int, ints, quickly};
 use crate::tests::{generator, pick};
+use crate::{MAX_LAYERS, read};
 use chacha20::ChaCha20Rng;
 
 fn conv(from: &str, to: &str, weights: &str, pad: i64) -> NodeProto {
@@ -254,4 +257,118 @@ fn offsets_of_a_sum_go_into_one_of_its_layers() {
     assert_eq!(made(nodes, &["y"]), (2, 0, 0));
     let nodes = vec![with("Add", &["x", "c"], &["t"], &[]), with("Relu", &["t"], &["y"], &[])];
     close(&answer(15, &[2], nodes, vec![tensor("c", &[1], &[-1.0])], &[0.5, 3.0]), &[0.0, 2.0], "offset");
+}
+
+/// Sums of all sums before them, many times over: every value is looked at once.
+#[test]
+fn a_ladder_of_shared_sums_is_rounded_soon() {
+    const WIDE: usize = 24;
+    let names = |level: usize| (0..WIDE).map(|i| format!("t{level}_{i}")).collect::<Vec<_>>();
+    let layers = names(0).into_iter().map(|to| with("MatMul", &["x", "w"], &[&to], &[]));
+    let mut nodes: Vec<NodeProto> = layers.collect();
+    for level in 1..10 {
+        let from = names(level - 1);
+        let from: Vec<&str> = from.iter().map(String::as_str).collect();
+        nodes.extend(names(level).iter().map(|to| with("Mean", &from, &[to], &[])));
+    }
+    nodes.push(with("MatMul", &["t9_0", "w"], &["y"], &[]));
+    let made = file(13, &[2], nodes, vec![tensor("w", &[2, 2], &[1.0, 0.5, -1.0, 2.0])], &["y"]);
+    let (found, real) = quickly(|| run(&made, &[1.0, 3.0]));
+    // Twice the matrix, and one rounding between.
+    close(&found[0], &[-2.0 - 6.5, -1.0 + 13.0], "ladder");
+    assert_eq!(counts(&real).2, 2);
+}
+
+/// Layers are copied for several readers of what they make, but not without end.
+#[test]
+fn copies_of_layers_are_bounded() {
+    let made = |count: usize| {
+        let mut nodes = vec![conv("x", "a", "p", 0)];
+        let mut sum = "x".to_owned();
+        for i in 0..count {
+            let [scaled, relu, next] = ["m", "r", "s"].map(|name| format!("{name}{i}"));
+            nodes.push(with("Mul", &["a", "gains"], &[&scaled], &[]));
+            nodes.push(with("Relu", &[&scaled], &[&relu], &[]));
+            nodes.push(with("Add", &[&sum, &relu], &[&next], &[]));
+            sum = next;
+        }
+        nodes.push(with("Identity", &[&sum], &["y"], &[]));
+        let gains = tensor("gains", &[4, 1, 1], &[0.5, -2.0, 0.0, 1.0]);
+        file(15, &[4, 2, 2], nodes, [constants(), vec![gains]].concat(), &["y"])
+    };
+    assert_eq!(counts(&run(&made(20), &numbers(16, 12)).1).0, 20);
+    let text = quickly(|| read(&made(MAX_LAYERS + 20), &options())).unwrap_err().to_string();
+    assert!(text.contains("a scaled (Mul)") && text.contains("1024 layers"), "{text}");
+}
+
+/// Layers that read what another layer made.
+fn in_a_row(real: &Real) -> usize {
+    let is_layer = |value: usize| {
+        value.checked_sub(1).is_some_and(|number| matches!(real.nodes[number].op, RealOp::Linear(_)))
+    };
+    let reads_one = |op: &RealOp| matches!(op, RealOp::Linear(layer) if is_layer(layer.input));
+    real.nodes.iter().filter(|node| reads_one(&node.op)).count()
+}
+
+/// What two layers take is no longer there for the next.
+#[test]
+fn merging_layers_has_a_bound_for_all_together() {
+    let nodes = vec![
+        conv("x", "a", "w", 1),
+        conv("a", "b", "p", 0),
+        with("Relu", &["b"], &["c1"], &[]),
+        conv("c1", "d1", "w", 1),
+        conv("d1", "y", "p", 0),
+    ];
+    let plain = walk(&file(15, &[4, 6, 6], nodes, constants(), &["y"]), &options()).unwrap();
+    let merged = |left: usize| in_a_row(&merge::run(plain.clone(), left));
+    let mut found: Vec<usize> = (0..10_000).step_by(100).map(merged).collect();
+    found.dedup();
+    assert_eq!(found, [2, 1, 0]);
+    assert_eq!(merged(merge::MAX_ALL), 0);
+}
+
+/// A gather of random values or none.
+fn random_gather(rng: &mut ChaCha20Rng, from: usize) -> Vec<Option<usize>> {
+    let mut places = Vec::new();
+    for _ in 0..pick(rng, 1, 6) {
+        let (start, step) = (pick(rng, 0, from - 1) as i64, pick(rng, 0, 6) as i64 - 3);
+        for i in 0..pick(rng, 1, 8) as i64 {
+            let place = usize::try_from(start + step * i).ok().filter(|&place| place < from);
+            places.push(place.filter(|_| step != 3));
+        }
+    }
+    places
+}
+
+/// Two gathers put together run by run are those put together place by place.
+#[test]
+fn gathers_of_gathers_are_what_they_are_place_by_place() {
+    let runs = |places: &[Option<usize>]| match Gather::from_places(places.iter().copied()) {
+        Gather::Runs(runs) => runs,
+        _ => unreachable!(),
+    };
+    let places = |runs: &[Run], len: usize| {
+        let mut places = vec![None; len];
+        Gather::Runs(runs.to_vec()).each(len, |at, from| places[at] = Some(from));
+        places
+    };
+    let mut rng = generator(31);
+    for _ in 0..2000 {
+        let from = pick(&mut rng, 1, 30);
+        let inner = random_gather(&mut rng, from);
+        let outer = random_gather(&mut rng, inner.len());
+        let expected: Vec<Option<usize>> = outer.iter().map(|place| place.and_then(|at| inner[at])).collect();
+        let made = composed(&runs(&outer), &runs(&inner), 1000, &mut 1_000_000).unwrap();
+        assert!(Gather::Runs(made.clone()).check(from, outer.len()), "{made:?}");
+        assert_eq!(places(&made, outer.len()), expected);
+        // Neither more runs than allowed, nor more steps.
+        assert!(composed(&runs(&outer), &runs(&inner), made.len() - 1, &mut 1_000_000).is_none());
+        assert!(composed(&runs(&outer), &runs(&inner), 1000, &mut 1).is_none());
+    }
+    // Far longer than what is written of them.
+    let long = [Run::Values { start: 0, step: 1, count: u32::MAX >> 8 }];
+    let mut steps = 10;
+    assert_eq!(composed(&long, &long, 10, &mut steps).unwrap(), long);
+    assert!(steps > 5, "{steps}");
 }
