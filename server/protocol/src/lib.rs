@@ -46,7 +46,7 @@ pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError, Use};
 pub use links::OT_PARAMETER;
 pub use party::Party;
-pub use plan::{Counts, Part};
+pub use plan::{Counts, Part, WAVE_BYTES};
 pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};
 pub use seco_garble::{Material, MaterialSize};
 pub use spool::{MemorySpool, Spool, SpoolError};

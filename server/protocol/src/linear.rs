@@ -33,7 +33,7 @@ type Wave<T> = Vec<(usize, Option<T>)>;
 type Words = Vec<Zeroizing<Vec<u32>>>;
 
 /// Steps of a wave.
-pub const STEPS: usize = 4;
+const STEPS: usize = 4;
 
 /// Where in the protocol a message is wrong.
 const MASK: &str = "encrypted mask";
@@ -225,6 +225,11 @@ pub fn waves<'a>(
         bytes += more;
     }
     waves
+}
+
+/// Messages in sequence of so many waves: every further one ends a turn later.
+pub fn messages(waves: usize) -> usize {
+    if waves == 0 { 0 } else { STEPS - 1 + waves - 1 }
 }
 
 /// Takes a message of a peer; a longer one is its mistake in this phase.

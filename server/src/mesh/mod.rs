@@ -32,7 +32,7 @@ use crate::Error;
 use crate::jobs::{Clock, Failure};
 
 /// Version of everything after the TLS handshake.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// First byte of a stream: a channel, followed by job and lane.
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
