@@ -8,7 +8,7 @@ use common::{
     session, usage,
 };
 use seco_model::{FixedModel, Placement, paper_placements};
-use seco_protocol::cost::Cost;
+use seco_protocol::cost::{Cost, Kind};
 use seco_protocol::{Channel, ChannelError, InsecureMemoryLedger, MemorySpool, Party, memory};
 
 /// Makes a bundle, uses it, and compares what every server sent to every other with the counts.
@@ -24,7 +24,7 @@ fn check(model: &FixedModel, servers: usize, placements: &[Placement], number: u
     for (phase, sent) in [(false, &ahead), (true, &online)] {
         for (from, of_sender) in sent.iter().enumerate() {
             for to in 0..servers {
-                let counted: u64 = seco_protocol::cost::Kind::ALL
+                let counted: u64 = Kind::ALL
                     .into_iter()
                     .filter(|kind| kind.is_online() == phase)
                     .map(|kind| cost.traffic.link(kind, from, to))
@@ -41,11 +41,7 @@ fn check(model: &FixedModel, servers: usize, placements: &[Placement], number: u
         assert_eq!(cost.traffic.total(phase), all as u64);
     }
     let of_layers: u64 = cost.layers.iter().map(|layer| layer.bytes).sum();
-    let linear: u64 = seco_protocol::cost::Kind::ALL
-        .into_iter()
-        .filter(|k| k.is_linear())
-        .map(|k| cost.traffic.of(k))
-        .sum();
+    let linear: u64 = Kind::ALL.into_iter().filter(|k| k.is_linear()).map(|k| cost.traffic.of(k)).sum();
     assert_eq!(of_layers, linear);
     let gates: u64 = cost.steps.iter().map(|step| step.and_gates).sum();
     assert_eq!(gates, cost.counts.and_gates);
@@ -205,5 +201,65 @@ fn keys_and_set_up_to_the_byte() {
         assert_eq!(first, cost.traffic.total(false));
         assert_eq!(second - first, cost.renewal.0, "{servers} servers");
         assert_eq!(cost.renewal.1, 64);
+    }
+}
+
+/// The formulas of section 9 of PROTOCOL.md, for one ReLU; those of the input's masks are in section 6.
+#[test]
+fn formulas_of_the_document() {
+    const LANES: u64 = 1024;
+    const INPUT: u64 = 128;
+    for (n, k, f, κ, p, shared) in [
+        (2, 20, 8, 20, 2, false),
+        (3, 20, 8, 20, 2, false),
+        (4, 20, 8, 20, 2, true),
+        (3, 17, 0, 12, 4, true),
+        (4, 14, 5, 9, 1, false),
+        (2, 25, 3, 30, 8, true),
+        (3, 11, 6, 3, 2, false),
+    ] {
+        let mut builder = graphs::Builder::new(&[INPUT as usize], 1);
+        let hidden = builder.dense(0, LANES as usize, k as u32);
+        let relu = builder.relu(hidden, f as u32);
+        builder.dense(relu, 5, κ as u32);
+        let first = if shared { Placement::Shared(vec![0, 1]) } else { Placement::Held(0) };
+        // The evaluator is server 1; what it makes goes to server 0.
+        let architecture = builder.finish().architecture(n as usize, &[first, Placement::Held(0)]).unwrap();
+        assert_eq!(architecture.graph.width(relu), κ as u32);
+        let cost = Cost::of(&architecture, |_, _| p as usize).unwrap();
+        let bits = |kinds: &[Kind]| kinds.iter().map(|&kind| 8 * cost.traffic.of(kind)).sum::<u64>();
+        let what = format!("{:?}", (n, k, f, κ, p, shared));
+        let (τ, β) = (u64::from(κ > k - f), u64::from(f > 0));
+        let openers = if shared { 2 } else { 1 };
+        let pairs = n * (n - 1) / 2;
+        assert_eq!(cost.counts.and_gates, LANES * (k - 1), "{what}");
+        let cots = (n - 1) * (n - 2) * (3 * k - 3) + (n - 1) * (k + 1);
+        let choices = (LANES * cots + INPUT * 8 * pairs) * 16 / p;
+        assert_eq!(cost.traffic.of(Kind::Choices), choices, "{what}");
+        let tables = 128 * (n - 1) * (3 * n - 4) * (k - 1) + k - 1;
+        assert_eq!(bits(&[Kind::Tables]), LANES * tables, "{what}");
+        let crossed = 2 * (n - 1) * (n - 2) * (k - 2);
+        assert_eq!(bits(&[Kind::CrossBits, Kind::Corrections]), LANES * crossed, "{what}");
+        let ω: u64 = (0..k)
+            .map(|i| {
+                let shifted = if i >= f { κ.saturating_sub(i - f) } else { 0 };
+                (k - i).max(shifted).max(if i == k - 1 { κ * τ } else { 0 })
+            })
+            .sum();
+        let sums = ω * pairs + (1 + β) * κ * (n - 1) * (n - 2) / 2;
+        let chain = κ * (n - 1) * ((1 + τ) + (n - 2) * (1 + τ + β));
+        let input = INPUT * pairs * (0..8).map(|i| k - i).sum::<u64>();
+        assert_eq!(bits(&[Kind::Conversions]), LANES * (sums + chain) + input, "{what}");
+        assert_eq!(bits(&[Kind::Ahead]), LANES * k * (n - openers), "{what}");
+        let labels = (n - 1) * (128 * (k - 1) + (2 << β) * κ);
+        assert_eq!(bits(&[Kind::Labels]), LANES * labels, "{what}");
+        assert_eq!(bits(&[Kind::Opening]), LANES * k * openers * (n - 1), "{what}");
+        assert_eq!(bits(&[Kind::Activation]), LANES * κ, "{what}");
+        // A ReLU's, and where each garbler's correlations begin; words of masks and products; the input's.
+        let rows = if n == 2 { 2 } else { 3 * (n - 1) };
+        let opening = if shared { 4 } else { 0 };
+        let stored = LANES * (28 + opening + 16 * (k - 1) * rows) + LANES * (2 * k - 1) / 8 + 8 * (n - 1);
+        let words = 4 * (INPUT + LANES + LANES + 5) + 8 * (INPUT / 8 + 4 * INPUT);
+        assert_eq!(cost.parts[1].storage_bytes, stored + words, "{what}");
     }
 }
