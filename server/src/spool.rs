@@ -9,7 +9,7 @@
 //! each. So a chunk that is changed, swapped or missing is noticed before anything is evaluated.
 //!
 //! The key is drawn for each bundle and stays in this server's memory, for a bundle does not outlive
-//! the process that made it: after a crash it counts as spent (`protocol.md` section 6). On Unix the
+//! the process that made it: after a crash it counts as spent (section 7 of PROTOCOL.md). On Unix the
 //! file has no name, so that the system takes it back whatever happens to the process. (`ring` does not
 //! wipe its copy of the key; the copy that made it is wiped.)
 

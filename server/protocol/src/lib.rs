@@ -2,7 +2,7 @@
 //!
 //! Every server of a cluster runs the same calls side by side; nothing here opens a socket, reads a
 //! clock or asks the system for randomness (seeds come from the caller). Passive adversary, static
-//! corruption of the user or of any `n - 1` servers (`protocol.md` section 1).
+//! corruption of the user or of any `n - 1` servers (section 1 of PROTOCOL.md).
 //!
 //! | call | messages, in rounds |
 //! |---|---|

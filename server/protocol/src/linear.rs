@@ -1,4 +1,4 @@
-//! Preprocessing of linear layers: one server's part in `F·r` of every layer (`protocol.md` section 4).
+//! Preprocessing of linear layers: one server's part in `F·r` of every layer (section 4 of PROTOCOL.md).
 //!
 //! All layers go through each of the three messages together, so the number of rounds does not
 //! depend on the model's depth. Those of a large model go in waves that follow each other through

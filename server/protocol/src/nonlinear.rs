@@ -1,5 +1,5 @@
 //! Preprocessing of non-linear layers: one server's part in garbling all circuits of a bundle, and in its conversions
-//! (`protocol.md` sections 5 and 5.1).
+//! (sections 5 and 6 of PROTOCOL.md).
 //!
 //! Phases of a batch, with what is sent in each and received in the next:
 //!

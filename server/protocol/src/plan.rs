@@ -303,8 +303,8 @@ impl Plan {
     }
 }
 
-/// What the fixed AES keys of a bundle's garbling come from (`protocol.md` section 5): public, and random as long as one
-/// server's nonce is.
+/// What the fixed AES keys of a bundle's garbling come from (section 5 of PROTOCOL.md): public, and random as long as
+/// one server's nonce is.
 ///
 /// An attacker of many instances at once gains by instances under the same key, and by work done before the key is known
 /// (eprint 2019/1168). So no server, the gateway that names the bundle included, chooses keys: each contributes a nonce,
