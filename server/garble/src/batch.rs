@@ -110,7 +110,7 @@ impl Batch {
     }
 
     /// Blocks that one garbler sends per AND and lane: two for itself, three for every other target
-    /// (`protocol.md` section 5).
+    /// (section 5 of PROTOCOL.md).
     pub(crate) fn rows_sent(&self) -> usize {
         2 + 3 * (self.garblers - 1)
     }

@@ -1,4 +1,4 @@
-//! Circuits over a trait and n-party garbling (`protocol.md` section 5).
+//! Circuits over a trait and n-party garbling (section 5 of PROTOCOL.md).
 //!
 //! One server evaluates, the other `n - 1` garble together, so that no `n - 1` of the `n` servers
 //! can read a wire. Constant rounds, free XOR, passive security. With `n = 2` it is half-gates

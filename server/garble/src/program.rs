@@ -6,11 +6,11 @@
 use crate::error::Error;
 use crate::gates::Gates;
 
-/// Where an input wire's value, mask and labels come from (`protocol.md` sections 5 and 5.1).
+/// Where an input wire's value, mask and labels come from (section 5 of PROTOCOL.md, "Wires").
 ///
-/// The specification's wires `ahead(1) … ahead(n-1)` and `choice` occur only as their XOR, the wire of a bit of
-/// `ρ`. So they are one wire here: each garbler's bit is its share of the mask, the evaluator's bit is the masked
-/// value, and the labels are those of the evaluator's correlated OTs. No label is sent for it.
+/// A bit of `ρ` is the XOR of one random bit of every server, and one wire: each garbler's bit is its share of the
+/// mask, the evaluator's bit is the masked value, and the labels are those of the evaluator's correlated OTs. No label
+/// is sent for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The XOR of a random bit of every server, known ahead.

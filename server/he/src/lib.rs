@@ -1,6 +1,6 @@
 //! Multiparty BFV and linear layers on ciphertexts.
 //!
-//! Protocol.md section 4, steps 1 to 4, for one linear layer `F` whose input mask is `r = Σ_j r^j`: the servers
+//! Section 4 of PROTOCOL.md, steps 1 to 4, for one linear layer `F` whose input mask is `r = Σ_j r^j`: the servers
 //! end with additive shares of `F·r`, and no server learns `r`, `F·r` or another's weights.
 //!
 //! | step | server | call | message |

@@ -41,7 +41,7 @@ impl InputSpec {
     }
 }
 
-/// Who has a layer's weights (`protocol.md` section 1).
+/// Who has a layer's weights (section 1 of PROTOCOL.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Placement {
     /// One server has them in clear.

@@ -1,4 +1,4 @@
-//! How the ring widths were chosen, and whether what chose them is enough to trust (`protocol.md` section 2).
+//! How the ring widths were chosen, and whether what chose them is enough to trust (section 2 of PROTOCOL.md).
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! Running a model in clear, with the integer arithmetic of the private protocol (`protocol.md` section 2): the
+//! Running a model in clear, with the integer arithmetic of the private protocol (section 2 of PROTOCOL.md): the
 //! private result equals this one bit for bit.
 
 use crate::wide::multiply;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::graph::ValueId;
 use crate::{Architecture, Error, Graph, Placement};
 
-/// The weights of a secret layer over the integers (`protocol.md` section 2).
+/// The weights of a secret layer over the integers (section 2 of PROTOCOL.md).
 #[derive(Clone, PartialEq, Eq)]
 pub struct FixedLayer {
     /// Weights in the layout of the layer's geometry.

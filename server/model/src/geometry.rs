@@ -114,6 +114,11 @@ impl Geometry {
         }
     }
 
+    /// Number of products of a weight and a value, padding included; as many as there are words if there are more.
+    pub fn products(&self) -> usize {
+        self.outputs().saturating_mul(self.fan_in())
+    }
+
     /// Checks that the shape is usable: nothing is zero, the kernel fits, no tensor is larger than
     /// [`MAX_TENSOR`]. Call it on everything that comes from a file or a peer.
     pub fn check(&self) -> Result<(), Error> {

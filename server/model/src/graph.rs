@@ -1,5 +1,5 @@
-//! What all servers know of a model: values, and the nodes that make them, in topological order (`protocol.md`
-//! section 2).
+//! What all servers know of a model: values, and the nodes that make them, in topological order (section 1 of
+//! PROTOCOL.md).
 //!
 //! Value 0 is the device's input, value `i + 1` what node `i` makes. There are three kinds of node and no fourth:
 //!

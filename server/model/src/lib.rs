@@ -1,7 +1,7 @@
 //! ONNX networks in fixed point: import, plaintext execution, split among servers.
 //!
 //! [`read()`] makes a network over the reals ([`real`]) of an ONNX file. [`numbers`] chooses how fine its numbers are and
-//! makes a [`FixedModel`] of it: a [`graph`] over the integers, and weights (`protocol.md` section 2).
+//! makes a [`FixedModel`] of it: a [`graph`] over the integers, and weights (section 2 of PROTOCOL.md).
 //! [`FixedModel::calibrate`] chooses the width of every ring. [`Executor`] runs it in clear, with exactly the arithmetic
 //! that the servers perform on shares. [`split()`] deals it out: one [`PartyModel`] for each server, with the weights or
 //! shares of weights that this server may know and nothing else.

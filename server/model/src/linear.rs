@@ -52,7 +52,7 @@ impl Word for i64 {
 }
 
 /// A layer's affine map without its bias, mod `2^32` and hence mod `2^k` for every width `k`: `out = W·x`. What
-/// servers compute on `x - r` with their weights or shares of weights (`protocol.md` section 7).
+/// servers compute on `x - r` with their weights or shares of weights (section 2 of PROTOCOL.md).
 ///
 /// `weights`, `x` and `out` have the sizes and layouts of `geometry`, which must have passed [`Geometry::check`].
 /// Takes the same time for all values.

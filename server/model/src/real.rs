@@ -77,7 +77,7 @@ impl Real {
     /// Products of an inference.
     pub fn macs(&self) -> usize {
         let of = |node: &RealNode| match &node.op {
-            RealOp::Linear(layer) => layer.geometry.outputs().saturating_mul(layer.geometry.fan_in()),
+            RealOp::Linear(layer) => layer.geometry.products(),
             _ => 0,
         };
         self.nodes.iter().map(of).fold(0, usize::saturating_add)

@@ -1,4 +1,4 @@
-//! Dealing a model out to the servers (`protocol.md` section 1).
+//! Dealing a model out to the servers (section 1 of PROTOCOL.md).
 
 use rand_core::CryptoRng;
 

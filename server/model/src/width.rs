@@ -1,5 +1,5 @@
-//! The width of every ring (`protocol.md` section 2): of what ReLUs read and of the answer, from data or from the worst
-//! case; of everything else, what its consumers need.
+//! The width of every ring (section 2 of PROTOCOL.md): of what ReLUs read and of the answer, from data or from the
+//! worst case; of everything else, what its consumers need.
 
 use crate::execute::Range;
 use crate::{

@@ -1,4 +1,4 @@
-//! Bundles: everything one server holds for one inference (`protocol.md` section 6).
+//! Bundles: everything one server holds for one inference (section 7 of PROTOCOL.md).
 //!
 //! A bundle is data: it names its model and split, and depends on no key, extension, set-up or connection.
 //! [`Bundle::encode`] and [`Bundle::decode`] take it to a file and back; what is large is in its [`Spool`], in order.

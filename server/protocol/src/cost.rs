@@ -112,6 +112,11 @@ impl Kind {
     }
 }
 
+/// Ordered pairs of different servers.
+fn pairs(servers: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..servers).flat_map(move |a| (0..servers).map(move |b| (a, b))).filter(|(a, b)| a != b)
+}
+
 /// Bytes by kind and by link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traffic {
@@ -142,10 +147,9 @@ impl Traffic {
     }
 
     fn sum(&self, counts: impl Fn(Kind, usize, usize) -> bool) -> u64 {
-        let servers = self.servers;
-        let pairs = (0..servers).flat_map(|from| (0..servers).map(move |to| (from, to)));
-        let all =
-            Kind::ALL.into_iter().flat_map(|kind| pairs.clone().map(move |(from, to)| (kind, from, to)));
+        let all = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| pairs(self.servers).map(move |(from, to)| (kind, from, to)));
         all.filter(|&(kind, from, to)| counts(kind, from, to))
             .map(|(kind, from, to)| self.link(kind, from, to))
             .sum()
@@ -161,6 +165,11 @@ impl Traffic {
         self.sum(|kind, _, _| kind.is_online() == online)
     }
 
+    /// Bytes of these kinds that a server sends and receives.
+    pub fn at(&self, server: usize, counts: impl Fn(Kind) -> bool) -> u64 {
+        self.sum(|kind, from, to| counts(kind) && (from == server || to == server))
+    }
+
     /// Bytes that a server sends in a phase.
     pub fn sent(&self, server: usize, online: bool) -> u64 {
         self.sum(|kind, from, _| kind.is_online() == online && from == server)
@@ -172,33 +181,25 @@ impl Traffic {
     }
 }
 
-/// One server's work, in units whose time can be measured.
+/// One server's work ahead, in units whose time can be measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Work {
-    /// Ahead: ciphertexts that it encrypts.
+    /// Ciphertexts that it encrypts.
     pub encrypted: u64,
-    /// Ahead: ciphertexts of all servers that it adds up as a holder.
+    /// Ciphertexts of all servers that it adds up as a holder.
     pub added: u64,
-    /// Ahead: products of a ciphertext and a weight polynomial.
+    /// Products of a ciphertext and a weight polynomial.
     pub products: u64,
-    /// Ahead: weight polynomials that do not fit memory in NTT form and are transformed for every bundle.
+    /// Weight polynomials that do not fit memory in NTT form and are transformed for every bundle.
     pub transforms: u64,
-    /// Ahead: ciphertexts that it makes of products, and decodes.
+    /// Ciphertexts that it makes of products, and decodes.
     pub made: u64,
-    /// Ahead: ciphertexts of others that it answers.
+    /// Ciphertexts of others that it answers.
     pub answered: u64,
-    /// Ahead: correlated OTs in which it chooses.
-    pub chosen: u64,
-    /// Ahead: correlated OTs in which another server chooses.
-    pub correlated: u64,
-    /// Ahead: AND gates that it garbles.
+    /// AND gates that it garbles.
     pub garbled: u64,
-    /// Ahead: AND gates whose tables it adds up, garbler by garbler, and online evaluates.
+    /// AND gates whose tables it adds up, garbler by garbler.
     pub evaluated: u64,
-    /// Ahead: bits that it converts, lane by lane.
-    pub converted: u64,
-    /// Online: products of a layer's weights.
-    pub macs: u64,
 }
 
 /// What a secret layer costs ahead; online it costs what its opening does.
@@ -206,16 +207,12 @@ pub struct Work {
 pub struct LayerCost {
     /// Number of its node.
     pub node: usize,
-    /// Name of the ONNX node it came from.
-    pub name: String,
     /// Ciphertexts of one server's mask.
     pub inputs: usize,
     /// Ciphertexts of one holder's product.
     pub outputs: usize,
     /// Products of a ciphertext and a weight polynomial, of one holder.
     pub products: usize,
-    /// Bytes of one holder's weights in NTT form.
-    pub weights_bytes: u64,
     /// Bytes on all links.
     pub bytes: u64,
 }
@@ -225,10 +222,6 @@ pub struct LayerCost {
 pub struct StepCost {
     /// Number of its node.
     pub node: usize,
-    /// Name of the ONNX node it came from.
-    pub name: String,
-    /// The server that evaluates it.
-    pub evaluator: usize,
     /// Number of values.
     pub relus: u64,
     /// AND gates.
@@ -258,7 +251,7 @@ pub struct Cost {
     pub layers: Vec<LayerCost>,
     /// The ReLUs.
     pub steps: Vec<StepCost>,
-    /// Messages in sequence, ahead.
+    /// Messages in sequence, ahead, at most: waves of layers with different holders may wait for each other less.
     pub rounds_ahead: usize,
     /// What happens online, in order.
     pub online: Vec<Event>,
@@ -277,6 +270,19 @@ impl Cost {
         architecture: &Architecture,
         ot_parameter: impl Fn(usize, usize) -> usize,
     ) -> Result<Cost, Error> {
+        Self::with_waves(architecture, ot_parameter, WAVE_BYTES)
+    }
+
+    /// With other waves than those of a real cluster: for tests, as [`Party::with_waves`](crate::Party::with_waves).
+    ///
+    /// # Errors
+    /// Those of [`Cost::of`].
+    #[doc(hidden)]
+    pub fn with_waves(
+        architecture: &Architecture,
+        ot_parameter: impl Fn(usize, usize) -> usize,
+        wave_bytes: usize,
+    ) -> Result<Cost, Error> {
         architecture.check()?;
         let servers = architecture.servers;
         let layers: Vec<_> = architecture.graph.layers().collect();
@@ -286,10 +292,10 @@ impl Cost {
         let plan = Plan::new(architecture);
         let mut cost = Cost {
             servers,
-            counts: Counts::of(architecture),
+            counts: plan.counts(),
             traffic: Traffic::new(servers),
             work: vec![Work::default(); servers],
-            parts: (0..servers).map(|me| Part::of(architecture, me)).collect(),
+            parts: (0..servers).map(|me| plan.part(&architecture.graph, me)).collect(),
             weights_bytes: vec![0; servers],
             layers: Vec::new(),
             steps: Vec::new(),
@@ -303,39 +309,33 @@ impl Cost {
         cost.extensions(&ot_parameter);
         cost.input(&plan, &ot_parameter);
         for step in &plan.steps {
-            cost.step(&architecture.graph, step, &ot_parameter);
+            cost.step(step, &ot_parameter);
         }
         cost.online(architecture, &plan);
-        // Choices follow two messages for extensions; then every phase takes what the one before sent.
-        let waves = plan.waves(WAVE_BYTES).len().max(1);
-        let circuits = 2 + nonlinear::last_phase(servers) + waves - 1;
-        let waves = linear::waves(plans.iter(), servers, WAVE_BYTES).len();
-        cost.rounds_ahead = circuits.max(if waves > 0 { linear::STEPS - 1 + waves - 1 } else { 0 });
+        let circuits = nonlinear::messages(servers, &plan, wave_bytes);
+        let layers = linear::messages(linear::waves(plans.iter(), servers, wave_bytes).len());
+        cost.rounds_ahead = circuits.max(layers);
         Ok(cost)
     }
 
     /// Keys, base OTs.
     fn set_up(&mut self, parameters: &Parameters, ot_parameter: &impl Fn(usize, usize) -> usize) {
-        let pairs = (self.servers * (self.servers - 1)) as u64;
-        self.renewal.0 = pairs * (KeyDraft::OPENING_LEN + parameters.polynomial_len()) as u64;
-        self.setup_bytes = pairs * NONCE as u64 + self.renewal.0;
-        for (a, b) in (0..self.servers).flat_map(|a| (0..self.servers).map(move |b| (a, b))) {
-            if a != b {
-                self.setup_bytes += base_len(ot_parameter(a, b)).iter().sum::<usize>() as u64;
-            }
-        }
+        let links = pairs(self.servers).count() as u64;
+        self.renewal.0 = links * (KeyDraft::OPENING_LEN + parameters.polynomial_len()) as u64;
+        let base = pairs(self.servers).flat_map(|(a, b)| base_len(ot_parameter(a, b))).sum::<usize>();
+        self.setup_bytes = links * NONCE as u64 + self.renewal.0 + base as u64;
     }
 
     /// One-way messages between servers that wait for each other, online: the longest chain.
     pub fn rounds(&self) -> usize {
-        let rounds = online::times(&self.online, self.servers, |_, _| 0.0, |_| 0.0, 1.0);
+        let rounds = online::times(&self.online, self.servers, |_| 0.0, |_| 0.0, 1.0);
         rounds.round() as usize
     }
 
     /// Seconds from the request at the gateway to the answer there: `work` is the time of a server's own event, and a
     /// message takes `latency` and its bytes at `bytes_per_s` of its sender's and its receiver's network.
     pub fn online_seconds(&self, work: impl Fn(&Event) -> f64, latency: f64, bytes_per_s: f64) -> f64 {
-        online::times(&self.online, self.servers, |_, bytes| bytes as f64 / bytes_per_s, work, latency)
+        online::times(&self.online, self.servers, |bytes| bytes as f64 / bytes_per_s, work, latency)
     }
 
     /// Bytes of weights in NTT form that fit the memory for them, layer by layer: whether each does.

@@ -1,4 +1,4 @@
-//! Who has which part of which value of a graph (`protocol.md` section 2). Nothing else works that out.
+//! Who has which part of which value of a graph (section 2 of PROTOCOL.md). Nothing else works that out.
 //!
 //! | value | offline, every server | online |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! The cluster's BFV keys: which set serves a bundle, and its renewal (`protocol.md` section 4).
+//! The cluster's BFV keys: which set serves a bundle, and its renewal (section 4 of PROTOCOL.md).
 //!
 //! A key set serves [`KEY_BUNDLES`] bundles, or fewer where their answers have more coefficients than it allows. The
 //! messages of the next exchange travel beside those of the set's last bundle (module `linear`), so that nobody waits

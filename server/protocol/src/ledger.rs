@@ -1,4 +1,4 @@
-//! What was used must never be used again, also after a crash (`protocol.md` sections 3 and 6).
+//! What was used must never be used again, also after a crash (sections 3 and 7 of PROTOCOL.md).
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

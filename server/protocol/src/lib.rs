@@ -2,7 +2,7 @@
 //!
 //! Every server of a cluster runs the same calls side by side; nothing here opens a socket, reads a
 //! clock or asks the system for randomness (seeds come from the caller). Passive adversary, static
-//! corruption of the user or of any `n - 1` servers (`protocol.md` section 1).
+//! corruption of the user or of any `n - 1` servers (section 1 of PROTOCOL.md).
 //!
 //! | call | messages, in rounds |
 //! |---|---|
@@ -47,7 +47,7 @@ pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError, Use};
 pub use links::OT_PARAMETER;
 pub use party::Party;
-pub use plan::{Counts, Part};
+pub use plan::{Counts, Part, WAVE_BYTES};
 pub use planned::PlannedModel;
 pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};
 pub use seco_garble::{Material, MaterialSize};

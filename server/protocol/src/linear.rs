@@ -1,4 +1,4 @@
-//! Preprocessing of linear layers: one server's part in `F·r` of every layer (`protocol.md` section 4).
+//! Preprocessing of linear layers: one server's part in `F·r` of every layer (section 4 of PROTOCOL.md).
 //!
 //! All layers go through each of the three messages together, so the number of rounds does not
 //! depend on the model's depth. Those of a large model go in waves that follow each other through
@@ -33,7 +33,7 @@ type Wave<T> = Vec<(usize, Option<T>)>;
 type Words = Vec<Zeroizing<Vec<u32>>>;
 
 /// Steps of a wave.
-pub const STEPS: usize = 4;
+const STEPS: usize = 4;
 
 /// Where in the protocol a message is wrong.
 const MASK: &str = "encrypted mask";
@@ -225,6 +225,11 @@ pub fn waves<'a>(
         bytes += more;
     }
     waves
+}
+
+/// Messages in sequence of so many waves: every further one ends a turn later.
+pub fn messages(waves: usize) -> usize {
+    if waves == 0 { 0 } else { STEPS - 1 + waves - 1 }
 }
 
 /// Takes a message of a peer; a longer one is its mistake in this phase.

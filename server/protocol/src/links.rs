@@ -1,5 +1,5 @@
 //! Correlated OT between one server and all others: the long-lived extensions of the cluster and
-//! the extensions of one bundle (`protocol.md` section 5, "Oblivious transfer").
+//! the extensions of one bundle (section 5 of PROTOCOL.md, "Correlated OT").
 //!
 //! Base OTs are run once per ordered pair, when the cluster is set up. For every bundle each server
 //! draws a new `Δ` and uses its bits as the choices of 128 random OTs from the long-lived extension

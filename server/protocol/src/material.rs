@@ -1,4 +1,4 @@
-//! What one server keeps of a batch between preprocessing and the request (`protocol.md` section 6).
+//! What one server keeps of a batch between preprocessing and the request (section 7 of PROTOCOL.md).
 
 use seco_garble::convert::Share;
 use seco_garble::convert::relu::ReluShares;

@@ -1,5 +1,5 @@
 //! Preprocessing of non-linear layers: one server's part in garbling all circuits of a bundle, and in its conversions
-//! (`protocol.md` sections 5 and 5.1).
+//! (sections 5 and 6 of PROTOCOL.md).
 //!
 //! Phases of a batch, with what is sent in each and received in the next:
 //!
@@ -64,8 +64,17 @@ pub struct Work<'a> {
 }
 
 /// The last phase of a batch: the evaluator's, which gets tables, or the last garbler's, which joins the chain.
-pub fn last_phase(servers: usize) -> usize {
+fn last_phase(servers: usize) -> usize {
     Conversion::rounds(servers.saturating_sub(1)).max(4)
+}
+
+/// Messages in sequence: two for the bundle's extensions, the choices, then one in every phase that has messages in
+/// the next. Conversions have the most: tables wait for no more messages than the chain does. Every further wave ends
+/// a turn later.
+pub fn messages(servers: usize, plan: &Plan, wave_bytes: usize) -> usize {
+    // The input's masks are bits of all servers, which join one after the other.
+    let phases = if plan.steps.is_empty() { servers } else { Conversion::rounds(servers.saturating_sub(1)) };
+    2 + phases + plan.waves(wave_bytes).len().saturating_sub(1)
 }
 
 /// Ends of correlated OTs, by server of a list.
@@ -96,8 +105,12 @@ impl<'a> Work<'a> {
                 if *phase == 1 {
                     self.correlate(wave, channel)?;
                 }
+                // Of all batches first what waits for less: tables need not wait for another batch's conversions.
+                for job in wave.iter_mut() {
+                    job.garble(*phase, channel, self.delta, spool, rng)?;
+                }
                 for job in wave {
-                    job.phase(*phase, channel, self.delta, spool, rng)?;
+                    job.convert(*phase, channel)?;
                 }
             }
             if under_way.back().is_some_and(|(phase, _)| *phase == last) {
@@ -274,7 +287,8 @@ impl Job<'_> {
         }
     }
 
-    fn phase(
+    /// Garbling's part of a phase.
+    fn garble(
         &mut self,
         phase: usize,
         channel: &mut dyn Channel,
@@ -283,11 +297,19 @@ impl Job<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<(), Error> {
         match self {
+            Job::Circuit(job) if phase <= 4 => job.garble(phase, channel, delta, spool, rng),
+            _ => Ok(()),
+        }
+    }
+
+    /// The conversions' part of a phase.
+    fn convert(&mut self, phase: usize, channel: &mut dyn Channel) -> Result<(), Error> {
+        match self {
             Job::Input(job) => {
                 let mut peers = Peers { channel, server: |seat| seat, phase: "input masks" };
                 job.conversion.as_mut().ok_or(OUT_OF_ORDER)?.round(phase, &mut peers)
             }
-            Job::Circuit(job) => job.phase(phase, channel, delta, spool, rng),
+            Job::Circuit(job) => job.convert(phase, channel),
         }
     }
 
@@ -451,17 +473,7 @@ impl CircuitJob<'_> {
         Ok(())
     }
 
-    fn phase(
-        &mut self,
-        phase: usize,
-        channel: &mut dyn Channel,
-        delta: &Delta,
-        spool: &mut dyn Spool,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        if phase <= 4 {
-            self.garble(phase, channel, delta, spool, rng)?;
-        }
+    fn convert(&mut self, phase: usize, channel: &mut dyn Channel) -> Result<(), Error> {
         let step = self.step;
         if phase <= Conversion::rounds(step.garblers()) {
             let mut peers = Peers { channel, server: |seat| step.server(seat), phase: "conversion" };
@@ -470,7 +482,6 @@ impl CircuitJob<'_> {
         self.open(phase, channel)
     }
 
-    /// Garbling's part of a phase.
     fn garble(
         &mut self,
         phase: usize,

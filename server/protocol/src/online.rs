@@ -1,4 +1,4 @@
-//! The online phase of one server (`protocol.md` section 7).
+//! The online phase of one server (section 8 of PROTOCOL.md).
 
 mod run;
 
@@ -25,8 +25,8 @@ impl SpentBundle {
     /// words mod `2^width`, still to be packed; the others pass `None` and get `None`. `key` is this
     /// server's key for the device's connection.
     ///
-    /// Nothing that depends on the input leaves this server before every server has confirmed that it spent
-    /// the same bundle durably for the same request (section 6). So a single server whose ledger is intact is
+    /// Nothing that depends on the input leaves this server before every server has confirmed that it spent the same
+    /// bundle durably for the same request (section 7 of PROTOCOL.md). So a single server whose ledger is intact is
     /// enough to keep a bundle from being used twice, though all others were set back.
     pub fn infer(
         self,

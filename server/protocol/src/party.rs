@@ -61,7 +61,7 @@ impl AsRef<[u32]> for Held {
 
 impl Party {
     /// Runs the once-per-cluster set-up with all other servers: the first BFV keys and the base OTs
-    /// (`protocol.md` sections 4 and 5). Blocking. `ot_parameters` are SoftSpokenOT's, by the server at the other
+    /// (sections 4 and 5 of PROTOCOL.md). Blocking. `ot_parameters` are SoftSpokenOT's, by the server at the other
     /// end of a link ([`OT_PARAMETER`](crate::OT_PARAMETER)); both ends must have the same. `seed` comes from the
     /// operating system.
     ///

@@ -12,7 +12,7 @@ use seco_garble::convert::relu::{ReluShape, SHARES};
 use seco_garble::program::Program;
 use seco_garble::slices::{packed_len, plane_words};
 use seco_model::Architecture;
-use seco_model::graph::ValueId;
+use seco_model::graph::{Graph, ValueId};
 use seco_ot::FixedKey;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -41,11 +41,7 @@ pub struct Counts {
 impl Counts {
     /// Counts the gates of a model's compiled programs.
     pub fn of(architecture: &Architecture) -> Counts {
-        let plan = Plan::new(architecture);
-        Counts {
-            and_gates: plan.steps.iter().map(|step| (step.program.ands * step.lanes()) as u64).sum(),
-            relus: plan.steps.iter().map(|step| step.lanes() as u64).sum(),
-        }
+        Plan::new(architecture).counts()
     }
 }
 
@@ -65,29 +61,7 @@ pub struct Part {
 impl Part {
     /// The part of server `me`.
     pub fn of(architecture: &Architecture, me: usize) -> Part {
-        let plan = Plan::new(architecture);
-        let mut part = Part::default();
-        for step in &plan.steps {
-            for batch in &step.batches {
-                let gates = (step.program.ands * batch.lanes) as u64;
-                part.storage_bytes += step.stored(batch, me) as u64;
-                if step.evaluator == me {
-                    part.and_gates_evaluated += gates;
-                    part.relus_evaluated += batch.lanes as u64;
-                } else {
-                    part.and_gates_garbled += gates;
-                }
-            }
-        }
-        let InputStep { shape, batches, .. } = &plan.input;
-        let of_input =
-            |lanes: &Range<usize>| shape.bits as usize * (4 * lanes.len() + 8 * plane_words(lanes.len()));
-        part.storage_bytes += batches.iter().map(|lanes| of_input(lanes) as u64).sum::<u64>();
-        // Its masks and its shares of the products, as 32-bit words.
-        let masks = atoms(&architecture.graph).map(|(len, _)| len);
-        let products = architecture.graph.layers().map(|layer| layer.geometry.outputs());
-        part.storage_bytes += masks.chain(products).map(|count| 4 * count as u64).sum::<u64>();
-        part
+        Plan::new(architecture).part(&architecture.graph, me)
     }
 }
 
@@ -267,6 +241,40 @@ impl Plan {
         Plan { input, steps, flow }
     }
 
+    /// Gates and ReLUs.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            and_gates: self.steps.iter().map(|step| (step.program.ands * step.lanes()) as u64).sum(),
+            relus: self.steps.iter().map(|step| step.lanes() as u64).sum(),
+        }
+    }
+
+    /// The part of server `me`, with this plan's graph.
+    pub fn part(&self, graph: &Graph, me: usize) -> Part {
+        let mut part = Part::default();
+        for step in &self.steps {
+            for batch in &step.batches {
+                let gates = (step.program.ands * batch.lanes) as u64;
+                part.storage_bytes += step.stored(batch, me) as u64;
+                if step.evaluator == me {
+                    part.and_gates_evaluated += gates;
+                    part.relus_evaluated += batch.lanes as u64;
+                } else {
+                    part.and_gates_garbled += gates;
+                }
+            }
+        }
+        let InputStep { shape, batches, .. } = &self.input;
+        let of_input =
+            |lanes: &Range<usize>| shape.bits as usize * (4 * lanes.len() + 8 * plane_words(lanes.len()));
+        part.storage_bytes += batches.iter().map(|lanes| of_input(lanes) as u64).sum::<u64>();
+        // Its masks and its shares of the products, as 32-bit words.
+        let masks = atoms(graph).map(|(len, _)| len);
+        let products = graph.layers().map(|layer| layer.geometry.outputs());
+        part.storage_bytes += masks.chain(products).map(|count| 4 * count as u64).sum::<u64>();
+        part
+    }
+
     /// Batches in groups that are preprocessed together: as many as have `bytes` of one garbler's tables, at least
     /// one. The input's are in the first.
     pub fn waves(&self, bytes: usize) -> Vec<Vec<Unit>> {
@@ -295,8 +303,8 @@ impl Plan {
     }
 }
 
-/// What the fixed AES keys of a bundle's garbling come from (`protocol.md` section 5): public, and random as long as one
-/// server's nonce is.
+/// What the fixed AES keys of a bundle's garbling come from (section 5 of PROTOCOL.md): public, and random as long as
+/// one server's nonce is.
 ///
 /// An attacker of many instances at once gains by instances under the same key, and by work done before the key is known
 /// (eprint 2019/1168). So no server, the gateway that names the bundle included, chooses keys: each contributes a nonce,
@@ -335,7 +343,7 @@ impl GarblingKeys {
 
 #[cfg(test)]
 mod tests {
-    use seco_model::{Dense, Geometry, Graph, InputSpec, Node, Op, Placement};
+    use seco_model::{Dense, Geometry, InputSpec, Node, Op, Placement};
 
     use super::*;
 

@@ -1,5 +1,5 @@
 //! One ReLU layer by itself, without a model and without homomorphic encryption: what measures and
-//! tests the non-linear half of the protocol (`protocol.md` sections 5 and 7).
+//! tests the non-linear half of the protocol (sections 5 and 6 of PROTOCOL.md).
 
 use rand_core::{CryptoRng, Rng as _};
 use seco_model::{Architecture, Dense, Geometry, Graph, InputSpec, Node, Op, Placement};

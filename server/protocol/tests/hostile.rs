@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use chacha20::ChaCha20Rng;
 use common::graphs::Builder;
-use common::{LIMIT, Refusing, Tap, all, bundle_id, cluster, input, parts, seed, session, usage};
+use common::{LIMIT, Refusing, all, bundle_id, cluster, input, parts, seed, session, usage};
 use rand_core::SeedableRng;
 use seco_model::{FixedModel, Placement, paper_placements};
+use seco_protocol::cost::{Cost, Event};
 use seco_protocol::{
-    Channel, ChannelError, Error, InsecureMemoryLedger, Layer, Ledger, MemorySpool, Party, PlannedModel,
-    ReluLayer, Use, memory,
+    Channel, ChannelError, Error, InsecureMemoryLedger, Layer, Ledger, MemorySpool, OT_PARAMETER, Party,
+    PlannedModel, ReluLayer, Use, memory,
 };
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -29,10 +30,19 @@ enum Fault {
     Random,
     Zeros,
     Huge,
+    /// Comes after the next one to the same server, or not at all where that was the last.
+    Late,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Empty, Fault::Truncated, Fault::Longer, Fault::Random, Fault::Zeros, Fault::Huge];
+const FAULTS: [Fault; 7] =
+    [Fault::Empty, Fault::Truncated, Fault::Longer, Fault::Random, Fault::Zeros, Fault::Huge, Fault::Late];
+
+impl Fault {
+    /// Whether whoever gets such a message must see that it is none.
+    fn is_length(self) -> bool {
+        matches!(self, Fault::Empty | Fault::Truncated | Fault::Longer | Fault::Huge)
+    }
+}
 
 fn spoil(fault: Fault, mut message: Vec<u8>) -> Vec<u8> {
     match fault {
@@ -57,16 +67,57 @@ fn spoil(fault: Fault, mut message: Vec<u8>) -> Vec<u8> {
         }
         Fault::Zeros => vec![0; message.len()],
         Fault::Huge => vec![7; 8 << 20],
+        Fault::Late => message,
     }
 }
 
-/// Spoils the `number`-th message of a server.
-fn faulty<C: Channel>(channel: C, number: usize, fault: Fault) -> Tap<C> {
-    let mut sent = 0;
-    Tap::tampering(channel, move |_, message| {
-        sent += 1;
-        if sent == number + 1 { spoil(fault, message) } else { message }
-    })
+/// A channel of which one message is spoiled.
+struct Faulty<C> {
+    inner: C,
+    /// Which, if any.
+    number: Option<usize>,
+    fault: Fault,
+    sent: Arc<AtomicUsize>,
+    late: Option<(usize, Vec<u8>)>,
+}
+
+impl<C: Channel> Faulty<C> {
+    /// Counts in `sent` the messages of a channel with a `number`.
+    fn counting(inner: C, number: Option<usize>, fault: Fault, sent: Arc<AtomicUsize>) -> Faulty<C> {
+        Faulty { inner, number, fault, sent, late: None }
+    }
+
+    fn new(inner: C, number: Option<usize>, fault: Fault) -> Faulty<C> {
+        Self::counting(inner, number, fault, Arc::default())
+    }
+}
+
+impl<C: Channel> Channel for Faulty<C> {
+    fn me(&self) -> usize {
+        self.inner.me()
+    }
+
+    fn parties(&self) -> usize {
+        self.inner.parties()
+    }
+
+    fn send(&mut self, to: usize, message: Vec<u8>) -> Result<(), ChannelError> {
+        let Some(number) = self.number else { return self.inner.send(to, message) };
+        let chosen = self.sent.fetch_add(1, Ordering::Relaxed) == number;
+        if chosen && matches!(self.fault, Fault::Late) {
+            self.late = Some((to, message));
+            return Ok(());
+        }
+        self.inner.send(to, if chosen { spoil(self.fault, message) } else { message })?;
+        match self.late.take_if(|(late, _)| *late == to) {
+            Some((to, message)) => self.inner.send(to, message),
+            None => Ok(()),
+        }
+    }
+
+    fn recv(&mut self, from: usize, max: usize) -> Result<Vec<u8>, ChannelError> {
+        self.inner.recv(from, max)
+    }
 }
 
 fn small() -> (FixedModel, Vec<Placement>) {
@@ -86,7 +137,7 @@ fn set_up() {
             let parts = parts(&model, 3, &placements, 1);
             let channels = memory::network(3, SHORT);
             let results = all(parts.into_iter().zip(channels).collect(), |i, (part, channel)| {
-                let mut channel = faulty(channel, if i == 1 { number } else { usize::MAX - 1 }, fault);
+                let mut channel = Faulty::new(channel, (i == 1).then_some(number), fault);
                 Party::setup(PlannedModel::new(part).unwrap(), &mut channel, &[2; 3], seed(2, i)).map(|_| ())
             });
             for error in results.into_iter().filter_map(Result::err) {
@@ -108,8 +159,9 @@ fn preprocessing() {
                     memory::network(3, SHORT).into_iter().zip(memory::network(3, SHORT)).collect();
                 let started = Instant::now();
                 let results = all(parties.iter().zip(lanes).collect(), |i, (party, (a, b))| {
-                    let pick = |this: bool| if i == 2 && this { number } else { usize::MAX - 1 };
-                    let (mut a, mut b) = (faulty(a, pick(linear), fault), faulty(b, pick(!linear), fault));
+                    let pick = |this: bool| (i == 2 && this).then_some(number);
+                    let mut a = Faulty::new(a, pick(linear), fault);
+                    let mut b = Faulty::new(b, pick(!linear), fault);
                     party
                         .preprocess(
                             bundle_id(1),
@@ -133,7 +185,7 @@ fn preprocessing() {
 #[test]
 fn online() {
     let (model, placements) = small();
-    every_message_online(&model, &placements, 9);
+    every_message_online(&model, &placements);
 }
 
 /// The same where openings are of sums, some are sent ahead, and several ReLUs are done together.
@@ -147,39 +199,57 @@ fn online_in_a_graph() {
     let last = b.dense(larger, 4, 15);
     b.sum(&[(last, 1), (larger, 3)], 1, 16);
     let placements = [Placement::Held(0), Placement::Shared(vec![1, 2]), Placement::Held(1)];
-    every_message_online(&b.finish(), &placements, 17);
+    every_message_online(&b.finish(), &placements);
 }
 
-fn every_message_online(model: &FixedModel, placements: &[Placement], messages: usize) {
+/// Every message of every server, from the confirmations on. Where a length is wrong, or a confirmation, somebody names
+/// the culprit; whatever is wrong, nobody panics or waits for long.
+fn every_message_online(model: &FixedModel, placements: &[Placement]) {
     let parties = cluster(model, 3, placements, 3);
-    let x = input(model, 1);
+    let cost = Cost::of(parties[0].architecture(), |_, _| OT_PARAMETER).unwrap();
+    let (x, keys) = (input(model, 1), session(3, 1));
     let mut made = 0;
-    // From the confirmations on.
-    for number in 0..messages {
-        for fault in FAULTS {
-            for culprit in 0..3 {
-                made += 1;
-                let (bundles, _) = common::preprocess(&parties, made);
-                let keys = session(3, 1);
-                let channels = memory::network(3, SHORT);
-                let results = all(
-                    parties.iter().zip(bundles).zip(channels).collect(),
-                    |i, ((party, bundle), channel)| {
-                        let number = if i == culprit { number } else { usize::MAX - 1 };
-                        let mut channel = faulty(channel, number, fault);
-                        bundle.infer(
-                            party.planned(),
-                            &mut channel,
-                            &keys[i],
-                            (i == 0).then_some(x.as_slice()),
-                        )
-                    },
-                );
-                for error in results.into_iter().filter_map(Result::err) {
-                    assert!(is_clear(&error), "{error}");
-                }
+    for culprit in 0..3 {
+        let messages = cost.online.iter().map(|event| match event {
+            Event::Exchange { messages, .. } => messages.iter().filter(|(from, ..)| *from == culprit).count(),
+            _ => 0,
+        });
+        // One more than there are, which must be none.
+        let messages = messages.sum::<usize>();
+        for (number, fault) in (0..=messages).flat_map(|number| FAULTS.map(|fault| (number, fault))) {
+            made += 1;
+            let (bundles, _) = common::preprocess(&parties, made);
+            let sent = Arc::<AtomicUsize>::default();
+            let started = Instant::now();
+            let results = all(
+                parties.iter().zip(bundles).zip(memory::network(3, SHORT)).collect(),
+                |i, ((party, bundle), channel)| {
+                    let number = (i == culprit).then_some(number);
+                    let mut channel = Faulty::counting(channel, number, fault, sent.clone());
+                    bundle.infer(party.planned(), &mut channel, &keys[i], (i == 0).then_some(x.as_slice()))
+                },
+            );
+            let what = format!("{fault:?}, message {number} of {messages} of server {culprit}");
+            assert!(started.elapsed() < Duration::from_secs(5), "{what}");
+            let reached = sent.load(Ordering::Relaxed) > number;
+            assert_eq!(reached, number < messages, "{what}");
+            let errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
+            assert!(errors.iter().all(is_clear), "{what}: {errors:?}");
+            let confirmation = number < 2;
+            if reached && (fault.is_length() || confirmation) {
+                assert!(errors.iter().any(|error| names(error, culprit)), "{what}: {errors:?}");
             }
+            assert!(reached || errors.is_empty(), "{what}: {errors:?}");
         }
+    }
+}
+
+/// Whether it tells that this server's message is wrong.
+fn names(error: &Error, culprit: usize) -> bool {
+    match error {
+        Error::Peer { peer, phase } => *peer == culprit && !phase.is_empty(),
+        Error::Channel(ChannelError::TooLarge { peer, .. }) => *peer == culprit,
+        _ => false,
     }
 }
 
@@ -206,32 +276,23 @@ fn every_message_of_a_step() {
 /// Spoils one message of one server; tells whether there was one.
 fn one_message(layer: Layer, online: bool, culprit: usize, number: usize, fault: Fault) -> bool {
     let sent = Arc::new(AtomicUsize::new(0));
-    let results = all(memory::network(layer.servers, LIMIT), |i, mut channel| {
+    // What was the last of a server is never there.
+    let limit = if matches!(fault, Fault::Late) { 3 * SHORT } else { LIMIT };
+    let results = all(memory::network(layer.servers, limit), |i, mut channel| {
         let mut relus = ReluLayer::setup(layer, &mut channel, seed(1, i)).unwrap();
-        let tamper = |this: bool| {
-            let sent = sent.clone();
-            move |_: usize, message: Vec<u8>| {
-                let mine = this && i == culprit && sent.fetch_add(1, Ordering::Relaxed) == number;
-                if mine { spoil(fault, message) } else { message }
-            }
-        };
-        let mut channel = Tap::tampering(channel, tamper(!online));
+        let pick = |this: bool| (this && i == culprit).then_some(number);
+        let mut channel = Faulty::counting(channel, pick(!online), fault, sent.clone());
         let spool = Box::new(MemorySpool::default());
         let bundle = relus.preprocess(bundle_id(1), &mut channel, seed(2, i), spool)?;
-        let mut channel = Tap::tampering(channel, tamper(online));
+        let mut channel = Faulty::counting(channel, pick(online), fault, sent.clone());
         let mut rng = ChaCha20Rng::from_seed(seed(3, i));
         relus.evaluate(bundle, &mut channel, &mut rng).map(|_| ())
     });
     let reached = sent.load(Ordering::Relaxed) > number;
-    let wrong_length = !matches!(fault, Fault::Random | Fault::Zeros);
     let errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
     assert!(errors.iter().all(is_clear), "{errors:?}");
-    if reached && wrong_length {
-        let named = errors.iter().any(|error| match error {
-            Error::Peer { peer, phase } => *peer == culprit && !phase.is_empty(),
-            Error::Channel(ChannelError::TooLarge { peer, .. }) => *peer == culprit,
-            _ => false,
-        });
+    if reached && fault.is_length() {
+        let named = errors.iter().any(|error| names(error, culprit));
         assert!(named, "{fault:?} in message {number} of server {culprit}, online {online}: {errors:?}");
     }
     reached

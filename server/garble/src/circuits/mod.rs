@@ -1,4 +1,4 @@
-//! Gadgets on words of wires, written once over [`Gates`] (`protocol.md` section 5.1).
+//! Gadgets on words of wires, written once over [`Gates`] (sections 5 and 6 of PROTOCOL.md).
 //!
 //! Words are slices of wires, least significant bit first, two's complement.
 

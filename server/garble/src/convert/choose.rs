@@ -2,6 +2,8 @@
 
 use std::hint::black_box;
 
+use zeroize::Zeroizing;
+
 /// Lanes of a word of a plane.
 const LANES: usize = 64;
 
@@ -16,11 +18,11 @@ pub fn add_where(plane: &[u64], words: &[u32], sum: &mut [u32]) {
     if let Some(bits) = plane.next()
         && !rest.is_empty()
     {
-        let (mut words, mut all) = ([0; LANES], [0; LANES]);
+        let [mut words, mut all] = [(); 2].map(|()| Zeroizing::new([0; LANES]));
         words.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         all.iter_mut().zip(&*rest_sum).for_each(|(to, from)| *to = *from);
         add_word(*bits, &words, &mut all);
-        rest_sum.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+        rest_sum.iter_mut().zip(&*all).for_each(|(to, from)| *to = *from);
     }
 }
 

@@ -1,4 +1,4 @@
-//! From shares to wires and back (`protocol.md` section 5.1): arithmetic on additive shares over the correlations
+//! From shares to wires and back (section 6 of PROTOCOL.md): arithmetic on additive shares over the correlations
 //! that garbling has anyway. Nothing here does I/O; every module has its formula, why it is safe, and a test against
 //! ideal correlations.
 //!

@@ -93,7 +93,7 @@ pub fn open(mut message: &[u8], masked: &[u64], outputs: usize, pads: &[u32], wi
     let (u, b) = masked.split_at(lanes.div_ceil(64).min(masked.len()));
     sum.iter_mut().zip(pads).for_each(|(sum, pad)| *sum = sum.wrapping_sub(*pad));
     // By bits of `u` and `b`, without a jump: `e_00 + u(e_10 - e_00) + b(e_01 - e_00) + ub(e_11 - e_10 - e_01 + e_00)`.
-    let both: Vec<u64> = u.iter().zip(b).map(|(u, b)| u & b).collect();
+    let both = Zeroizing::new(u.iter().zip(b).map(|(u, b)| u & b).collect::<Vec<u64>>());
     let everywhere = vec![u64::MAX; u.len()];
     let mut entries: Vec<Vec<u32>> = (0..1 << outputs).map(|_| unpack(&mut message, width, lanes)).collect();
     // Differences along the one bit, then along the other.

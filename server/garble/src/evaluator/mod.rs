@@ -11,7 +11,7 @@ mod run;
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use seco_ot::{Bits, Block};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use self::contributions::{AddUp, Contributions};
 use self::run::{Execute, Run};
@@ -193,9 +193,22 @@ pub struct OnlineEvaluator {
 /// What an evaluation gives.
 pub struct Evaluated {
     /// Planes of the masked values `ẑ` of the outputs.
-    pub masked: Vec<u64>,
+    pub masked: Zeroizing<Vec<u64>>,
     /// The outputs' active labels, by garbler.
     pub labels: Vec<OutputLabels>,
+}
+
+/// What comes out of a tile: masked values by output; labels by garbler, by output.
+struct TileEnds {
+    masked: Vec<[u64; TILE / 64]>,
+    labels: Vec<Vec<Row>>,
+}
+
+impl Drop for TileEnds {
+    fn drop(&mut self) {
+        self.masked.zeroize();
+        self.labels.iter_mut().flatten().for_each(|row| row.lanes_mut().zeroize());
+    }
 }
 
 impl OnlineEvaluator {
@@ -265,8 +278,7 @@ impl OnlineEvaluator {
             run.bits.set(dst, tile_plane(planes, words, rank, tile));
         };
         let tiles: Vec<Tile> = batch.tiles().collect();
-        type Ends = (Vec<[u64; TILE / 64]>, Vec<Vec<Row>>);
-        let ends: Vec<Ends> = tiles
+        let ends: Vec<TileEnds> = tiles
             .par_chunks(tiles_together(tiles.len()))
             .flat_map_iter(|tiles| {
                 let mut run = Run::new(batch);
@@ -277,16 +289,16 @@ impl OnlineEvaluator {
                     let masked = program.outputs.iter().map(|o| run.operand_bits(*o)).collect();
                     let row = |o: &Operand, slots: &crate::batch::Slots| *slots.row(o.slot);
                     let of_garbler = |slots| program.outputs.iter().map(|o| row(o, slots)).collect();
-                    (masked, run.labels.iter().map(of_garbler).collect())
+                    TileEnds { masked, labels: run.labels.iter().map(of_garbler).collect() }
                 };
                 tiles.iter().map(evaluate).collect::<Vec<_>>()
             })
             .collect();
-        let mut masked = vec![0u64; program.outputs.len() * words];
+        let mut masked = Zeroizing::new(vec![0u64; program.outputs.len() * words]);
         let mut labels: Vec<OutputLabels> = (0..batch.garblers).map(|_| OutputLabels::zeros(batch)).collect();
-        for ((bits, rows), &tile) in ends.iter().zip(&tiles) {
-            scatter(bits, tile, words, &mut masked);
-            for (labels, rows) in labels.iter_mut().zip(rows) {
+        for (ends, &tile) in ends.iter().zip(&tiles) {
+            scatter(&ends.masked, tile, words, &mut masked);
+            for (labels, rows) in labels.iter_mut().zip(&ends.labels) {
                 rows.iter().enumerate().for_each(|(output, row)| labels.put(output, tile, row));
             }
         }

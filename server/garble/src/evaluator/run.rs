@@ -44,7 +44,7 @@ impl<'a> Run<'a> {
     }
 
     /// `L^i_c = XOR_j [H(L^j_a) ^ H(L^j_b)] ^ G^i_2 ^ ẑ_a·G^i_0 ^ ẑ_b·(G^i_1 ^ L^i_a)` for every
-    /// target `i` (`protocol.md` section 5, "Evaluation"). `next` is the table of the next AND, where it is not
+    /// target `i` (section 5 of PROTOCOL.md, "AND gate", step 4). `next` is the table of the next AND, where it is not
     /// in the caches yet.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]

@@ -47,7 +47,7 @@ impl CrossSlots {
 }
 
 /// One pass over a tile: spreads masks and correlations through the circuit and, for every AND,
-/// turns the correlation of `λ_a` into shares of `λ_a^j λ_b^i` (`protocol.md` section 5, "AND gate").
+/// turns the correlation of `λ_a` into shares of `λ_a^j λ_b^i` (section 5 of PROTOCOL.md, "AND gate", step 1).
 pub(super) struct Cross<'a> {
     pub(super) state: &'a State,
     pub(super) inputs: &'a [Input],

@@ -1,4 +1,4 @@
-//! One garbler of one batch: the steps of `protocol.md` section 5 as types, each consumed by the
+//! One garbler of one batch: the steps of section 5 of PROTOCOL.md as types, each consumed by the
 //! next, so that no step can be repeated and none left out.
 //!
 //! [`Garbler::new`] draws masks, [`Garbler::choices`] are the choice bits of the correlated OTs

@@ -1,5 +1,5 @@
 //! The garbled AND gate as the formulas say it, one lane at a time and without tricks: the reader's way in, and what
-//! the fast kernels are compared with (`protocol.md` section 5).
+//! the fast kernels are compared with (section 5 of PROTOCOL.md).
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What all servers but one can tell together (`protocol.md` sections 1, "Two defects", 5 and 5.1).
+//! What all servers but one can tell together (sections 1, 5 and 6 of PROTOCOL.md).
 //!
 //! The coalition has every view but the honest server's: deltas, labels, masks, shares, messages. All that labels tell
 //! about a wire is its masked value, and all that an opened word tells is the word; the best guess of what lies under

@@ -195,7 +195,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
 /// What the online phase shows: `m`, the masked outputs, the garblers' opened entries, the sum.
 pub(crate) struct Outcome {
     pub(crate) m: Vec<u32>,
-    pub(crate) masked: Vec<u64>,
+    pub(crate) masked: Zeroizing<Vec<u64>>,
     pub(crate) labels: Vec<crate::OutputLabels>,
     /// The answer minus all masks, mod `2^κ`.
     pub(crate) value: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What garblers draw and tell (`protocol.md` section 5).
+//! What garblers draw and tell (section 5 of PROTOCOL.md).
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
 //! `seco bench he`: what the steps of one linear layer on ciphertexts cost, all servers in this process, without
-//! network (`protocol.md` section 4).
+//! network (section 4 of PROTOCOL.md).
 
 use std::fmt::Write as _;
 use std::sync::Arc;

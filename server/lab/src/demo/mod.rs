@@ -307,7 +307,7 @@ fn gateway(cluster: &Cluster) -> cluster::Progress {
 }
 
 /// Bundles that fit the memory the demo takes. All servers together store 48 bytes for each AND
-/// gate and garbler, 32 when there is one (`protocol.md` section 5).
+/// gate and garbler, 32 when there is one (section 5 of PROTOCOL.md).
 fn affordable(and_gates: u64, servers: u8) -> usize {
     let per_gate = if servers == 2 { 32 } else { 48 * (u64::from(servers) - 1) };
     let bundles = POOL_BYTES / and_gates.saturating_mul(per_gate).max(1);

@@ -65,7 +65,7 @@ fn merged(first: &Linear, second: &Linear, left: &mut usize) -> Option<Linear> {
         _ => return None,
     };
     geometry.check().ok()?;
-    let work = second.geometry.outputs().saturating_mul(second.geometry.fan_in());
+    let work = second.geometry.products();
     let spared = WEIGHTS_FOR_VALUE.saturating_mul(first.bias.len());
     let had = first.weights.len().saturating_add(second.weights.len());
     let (weights, most) = (geometry.weights(), had.saturating_add(spared).min(MAX_WEIGHTS));

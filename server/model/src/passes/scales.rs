@@ -137,7 +137,7 @@ impl Scales {
         match op {
             RealOp::Linear(layer) => {
                 let (base, pending) = self.waiting(layer.input)?;
-                let work = layer.geometry.outputs().saturating_mul(layer.geometry.fan_in());
+                let work = layer.geometry.products();
                 let taken_up = match pending {
                     Some(pending) if pending.has_offset() && work > self.work => None,
                     Some(pending) => {

@@ -149,7 +149,7 @@ fn cost_of_each_kind() {
             linear(&geometry, &weights, &x, &mut out);
             best = best.min(clock.elapsed().as_secs_f64());
         }
-        let products = (geometry.outputs() * geometry.fan_in()) as f64;
+        let products = geometry.products() as f64;
         println!("{name}: {:.0} ps, {:.2} ms", best / products * 1e12, best * 1e3);
     }
 }

@@ -1,5 +1,5 @@
 //! Sessions of devices on this server: keys, the connections that use them, and the numbers used on each
-//! (protocol.md section 3).
+//! (section 3 of PROTOCOL.md).
 //!
 //! They live in memory. A server that restarts does not know them, and the device opens a new one; a session
 //! whose key were kept on disk could be read by whoever gets the disk.

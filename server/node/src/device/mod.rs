@@ -1,5 +1,5 @@
 //! The gateway towards devices: sessions and inferences over QUIC, and over TLS and TCP
-//! for networks that block UDP (protocol.md sections 3 and 7).
+//! for networks that block UDP (sections 3 and 8 of PROTOCOL.md).
 //!
 //! Devices are not authenticated, so everything they can make the gateway hold is bounded:
 //! connections, requests on each, their size, sessions, and the queue for bundles. What they send

@@ -3,7 +3,7 @@
 //!
 //! Over it run, each on a bidirectional stream of its own that starts with a short header: the
 //! messages of jobs ([`QuicChannel`]) and the gateway's commands. Peers are authenticated, and
-//! trusted to follow the protocol (protocol.md section 1), but whatever they send is bounded and
+//! trusted to follow the protocol (section 1 of PROTOCOL.md), but whatever they send is bounded and
 //! checked all the same.
 
 mod channel;

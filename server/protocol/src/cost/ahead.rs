@@ -1,10 +1,10 @@
 //! What preprocessing sends and does.
 
 use seco_he::{LinearPlan, Weights};
-use seco_model::{Architecture, Graph};
+use seco_model::Architecture;
 use seco_ot::message_len;
 
-use super::{Cost, Kind, LayerCost, StepCost};
+use super::{Cost, Kind, LayerCost, StepCost, pairs};
 use crate::links::bundle_len;
 use crate::plan::{Plan, Step};
 
@@ -35,15 +35,12 @@ impl Cost {
                 work.added += (inputs * servers) as u64;
                 work.products += plan.products() as u64;
                 work.made += outputs as u64;
-                work.macs += (layer.geometry.outputs() * layer.geometry.fan_in()) as u64;
             }
             self.layers.push(LayerCost {
                 node: layer.node,
-                name: layer.name.to_owned(),
                 inputs,
                 outputs,
                 products: plan.products(),
-                weights_bytes: Weights::transformed_len(plan) as u64,
                 bytes,
             });
         }
@@ -76,9 +73,6 @@ impl Cost {
             for (later, earlier) in pairs(self.servers).filter(|(later, earlier)| later > earlier) {
                 self.choices(later, earlier, shape.correlations(lanes), ot_parameter);
                 self.traffic.add(Kind::Conversions, earlier, later, shape.sum_len(lanes));
-                for server in [earlier, later] {
-                    self.work[server].converted += (lanes * shape.bits as usize) as u64;
-                }
             }
         }
     }
@@ -95,12 +89,10 @@ impl Cost {
             return;
         }
         self.traffic.add(Kind::Choices, chooser, other, message_len(count, ot_parameter(chooser, other)));
-        self.work[chooser].chosen += count as u64;
-        self.work[other].correlated += count as u64;
     }
 
     /// A ReLU's circuits and conversions (module `nonlinear`), and what it sends online.
-    pub(super) fn step(&mut self, graph: &Graph, step: &Step, ot_parameter: &impl Fn(usize, usize) -> usize) {
+    pub(super) fn step(&mut self, step: &Step, ot_parameter: &impl Fn(usize, usize) -> usize) {
         let before = self.traffic.total(false);
         let (garblers, evaluator) = (step.garblers(), step.evaluator);
         for batch in &step.batches {
@@ -131,8 +123,6 @@ impl Cost {
                     convert(from, joiner, step.shape.chain_len(from, garblers, batch.lanes));
                 }
             }
-            let bits = (batch.lanes * step.shape.width as usize * garblers) as u64;
-            self.work.iter_mut().for_each(|work| work.converted += bits);
             if let Some(first) = step.openers.first() {
                 for server in (0..self.servers).filter(|&server| !step.openers.contains(server)) {
                     self.traffic.add(Kind::Ahead, server, first, step.opening_len(batch.lanes));
@@ -140,20 +130,12 @@ impl Cost {
             }
         }
 
-        let node = step.output - 1;
         self.steps.push(StepCost {
-            node,
-            name: graph.maker(step.output).to_owned(),
-            evaluator,
+            node: step.output - 1,
             relus: step.lanes() as u64,
             and_gates: (step.program.ands * step.lanes()) as u64,
             bytes: self.traffic.total(false) - before,
             online_bytes: 0,
         });
     }
-}
-
-/// Ordered pairs of different servers.
-fn pairs(servers: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..servers).flat_map(move |a| (0..servers).map(move |b| (a, b))).filter(|(a, b)| a != b)
 }

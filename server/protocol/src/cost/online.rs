@@ -79,7 +79,7 @@ impl Cost {
                 else {
                     continue;
                 };
-                let macs = (geometry.outputs() * geometry.fan_in()) as u64;
+                let macs = geometry.products() as u64;
                 for server in flow.having(number + 1).iter() {
                     let wanted = reads.get(server).and_then(|reads| reads.get(number + 1));
                     if wanted.is_some_and(|&wanted| wanted > 0) {
@@ -126,29 +126,30 @@ impl Cost {
 }
 
 /// When the gateway has the answer: every message takes `latency` and its `transfer` time at the network of its sender
-/// and of its receiver, one after the other; `work` is the time of what a server does by itself.
+/// and of its receiver, one after the other, those of one exchange after those of the one before; `work` is the time of
+/// what a server does by itself. Nobody waits until what it sends has left.
 pub(super) fn times(
     events: &[Event],
     servers: usize,
-    transfer: impl Fn(Kind, u64) -> f64,
+    transfer: impl Fn(u64) -> f64,
     work: impl Fn(&Event) -> f64,
     latency: f64,
 ) -> f64 {
-    let mut clocks = vec![0f64; servers];
+    // When each server is ready for the next event, and when its network is, out and in.
+    let (mut clocks, mut out, mut into) = (vec![0f64; servers], vec![0f64; servers], vec![0f64; servers]);
     for event in events {
         match event {
-            Event::Exchange { kind, messages } => {
-                let mut sending = clocks.clone();
-                let mut receiving = clocks.clone();
+            Event::Exchange { messages, .. } => {
+                let start = clocks.clone();
                 for &(from, to, bytes) in messages {
-                    let takes = transfer(*kind, bytes);
-                    let (Some(out), Some(into)) = (sending.get_mut(from), receiving.get_mut(to)) else {
-                        continue;
-                    };
-                    *out += takes;
-                    *into = (*out + latency).max(*into + takes);
+                    let takes = transfer(bytes);
+                    let (Some(sent), Some(got)) = (out.get_mut(from), into.get_mut(to)) else { continue };
+                    *sent = sent.max(start.get(from).copied().unwrap_or(0.0)) + takes;
+                    *got = (*sent + latency).max(*got + takes);
+                    if let Some(clock) = clocks.get_mut(to) {
+                        *clock = clock.max(*got);
+                    }
                 }
-                clocks = receiving;
             }
             Event::Multiply { server, .. } | Event::Label { server, .. } | Event::Evaluate { server, .. } => {
                 if let Some(clock) = clocks.get_mut(*server) {
@@ -158,4 +159,32 @@ pub(super) fn times(
         }
     }
     clocks.get(GATEWAY).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(messages: &[(usize, usize, u64)]) -> Event {
+        Event::Exchange { kind: Kind::Opening, messages: messages.to_vec() }
+    }
+
+    fn end(events: &[Event], work: f64) -> f64 {
+        times(events, 3, |bytes| bytes as f64, |_| work, 100.0)
+    }
+
+    #[test]
+    fn a_network_is_busy_beyond_an_exchange() {
+        // Server 1 sends three seconds' worth to 2, then five to the gateway, which waits for both.
+        assert_eq!(end(&[exchange(&[(1, 2, 3)]), exchange(&[(1, 0, 5)])], 0.0), 108.0);
+        assert_eq!(end(&[exchange(&[(1, 2, 3), (1, 0, 5)])], 0.0), 108.0);
+        // Two senders at once share the gateway's.
+        assert_eq!(end(&[exchange(&[(1, 0, 3), (2, 0, 5)])], 0.0), 108.0);
+        assert_eq!(end(&[exchange(&[(1, 0, 3)]), exchange(&[(2, 0, 5)])], 0.0), 108.0);
+        // What is done meanwhile, and what must be waited for.
+        let label = Event::Label { step: 0, server: 1, ands: 1 };
+        assert_eq!(end(&[exchange(&[(1, 2, 3)]), label.clone(), exchange(&[(1, 0, 5)])], 2.0), 108.0);
+        assert_eq!(end(&[exchange(&[(1, 2, 3)]), label, exchange(&[(1, 0, 5)])], 7.0), 112.0);
+        assert_eq!(end(&[exchange(&[(2, 1, 3)]), exchange(&[(1, 0, 5)])], 0.0), 208.0);
+    }
 }

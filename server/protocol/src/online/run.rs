@@ -1,4 +1,4 @@
-//! What is said in one inference: the input, the circuits of a depth, the answer (`protocol.md` section 7).
+//! What is said in one inference: the input, the circuits of a depth, the answer (section 8 of PROTOCOL.md).
 
 use seco_core::IncarnationKey;
 use seco_garble::convert::relu::ReluShares;

@@ -1,4 +1,4 @@
-//! What a coalition's full view tells (`protocol.md` sections 1, 4, 5 and 7): messages, seeds, offsets
+//! What a coalition's full view tells (sections 1, 4, 5 and 8 of PROTOCOL.md): messages, seeds, offsets
 //! and the state of all servers but one. Each test is an attack, and says what it would get.
 
 use std::collections::HashSet;

@@ -14,18 +14,19 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use seco_model::{Architecture, FixedModel};
+use seco_protocol::WAVE_BYTES;
 use seco_protocol::cost::{Cost, Event, Kind};
 use serde::Serialize;
+
+use seco_node::config::Pool;
 
 use crate::check::rates::Rates;
 use crate::process::{Took, timed};
 
 /// Bytes of a process that serves nothing.
 const PROCESS: u64 = 40 << 20;
-/// Bytes of a bundle's tables that stay in memory, unless a server's settings say otherwise.
-const TABLES: u64 = 256 << 20;
 /// Bytes of a wave.
-const WAVE: u64 = 32 << 20;
+const WAVE: u64 = WAVE_BYTES as u64;
 
 /// What clusters of one size take.
 #[derive(Clone, Debug, Serialize)]
@@ -167,13 +168,7 @@ fn ahead(cost: &Cost, rates: &Rates, server: usize) -> f64 {
     let Some(work) = cost.work.get(server) else { return 0.0 };
     let gates = rates.gates(cost.servers);
     // Those of garbling are in its own rates.
-    let ends = |from: usize, to: usize| from == server || to == server;
-    let pairs = (0..cost.servers).flat_map(|from| (0..cost.servers).map(move |to| (from, to)));
-    let linear = pairs.filter(|&(from, to)| ends(from, to)).flat_map(|(from, to)| {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.is_linear());
-        kinds.map(move |kind| cost.traffic.link(kind, from, to))
-    });
-    let bytes = linear.sum::<u64>();
+    let bytes = cost.traffic.at(server, Kind::is_linear);
     [
         (work.encrypted, rates.encrypt),
         (work.added, rates.add),
@@ -196,19 +191,16 @@ fn memory(architecture: &Architecture, cost: &Cost) -> Memory {
             architecture.graph.layers().filter(|layer| architecture.holders(layer.index).contains(&server));
         held.map(|layer| 4 * (layer.geometry.weights() + layer.geometry.outputs()) as u64).sum()
     };
+    // What stays in memory of tables, unless a server's settings say otherwise.
+    let tables = (Pool::default().memory_mib as u64) << 20;
     let serving: Vec<u64> = (0..cost.servers)
         .map(|server| {
             let stored = cost.parts.get(server).map_or(0, |part| part.storage_bytes);
-            PROCESS + words(server) + stored.min(TABLES)
+            PROCESS + words(server) + stored.min(tables)
         })
         .collect();
     let waves = |server: usize| {
-        let of = |kinds: &[Kind]| -> u64 {
-            let others = (0..cost.servers).flat_map(|to| kinds.iter().map(move |&kind| (kind, to)));
-            others
-                .map(|(kind, to)| cost.traffic.link(kind, server, to) + cost.traffic.link(kind, to, server))
-                .sum()
-        };
+        let of = |kinds: &[Kind]| cost.traffic.at(server, |kind| kinds.contains(&kind));
         of(&[Kind::Mask, Kind::Product, Kind::Answer]).min(4 * WAVE)
             + of(&[Kind::Choices, Kind::Tables, Kind::Conversions]).min(4 * WAVE * (cost.servers as u64 - 1))
     };

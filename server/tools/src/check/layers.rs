@@ -48,7 +48,7 @@ pub fn layers(imported: &Imported, evidence: &Evidence, cost: &Cost) -> Vec<Laye
                     name: node.name.clone(),
                     kind: "linear",
                     shape: shape(geometry),
-                    macs: Some((geometry.outputs() * geometry.fan_in()) as u64),
+                    macs: Some(geometry.products() as u64),
                     scale: scale(number + 1),
                     width: node.width,
                     ciphertexts_in: costs.map(|costs| costs.inputs),

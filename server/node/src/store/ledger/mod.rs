@@ -1,4 +1,4 @@
-//! The record of what was used (protocol.md section 6), on disk before the first message that
+//! The record of what was used (section 7 of PROTOCOL.md), on disk before the first message that
 //! depends on an input.
 //!
 //! One append-only file, `ledger` in the state directory ([`format`]). A spent bundle with the session,
