@@ -260,15 +260,26 @@ fn what_prevents_a_start_is_told_in_one_line() {
     refuse(&|c| c.identity.key = site.keys[0].key.clone(), "do not belong together");
     refuse(&|c| c.identity.opening_key = "absent.key".into(), "absent.key: cannot be read");
     refuse(&|c| c.listen.mesh = busy, "cannot be opened");
-    refuse(&|_| {}, "server 0 (s0) did not connect: is it running");
+    // Who is missing may come: the server waits, and says so.
+    let waits = |change: &dyn Fn(&mut seco_node::Config), part: &str| {
+        let mut config = site.config(1);
+        config.limits = Limits { connect_s: 1, ..Limits::default() };
+        change(&mut config);
+        let mut server = Server::start(&site.write(&config), &[]);
+        std::thread::sleep(Duration::from_secs(config.limits.connect_s + 2));
+        assert!(server.process.try_wait().unwrap().is_none(), "{part}: ended");
+        let text = server.stderr();
+        assert!(text.contains("waiting: ") && text.contains(part), "{part}: {text}");
+    };
+    waits(&|_| {}, "server 0 (s0) did not connect: is it running");
     let nowhere = |c: &mut seco_node::Config| {
         c.peers[1].address = Some("nowhere.invalid:7400".to_owned());
         // A name service may take its time.
         c.limits.connect_s = 5;
     };
-    refuse(&nowhere, "server 2 (s2): its address nowhere.invalid:7400 cannot be resolved");
+    waits(&nowhere, "server 2 (s2): its address nowhere.invalid:7400 cannot be resolved");
     drop(running);
-    refuse(&|_| {}, "does not answer: is it running?");
+    waits(&|_| {}, "does not answer: is it running?");
 }
 
 #[test]

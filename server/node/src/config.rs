@@ -134,7 +134,7 @@ pub struct Limits {
     pub preprocess_s: u64,
     /// Seconds for one inference, and for a request's wait for a bundle.
     pub infer_s: u64,
-    /// Seconds in which all other servers must be connected when this one starts.
+    /// Seconds after which a server that starts says who is missing; it waits on.
     pub connect_s: u64,
     /// Device sessions remembered; the one unused for longest makes place for a new one.
     pub sessions: usize,

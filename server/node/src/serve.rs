@@ -102,7 +102,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
 
     let closing = gateway.clone();
     let work = async {
-        mesh.start_up(&mut mistakes, config.limits.connect()).await?;
+        mesh.wait_for_all(&mut mistakes, config.limits.connect()).await?;
         match gateway {
             Some(gateway) => {
                 let cluster = Cluster::new(node.clone(), config.pool)?;

@@ -251,7 +251,8 @@ setup_s = {setup_s}
 preprocess_s = {preprocess_s}
 # Seconds for one inference, and for the time a request may wait for a bundle.
 infer_s = {infer_s}
-# Seconds in which all other servers must be connected when this one starts.
+# A server that starts waits for the others as long as it takes, and says after so many seconds, and then every
+# minute, who is missing.
 connect_s = {connect_s}
 # Sessions of devices remembered; beyond that the one unused for longest is forgotten, and its
 # device opens a new one.

@@ -41,6 +41,8 @@ const VERSION: u16 = 5;
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
 const COMMAND: u8 = 2;
+/// How often it is said that servers are missing.
+const REMINDER: Duration = Duration::from_secs(60);
 /// Commands that wait for the server to take them.
 const MAX_COMMANDS: usize = 64;
 /// Bytes the system is asked to hold for the socket, in each direction.
@@ -249,6 +251,32 @@ impl Mesh {
         mistakes: &mut mpsc::Receiver<Mistake>,
         limit: Duration,
     ) -> Result<(), Error> {
+        self.try_start(mistakes, limit).await.map_err(|Mistake { error, .. }| error)
+    }
+
+    /// Waits for all servers for as long as it takes: operators start theirs when they like. After `first`, and then every
+    /// minute, a line says who is missing. Fails only for a mistake of this server's own.
+    pub async fn wait_for_all(
+        &self,
+        mistakes: &mut mpsc::Receiver<Mistake>,
+        first: Duration,
+    ) -> Result<(), Error> {
+        let mut limit = first;
+        loop {
+            match self.try_start(mistakes, limit).await {
+                Ok(()) => return Ok(()),
+                Err(Mistake { error, own: true }) => return Err(error),
+                Err(Mistake { error, own: false }) => tracing::warn!("waiting: {error}"),
+            }
+            limit = REMINDER;
+        }
+    }
+
+    async fn try_start(
+        &self,
+        mistakes: &mut mpsc::Receiver<Mistake>,
+        limit: Duration,
+    ) -> Result<(), Mistake> {
         let mut others = None;
         let deadline = tokio::time::sleep(limit);
         tokio::pin!(deadline);
@@ -256,10 +284,13 @@ impl Mesh {
             tokio::select! {
                 () = self.connected() => return Ok(()),
                 Some(mistake) = mistakes.recv() => match mistake {
-                    Mistake { error, own: true } => return Err(error),
+                    Mistake { error, own: true } => return Err(Mistake { error, own: true }),
                     Mistake { error, own: false } => others = Some(error),
                 },
-                () = &mut deadline => return Err(others.unwrap_or_else(|| self.absent())),
+                () = &mut deadline => {
+                    let error = others.unwrap_or_else(|| self.absent());
+                    return Err(Mistake { error, own: false });
+                }
             }
         }
     }
