@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
 use seco_model::PartyModel;
 use seco_protocol::{Bundle, BundleId, Party, Use};
+use tokio::task::AbortHandle;
 
 use crate::commands::{OpenSession, ResumeSession};
 use crate::config::Limits;
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     /// SoftSpokenOT's, by server.
     pub ot_parameters: Vec<usize>,
     pub events: Events,
+    /// The only one that waits to free what bundles leave.
+    pub resting: Mutex<Option<AbortHandle>>,
 }
 
 impl Node {
@@ -92,6 +95,7 @@ impl Node {
         epoch: Arc<Epoch>,
         (bundle, index): (BundleId, u64),
     ) -> Result<Bundle, Broken> {
+        self.rest_after(None);
         let job = self.jobs.start(job, self.limits.preprocess())?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let spool = Box::new(self.spools.spool());
@@ -101,15 +105,28 @@ impl Node {
         };
         // A bundle counts as made when all servers have all of it.
         let made = job.run(&self.mesh, OFFLINE, true, work).await;
-        tokio::spawn(async move {
+        let rest = tokio::spawn(async move {
             tokio::time::sleep(REST).await;
             // Unless another one was begun, or the cluster set up anew.
             if let Some(epoch) = party.upgrade().filter(|epoch| epoch.party.next_bundle() == index + 1) {
-                epoch.party.rest();
-                memory::give_back();
+                // The system may take long for what it gets back.
+                let free = move || {
+                    epoch.party.rest();
+                    memory::give_back();
+                };
+                let _ = tokio::task::spawn_blocking(free).await;
             }
         });
+        self.rest_after(Some(rest.abort_handle()));
         made
+    }
+
+    /// What waits for a rest after the last bundle, in place of what waited after the one before.
+    fn rest_after(&self, next: Option<AbortHandle>) {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *resting, next) {
+            before.abort();
+        }
     }
 
     /// Says that a bundle was added, leaving `pool`.

@@ -59,7 +59,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
     let opening_keys = OpeningKeys::load(&config.identity)?;
-    let ledger = Arc::new(FileLedger::open(&config.state, &ledger_head(config)?)?);
+    let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_heads(model.id()))?);
     let settings = settings(config, info.id.0, opening_keys.hashes())?;
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
     let gateway = match config.listen.device {
@@ -83,6 +83,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         limits: config.limits,
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
+        resting: Mutex::new(None),
     });
     let addresses = mesh.address()?;
     info!(name = config.name, index = config.index, mesh = %addresses, "listening");
@@ -128,20 +129,6 @@ async fn lost(ledger: &FileLedger) -> Error {
             return error;
         }
     }
-}
-
-/// The file that remembers where the ledger ends. It has the name of the opening key; when that was replaced,
-/// the ledger goes on, for the retired key still opens sessions.
-fn ledger_head(config: &Config) -> Result<PathBuf, Error> {
-    let head = config.ledger_head();
-    let retired =
-        config.identity.retired_opening_keys.iter().map(|key| keys::ledger_head(key, &config.state));
-    if !head.exists()
-        && let Some(old) = retired.into_iter().find(|old| old.exists())
-    {
-        std::fs::rename(&old, &head).map_err(|e| Error::write(&head, e))?;
-    }
-    Ok(head)
 }
 
 /// Reads this server's part of the model and checks that it is this server's.

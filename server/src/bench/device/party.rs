@@ -14,7 +14,7 @@ use super::wire::{self, LANES, Lane, Token};
 use super::{DEVICE, SERVER};
 use crate::bench::child::{self, failed};
 use crate::bench::process;
-use crate::ledger::FileLedger;
+use crate::ledger::{FileLedger, Heads};
 use crate::{Error, keys, split};
 
 /// What a party is to do, on its standard input.
@@ -107,7 +107,7 @@ struct Work {
 impl Work {
     fn new(job: &Job, mut lanes: [Lane; LANES]) -> Result<Work, Error> {
         let part = Arc::new(split::read_part(&job.model)?);
-        let ledger = FileLedger::open(&job.state, &job.state.with_extension("head"))?;
+        let ledger = FileLedger::open(&job.state, &Heads::only(&job.state.with_extension("head")))?;
         let clock = Clock::start(&mut lanes)?;
         let [lane, _] = &mut lanes;
         // The session: a device draws a key for every party. Here one party is the device itself, and
