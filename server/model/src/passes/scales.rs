@@ -1,6 +1,7 @@
 //! Scales go into layers: into the one in front, or into those behind, through everything that lets them pass. What no
 //! layer takes becomes one of its own.
 
+use super::names::Names;
 use crate::graph::{Gather, MAX_NODES, ValueId};
 use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealTerm};
 use crate::{Conv, Error, Geometry, MAX_VALUES, Window};
@@ -42,10 +43,11 @@ pub(super) struct Scales {
     pending: usize,
     /// Products that offsets may still take through layers.
     work: usize,
+    names: Names,
 }
 
-/// The network without scales.
-pub(super) fn run(mut real: Real) -> Result<Real, Error> {
+/// The network without scales. `names` are the layers'.
+pub(super) fn run(mut real: Real, names: Names) -> Result<Real, Error> {
     let old = core::mem::take(&mut real.nodes);
     let with_nodes = Real { nodes: old, ..real.clone() };
     let uses = super::uses(&with_nodes);
@@ -59,6 +61,7 @@ pub(super) fn run(mut real: Real) -> Result<Real, Error> {
         uses,
         pending: 0,
         work: MAX_WORK,
+        names,
     };
     scales.hold(0, 0, None)?;
     for (number, node) in with_nodes.nodes.into_iter().enumerate() {
@@ -286,10 +289,10 @@ impl Scales {
         self.push(RealNode { origin, op: RealOp::Linear(layer) }, false)
     }
 
-    fn op_origin(&self, value: ValueId) -> Origin {
+    fn op_origin(&mut self, value: ValueId) -> Origin {
         let node = value.checked_sub(1).and_then(|number| self.nodes.get(number));
         let name = node.map_or("input", |node| node.origin.name.as_str());
-        Origin { name: format!("{name} scaled"), op: "Mul".to_owned() }
+        Origin { name: self.names.own(format!("{name} scaled")), op: "Mul".to_owned() }
     }
 }
 
