@@ -52,7 +52,6 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
 use seco_protocol::{BundleId, Counts};
 
@@ -61,7 +60,7 @@ use self::report::Report;
 use self::wire::Token;
 use super::child::{Process, failed};
 use crate::demo::samples::{Network, Samples};
-use crate::split::{self, SplitOptions};
+use crate::split;
 use crate::{Error, interrupt, keys, terminal};
 
 const PARTIES: usize = 2;
@@ -135,21 +134,8 @@ struct Prepared {
 
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let samples = Samples::load(&options.network, None, Some(options.count), folder)?;
-    let mut task = SplitOptions {
-        model: samples.network.clone(),
-        calibrate: samples.input.clone(),
-        goal: Goal { width: samples.width, ..Goal::default() },
-        shape: Vec::new(),
-        servers: PARTIES,
-        labels_only: false,
-        gateway_layers: 0,
-        shared: Vec::new(),
-        placement: None,
-        scale: samples.scale,
-        mean: samples.mean.clone(),
-        std: samples.std.clone(),
-        out: folder.join("model"),
-    };
+    let mut task = samples.task(PARTIES, folder.join("model"));
+    task.gateway_layers = 0;
     let imported = split::import(&task)?;
     // All weights at the server.
     task.gateway_layers = imported.chosen.model.layers.len();
