@@ -130,7 +130,7 @@ fn answers_that_are_not_the_float_networks_are_warned_of() {
 #[test]
 fn labels_alone_are_judged_as_labels() {
     let (_folder, model, array) = site(&[10, 144], &values(1440, 255));
-    let (told, warnings, good) = seco_split(&model, &array, &["--output=label"]);
+    let (told, warnings, good) = seco_split(&model, &array, &["--output=label", "--width=worst"]);
     assert!(good && warnings.is_empty(), "{warnings}");
     assert!(told.contains("labels as the float network's for 10 of 10 inputs\n"), "{told}");
     let rough =

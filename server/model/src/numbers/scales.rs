@@ -261,7 +261,8 @@ impl Build<'_> {
         }
     }
 
-    /// The coarsest scale of a layer that keeps its weights' bits and no bias longer than [`BIAS_BITS`], a power of two.
+    /// The coarsest scale of a layer that keeps its weights' bits, a power of two. Biases beside which all that the
+    /// weights make is small have [`BIAS_BITS`] at most, and the weights what is left.
     fn fine(&self, layer: &Linear) -> Result<f64, Error> {
         let input = self.made[layer.input].map_or(1.0, |made| made.scale);
         let largest = layer.weights.iter().fold(0f64, |most, w| most.max(w.abs()));
@@ -273,7 +274,11 @@ impl Build<'_> {
             weight => weight,
         };
         let fine = power_below(unit * 2f64.powi(1 - self.precision.weight as i32));
-        Ok(if bias > 0.0 { fine.max(2.0 * power_below(bias * 2f64.powi(-BIAS_BITS))) } else { fine })
+        let (low, high) = self.ranges.get(layer.input).copied().unwrap_or((0.0, 0.0));
+        let rows = layer.weights.chunks_exact(layer.geometry.fan_in().max(1));
+        let sum = rows.map(|row| row.iter().map(|w| w.abs()).sum()).fold(0f64, f64::max);
+        let dwarfed = bias > sum * low.abs().max(high.abs());
+        Ok(if dwarfed { fine.max(2.0 * power_below(bias * 2f64.powi(-BIAS_BITS))) } else { fine })
     }
 
     /// A value with its scale. A layer that nothing has read so far gets one that is not coarser than `wish`.
