@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use seco_model::numbers::Goal;
 use seco_node::serve::{ServeOptions, serve};
 use seco_node::{keys, memory};
-use seco_tools::split::{DeploymentOptions, SplitOptions, Width, deployment, split};
+use seco_tools::split::{Choices, DeploymentOptions, SplitOptions, deployment, split};
 use seco_tools::{Error, check, infer, init};
 use tracing_subscriber::EnvFilter;
 
@@ -85,15 +84,6 @@ struct Keygen {
     name: String,
 }
 
-/// What `--output` asks for.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Answer {
-    /// All numbers.
-    Logits,
-    /// The index of the largest.
-    Label,
-}
-
 #[derive(Args)]
 struct Split {
     /// The model.
@@ -102,48 +92,11 @@ struct Split {
     /// Typical inputs, uint8, first axis the samples; they choose the width of every layer.
     #[arg(long, value_name = "FILE.npy")]
     calibrate: PathBuf,
-    /// Bits of the layers' sums: what those inputs need, or what any inputs need [default: the former,
-    /// or the latter where it costs at most two bits more].
-    #[arg(long, value_enum)]
-    width: Option<Width>,
-    /// Bits of the largest weight of a layer, its sign apart [default: the fewest that agree].
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..=22))]
-    weight_bits: Option<u32>,
-    /// Bits of the largest activation [default: the fewest that agree].
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..=22))]
-    activation_bits: Option<u32>,
-    /// Part of the labels that must be the float network's; its logits must be within 1% of the largest.
-    #[arg(long, value_name = "PART", default_value_t = 0.99)]
-    agreement: f64,
-    /// Shape of an input without the batch axis, where the model leaves it open: 3,224,224.
-    #[arg(long, value_delimiter = ',', value_name = "D")]
-    shape: Vec<usize>,
     /// Number of servers, the gateway included.
     #[arg(long, value_name = "N")]
     servers: usize,
-    /// What devices get: all numbers, or the index of the largest alone.
-    #[arg(long, value_enum, default_value_t = Answer::Logits)]
-    output: Answer,
-    /// How many linear layers, from the first, the gateway holds; the others are shared.
-    #[arg(long, value_name = "L", default_value_t = 1)]
-    gateway_layers: usize,
-    /// Who shares the others: two or more of gateway, remote-1, remote-2, ... [default: all remotes, a single one with
-    /// the gateway].
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    shared: Vec<String>,
-    /// A TOML file that says who has which layers, where the two options above do not: "conv1" = "gateway" or
-    /// "3" = ["remote-1", "remote-2"].
-    #[arg(long, value_name = "FILE.toml")]
-    placement: Option<PathBuf>,
-    /// The network sees byte / D.
-    #[arg(long, value_name = "D", default_value_t = 255.0)]
-    scale: f64,
-    /// Then (x - mean) / std: one value for each channel.
-    #[arg(long, value_delimiter = ',', requires = "std")]
-    mean: Vec<f64>,
-    /// See --mean.
-    #[arg(long, value_delimiter = ',', requires = "mean")]
-    std: Vec<f64>,
+    #[command(flatten)]
+    choices: Choices,
     /// Directory of the results; if `seco init` made it, each part goes to its server's folder.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -253,30 +206,8 @@ fn run(command: Command) -> Result<(), Error> {
             println!("for the deployment file:      {}", files.sealing_key.display());
             Ok(())
         }
-        Command::Split(options) => {
-            let Split { model, calibrate, servers, gateway_layers, scale, mean, std, out, .. } = options;
-            let goal = Goal {
-                agreement: options.agreement,
-                weight_bits: options.weight_bits,
-                activation_bits: options.activation_bits,
-                width: Width::rule(options.width),
-                ..Goal::default()
-            };
-            let made = split(&SplitOptions {
-                model,
-                calibrate,
-                goal,
-                shape: options.shape,
-                servers,
-                labels_only: options.output == Answer::Label,
-                gateway_layers,
-                shared: options.shared,
-                placement: options.placement,
-                scale,
-                mean,
-                std,
-                out,
-            })?;
+        Command::Split(Split { model, calibrate, servers, choices, out }) => {
+            let made = split(&SplitOptions::new(model, calibrate, servers, out).with(choices))?;
             print!("{made}");
             made.warnings().iter().for_each(|warning| eprintln!("seco: warning: {warning}"));
             Ok(())

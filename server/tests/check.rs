@@ -61,16 +61,39 @@ fn people_are_told_in_eighty_columns() {
 /// The command at the end does what was checked, and its part files cost what was said.
 #[test]
 fn the_next_command_works() {
-    let (told, _, _) = digits(&["--json", "--servers", "2", "--width", "calibrated"]);
+    let folder = TempDir::new().unwrap();
+    let placement = folder.path().join("who has what.toml");
+    std::fs::write(&placement, "\"1\" = [\"gateway\", \"remote-1\"]").unwrap();
+    let placement = placement.to_str().unwrap();
+    next_works(&["--servers", "2", "--width", "calibrated"], "--width calibrated --servers 2 ");
+    next_works(
+        &["--output", "label", "--placement", placement],
+        &format!("--output label --servers 3 --placement '{placement}' "),
+    );
+    next_works(&["--shared", "gateway,remote-2"], "--servers 3 --shared gateway,remote-2 ");
+}
+
+fn next_works(arguments: &[&str], part: &str) {
+    let (told, errors, good) = digits(&[arguments, &["--json"]].concat());
+    assert!(good, "{errors}");
     let report: Value = serde_json::from_str(&told).unwrap();
     let folder = TempDir::new().unwrap();
     let next = report["next"].as_str().unwrap().to_owned();
-    let words: Vec<&str> = next.split_whitespace().skip(1).collect();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_seco")).args(&words).current_dir(folder.path()).output().unwrap();
+    let line = next.replacen("seco", env!("CARGO_BIN_EXE_seco"), 1);
+    let output = Command::new("sh").args(["-c", &line]).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{next}: {}", String::from_utf8_lossy(&output.stderr));
-    assert!(folder.path().join("cluster").read_dir().unwrap().count() >= 2);
-    assert!(next.contains("--width calibrated --servers 2"), "{next}");
+    assert!(next.contains(part), "{next}");
+    let part = std::fs::read(folder.path().join("cluster/server-1.seco")).unwrap();
+    let part = seco_model::PartyModel::from_bytes(&part).unwrap();
+    let cost =
+        seco_protocol::cost::Cost::of(part.architecture(), |_, _| seco_protocol::OT_PARAMETER).unwrap();
+    let servers = part.architecture().servers as u64;
+    let totals =
+        report["totals"].as_array().unwrap().iter().find(|totals| totals["servers"] == servers).unwrap();
+    let said = |phase: &str| totals[phase]["bytes"].as_u64().unwrap();
+    let traffic = &cost.traffic;
+    assert_eq!([said("preprocessing"), said("online")], [traffic.total(false), traffic.total(true)]);
+    assert_eq!(report["and_gates"].as_u64(), Some(cost.counts.and_gates));
 }
 
 #[test]
@@ -218,7 +241,18 @@ fn what_is_wrong_is_said_in_one_line() {
     refused(&model, &array, &["--classes", text.to_str().unwrap()], "has 1 names");
     refused(&model, &array, &["--gateway-layers", "9"], "the gateway cannot hold 9");
     refused(&model, &array, &["--agreement", "2"], "give a part from 0 to 1");
-    refused(&model, &array, &["--report", "/no/such/folder/page.html"], "cannot be written");
+    // Before anything else is looked at.
+    refused(&text, &other, &["--report", "/no/such/folder/page.html"], "cannot be written");
+    let page = folder.path().join("page.html");
+    refused(&text, &array, &["--report", page.to_str().unwrap()], "text.onnx");
+    assert!(!page.exists());
+    // Labels alone have no difference that could be told.
+    let (told, errors, good) = check(&model, &array, &["--output", "label", "--json"]);
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert!(good && report["fidelity"]["largest_error"].is_null(), "{told} {errors}");
+    assert_eq!(report["confusion"]["classes"].as_array().unwrap().len(), 3);
+    let (told, errors, good) = check(&model, &array, &["--output", "label"]);
+    assert!(good && !told.contains("largest difference of an answer"), "{told} {errors}");
     // Labels that no output has are no reason to refuse.
     let (told, errors, good) =
         check(&model, &array, &["--labels", other.to_str().unwrap(), "--agreement", "0"]);

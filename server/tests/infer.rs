@@ -138,6 +138,35 @@ fn mistakes_are_told_in_one_line_and_in_time() {
     refused(start, &infer(&good, &digits).output().unwrap(), "server 2");
 }
 
+/// A network that answers with labels alone: they are the integers' and nothing else comes.
+#[test]
+fn devices_get_labels_alone() {
+    let mut site = Site::with(3, |options| options.labels_only = true);
+    site.pool = Pool { size: 4, low: 1, ..Pool::default() };
+    let (mut servers, address) = site.start_all();
+    servers[0].wait_bundle();
+    let digits = data("mlp-digits-20.npy");
+    let output = infer(&deploy(&site, address, "good.toml"), &digits).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (_, inputs) = seco_model::npy::read_u8(&std::fs::read(digits).unwrap()).unwrap();
+    let (_, labels) = seco_model::npy::read_u8(&std::fs::read(data("mlp-labels-20.npy")).unwrap()).unwrap();
+    let predictions = told["predictions"].as_array().unwrap();
+    assert_eq!(predictions.len(), 20);
+    let mut right = 0;
+    for ((prediction, input), label) in predictions.iter().zip(inputs.chunks(64)).zip(labels) {
+        let expected = site.model.execute(input).unwrap();
+        assert_eq!(expected.wrapped, 0);
+        // One integer is all that there is of an answer.
+        let scale = site.model.graph.outputs[0].scale;
+        assert_eq!(prediction["logits"], serde_json::json!(expected.logits), "{prediction}");
+        assert_eq!(expected.logits.len(), 1);
+        assert_eq!(prediction["label"], (f64::from(expected.logits[0]) * scale) as u64, "{prediction}");
+        right += usize::from(prediction["label"] == label);
+    }
+    assert!(right >= 18, "{right} of 20");
+}
+
 /// A remote is killed while inferences run: the device is told, and no server panics.
 #[test]
 fn a_remote_killed_in_mid_inference_is_told() {

@@ -310,7 +310,7 @@ fn refuses_after(site: &mut Site, index: usize, fault: impl FnOnce(&seco_node::C
 #[test]
 fn a_ledger_that_is_lost_is_no_new_start() {
     let mut site = Site::new(2);
-    let head = site.config(1).ledger_head();
+    let head = site.config(1).ledger_heads(&site.model_id).own;
     let head = head.file_name().unwrap().to_str().unwrap();
     let told = refuses_after(&mut site, 1, |config| std::fs::remove_dir_all(&config.state).unwrap());
     assert!(head.starts_with("s1.") && head.ends_with(".ledger.head"), "{head}");
@@ -332,13 +332,36 @@ fn the_ledger_goes_on_under_another_opening_key() {
     server.signal("-TERM");
     assert!(server.ended(STOP).success());
     let mut config = site.config(1);
-    let old = config.ledger_head();
+    let old = config.ledger_heads(&site.model_id).own;
     let key = seco_node::keys::generate(&site.folder.path().join("keys"), "s1-new").unwrap();
     config.identity.retired_opening_keys = vec![config.identity.opening_key];
     config.identity.opening_key = key.opening_key;
     let mut server = Server::start(&site.write(&config), &[]);
     server.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
-    assert!(config.ledger_head().exists() && !old.exists());
+    assert!(config.ledger_heads(&site.model_id).own.exists() && !old.exists());
+}
+
+/// Whatever folder it is given, a model's ledger goes on; another model begins one in a folder of its own.
+#[test]
+fn a_ledger_belongs_to_its_model_and_not_to_its_folder() {
+    let mut site = Site::new(2);
+    let elsewhere = |site: &Site| {
+        let mut config = site.config(1);
+        config.state = site.folder.path().join("elsewhere");
+        config
+    };
+    let (mut server, _) = site.start(1, &[]);
+    server.signal("-TERM");
+    assert!(server.ended(STOP).success());
+    let mut server = Server::start(&site.write(&elsewhere(&site)), &[]);
+    assert!(!server.ended(STOP).success());
+    let told = server.stderr();
+    assert!(told.contains("elsewhere/ledger: is missing, but had 0 entries"), "{told}");
+    // The same keys with another split of the same network.
+    let other = Site::new(2);
+    site.parts.clone_from(&other.parts);
+    let mut server = Server::start(&site.write(&elsewhere(&site)), &[]);
+    server.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
 }
 
 #[test]
@@ -371,7 +394,7 @@ fn secrets_are_closed_to_other_users() {
         let path = file.unwrap().path();
         assert_eq!(mode(&path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
     }
-    assert_eq!(mode(&config.ledger_head()), 0o600);
+    assert_eq!(mode(&config.ledger_heads(&site.model_id).own), 0o600);
     let told = server.stderr();
     assert_eq!(told.matches("could read this secret until now").count(), secrets.len(), "{told}");
 }

@@ -126,6 +126,65 @@ fn answers_that_are_not_the_float_networks_are_warned_of() {
     assert!(good && told.is_empty(), "{told}");
 }
 
+/// Labels alone: nothing is said of numbers that nobody gets, and a single number has no label.
+#[test]
+fn labels_alone_are_judged_as_labels() {
+    let (_folder, model, array) = site(&[10, 144], &values(1440, 255));
+    let (told, warnings, good) = seco_split(&model, &array, &["--output=label", "--width=worst"]);
+    assert!(good && warnings.is_empty(), "{warnings}");
+    assert!(told.contains("labels as the float network's for 10 of 10 inputs\n"), "{told}");
+    let rough =
+        ["--output=label", "--weight-bits=2", "--activation-bits=2", "--agreement=1", "--width=worst"];
+    let (told, warnings, good) = seco_split(&model, &array, &rough);
+    assert!(good && warnings.contains("labels as the float network's for "), "{warnings}");
+    assert!(!told.contains("logits") && !warnings.contains("logits"), "{told} {warnings}");
+
+    let one = model.with_file_name("one.onnx");
+    std::fs::write(&one, network([3, 6, 8], 1)).unwrap();
+    let (_, told, good) = seco_split(&one, &array, &["--output=label"]);
+    assert!(!good && told.contains("--output label: output y is a single number"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let (_, told, good) = seco_split(&one, &array, &[]);
+    assert!(good, "{told}");
+}
+
+/// What needs no search for numbers is told before it: with an array that nobody can use, which is read then.
+#[test]
+fn mistakes_are_told_before_the_work() {
+    let (folder, model, array) = site(&[10, 145], &values(1450, 255));
+    let placement = folder.path().join("p.toml");
+    std::fs::write(&placement, "nothing = \"gateway\"").unwrap();
+    let placement = format!("--placement={}", placement.display());
+    for (arguments, part) in [
+        (&["--agreement=1.01"][..], "--agreement 1.01: give a part from 0 to 1"),
+        (&["--agreement=-0.1"], "give a part from 0 to 1"),
+        (&["--agreement=NaN"], "give a part from 0 to 1"),
+        (&["--shared=gateway"], "--shared: gateway cannot share"),
+        (&["--shared=gateway,remote-3"], "there is no server \"remote-3\""),
+        (&["--gateway-layers=3"], "the gateway cannot hold 3"),
+        (&[&placement], "there is no layer \"nothing\": they are c, y"),
+        (&[], "array.npy: the array has shape"),
+    ] {
+        let (told, errors, good) = seco_split(&model, &array, arguments);
+        assert!(!good && told.is_empty() && errors.contains(part), "{part}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    let parts = folder.path().join("parts");
+    std::fs::create_dir(&parts).unwrap();
+    std::fs::write(parts.join("server-2.seco"), "").unwrap();
+    let error = split::split(&SplitOptions::new(&model, &array, 3, &parts)).err().unwrap().to_string();
+    assert!(error.contains("server-2.seco: exists already"), "{error}");
+}
+
+/// What is wrong with the network is not put down to the inputs.
+#[test]
+fn the_model_is_blamed_for_what_is_its_own() {
+    let (_folder, model, array) = site(&[10, 144], &values(1440, 255));
+    let (_, told, good) = seco_split(&model, &array, &["--scale=1e-306"]);
+    assert!(!good && told.contains("model.onnx: ") && !told.contains("array.npy"), "{told}");
+    assert!(told.contains("are not numbers"), "{told}");
+}
+
 /// A sum that no ring holds is refused with the option that helps.
 #[test]
 fn too_wide_a_sum_names_an_option_that_helps() {
@@ -143,19 +202,9 @@ fn too_wide_a_sum_names_an_option_that_helps() {
 fn what_wraps_around_is_beyond_the_range_that_devices_know() {
     let folder = TempDir::new().unwrap();
     let options = |width, out: &str| SplitOptions {
-        model: data("mlp-digits.onnx"),
-        calibrate: data("mlp-digits-20.npy"),
         goal: Goal { width, ..Goal::default() },
-        shape: Vec::new(),
-        servers: 2,
-        labels_only: false,
-        gateway_layers: 1,
-        shared: Vec::new(),
-        placement: None,
         scale: 16.0,
-        mean: Vec::new(),
-        std: Vec::new(),
-        out: folder.path().join(out),
+        ..SplitOptions::new(data("mlp-digits.onnx"), data("mlp-digits-20.npy"), 2, folder.path().join(out))
     };
     let (_, digits) = seco_model::npy::read_u8(&std::fs::read(data("mlp-digits-20.npy")).unwrap()).unwrap();
     let bright: Vec<u8> = digits.iter().map(|v| v * 15).collect();

@@ -35,6 +35,21 @@ impl InputSpec {
         self.shape.iter().product()
     }
 
+    /// Cuts `samples`, one after the other, into single inputs.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if that is not one or more whole ones.
+    pub fn inputs<'a>(&self, samples: &'a [u8]) -> Result<core::slice::ChunksExact<'a, u8>, Error> {
+        let len = self.len().max(1);
+        if samples.is_empty() || !samples.len().is_multiple_of(len) {
+            return Err(Error::Input(format!(
+                "{} values are not one or more inputs of {len}: give whole ones",
+                samples.len()
+            )));
+        }
+        Ok(samples.chunks_exact(len))
+    }
+
     /// Whether there is no value at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -36,6 +36,8 @@ pub struct SumWidth {
     pub worst: u32,
     /// What was chosen.
     pub width: u32,
+    /// Whether an input may make it less than what a shift was lifted by, where it is cut off.
+    pub clamped: bool,
 }
 
 impl SumWidth {
@@ -44,9 +46,9 @@ impl SumWidth {
         self.width.saturating_sub(self.used)
     }
 
-    /// Whether no input at all can make them wrap around.
+    /// Whether no input at all can make them wrap around or be cut off.
     pub fn is_safe(&self) -> bool {
-        self.width >= self.worst
+        self.width >= self.worst && !self.clamped
     }
 }
 

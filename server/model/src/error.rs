@@ -25,7 +25,7 @@ pub enum Error {
     Options(String),
     /// Values that do not fit the widest ring.
     #[error(
-        "layer {layer} needs {needed} bits, and at most 32 are possible: give weights fewer fractional bits"
+        "layer {layer} needs {needed} bits for its sums, and 32 are possible: give weights or activations fewer bits"
     )]
     Width {
         /// Name of the layer.

@@ -9,16 +9,21 @@ use crate::{Error, FixedLayer, FixedModel, Geometry, Op, Term};
 pub struct Execution {
     /// The answer, in its width's two's complement.
     pub logits: Vec<i32>,
-    /// How many values did not fit their width where it matters, at a ReLU or in the answer, and wrapped around.
+    /// How many values did not fit where it matters: at a ReLU or in the answer, where they wrapped around, or below what
+    /// a shift was lifted by ([`crate::Known::lifted`]), where they were cut off.
     pub wrapped: u64,
 }
 
 impl Execution {
     /// Index of the largest logit, the first of several; 0 without any.
     pub fn label(&self) -> usize {
-        let first_maximum = |best: usize, i: usize| if self.logits[i] > self.logits[best] { i } else { best };
-        (0..self.logits.len()).reduce(first_maximum).unwrap_or(0)
+        first_largest(&self.logits)
     }
+}
+
+/// Number of the largest value, the first of several; 0 without any.
+pub(crate) fn first_largest<T: PartialOrd>(values: &[T]) -> usize {
+    (0..values.len()).reduce(|best, i| if values[i] > values[best] { i } else { best }).unwrap_or(0)
 }
 
 /// A model made ready for many inferences.
@@ -70,9 +75,10 @@ impl<'a> Executor<'a> {
     /// [`Error::Input`] if their number is wrong or one has too many bits.
     pub fn run(&self, input: &[u8]) -> Result<Execution, Error> {
         let mut wrapped = 0;
-        let mut answer = self.walk(input, true, |graph_value, values| {
+        let mut answer = self.walk(input, true, |graph_value, lifted, values| {
             let width = self.model.graph.width(graph_value);
-            wrapped += values.iter().filter(|&&value| wrap(value, width) != value).count() as u64;
+            let wrong = |value: i64| wrap(value, width) != value || (lifted && value < 0);
+            wrapped += values.iter().filter(|&&value| wrong(value)).count() as u64;
             Ok(())
         })?;
         let width = self.model.graph.answer_width();
@@ -81,25 +87,13 @@ impl<'a> Executor<'a> {
         Ok(Execution { logits, wrapped })
     }
 
-    /// Cuts a set of inputs into single ones.
-    pub(crate) fn samples<'b>(&self, samples: &'b [u8]) -> Result<core::slice::ChunksExact<'b, u8>, Error> {
-        let len = self.model.graph.input.len().max(1);
-        match samples.len() % len {
-            0 if !samples.is_empty() => Ok(samples.chunks_exact(len)),
-            _ => Err(Error::Input(format!(
-                "{} values are not one or more inputs of {len}: give whole ones",
-                samples.len()
-            ))),
-        }
-    }
-
     /// Widens the range of every value that a ReLU reads, and of the answer, by what this input makes of it, nothing
     /// wrapped. `ranges` is by value.
     ///
     /// # Errors
     /// [`Error::Input`], and [`Error::Width`] if one does not fit 31 bits and the margin.
     pub fn ranges(&self, input: &[u8], ranges: &mut [Range]) -> Result<(), Error> {
-        self.walk(input, false, |value, values| {
+        self.walk(input, false, |value, _, values| {
             let Some(range) = ranges.get_mut(value) else { return Ok(()) };
             let (low, high) = values.iter().fold(*range, |(low, high), &v| (low.min(v), high.max(v)));
             *range = (low, high);
@@ -114,12 +108,12 @@ impl<'a> Executor<'a> {
     }
 
     /// Walks the graph, with ReLUs that read wrapped values or exact ones. `decision` sees every value, unwrapped, that
-    /// a ReLU reads, and the answer, which is returned.
+    /// a ReLU reads, with whether it was lifted above zero, and the answer, which is returned.
     fn walk(
         &self,
         input: &[u8],
         wrapping: bool,
-        mut decision: impl FnMut(usize, &[i64]) -> Result<(), Error>,
+        mut decision: impl FnMut(usize, bool, &[i64]) -> Result<(), Error>,
     ) -> Result<Vec<i64>, Error> {
         let graph = &self.model.graph;
         let mut values: Vec<Vec<i64>> = vec![Vec::new(); graph.nodes.len() + 1];
@@ -144,7 +138,7 @@ impl<'a> Executor<'a> {
                 }
                 Op::Relu { input, shift } => {
                     let (width, from) = (graph.width(*input), &values[*input]);
-                    decision(*input, from)?;
+                    decision(*input, self.model.known.lifted.contains(&(number + 1)), from)?;
                     let read = |value: i64| if wrapping { wrap(value, width) } else { value };
                     from.iter().map(|&value| (read(value) >> shift).max(0)).collect()
                 }
@@ -157,7 +151,7 @@ impl<'a> Executor<'a> {
             }
         }
         let answer = values.pop().unwrap_or_default();
-        decision(graph.answer(), &answer)?;
+        decision(graph.answer(), false, &answer)?;
         Ok(answer)
     }
 

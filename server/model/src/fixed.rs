@@ -1,7 +1,7 @@
 //! A model in fixed point, whole and in clear: what its owner has before splitting it.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::ValueId;
 use crate::{Architecture, Error, Graph, Placement};
@@ -22,9 +22,18 @@ pub struct FixedModel {
     pub graph: Graph,
     /// The weights of its secret layers, in their order.
     pub layers: Vec<FixedLayer>,
-    /// Least and largest of values of which more is known than arithmetic tells, such as an index. Their widths do not
-    /// depend on calibration.
-    pub known: BTreeMap<ValueId, (i64, i64)>,
+    /// What is known of its values beyond what arithmetic tells.
+    pub known: Known,
+}
+
+/// What is known of values beyond what arithmetic tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Least and largest of values such as an index. Their widths do not depend on calibration.
+    pub ranges: BTreeMap<ValueId, (i64, i64)>,
+    /// What ReLUs make that only shift: what they read was lifted above zero, and what is below zero all the same is
+    /// cut off, which is as wrong as a sum that wraps around.
+    pub lifted: BTreeSet<ValueId>,
 }
 
 impl FixedModel {

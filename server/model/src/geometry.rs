@@ -1,7 +1,7 @@
 //! Shapes of linear layers, public to every server.
 //!
-//! Two kinds cover every affine map of the supported networks: a convolution (pooling is composed
-//! into its kernel when a model is imported) and a dense matrix.
+//! Two kinds cover every affine map with weights of the supported networks: a convolution and a dense matrix. Sums over
+//! windows have no weights and are public ([`crate::Gather`]).
 
 use serde::{Deserialize, Serialize};
 

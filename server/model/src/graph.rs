@@ -181,6 +181,13 @@ pub struct Activation<'a> {
     pub len: usize,
 }
 
+impl Activation<'_> {
+    /// AND gates of its circuits: one for each bit of what it reads but the sign.
+    pub fn and_gates(&self) -> u64 {
+        self.len as u64 * u64::from(self.width.saturating_sub(1))
+    }
+}
+
 impl Graph {
     /// Number of values of a value.
     pub fn len(&self, value: ValueId) -> usize {
@@ -311,20 +318,13 @@ impl Graph {
         for number in (0..self.nodes.len()).rev() {
             let Some(node) = self.nodes.get_mut(number) else { continue };
             node.width = needed.get(number + 1).copied().unwrap_or(2);
-            let mut need = |value: ValueId, width: u32| {
+            for (value, width) in node.needs_by_value() {
                 if let Some(needed) = needed.get_mut(value) {
                     *needed = (*needed).max(width);
                 }
-            };
-            match &node.op {
-                Op::Secret { input, .. } => need(*input, node.width),
-                Op::Public { terms, .. } => {
-                    terms.iter().for_each(|term| need(term.value, term.needs(node.width)));
-                }
-                Op::Relu { input, .. } => {
-                    let input = *input;
-                    need(input, decided.get(input).copied().unwrap_or(32).clamp(2, 32));
-                }
+            }
+            if let Op::Relu { input, .. } = node.op {
+                decide(&mut needed, input);
             }
         }
     }

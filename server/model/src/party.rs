@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{Architecture, Error};
+use crate::{Architecture, Error, MAX_VALUES};
 
 /// First bytes of a server's model file.
 const MAGIC: &[u8; 8] = b"SECOpart";
@@ -87,6 +87,9 @@ impl PartyModel {
         Ok(PartyModel { architecture, nonce, id, index, layers })
     }
 
+    /// Most bytes of a file: all weights and biases that a model may have, and as much again for its graph.
+    pub const MAX_FILE: u64 = 2 * (MAX_VALUES * size_of::<u32>()) as u64;
+
     /// What all servers know.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
@@ -111,7 +114,7 @@ impl PartyModel {
     /// The part as a file. Secret.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it cannot be encoded; none is known that cannot.
+    /// [`Error::Shape`] if it cannot be encoded, or has more than [`PartyModel::MAX_FILE`] bytes; none is known that does.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let words: Vec<Option<[Zeroizing<Vec<u8>>; 2]>> = self
             .layers
@@ -131,6 +134,9 @@ impl PartyModel {
         };
         let failed = |e: postcard::Error| Error::Shape(format!("encoding: {e}"));
         let size = postcard::experimental::serialized_size(&body).map_err(failed)?;
+        if (MAGIC.len() + 2 + size + CHECKSUM) as u64 > PartyModel::MAX_FILE {
+            return Err(Error::Shape(format!("a server's part of {size} bytes, which is too large")));
+        }
         // All at once, for a vector that grows leaves copies of secrets behind.
         let mut file = Zeroizing::new(Vec::with_capacity(MAGIC.len() + 2 + size + CHECKSUM));
         file.extend_from_slice(MAGIC);

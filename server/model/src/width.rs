@@ -2,19 +2,17 @@
 //! worst case; of everything else, what its consumers need.
 
 use crate::execute::Range;
+use crate::parallel::in_parallel;
 use crate::{
     AFFORDABLE_BITS, Calibration, Error, Execution, Executor, FixedLayer, FixedModel, Geometry, Graph, Op,
     SumWidth, Term, WidthRule,
 };
 
 /// Least and largest of a value's numbers, for any input.
-type Reach = (i128, i128);
-
-/// How often widths are chosen again because rings became wider by what other nodes need.
-const ROUNDS: usize = 4;
+pub(crate) type Reach = (i128, i128);
 
 /// Smallest two's-complement width that holds everything from `low` to `high`.
-fn signed_width(low: i128, high: i128) -> u32 {
+pub fn signed_width(low: i128, high: i128) -> u32 {
     // The complement of a negative number has the same leading bits, minus the sign.
     let magnitude = |v: i128| i128::BITS - (v ^ (v >> 127)).leading_zeros();
     magnitude(low).max(magnitude(high)) + 1
@@ -54,6 +52,23 @@ fn of_sum(terms: &[Term], constant: i32, reaches: &[Reach]) -> Reach {
     sum
 }
 
+/// What a node makes of the values before it. `layer` is a secret one's, and `ring` the width of what a ReLU reads, if it
+/// is known.
+pub(crate) fn reach(op: &Op, layer: Option<&FixedLayer>, ring: Option<u32>, reaches: &[Reach]) -> Reach {
+    let of = |value: usize| reaches.get(value).copied().unwrap_or((0, 0));
+    let (low, high) = match op {
+        Op::Secret { input, geometry } => layer.map_or((0, 0), |layer| of_layer(geometry, layer, of(*input))),
+        Op::Public { terms, constant, .. } => of_sum(terms, *constant, reaches),
+        Op::Relu { input, shift } => {
+            let high = ring.map_or(i128::MAX, |width| (1 << (width - 1)) - 1).min(of(*input).1);
+            (0, (high >> shift).max(0))
+        }
+    };
+    // What no model can use; it keeps the sums from overflowing.
+    let limit = 1i128 << 100;
+    (low.max(-limit), high.min(limit))
+}
+
 /// Gives a graph widths that were chosen.
 fn use_widths(graph: &mut Graph, sums: &[SumWidth]) {
     let mut decided = vec![2; graph.nodes.len() + 1];
@@ -74,19 +89,13 @@ impl FixedModel {
     /// [`Error::Input`] if that is not one or more whole inputs, [`Error::Width`] if a sum needs more than 32 bits.
     /// The model is then as it was.
     pub fn calibrate(&mut self, samples: &[u8], rule: WidthRule) -> Result<Calibration, Error> {
-        let executor = Executor::new(self)?;
-        let mut ranges = vec![(0i64, 0i64); self.graph.nodes.len() + 1];
-        let inputs = executor.samples(samples)?;
-        for sample in inputs.clone() {
-            executor.ranges(sample, &mut ranges)?;
-        }
+        let inputs: Vec<&[u8]> = self.graph.input.inputs(samples)?.collect();
+        let ranges = self.ranges(&inputs)?;
         let sums = self.settled(Some(&ranges), rule)?;
         let range = samples.iter().fold([u8::MAX, 0], |[l, h], &v| [l.min(v), h.max(v)]);
-        let mut others = inputs.clone();
-        let first = others.next();
         let calibration = Calibration {
             inputs: inputs.len(),
-            alike: others.all(|other| Some(other) == first),
+            alike: inputs.iter().all(|input| input == &inputs[0]),
             range,
             bits: self.graph.input.bits,
             sums,
@@ -96,7 +105,27 @@ impl FixedModel {
         Ok(calibration)
     }
 
-    /// Chooses the widths in which nothing can wrap around, whatever the input.
+    /// Least and largest of every value that a ReLU reads, and of the answer, over these inputs, nothing wrapped around;
+    /// by value, 0 among them. Runs on all cores.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the model is not consistent, and those of [`Executor::ranges`].
+    pub fn ranges(&self, inputs: &[&[u8]]) -> Result<Vec<Range>, Error> {
+        let executor = Executor::new(self)?;
+        let none = vec![(0i64, 0i64); self.graph.nodes.len() + 1];
+        let parts = in_parallel(inputs, |part| {
+            let mut ranges = none.clone();
+            part.iter().try_for_each(|input| executor.ranges(input, &mut ranges))?;
+            Ok(ranges)
+        })?;
+        Ok(parts.into_iter().fold(none, |mut all, part| {
+            all.iter_mut().zip(part).for_each(|(all, own)| *all = (all.0.min(own.0), all.1.max(own.1)));
+            all
+        }))
+    }
+
+    /// Chooses the widths in which nothing can wrap around, whatever the input. By what a shift is lifted was decided when
+    /// the model was made.
     ///
     /// # Errors
     /// [`Error::Width`] if a sum needs more than 32 bits, [`Error::Shape`] if the model is not consistent. The widths
@@ -109,34 +138,34 @@ impl FixedModel {
     }
 
     /// The widths, and what is said of them, with every ring as wide as it will be: what several nodes read is as wide
-    /// as the widest needs, and lets larger values through than the others need.
+    /// as the widest needs, and lets larger values through than the others need. Rings only grow on the way, and have 32
+    /// bits at most, so this ends.
     fn settled(&self, ranges: Option<&[Range]>, rule: WidthRule) -> Result<Vec<SumWidth>, Error> {
         let mut graph = self.graph.clone();
-        let mut widths = vec![0; self.graph.nodes.len() + 1];
-        let mut sums = self.sums(ranges, rule, &widths)?;
-        for _ in 0..ROUNDS {
+        let mut rings = vec![0; self.graph.nodes.len() + 1];
+        loop {
+            let sums = self.sums(ranges, rule, &rings)?;
             use_widths(&mut graph, &sums);
-            if sums.iter().all(|sum| graph.width(sum.value) <= widths[sum.value]) {
-                break;
+            if sums.iter().all(|sum| graph.width(sum.value) <= rings[sum.value]) {
+                return Ok(sums);
             }
-            (0..widths.len()).for_each(|value| widths[value] = graph.width(value));
-            sums = self.sums(ranges, rule, &widths)?;
+            for (value, ring) in rings.iter_mut().enumerate() {
+                *ring = graph.width(value).max(*ring);
+            }
         }
-        Ok(sums)
     }
 
     /// The widths of everything that a ReLU reads and of the answer, in their order. `ranges` is what the calibration
-    /// saw, by value.
-    /// `rings` are the least widths of the rings that ReLUs read, by value.
+    /// saw, and `rings` are the least widths of the rings that ReLUs read, both by value.
     fn sums(&self, ranges: Option<&[Range]>, rule: WidthRule, rings: &[u32]) -> Result<Vec<SumWidth>, Error> {
         let graph = &self.graph;
         let mut reaches: Vec<Reach> = vec![(0, (1 << graph.input.bits) - 1)];
         let mut sums: Vec<SumWidth> = Vec::new();
-        let mut decide = |value: usize, shift: u32, reach: Reach| {
+        let mut decide = |value: usize, shift: u32, reach: Reach, lifted: bool| {
             // Two bits at least after a shift, and a sign for the device's values.
             let least = (shift + 2).max(if value == 0 { graph.input.bits + 1 } else { 2 });
             let bound = signed_width(reach.0, reach.1);
-            let ranges = ranges.filter(|_| !self.known.contains_key(&value));
+            let ranges = ranges.filter(|_| !self.known.ranges.contains_key(&value));
             let used =
                 ranges.and_then(|r| r.get(value)).map_or(bound, |r| signed_width(r.0.into(), r.1.into()));
             // Not even the margin is needed beyond what any input makes.
@@ -146,6 +175,7 @@ impl FixedModel {
                 WidthRule::Affordable if worst <= (calibrated + AFFORDABLE_BITS).min(32) => worst,
                 WidthRule::Affordable | WidthRule::Calibrated => calibrated,
             };
+            let clamped = lifted && reach.0 < 0;
             let name = graph.maker(value).to_owned();
             if width > 32 {
                 return Err(Error::Width { layer: name, needed: width });
@@ -156,34 +186,30 @@ impl FixedModel {
                     sum.calibrated = sum.calibrated.max(calibrated);
                     sum.worst = sum.worst.max(worst);
                     sum.width = sum.width.max(width);
+                    sum.clamped |= clamped;
                 }
-                None => sums.push(SumWidth { name, value, used, calibrated, worst, width }),
+                None => sums.push(SumWidth { name, value, used, calibrated, worst, width, clamped }),
             }
             Ok(width)
         };
         let mut layers = self.layers.iter();
         for node in &graph.nodes {
-            let reach = match &node.op {
-                Op::Secret { input, geometry } => {
-                    let reach = reaches.get(*input).copied().unwrap_or((0, 0));
-                    layers.next().map_or((0, 0), |layer| of_layer(geometry, layer, reach))
-                }
-                Op::Public { terms, constant, .. } => of_sum(terms, *constant, &reaches),
+            let value = reaches.len();
+            let (mut layer, mut ring) = (None, None);
+            match &node.op {
+                Op::Secret { .. } => layer = layers.next(),
+                Op::Public { .. } => {}
                 Op::Relu { input, shift } => {
-                    let reach = reaches.get(*input).copied().unwrap_or((0, 0));
-                    let width = decide(*input, *shift, reach)?.max(rings.get(*input).copied().unwrap_or(0));
-                    let high = reach.1.min((1 << (width - 1)) - 1);
-                    (0, (high >> shift).max(0))
+                    let read = reaches.get(*input).copied().unwrap_or((0, 0));
+                    let width = decide(*input, *shift, read, self.known.lifted.contains(&value))?;
+                    ring = Some(width.max(rings.get(*input).copied().unwrap_or(0)));
                 }
-            };
-            let known = self.known.get(&reaches.len()).map(|&(low, high)| (low.into(), high.into()));
-            let reach = known.unwrap_or(reach);
-            // What no model can use; it keeps the sums from overflowing.
-            let limit = 1i128 << 100;
-            reaches.push((reach.0.max(-limit), reach.1.min(limit)));
+            }
+            let known = self.known.ranges.get(&value).map(|&(low, high)| (low.into(), high.into()));
+            reaches.push(known.unwrap_or_else(|| reach(&node.op, layer, ring, &reaches)));
         }
         let reach = reaches.last().copied().unwrap_or((0, 0));
-        decide(graph.answer(), 0, reach)?;
+        decide(graph.answer(), 0, reach, false)?;
         Ok(sums)
     }
 

@@ -10,6 +10,7 @@ use seco_sdk::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::store::ledger::Heads;
 
 /// Everything one server is told. Paths in the file are relative to the file; [`Config::load`]
 /// makes them absolute or relative to the working directory.
@@ -195,9 +196,9 @@ impl Config {
         std::fs::write(path, text).map_err(|e| Error::write(path, e))
     }
 
-    /// The file beside the keys that remembers where the ledger in `state` ends.
-    pub fn ledger_head(&self) -> PathBuf {
-        crate::keys::ledger_head(&self.identity.opening_key, &self.state)
+    /// The files beside the keys that remember where the ledger in `state` ends, for the model with this id.
+    pub fn ledger_heads(&self, model: &[u8; 32]) -> Heads {
+        Heads::new(&self.identity.opening_key, &self.identity.retired_opening_keys, model)
     }
 
     /// Number of servers.

@@ -7,11 +7,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{ServerOpeningKey, ServerSealingKey};
 use seco_sdk::CertificatePin;
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::private::{self, PUBLIC, SECRET};
+use crate::store::ledger;
 
 /// Certificates are compared whole, so the name inside is never looked at; TLS wants one.
 pub const TLS_NAME: &str = "seco";
@@ -50,10 +50,7 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     let all = [&files.certificate, &files.key, &files.opening_key, &files.sealing_key];
     // A head without its ledger stops a server, and new keys are what allows to remove both.
     let entries = fs::read_dir(dir).map_err(|e| Error::read(dir, e))?;
-    let is_head = |path: &PathBuf| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(HEAD))
-    };
+    let is_head = |path: &PathBuf| ledger::is_head(path, name);
     let head = entries.filter_map(|entry| Some(entry.ok()?.path())).find(is_head);
     if let Some(path) = all.into_iter().find(|p| p.exists()).cloned().or(head) {
         return Err(Error::Exists { path, remedy: "choose another --name or --out, or remove it" });
@@ -70,26 +67,6 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     let sealing = public_half(&ServerOpeningKey::from_seed(*seed), &files.opening_key)?;
     private::create(&files.sealing_key, to_hex(sealing.as_bytes()).as_bytes(), PUBLIC)?;
     Ok(files)
-}
-
-/// How the names of such files end.
-const HEAD: &str = ".ledger.head";
-
-/// The file that remembers where the ledger of a state folder ends: `NAME.TAG.ledger.head`, beside the server's opening
-/// key, for new keys are what allows to begin a new ledger. The tag is eight digits of a hash of the folder's place, so
-/// that a server which serves several models has a ledger, and a head, for each. The server writes it.
-pub fn ledger_head(opening_key: &Path, state: &Path) -> PathBuf {
-    let name = opening_key.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(".opening.key").unwrap_or(&name);
-    // As it is written, where it does not exist yet: its parent does, or nothing can be made there.
-    let place = fs::canonicalize(state).or_else(|_| {
-        let parent = state.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = fs::canonicalize(parent.unwrap_or(Path::new(".")))?;
-        Ok::<_, std::io::Error>(parent.join(state.file_name().unwrap_or_default()))
-    });
-    let place = place.unwrap_or_else(|_| state.to_owned());
-    let digest = Sha256::digest(place.as_os_str().as_encoded_bytes());
-    opening_key.with_file_name(format!("{name}.{}{HEAD}", to_hex(&digest[..4])))
 }
 
 /// Ed25519 is the one kind of certificate that devices have code for.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
 use seco_protocol::{BundleId, Party, PlannedModel, SpoolError, Use};
+use tokio::task::AbortHandle;
 
 use crate::access::opening::OpeningKeys;
 use crate::access::sessions::{Connected, Sessions};
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     /// SoftSpokenOT's, by server.
     pub ot_parameters: Vec<usize>,
     pub events: Events,
+    /// The only one that waits to free what bundles leave.
+    pub resting: Mutex<Option<AbortHandle>>,
 }
 
 impl Node {
@@ -91,6 +94,7 @@ impl Node {
         epoch: Arc<Epoch>,
         (bundle, index): (BundleId, u64),
     ) -> Result<(), Broken> {
+        self.rest_after(None);
         let job = self.jobs.start_making(job, self.limits.preprocess())?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let (making, spool) = self.store.begin(bundle)?;
@@ -106,15 +110,28 @@ impl Node {
         if made.is_err() {
             self.store.discard(&bundle);
         }
-        tokio::spawn(async move {
+        let rest = tokio::spawn(async move {
             tokio::time::sleep(REST).await;
             // Unless another one was begun, or the cluster set up anew.
             if let Some(epoch) = party.upgrade().filter(|epoch| epoch.party.next_bundle() == index + 1) {
-                epoch.party.rest();
-                memory::give_back();
+                // The system may take long for what it gets back.
+                let free = move || {
+                    epoch.party.rest();
+                    memory::give_back();
+                };
+                let _ = tokio::task::spawn_blocking(free).await;
             }
         });
+        self.rest_after(Some(rest.abort_handle()));
         made
+    }
+
+    /// What waits for a rest after the last bundle, in place of what waited after the one before.
+    fn rest_after(&self, next: Option<AbortHandle>) {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *resting, next) {
+            before.abort();
+        }
     }
 
     /// Says that a bundle was added, leaving `pool`.

@@ -54,6 +54,14 @@ pub fn folder(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a file can be written, which is not a secret: found out before the work that it is the result of. What is
+/// there stays as it is.
+pub fn writable(path: &Path) -> Result<(), Error> {
+    let there = path.exists();
+    let tried = OpenOptions::new().append(true).create(true).open(path);
+    tried.and_then(|_| if there { Ok(()) } else { fs::remove_file(path) }).map_err(|e| Error::write(path, e))
+}
+
 fn make(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;

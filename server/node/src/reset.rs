@@ -48,7 +48,7 @@ impl ResetKey {
     /// Settings of the socket called `label`.
     pub(crate) fn endpoint(&self, label: &str) -> EndpointConfig {
         let key: Zeroizing<[u8; 32]> =
-            Zeroizing::new(Sha256::new().chain_update(&*self.0).chain_update(label).finalize().into());
+            Zeroizing::new(Sha256::new().chain_update(*self.0).chain_update(label).finalize().into());
         let reset: Arc<dyn HmacKey> = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &*key));
         let mut config = EndpointConfig::new(reset);
         config.cid_generator(|| Box::new(Names));

@@ -63,7 +63,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let bad = |e: seco_protocol::Error| Error::Model { path: config.model.clone(), what: e.to_string() };
     let planned = PlannedModel::new(model).map_err(bad)?;
     let opening_keys = OpeningKeys::load(&config.identity)?;
-    let ledger = Arc::new(FileLedger::open(&config.state, &ledger_head(config)?)?);
+    let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_heads(&info.id.0))?);
     let reset = ResetKey::load(&config.state)?;
     let settings = settings(config, info.id.0, opening_keys.hashes(), reset.clone())?;
     let storage = store::Settings {
@@ -95,6 +95,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         limits: config.limits,
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
+        resting: Mutex::new(None),
     });
     let addresses = mesh.address()?;
     info!(name = config.name, index = config.index, mesh = %addresses, "listening");
@@ -140,20 +141,6 @@ async fn lost(ledger: &FileLedger) -> Error {
             return error;
         }
     }
-}
-
-/// The file that remembers where the ledger ends. It has the name of the opening key; when that was replaced,
-/// the ledger goes on, for the retired key still opens sessions.
-fn ledger_head(config: &Config) -> Result<PathBuf, Error> {
-    let head = config.ledger_head();
-    let retired =
-        config.identity.retired_opening_keys.iter().map(|key| keys::ledger_head(key, &config.state));
-    if !head.exists()
-        && let Some(old) = retired.into_iter().find(|old| old.exists())
-    {
-        std::fs::rename(&old, &head).map_err(|e| Error::write(&head, e))?;
-    }
-    Ok(head)
 }
 
 /// Reads this server's part of the model and checks that it is this server's.

@@ -132,22 +132,16 @@ pub struct Site {
 
 impl Site {
     pub fn new(servers: usize) -> Site {
+        Site::with(servers, |_| ())
+    }
+
+    /// With a split that is otherwise than usual.
+    pub fn with(servers: usize, change: impl FnOnce(&mut SplitOptions)) -> Site {
         let folder = tempfile::tempdir().unwrap();
-        let options = SplitOptions {
-            model: data("mlp-digits.onnx"),
-            calibrate: data("mlp-digits-20.npy"),
-            goal: seco_model::numbers::Goal::default(),
-            shape: Vec::new(),
-            servers,
-            labels_only: false,
-            gateway_layers: 1,
-            shared: Vec::new(),
-            placement: None,
-            scale: 16.0,
-            mean: Vec::new(),
-            std: Vec::new(),
-            out: folder.path().join("model"),
-        };
+        let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
+        let usual = SplitOptions::new(model, digits, servers, folder.path().join("model"));
+        let mut options = SplitOptions { scale: 16.0, ..usual };
+        change(&mut options);
         let split = split::split(&options).unwrap();
         let model = split.imported.chosen.model;
         let keys = (0..servers)

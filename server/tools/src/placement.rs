@@ -1,7 +1,8 @@
 //! Who has the weights of which layer: by rule, or by a file.
 //!
 //! Servers are called `gateway` and `remote-1`, `remote-2`, and so on. A placement file is TOML: a line for each layer
-//! that is not placed by rule, its name (or its number, from 1, in quotes) and who has it.
+//! that is not placed by rule, its name (or its number, from 1, in quotes) and who has it. Layers of the same name are
+//! copies of one, for an import gives every other a name of its own, and are placed together.
 //!
 //! ```toml
 //! "conv1" = "gateway"                 # has its weights in clear
@@ -94,13 +95,20 @@ fn by_file(
             e.message()
         ))
     })?;
+    let mut placed = BTreeMap::new();
     for (name, who) in file {
         let number = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|&n| n < layers.len());
         let named: Vec<usize> = (0..layers.len()).filter(|&at| layers[at] == name).collect();
-        let places = if named.is_empty() { number.into_iter().collect() } else { named };
-        if places.is_empty() {
+        let numbered = number.filter(|_| named.is_empty()).map(|number| layers[number]);
+        let Some(layer) = numbered.or_else(|| named.first().map(|&at| layers[at])) else {
             return Err(wrong(format!("there is no layer {name:?}: they are {}", layers.join(", "))));
+        };
+        if let Some(before) = placed.insert(layer, name.clone()) {
+            return Err(wrong(format!(
+                "{before:?} and {name:?} are the same layer, or copies of one: keep one line"
+            )));
         }
+        let places: Vec<usize> = (0..layers.len()).filter(|&at| layers[at] == layer).collect();
         let placement = match who {
             Who::One(name) => server(&name, servers).map(Placement::Held),
             Who::Several(names) => sharing(&names, servers),
@@ -132,6 +140,13 @@ mod tests {
         let mut placements = seco_model::paper_placements(3, 3, 1);
         by_file("a = \"remote-1\"", Path::new("p.toml"), &twice, 3, &mut placements).unwrap();
         assert_eq!(placements, [Placement::Held(1), shared(&[1, 2]), Placement::Held(1)]);
+        // By the number of either.
+        for number in [1, 3] {
+            let mut placements = seco_model::paper_placements(3, 3, 1);
+            let text = format!("\"{number}\" = \"remote-2\"");
+            by_file(&text, Path::new("p.toml"), &twice, 3, &mut placements).unwrap();
+            assert_eq!(placements, [Placement::Held(2), shared(&[1, 2]), Placement::Held(2)], "{number}");
+        }
         for (text, part) in [
             ("conv9 = \"gateway\"", "no layer \"conv9\": they are conv1, conv2, fc"),
             ("\"0\" = \"gateway\"", "no layer"),
@@ -144,6 +159,7 @@ mod tests {
             ("fc = [\"remote-1\"]", "two or more"),
             ("fc = [\"remote-1\", \"remote-1\"]", "two or more"),
             ("fc = 3", "it is no list"),
+            ("fc = \"gateway\"\n\"3\" = \"remote-1\"", "\"3\" and \"fc\" are the same layer"),
             ("fc", "it is no list"),
         ] {
             let error = place(text).unwrap_err().to_string();

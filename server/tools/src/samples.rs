@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use seco_model::numbers::Goal;
 use seco_model::{WidthRule, npy};
 
 use crate::Error;
-use crate::split::Width;
+use crate::split::{SplitOptions, Width};
 
 /// Networks that come with the binary, with 20 digits each.
 struct Bundled {
@@ -151,6 +152,17 @@ impl Samples {
             values,
             labels,
         })
+    }
+
+    /// The split of it among so many servers, into a folder.
+    pub fn task(&self, servers: usize, out: PathBuf) -> SplitOptions {
+        SplitOptions {
+            goal: Goal { width: self.width, ..Goal::default() },
+            scale: self.scale,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            ..SplitOptions::new(&self.network, &self.input, servers, out)
+        }
     }
 
     /// What is known once the network is read: the shape of its inputs, which these were found to fit, and how many

@@ -1,5 +1,7 @@
 //! From an ONNX file to one model file for each server, and the file that a device needs.
 
+mod options;
+
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -9,6 +11,7 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_model::graph::Last;
 use seco_model::numbers::{Chosen, Fidelity, Goal};
+use seco_model::real::{Real, RealOp};
 use seco_model::{
     Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, SumWidth, Warning, WidthRule, npy,
 };
@@ -16,60 +19,9 @@ use seco_node::service::part::{model_info, read_part};
 use seco_node::{keys, private};
 use seco_sdk::{Address, CertificatePin, Deployment, Quantise, shape};
 
+pub use self::options::{Answer, Choices, SplitOptions, Width};
 use crate::terminal::percent;
 use crate::{Error, check, init, placement};
-
-/// What `--width` insists on. Without it a layer gets the calibrated width, or the worst case's where that costs at
-/// most two bits more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Width {
-    /// What the calibration needs, and one bit of margin.
-    Calibrated,
-    /// What any input at all needs.
-    Worst,
-}
-
-impl Width {
-    /// The rule that the option stands for.
-    pub fn rule(given: Option<Width>) -> WidthRule {
-        match given {
-            None => WidthRule::Affordable,
-            Some(Width::Calibrated) => WidthRule::Calibrated,
-            Some(Width::Worst) => WidthRule::Worst,
-        }
-    }
-}
-
-/// What `seco split` is asked for.
-#[derive(Clone, Debug)]
-pub struct SplitOptions {
-    /// The ONNX file.
-    pub model: PathBuf,
-    /// Inputs that calibrate the widths: uint8 .npy, first axis the samples.
-    pub calibrate: PathBuf,
-    /// Bits of the weights and of the activations, and how well answers must agree with the float network's.
-    pub goal: Goal,
-    /// Shape of an input without the batch axis, where the file leaves it open; empty if it does not.
-    pub shape: Vec<usize>,
-    /// Number of servers.
-    pub servers: usize,
-    /// Whether devices get labels alone, and nothing of the logits.
-    pub labels_only: bool,
-    /// Linear layers held by the gateway.
-    pub gateway_layers: usize,
-    /// Who shares the others, by name; empty for all remotes (a single one shares with the gateway).
-    pub shared: Vec<String>,
-    /// A file that says who has which layers; it goes before the two above.
-    pub placement: Option<PathBuf>,
-    /// The network sees `byte / scale`.
-    pub scale: f64,
-    /// Then `(x - mean) / std`, for each channel; empty for none.
-    pub mean: Vec<f64>,
-    /// See `mean`.
-    pub std: Vec<f64>,
-    /// Directory of the results (created when missing).
-    pub out: PathBuf,
-}
 
 /// What came out; shown, it lists the layers.
 pub struct Split {
@@ -87,8 +39,8 @@ pub struct Split {
 
 /// Reads the network and chooses its numbers: the whole model in clear.
 pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
-    let SplitOptions { model: path, calibrate, scale, mean, std, goal, shape: given, labels_only, .. } =
-        options;
+    let SplitOptions { model: path, calibrate, scale, mean, std, goal, shape: given, .. } = options;
+    options.check()?;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
     let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
     let reading = ImportOptions {
@@ -98,9 +50,12 @@ pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
         ..ImportOptions::default()
     };
     let mut real = seco_model::read(&onnx, &reading).map_err(|e| bad(path, &e))?;
-    if *labels_only {
-        real.outputs.iter_mut().for_each(|output| output.last = Last::Index);
+    if options.labels_only {
+        label(&mut real)?;
     }
+    // Said now, not after the search for numbers.
+    let layers = real.nodes.iter().filter(|node| matches!(node.op, RealOp::Linear(_)));
+    placement::placements(&layers.map(|node| node.origin.name.as_str()).collect::<Vec<_>>(), options)?;
     let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
     let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
     match shape::inputs(&real.input, &axes) {
@@ -112,9 +67,24 @@ pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
         seco_model::Error::Width { layer, needed } => {
             Error::Model { path: path.clone(), what: too_wide(&layer, needed, goal) }
         }
-        e @ seco_model::Error::Node { .. } => bad(path, &e),
-        e => bad(calibrate, &e),
+        e @ seco_model::Error::Input(_) => bad(calibrate, &e),
+        e => bad(path, &e),
     })
+}
+
+/// Makes labels of all answers.
+fn label(real: &mut Real) -> Result<(), Error> {
+    for output in &mut real.outputs {
+        if output.last != Last::Index && output.shape.iter().all(|&size| size <= 1) {
+            return Err(Error::Usage(format!(
+                "--output label: output {} is a single number, and its index is always 0: leave it out, and devices get \
+                 the number",
+                output.name
+            )));
+        }
+        output.last = Last::Index;
+    }
+    Ok(())
 }
 
 /// A sum that no ring is wide enough for, and what its owner can do.
@@ -130,7 +100,17 @@ fn too_wide(layer: &str, needed: u32, goal: &Goal) -> String {
 /// Imports, splits and writes. Existing files are not overwritten: every split is another one, and
 /// half of an old one is of no use.
 pub fn split(options: &SplitOptions) -> Result<Split, Error> {
+    new_files(options)?;
     deal(import(options)?, options)
+}
+
+/// The files of the parts, none of which exists.
+fn new_files(options: &SplitOptions) -> Result<Vec<PathBuf>, Error> {
+    let files = init::part_files(&options.out, options.servers)?;
+    if let Some(path) = files.iter().find(|p| p.exists()) {
+        return Err(Error::Exists { path: path.clone(), remedy: "choose another --out, or remove it" });
+    }
+    Ok(files)
 }
 
 /// Splits a network that was imported and writes its parts.
@@ -144,10 +124,7 @@ pub fn deal(imported: Imported, options: &SplitOptions) -> Result<Split, Error> 
         .map_err(|e| bad(&options.model, &e))?;
 
     fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
-    let files = init::part_files(out, parts.len())?;
-    if let Some(path) = files.iter().find(|p| p.exists()) {
-        return Err(Error::Exists { path: path.clone(), remedy: "choose another --out, or remove it" });
-    }
+    let files = new_files(options)?;
     for (part, path) in parts.iter().zip(&files) {
         let bytes = part.to_bytes().map_err(|e| bad(path, &e))?;
         private::create(path, &bytes, private::SECRET)?;
@@ -202,26 +179,34 @@ pub(crate) fn warnings(chosen: &Chosen, goal: &Goal) -> Vec<String> {
 
 /// That the answers are not as near to the float network's as was asked for.
 fn unfaithful(chosen: &Chosen, goal: &Goal) -> Option<String> {
-    let Chosen { fidelity, reached, .. } = chosen;
-    (!reached).then(|| {
+    (!chosen.reached).then(|| {
+        let within = match labels_alone(&chosen.model.graph) {
+            true => String::new(),
+            false => format!(" within {}", percent(goal.error)),
+        };
         format!(
-            "{}, and {} of the labels within {} were asked for: check the normalisation (--scale, --mean, --std), give \
+            "{}, and {} of the labels{within} were asked for: check the normalisation (--scale, --mean, --std), give \
              more --weight-bits and --activation-bits, or ask for less (--agreement)",
-            agreement(fidelity),
-            percent(goal.agreement),
-            percent(goal.error)
+            agreement(chosen),
+            percent(goal.agreement)
         )
     })
 }
 
+/// Whether labels are all that is answered, and nothing that could be more or less near.
+pub(crate) fn labels_alone(graph: &Graph) -> bool {
+    graph.outputs.iter().all(|output| output.last == Last::Index)
+}
+
 /// How near answers are to the float network's, in words.
-fn agreement(fidelity: &Fidelity) -> String {
-    let Fidelity { inputs, same, error, .. } = fidelity;
-    let inputs = if *inputs == 1 { "1 input".to_owned() } else { format!("{inputs} inputs") };
-    format!(
-        "labels as the float network's for {same} of {inputs}, logits within {:.2}% of its largest",
-        error * 100.0
-    )
+fn agreement(chosen: &Chosen) -> String {
+    let Fidelity { inputs, same, error, .. } = chosen.fidelity;
+    let inputs = if inputs == 1 { "1 input".to_owned() } else { format!("{inputs} inputs") };
+    let labels = format!("labels as the float network's for {same} of {inputs}");
+    match labels_alone(&chosen.model.graph) {
+        true => labels,
+        false => format!("{labels}, logits within {:.2}% of its largest", error * 100.0),
+    }
 }
 
 /// How much more than the calibration a sum's width can take.
@@ -235,13 +220,16 @@ fn headroom(sum: &SumWidth, input_bits: u32) -> String {
             format!("{over}; chosen for the worst case of {input_bits}-bit inputs, which costs {more}")
         }
         true => format!("{over}; enough for the worst case of {input_bits}-bit inputs"),
+        false if sum.clamped && width >= worst => {
+            format!("{over}; what goes far below the calibration's least is cut off")
+        }
         false => format!("{over}; the worst case of {input_bits}-bit inputs needs {worst} bits"),
     }
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Chosen { precision, fidelity, calibration, .. } = self.chosen();
+        let Chosen { precision, calibration, .. } = self.chosen();
         for (layer, placement) in self.architecture.graph.layers().zip(&self.architecture.placements) {
             let holders: Vec<String> = placement.holders().iter().map(ToString::to_string).collect();
             let how = match placement {
@@ -257,7 +245,7 @@ impl fmt::Display for Split {
         }
         let (weights, activations) = (precision.weight, precision.activation);
         writeln!(f, "weights of {weights} bits and a sign, activations of {activations} bits")?;
-        writeln!(f, "  {}", agreement(fidelity))?;
+        writeln!(f, "  {}", agreement(self.chosen()))?;
         if let Some(cost) = check::short(&self.architecture) {
             writeln!(f, "{cost}")?;
         }
@@ -413,21 +401,8 @@ mod tests {
 
     fn options(out: &Path) -> SplitOptions {
         let data = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
-        SplitOptions {
-            model: data("mlp-digits.onnx"),
-            calibrate: data("mlp-digits-20.npy"),
-            goal: Goal::default(),
-            shape: Vec::new(),
-            servers: 3,
-            labels_only: false,
-            gateway_layers: 1,
-            shared: Vec::new(),
-            placement: None,
-            scale: 16.0,
-            mean: Vec::new(),
-            std: Vec::new(),
-            out: out.join("model"),
-        }
+        let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
+        SplitOptions { scale: 16.0, ..SplitOptions::new(model, digits, 3, out.join("model")) }
     }
 
     #[test]
@@ -506,6 +481,39 @@ mod tests {
         (asked.real_scale, asked.real_offset) = Default::default();
         asked.sealing_keys.pop();
         assert!(told(&asked).contains("2 --sealing-key"));
+    }
+
+    #[test]
+    fn headroom_is_told_as_it_is() {
+        let sum = |calibrated, worst, width, clamped| {
+            let sum =
+                SumWidth { name: "a".to_owned(), value: 1, used: 10, calibrated, worst, width, clamped };
+            headroom(&sum, 8)
+        };
+        for (told, expected) in [
+            (
+                sum(11, 14, 11, false),
+                "headroom 1 bit over the calibration; the worst case of 8-bit inputs needs 14 bits",
+            ),
+            (
+                sum(11, 14, 12, true),
+                "headroom 2 bits over the calibration; the worst case of 8-bit inputs needs 14 bits",
+            ),
+            (
+                sum(11, 11, 11, false),
+                "headroom 1 bit over the calibration; enough for the worst case of 8-bit inputs",
+            ),
+            (
+                sum(11, 13, 13, false),
+                "headroom 3 bits over the calibration; chosen for the worst case of 8-bit inputs, which costs 2 bits",
+            ),
+            (
+                sum(11, 13, 13, true),
+                "headroom 3 bits over the calibration; what goes far below the calibration's least is cut off",
+            ),
+        ] {
+            assert_eq!(told, expected);
+        }
     }
 
     #[test]

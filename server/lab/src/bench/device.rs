@@ -52,12 +52,11 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
 use seco_node::keys;
 use seco_protocol::{BundleId, Counts};
 use seco_tools::samples::{Network, Samples};
-use seco_tools::split::{self, SplitOptions};
+use seco_tools::split;
 use seco_tools::{interrupt, terminal};
 
 use self::party::{Job, Outcome, Word};
@@ -137,21 +136,8 @@ struct Prepared {
 
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let samples = Samples::load(&options.network, None, Some(options.count), folder)?;
-    let mut task = SplitOptions {
-        model: samples.network.clone(),
-        calibrate: samples.input.clone(),
-        goal: Goal { width: samples.width, ..Goal::default() },
-        shape: Vec::new(),
-        servers: PARTIES,
-        labels_only: false,
-        gateway_layers: 0,
-        shared: Vec::new(),
-        placement: None,
-        scale: samples.scale,
-        mean: samples.mean.clone(),
-        std: samples.std.clone(),
-        out: folder.join("model"),
-    };
+    let mut task = samples.task(PARTIES, folder.join("model"));
+    task.gateway_layers = 0;
     let imported = split::import(&task)?;
     // All weights at the server.
     task.gateway_layers = imported.chosen.model.layers.len();

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use seco_model::numbers::Goal;
 use seco_model::{Architecture, Executor};
 use seco_node::config::Limits;
 use seco_protocol::Counts;
@@ -172,22 +171,8 @@ struct Prepared {
 /// Reads the network, splits it, and computes what the answers must be.
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let mut samples = Samples::load(&options.network, options.labels.as_deref(), options.count, folder)?;
-    let task = split::SplitOptions {
-        model: samples.network.clone(),
-        calibrate: samples.input.clone(),
-        goal: Goal { width: samples.width, ..Goal::default() },
-        shape: Vec::new(),
-        servers: usize::from(options.servers),
-        // As the paper does; the rest is shared by the remotes.
-        labels_only: false,
-        gateway_layers: 1,
-        shared: Vec::new(),
-        placement: None,
-        scale: samples.scale,
-        mean: samples.mean.clone(),
-        std: samples.std.clone(),
-        out: folder.join("model"),
-    };
+    // As the paper does: a layer is the gateway's, and the rest is shared by the remotes.
+    let task = samples.task(usize::from(options.servers), folder.join("model"));
     let split = split::split(&task)?;
     let model = &split.imported.chosen.model;
     samples.serve(&model.graph.input.shape, model.graph.answer_len());

@@ -87,12 +87,7 @@ impl Gather {
         let add = |out: &mut u32, value: u32| *out = out.wrapping_add(value.wrapping_mul(factor));
         match self {
             Gather::All => out.iter_mut().zip(values).for_each(|(out, &value)| add(out, value)),
-            Gather::Runs(runs) => each_run(runs, |at, from| {
-                if let (Some(out), Some(&value)) = (out.get_mut(at), values.get(from)) {
-                    add(out, value);
-                }
-            }),
-            Gather::Window(window) => window.each(|at, from| {
+            Gather::Runs(_) | Gather::Window(_) => self.each(out.len(), |at, from| {
                 if let (Some(out), Some(&value)) = (out.get_mut(at), values.get(from)) {
                     add(out, value);
                 }

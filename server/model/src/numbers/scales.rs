@@ -9,15 +9,18 @@
 //! Two numbers of bits decide how fine everything is: the largest weight of a layer has `weight` bits and a sign, and the
 //! largest activation that a layer reads `activation` bits.
 
-use std::collections::BTreeMap;
-
 use super::units::{common, integer, power_below};
+use super::wishes::{Wish, wishes};
 use crate::graph::{Gather, Graph, Last, Node, Op, Output, Run, Term, ValueId};
 use crate::real::{Linear, Origin, Real, RealOp, RealTerm};
-use crate::{Error, FixedLayer, FixedModel, InputSpec};
+use crate::width::{Reach, reach, signed_width};
+use crate::{Error, FixedLayer, FixedModel, InputSpec, Known, WidthRule};
 
 /// Most fractional bits of an answer.
 const FRACTION: i32 = 31;
+/// Bits that the biases of a layer may take, apart from the sign: a layer whose weights are so small beside them that their
+/// own bits would need more is coarser. It leaves the sums three bits for all else.
+const BIAS_BITS: i32 = 28;
 
 /// How fine a model's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,117 +41,51 @@ struct Scaled {
     scale: f64,
 }
 
-/// What is known backwards of a value: from what reads it.
-#[derive(Clone, Copy, Default)]
-struct Wish {
-    /// The coarsest scale that serves the layers that read it.
-    scale: Option<f64>,
-    /// Whether it meets values of another origin in a sum, so that a power of two serves best.
-    power: bool,
-    /// How many nodes and outputs read it.
-    readers: usize,
-}
-
 /// The integer graph of a network whose input is `input`, with all widths 32, and what an integer of each of its values
-/// is worth, where that is known. `ranges` is by value.
+/// is worth, where that is known. `ranges` is by value. With [`WidthRule::Worst`] shifts are right for all inputs.
 ///
 /// # Errors
-/// [`Error::Node`] for a layer whose numbers are beyond all integers.
+/// [`Error::Node`] for a layer whose numbers are beyond all integers, [`Error::Width`] for a shift whose are.
 pub fn build(
     real: &Real,
     input: &InputSpec,
     ranges: &[Interval],
     precision: Precision,
+    rule: WidthRule,
 ) -> Result<(FixedModel, Vec<Option<f64>>), Error> {
     let mut build = Build {
         real,
         ranges,
         precision,
+        rule,
         wishes: wishes(real, ranges, precision),
         made: vec![None; real.nodes.len() + 1],
-        nodes: Vec::new(),
+        graph: Graph {
+            name: real.name.clone(),
+            input: input.clone(),
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+        },
         layers: Vec::new(),
-        known: BTreeMap::new(),
+        known: Known::default(),
+        reaches: Vec::new(),
     };
     build.made[0] = Some(Scaled { value: 0, scale: 1.0 });
     for number in 0..real.nodes.len() {
         build.node(number)?;
     }
     let outputs = build.answer()?;
-    let mut scales = vec![None; build.nodes.len() + 1];
+    let mut scales = vec![None; build.graph.nodes.len() + 1];
     for made in build.made.iter().flatten() {
         scales[made.value] = Some(made.scale);
     }
     if let (Some(last), Some(output)) = (scales.last_mut(), outputs.first()) {
         *last = Some(output.scale);
     }
-    let graph = Graph { name: real.name.clone(), input: input.clone(), nodes: build.nodes, outputs };
+    let graph = Graph { outputs, ..build.graph };
     let model = FixedModel { graph, layers: build.layers, known: build.known };
     model.check()?;
     Ok((model, scales))
-}
-
-/// What readers wish of every value.
-fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> Vec<Wish> {
-    let mut wishes = vec![Wish::default(); real.nodes.len() + 1];
-    for output in &real.outputs {
-        // All of the answer has one scale, a power of two.
-        let wish = &mut wishes[output.value];
-        wish.readers += 1;
-        wish.power = true;
-    }
-    let finer = |wish: &mut Wish, scale: Option<f64>| {
-        wish.scale = match (wish.scale, scale) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-    };
-    let masked = real.masked();
-    for (number, node) in real.nodes.iter().enumerate().rev() {
-        let own = wishes[number + 1];
-        match &node.op {
-            RealOp::Linear(Linear { input, .. }) => {
-                let (low, high) = ranges.get(*input).copied().unwrap_or((0.0, 1.0));
-                let largest = low.abs().max(high.abs());
-                let scale = if largest > 0.0 { 2.0 * power_below(largest * 0.999_999) } else { 1.0 };
-                let wish = &mut wishes[*input];
-                finer(wish, Some(scale * 2f64.powi(-(precision.activation as i32))));
-                wish.readers += 1;
-            }
-            RealOp::Relu { input } | RealOp::Round { input } => {
-                let wish = &mut wishes[*input];
-                wish.power |= own.power;
-                wish.readers += 1;
-            }
-            RealOp::Scale { input, .. } => wishes[*input].readers += 1,
-            RealOp::Public { terms, .. } => {
-                let mut sources: Vec<ValueId> = terms.iter().map(|term| term.value).collect();
-                sources.sort_unstable();
-                sources.dedup();
-                for &source in &sources {
-                    let made_by_layer =
-                        source.checked_sub(1).is_some_and(|n| matches!(real.nodes[n].op, RealOp::Linear(_)));
-                    let wish = &mut wishes[source];
-                    wish.readers += 1;
-                    wish.power |= (sources.len() > 1 && !made_by_layer) || (own.power && exact_power(terms));
-                }
-                if masked[number + 1] {
-                    for term in terms {
-                        finer(
-                            &mut wishes[term.value],
-                            own.scale.map(|scale| scale / term.factor.abs().max(1e-30)),
-                        );
-                    }
-                }
-            }
-        }
-    }
-    wishes
-}
-
-/// Whether a node is a single term with a power of two as its factor.
-fn exact_power(terms: &[RealTerm]) -> bool {
-    matches!(terms, [term] if term.factor != 0.0 && term.factor.abs() == power_below(term.factor.abs()))
 }
 
 pub(super) struct Build<'a> {
@@ -158,20 +95,42 @@ pub(super) struct Build<'a> {
     wishes: Vec<Wish>,
     /// By value of the network; none for a layer that nothing has read yet.
     made: Vec<Option<Scaled>>,
-    nodes: Vec<Node>,
+    rule: WidthRule,
+    /// What was made so far.
+    graph: Graph,
     layers: Vec<FixedLayer>,
-    known: BTreeMap<ValueId, (i64, i64)>,
+    known: Known,
+    /// What the first values can be, for any input: as far as it was asked for.
+    reaches: Vec<Reach>,
 }
 
 impl Build<'_> {
     /// Remembers what a value can be, which no arithmetic of ranges would find out.
     pub(super) fn know(&mut self, value: ValueId, least: i64, most: i64) {
-        self.known.insert(value, (least, most));
+        self.known.ranges.insert(value, (least, most));
     }
 
     pub(super) fn push(&mut self, origin: &Origin, op: Op) -> ValueId {
-        self.nodes.push(Node { name: origin.name.clone(), width: 32, op });
-        self.nodes.len()
+        self.graph.nodes.push(Node { name: origin.name.clone(), width: 32, op });
+        self.graph.nodes.len()
+    }
+
+    /// What a value can be, for any input, in rings that hold it.
+    fn reach(&mut self, value: ValueId) -> Reach {
+        let secret = |node: &&Node| matches!(node.op, Op::Secret { .. });
+        if self.reaches.is_empty() {
+            self.reaches.push((0, (1 << self.graph.input.bits) - 1));
+        }
+        let known = self.reaches.len() - 1;
+        let mut layer = self.graph.nodes.iter().take(known).filter(secret).count();
+        for node in self.graph.nodes.iter().take(value).skip(known) {
+            let weights = self.layers.get(layer);
+            layer += usize::from(secret(&node));
+            let range =
+                self.known.ranges.get(&self.reaches.len()).map(|&(low, high)| (low.into(), high.into()));
+            self.reaches.push(range.unwrap_or_else(|| reach(&node.op, weights, None, &self.reaches)));
+        }
+        self.reaches.get(value).copied().unwrap_or((0, 0))
     }
 
     fn node(&mut self, number: usize) -> Result<(), Error> {
@@ -201,15 +160,12 @@ impl Build<'_> {
                 let from = self.ready(*input, self.wishes[number + 1].scale)?;
                 let shift = self.shift(from.scale, number + 1);
                 let scale = from.scale * 2f64.powi(shift as i32);
-                // A floor shift of any value: not negative with a public constant added, and the constant taken off
-                // again. Twice what the calibration saw, for inputs beyond it.
-                let low = self.ranges.get(*input).map_or(0.0, |range| range.0);
-                let units = (-low * 2.0 / scale).max(0.0).ceil();
-                let constant = if units > 0.0 { 2.0 * power_below(units) } else { 0.0 };
+                let constant = self.lift(from, shift, *input, &node.origin)?;
                 let large = || node.origin.error("its values are beyond all integers: choose fewer bits");
                 let lifted = integer(constant * 2f64.powi(shift as i32)).ok_or_else(large)?;
                 let value = self.rounded(&node.origin, from.value, shift, lifted, false)?;
                 let relu = self.push(&node.origin, Op::Relu { input: value, shift });
+                self.known.lifted.insert(relu);
                 let constant = integer(-constant).ok_or_else(large)?;
                 let value = if constant == 0 {
                     relu
@@ -223,6 +179,22 @@ impl Build<'_> {
         };
         self.made[number + 1] = Some(made);
         Ok(())
+    }
+
+    /// By how many units a value is lifted to be shifted, a floor shift of any value: not negative with a public constant
+    /// added, which is taken off again. Twice what the calibration saw of it, for inputs beyond, or as much as any input
+    /// needs, if that is less or is asked for.
+    fn lift(&mut self, from: Scaled, shift: u32, input: ValueId, origin: &Origin) -> Result<f64, Error> {
+        let low = self.ranges.get(input).map_or(0.0, |range| range.0);
+        let units = (-low * 2.0 / (from.scale * 2f64.powi(shift as i32))).max(0.0).ceil();
+        let seen = if units > 0.0 { 2.0 * power_below(units) } else { 0.0 };
+        let (low, high) = self.reach(from.value);
+        let worst = (-low).max(0) as f64 / 2f64.powi(shift as i32);
+        let constant = if self.rule == WidthRule::Worst { worst.ceil() } else { seen.min(worst.ceil()) };
+        if self.rule == WidthRule::Worst && integer(constant * 2f64.powi(shift as i32)).is_none() {
+            return Err(Error::Width { layer: origin.name.clone(), needed: signed_width(low, high) });
+        }
+        Ok(constant)
     }
 
     /// Whether nothing but one node reads a value, by this name or another.
@@ -265,48 +237,48 @@ impl Build<'_> {
         if constant == 0 {
             return Ok(value);
         }
-        let layer = self.nodes.iter().take(value).filter(|node| matches!(node.op, Op::Secret { .. })).count();
-        let last = value.checked_sub(1).and_then(|node| self.nodes.get_mut(node)).map(|node| &mut node.op);
+        let before = self.graph.nodes.iter().take(value);
+        let layer = before.filter(|node| matches!(node.op, Op::Secret { .. })).count();
+        let last =
+            value.checked_sub(1).and_then(|node| self.graph.nodes.get_mut(node)).map(|node| &mut node.op);
         match last {
             Some(Op::Secret { .. }) if alone => {
                 let bias = layer.checked_sub(1).and_then(|layer| self.layers.get_mut(layer));
                 bias.into_iter().flat_map(|layer| &mut layer.bias).for_each(|b| *b += i64::from(constant));
+                self.reaches.truncate(value);
                 Ok(value)
             }
             Some(Op::Public { constant: there, .. }) if alone => {
                 *there = there.checked_add(constant).ok_or_else(large)?;
+                self.reaches.truncate(value);
                 Ok(value)
             }
             _ => {
-                let len = self.len(value);
+                let len = self.graph.len(value);
                 let terms = vec![Term { value, factor: 1, gather: Gather::All }];
                 Ok(self.push(origin, Op::Public { terms, constant, len }))
             }
         }
     }
 
-    /// Length of a value of the integer graph.
-    fn len(&self, value: ValueId) -> usize {
-        let Some(node) = value.checked_sub(1) else { return self.real.input.iter().product() };
-        match &self.nodes[node].op {
-            Op::Secret { geometry, .. } => geometry.outputs(),
-            Op::Public { len, .. } => *len,
-            Op::Relu { input, .. } => self.len(*input),
-        }
-    }
-
-    /// The coarsest scale of a layer that keeps its weights' bits, a power of two.
+    /// The coarsest scale of a layer that keeps its weights' bits, a power of two. Biases beside which all that the
+    /// weights make is small have [`BIAS_BITS`] at most, and the weights what is left.
     fn fine(&self, layer: &Linear) -> Result<f64, Error> {
         let input = self.made[layer.input].map_or(1.0, |made| made.scale);
         let largest = layer.weights.iter().fold(0f64, |most, w| most.max(w.abs()));
-        // A layer of zeros, or of weights that are dwarfed by its biases, is as fine as its biases.
         let bias = layer.bias.iter().fold(0f64, |most, b| most.max(b.abs()));
+        // A layer of zeros is as fine as its biases.
         let unit = match largest * input {
-            0.0 if bias == 0.0 => 1.0,
+            0.0 if bias == 0.0 => return Ok(power_below(2f64.powi(1 - self.precision.weight as i32))),
             0.0 => bias * 2f64.powi(-16),
             weight => weight,
         };
-        Ok(power_below(unit * 2f64.powi(1 - self.precision.weight as i32)))
+        let fine = power_below(unit * 2f64.powi(1 - self.precision.weight as i32));
+        let (low, high) = self.ranges.get(layer.input).copied().unwrap_or((0.0, 0.0));
+        let rows = layer.weights.chunks_exact(layer.geometry.fan_in().max(1));
+        let sum = rows.map(|row| row.iter().map(|w| w.abs()).sum()).fold(0f64, f64::max);
+        let dwarfed = bias > sum * low.abs().max(high.abs());
+        Ok(if dwarfed { fine.max(2.0 * power_below(bias * 2f64.powi(-BIAS_BITS))) } else { fine })
     }
 
     /// A value with its scale. A layer that nothing has read so far gets one that is not coarser than `wish`.
@@ -460,8 +432,7 @@ impl Build<'_> {
             terms.push(Term { value: made.value, factor, gather });
             outputs.push(Output { name: output.name.clone(), shape, scale, last: output.last });
         }
-        let alone =
-            matches!(&terms[..], [Term { value, factor: 1, .. }] if *value == self.nodes.len() && *value > 0);
+        let alone = matches!(&terms[..], [Term { value, factor: 1, .. }] if *value == self.graph.nodes.len() && *value > 0);
         if !alone {
             self.concatenate(terms, total);
         }

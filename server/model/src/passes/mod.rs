@@ -5,6 +5,7 @@ mod absorb;
 mod compose;
 mod dead;
 pub(crate) mod merge;
+mod names;
 mod round;
 mod scales;
 
@@ -16,8 +17,8 @@ use crate::real::Real;
 /// # Errors
 /// [`Error::Node`] for a network that becomes too large.
 pub(crate) fn run(real: Real) -> Result<Real, Error> {
-    let real = dead::run(real);
-    let real = scales::run(real)?;
+    let (real, names) = names::run(dead::run(real));
+    let real = scales::run(real, names)?;
     let real = dead::run(real);
     let real = merge::run(real, merge::MAX_ALL);
     let real = compose::run(dead::run(real));

@@ -1,6 +1,7 @@
 //! Scales go into layers: into the one in front, or into those behind, through everything that lets them pass. What no
 //! layer takes becomes one of its own.
 
+use super::names::Names;
 use crate::graph::{Gather, MAX_NODES, ValueId};
 use crate::real::{Linear, MAX_NUMBERS, Origin, Real, RealNode, RealOp, RealTerm};
 use crate::{Conv, Error, Geometry, MAX_LAYERS, MAX_VALUES, Window};
@@ -45,10 +46,11 @@ pub(super) struct Scales {
     /// Numbers of all nodes with the runs of gathers that were copied, and layers; copies count.
     numbers: usize,
     layers: usize,
+    names: Names,
 }
 
-/// The network without scales.
-pub(super) fn run(mut real: Real) -> Result<Real, Error> {
+/// The network without scales. `names` are the layers'.
+pub(super) fn run(mut real: Real, names: Names) -> Result<Real, Error> {
     let old = core::mem::take(&mut real.nodes);
     let with_nodes = Real { nodes: old, ..real.clone() };
     let uses = super::uses(&with_nodes);
@@ -65,6 +67,7 @@ pub(super) fn run(mut real: Real) -> Result<Real, Error> {
         work: MAX_WORK,
         numbers,
         layers,
+        names,
     };
     scales.hold(0, 0, None)?;
     for (number, node) in with_nodes.nodes.into_iter().enumerate() {
@@ -315,10 +318,10 @@ impl Scales {
         self.push(RealNode { origin, op: RealOp::Linear(layer) }, false)
     }
 
-    fn op_origin(&self, value: ValueId) -> Origin {
+    fn op_origin(&mut self, value: ValueId) -> Origin {
         let node = value.checked_sub(1).and_then(|number| self.nodes.get(number));
         let name = node.map_or("input", |node| node.origin.name.as_str());
-        Origin { name: format!("{name} scaled"), op: "Mul".to_owned() }
+        Origin { name: self.names.own(format!("{name} scaled")), op: "Mul".to_owned() }
     }
 }
 

@@ -49,7 +49,7 @@ fn the_worst_case_is_chosen_where_it_costs_two_bits_at_most() {
     assert_eq!(chosen(1000, 15, Worst).0, [19, 17]);
     let (_, calibration) = chosen(1000, 15, Affordable);
     let name = "first".to_owned();
-    let first = SumWidth { name, value: 1, used: 15, calibrated: 16, worst: 19, width: 16 };
+    let first = SumWidth { name, value: 1, used: 15, calibrated: 16, worst: 19, width: 16, clamped: false };
     assert_eq!((&calibration.sums[0], first.headroom(), first.is_safe()), (&first, 1, false));
     // What a first layer of 16 bits passes on takes 14, even where no calibration has gone so far.
     assert_eq!((calibration.sums[1].worst, calibration.sums[1].is_safe()), (14, true));
@@ -155,4 +155,49 @@ fn a_wider_ring_lets_larger_values_through() {
     assert!(answer.worst >= 19, "{answer:?}");
     let wrapped = model.execute(&[50]).unwrap().wrapped;
     assert_eq!(answer.is_safe(), wrapped == 0, "{answer:?}");
+}
+
+/// A ring that a wide sum needs lets larger values through, which widen the next sum, whose ring is an earlier one: as
+/// often as there are such sums.
+#[test]
+fn rings_are_widened_until_nothing_changes() {
+    use super::samples::{node, output};
+    use crate::{Dense, FixedLayer, Gather, Geometry, Graph, Op, Term};
+    const LINKS: usize = 9;
+    let term = |value, factor| Term { value, factor, gather: Gather::All };
+    let sum = |terms| Op::Public { terms, constant: 0, len: 1 };
+    let mut nodes = Vec::new();
+    let mut push = |name: String, op: Op| {
+        nodes.push(node(&name, 32, op));
+        nodes.len()
+    };
+    // 8 for what calibrates and 2040 at most, passed on by ReLUs.
+    let mut values = Vec::new();
+    for link in 0..LINKS {
+        let value = push(format!("eight {link}"), sum(vec![term(0, 8)]));
+        values.push((value, push(format!("relu {link}"), Op::Relu { input: value, shift: 0 })));
+    }
+    // The first sum is 100. Each of the others is the ReLU of the one before's value, in a ring that its own value
+    // has too.
+    let (mut answer, mut sums, mut layers) = (Vec::new(), Vec::new(), Vec::new());
+    for (link, &(input, _)) in values.iter().enumerate() {
+        let geometry = Geometry::Dense(Dense { inputs: 1, outputs: 1 });
+        let constant = push(format!("constant {link}"), Op::Secret { input, geometry });
+        layers.push(FixedLayer { weights: vec![0], bias: vec![if link == 0 { 100 } else { 0 }] });
+        let before = link.checked_sub(1).map(|before| term(values[before].1, 1));
+        let terms = [term(constant, 1)].into_iter().chain(before).collect();
+        let value = push(format!("sum {link}"), sum(terms));
+        sums.push(value);
+        answer.push(term(push(format!("out {link}"), Op::Relu { input: value, shift: 0 }), 1));
+    }
+    push("answer".to_owned(), sum(answer));
+    let graph =
+        Graph { name: "chain".to_owned(), input: InputSpec::new(vec![1], 8), nodes, outputs: output(1, 0) };
+    let mut model = FixedModel { graph, layers, known: Default::default() };
+    let calibration = model.calibrate(&[1], Affordable).unwrap();
+    for (link, &value) in sums.iter().enumerate() {
+        let sum = calibration.sums.iter().find(|sum| sum.value == value).unwrap();
+        // 127 or less are let through, from the first sum to the last.
+        assert_eq!((sum.worst, sum.is_safe(), model.graph.width(value)), (8, true, 8), "{link}");
+    }
 }

@@ -120,3 +120,86 @@ fn bits_that_are_given_are_kept_and_impossible_ones_refused() {
         assert!(matches!(choose(&real, &input, wrong, &Goal::default()), Err(Error::Input(_))));
     }
 }
+
+/// Values far below what the calibration saw are cut off where a sum is shifted to be read by a layer: counted as wrong, and
+/// never called safe. With the worst case's widths nothing is cut off.
+#[test]
+fn what_is_lifted_too_little_is_no_safe_sum() {
+    let dense = |input, weights: Vec<f64>, inputs: usize| {
+        let geometry = Geometry::Dense(Dense { inputs, outputs: weights.len() / inputs });
+        let bias = vec![0.0; weights.len() / inputs];
+        node(RealOp::Linear(Linear { input, geometry, weights, bias }))
+    };
+    let nodes = vec![
+        dense(0, vec![1.0, -1.0, 0.25, 0.5], 2),
+        node(RealOp::Round { input: 1 }),
+        dense(2, vec![0.5, 0.25, -1.0, 0.125], 2),
+    ];
+    let real =
+        Real { name: "r".to_owned(), input: vec![2], nodes, outputs: vec![output(3, &[2], Last::Nothing)] };
+    let input = InputSpec::new(vec![2], 8);
+    // Never far below zero, and then as far as can be.
+    let seen: Vec<u8> = (0..40).flat_map(|i| [200 + i, 210]).collect();
+    let chosen = |width| choose(&real, &input, &seen, &Goal { width, ..Goal::default() }).unwrap();
+    for rule in [WidthRule::Calibrated, WidthRule::Affordable, WidthRule::Worst] {
+        let made = chosen(rule);
+        let executor = Executor::new(&made.model).unwrap();
+        let wrapped = executor.run(&[0, 255]).unwrap().wrapped;
+        let safe = made.calibration.sums.iter().all(crate::SumWidth::is_safe);
+        assert_eq!((safe, wrapped == 0), (rule == WidthRule::Worst, rule == WidthRule::Worst), "{rule:?}");
+        for x in (0..=255u8).step_by(5).flat_map(|a| (0..=255).step_by(5).map(move |b| [a, b])) {
+            let execution = executor.run(&x).unwrap();
+            let float = real.run(&x.map(f64::from), |_, _| ()).unwrap().concat();
+            let scale = made.model.graph.outputs[0].scale;
+            let near = float.iter().zip(&execution.logits);
+            let near = near.fold(0f64, |most, (a, &b)| most.max((a - f64::from(b) * scale).abs())) < 4.0;
+            // What is not counted is right.
+            assert!(near || execution.wrapped > 0, "{rule:?} {x:?}: {float:?}");
+            assert!(rule != WidthRule::Worst || execution.wrapped == 0);
+        }
+    }
+}
+
+/// Weights that are dwarfed by the biases of their layer do not make the biases too long for any ring.
+#[test]
+fn weights_may_be_far_smaller_than_biases() {
+    for size in [1e-3, 1e-6, 1e-9, 0.0] {
+        let geometry = Geometry::Dense(Dense { inputs: 2, outputs: 3 });
+        let weights = vec![size, -size, size / 2.0, size, 0.0, size];
+        let bias = vec![1000.0, -3.0, 0.25];
+        let nodes = vec![
+            node(RealOp::Linear(Linear { input: 0, geometry, weights, bias })),
+            node(RealOp::Relu { input: 1 }),
+        ];
+        let outputs = vec![output(2, &[3], Last::Nothing)];
+        let real = Real { name: "r".to_owned(), input: vec![2], nodes, outputs };
+        let samples: Vec<u8> = (0..60).map(|i| (i * 37) as u8).collect();
+        for goal in [Goal::default(), Goal { weight_bits: Some(12), ..Goal::default() }] {
+            let chosen = choose(&real, &InputSpec::new(vec![2], 8), &samples, &goal).unwrap();
+            assert!(chosen.reached, "{size}: {:?}", chosen.fidelity);
+            let most = chosen.model.layers[0].bias.iter().map(|bias| bias.unsigned_abs()).max().unwrap();
+            assert!(most <= 1 << 28, "{size}: {most}");
+        }
+    }
+}
+
+/// Bits are added where inputs that the search did not see show that labels differ, also where labels are all that is
+/// answered and no number tells how near they are.
+#[test]
+fn bits_are_added_for_labels_alone() {
+    // The second output is larger by what only so many bits of a weight show: one more for each hard input.
+    let hard = [0.75 / 8.0, 0.75 / 16.0, 0.75 / 32.0, 0.75 / 64.0];
+    let geometry = Geometry::Dense(Dense { inputs: 5, outputs: 2 });
+    let weights = [&[0.0; 5][..], &[1.0], &hard].concat();
+    let layer = Linear { input: 0, geometry, weights, bias: vec![0.0; 2] };
+    let outputs = vec![output(1, &[2], Last::Index)];
+    let nodes = vec![node(RealOp::Linear(layer))];
+    let real = Real { name: "r".to_owned(), input: vec![5], nodes, outputs };
+    // The fourth and the eighth judge while bits are searched for, and are easy.
+    let easy = [255, 0, 0, 0, 0];
+    let one = |at: usize| std::array::from_fn(|i| if i == at { 255u8 } else { 0 });
+    let samples: Vec<u8> = [one(1), one(2), one(3), easy, one(4), easy, easy, easy].concat();
+    let goal = Goal { error: 1e-4, ..Goal::default() };
+    let chosen = choose(&real, &InputSpec::new(vec![5], 8), &samples, &goal).unwrap();
+    assert!(chosen.reached && chosen.fidelity.same == 8, "{:?} {:?}", chosen.fidelity, chosen.precision);
+}

@@ -342,7 +342,7 @@ pub fn open(
     sealed.seek(chunk, place)?;
     sealed.read(&mut bytes)?;
     let spool = FileSpool {
-        source: Source::Reading(Some((sealed, sizes.into()))),
+        source: Source::Reading(Some((Box::new(sealed), sizes))),
         memory: memory.clone(),
         kept: VecDeque::new(),
         keeps: false,
@@ -381,7 +381,7 @@ enum Source {
     /// The process that made it.
     Writing(Arc<Mutex<Writer>>),
     /// What was there; gone once it is read.
-    Reading(Option<(Sealed, Vec<MaterialSize>)>),
+    Reading(Option<(Box<Sealed>, Vec<MaterialSize>)>),
 }
 
 impl Spool for FileSpool {
@@ -431,7 +431,7 @@ impl FileSpool {
                 let file = writer.sealed.file.try_clone().map_err(disk)?;
                 let Sealed { key, authenticated, .. } = &writer.sealed;
                 let sealed = Sealed { file, key: key.clone(), authenticated: *authenticated, next: 0 };
-                (sealed, writer.sizes.clone())
+                (Box::new(sealed), writer.sizes.clone())
             }
             Source::Reading(stored) => {
                 stored.take().ok_or_else(|| SpoolError("a bundle was read twice".to_owned()))?

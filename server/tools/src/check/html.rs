@@ -6,8 +6,7 @@ mod pictures;
 
 use std::fmt::Write as _;
 
-use super::estimate::Totals;
-use super::report::{Report, bytes, seconds, short};
+use super::report::{Report, Row, bytes, seconds, short};
 use super::text::{axes, plural};
 use crate::terminal::{grouped, percent};
 
@@ -80,23 +79,17 @@ fn summary(report: &Report) -> String {
 /// The figures that matter most.
 fn tiles(report: &Report) -> String {
     let fidelity = &report.fidelity;
-    let mut tiles = vec![
-        (
-            percent(fidelity.agreement),
-            "labels as the float network's".to_owned(),
-            format!(
-                "{} of {}; at least {}, 95% confidence",
-                fidelity.same,
-                report.input.samples,
-                percent(fidelity.agreement_at_least)
-            ),
-        ),
-        (
-            format!("{:.2}%", fidelity.largest_error * 100.0),
-            "largest difference of an answer".to_owned(),
-            format!("of the largest answer; {} sums wrapped around", grouped(fidelity.wrapped)),
-        ),
-    ];
+    let wrapped = format!("{} sums wrapped around", grouped(fidelity.wrapped));
+    let labels = format!("{} of {}; {}", fidelity.same, report.input.samples, report.confidence());
+    let mut tiles = vec![(percent(fidelity.agreement), "labels as the float network's".to_owned(), labels)];
+    tiles.push(match report.difference() {
+        Some(most) => {
+            (most, "largest difference of an answer".to_owned(), format!("of the largest answer; {wrapped}"))
+        }
+        None => {
+            (grouped(fidelity.wrapped), "sums that wrapped around".to_owned(), "on these inputs".to_owned())
+        }
+    });
     if let (Some(float), Some(fixed)) = (fidelity.float_accuracy, fidelity.fixed_accuracy) {
         tiles.push((
             percent(fixed),
@@ -145,35 +138,13 @@ fn totals(report: &Report) -> String {
         let _ = write!(table, "<th>{}</th>", totals.servers);
     }
     table += "</tr>\n";
-    let mut row = |what: &str, value: &dyn Fn(&Totals) -> String| {
+    for Row { what, values, .. } in report.costs() {
         let _ = write!(table, "<tr><td>{what}</td>");
-        for totals in &report.totals {
-            let _ = write!(table, "<td class=\"n\">{}</td>", escape(&value(totals)));
-        }
+        values.iter().for_each(|value| {
+            let _ = write!(table, "<td class=\"n\">{}</td>", escape(value));
+        });
         table += "</tr>\n";
-    };
-    let time = |totals: &Totals, name: &str, online: bool| {
-        let network = totals.networks.iter().find(|network| network.name == name);
-        let of = |n: &super::estimate::Network| if online { n.online_s } else { n.preprocessing_s };
-        network.map_or_else(String::new, |network| seconds(of(network)))
-    };
-    let most = |values: &[u64]| bytes(values.iter().copied().max().unwrap_or(0));
-    row("preprocessing: bytes between servers", &|t| bytes(t.preprocessing.bytes));
-    row("messages in sequence", &|t| t.preprocessing.rounds.to_string());
-    row("CPU time, all servers", &|t| seconds(t.preprocessing.cpu_s.iter().sum()));
-    row("time, LAN", &|t| time(t, "lan", false));
-    row("time, WAN", &|t| time(t, "wan", false));
-    row("time, all on this machine", &|t| time(t, "loopback", false));
-    row("kept until used, of one server", &|t| most(&t.stored_bytes));
-    row("online: bytes between servers", &|t| bytes(t.online.bytes));
-    row("messages in sequence", &|t| t.online.rounds.to_string());
-    row("CPU time, all servers", &|t| seconds(t.online.cpu_s.iter().sum()));
-    row("time, LAN", &|t| time(t, "lan", true));
-    row("time, WAN", &|t| time(t, "wan", true));
-    row("time, all on this machine", &|t| time(t, "loopback", true));
-    row("memory of a server, making bundles", &|t| most(&t.memory_bytes.making));
-    row("serving only", &|t| most(&t.memory_bytes.serving));
-    row("set-up, once: bytes between servers", &|t| bytes(t.setup_bytes));
+    }
     let rates = match report.rates.measured {
         true => "what this machine was measured to do then",
         false => "what another machine does",

@@ -1,7 +1,7 @@
 //! What every layer looks like and costs.
 
 use seco_model::graph::Graph;
-use seco_model::{Geometry, Imported, Op, SumWidth};
+use seco_model::{Geometry, Imported, Op, SumWidth, signed_width};
 use seco_protocol::cost::Cost;
 use serde::Serialize;
 
@@ -95,9 +95,7 @@ impl Layer {
         self.width = graph.width(value);
         if let Some(&(least, largest)) = evidence.ranges.get(value) {
             (self.least, self.largest) = (Some(least), Some(largest));
-            // Two's complement.
-            let bits = |v: i64| i64::BITS - (v ^ (v >> 63)).leading_zeros();
-            let used = bits(least).max(bits(largest)) + 1;
+            let used = signed_width(least.into(), largest.into());
             self.used_bits = Some(used);
             self.headroom_bits = Some(self.width.saturating_sub(used));
         }

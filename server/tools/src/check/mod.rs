@@ -17,7 +17,7 @@
 //! | `warnings` | lines about what may make answers wrong |
 //! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here |
 //! | `precision` | `weight_bits` (the sign apart), `activation_bits` |
-//! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, with 95% confidence; `largest_error` of an answer, in parts of the float network's largest; `wrapped` sums; with labels, `float_accuracy` and `fixed_accuracy` |
+//! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, what so many could show of other inputs with 95% confidence if they had not chosen the numbers too; `largest_error` of a number of an answer, in parts of the float network's largest; `wrapped` sums, or cut off; with labels, `float_accuracy` and `fixed_accuracy` |
 //! | `confusion` | of the first output: `classes`, and `counts` by float label, by fixed label |
 //! | `macs`, `relus`, `and_gates` | of one inference |
 //! | `layers` | in order: `name`, `kind` (`linear`, `relu` or `answer`), `shape`, `macs`, `scale` (what an integer is worth), `width` (bits), `least`, `largest` (integers seen), `used_bits`, `worst_bits`, `headroom_bits`, `relus`, `and_gates`, `ciphertexts_in`, `ciphertexts_out`, `products`, `bytes` ahead and `online_bytes`, with `servers` servers |
@@ -64,8 +64,9 @@ pub type Measure<'a> = &'a dyn Fn(u32, &[usize]) -> Result<Rates, String>;
 
 /// Runs the command. Without a way to `measure`, rates are those of another machine.
 pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error> {
-    let task = options.task()?;
+    let task = options.task();
     // Before minutes of work.
+    options.report.as_deref().map_or(Ok(()), seco_node::private::writable)?;
     let classes = options.classes.as_deref().map(split::class_names).transpose()?;
     let (values, axes) = samples::inputs(&options.input)?;
     let available = axes.first().copied().unwrap_or_default();
@@ -77,7 +78,7 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     let count = (WORK / imported.real.macs().max(1)).clamp(4, SAMPLES);
     let used = seco_model::numbers::spread(&indices, count);
     let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
-    let evidence = Evidence::gather(&imported, &values, &used).map_err(wrong)?;
+    let evidence = Evidence::gather(&imported, &values, &used, task.goal.error).map_err(wrong)?;
     let rates = match measure.filter(|_| !options.no_bench) {
         None => Rates::default(),
         Some(measure) => {

@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use seco_model::numbers::Goal;
-
-use crate::Error;
-use crate::split::{SplitOptions, Width};
+use crate::split::{Answer, Choices, SplitOptions, Width};
 
 /// Sizes of clusters that are always looked at.
 const SIZES: [usize; 3] = [2, 3, 4];
@@ -25,37 +22,12 @@ pub struct Options {
     /// Names of the classes, a line each.
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// Shape of an input without the batch axis, where the model leaves it open: 3,224,224.
-    #[arg(long, value_delimiter = ',', value_name = "D")]
-    pub shape: Vec<usize>,
-    /// The network sees byte / D.
-    #[arg(long, value_name = "D", default_value_t = 255.0)]
-    pub scale: f64,
-    /// Then (x - mean) / std: one value for each channel.
-    #[arg(long, value_delimiter = ',', requires = "std")]
-    pub mean: Vec<f64>,
-    /// See --mean.
-    #[arg(long, value_delimiter = ',', requires = "mean")]
-    pub std: Vec<f64>,
-    /// Bits of the layers' sums: what those inputs need, or what any inputs need [default: the former,
-    /// or the latter where it costs at most two bits more].
-    #[arg(long, value_enum)]
-    pub width: Option<Width>,
-    /// Bits of the largest weight of a layer, its sign apart [default: the fewest that agree].
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..=22))]
-    pub weight_bits: Option<u32>,
-    /// Bits of the largest activation [default: the fewest that agree].
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..=22))]
-    pub activation_bits: Option<u32>,
-    /// Part of the labels that must be the float network's; its logits must be within 1% of the largest.
-    #[arg(long, value_name = "PART", default_value_t = 0.99)]
-    pub agreement: f64,
+    /// How it is split.
+    #[command(flatten)]
+    pub choices: Choices,
     /// Number of servers, the gateway included, of the layers' figures and the command at the end.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
     pub servers: u8,
-    /// How many linear layers, from the first, the gateway holds; the others are shared.
-    #[arg(long, value_name = "L", default_value_t = 1)]
-    pub gateway_layers: usize,
     /// Takes CPU times that were measured on another machine instead of measuring this one for some seconds.
     #[arg(long)]
     pub no_bench: bool,
@@ -69,31 +41,9 @@ pub struct Options {
 
 impl Options {
     /// The split that this is about.
-    pub(super) fn task(&self) -> Result<SplitOptions, Error> {
-        if !(0.0..=1.0).contains(&self.agreement) {
-            return Err(Error::Usage(format!("--agreement {}: give a part from 0 to 1", self.agreement)));
-        }
-        Ok(SplitOptions {
-            labels_only: false,
-            model: self.model.clone(),
-            calibrate: self.input.clone(),
-            goal: Goal {
-                agreement: self.agreement,
-                weight_bits: self.weight_bits,
-                activation_bits: self.activation_bits,
-                width: Width::rule(self.width),
-                ..Goal::default()
-            },
-            shape: self.shape.clone(),
-            servers: usize::from(self.servers),
-            gateway_layers: self.gateway_layers,
-            shared: Vec::new(),
-            placement: None,
-            scale: self.scale,
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            out: PathBuf::new(),
-        })
+    pub(super) fn task(&self) -> SplitOptions {
+        let task = SplitOptions::new(&self.model, &self.input, usize::from(self.servers), "");
+        task.with(self.choices.clone())
     }
 
     /// Numbers of servers to look at.
@@ -108,36 +58,46 @@ impl Options {
 
     /// The `seco split` that makes what was checked.
     pub(super) fn next(&self) -> String {
+        let Choices { shape, scale, mean, std, agreement, gateway_layers, shared, placement, .. } =
+            &self.choices;
         let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         let mut line =
             format!("seco split --model {} --calibrate {}", quoted(&self.model), quoted(&self.input));
         let mut add = |option: &str, value: String| line += &format!(" --{option} {value}");
-        if !self.shape.is_empty() {
-            add("shape", self.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        if !shape.is_empty() {
+            add("shape", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
         }
-        if self.scale != 255.0 {
-            add("scale", self.scale.to_string());
+        if *scale != SplitOptions::SCALE {
+            add("scale", scale.to_string());
         }
-        if !self.mean.is_empty() {
+        if !mean.is_empty() {
             // A list may begin with a minus.
-            line += &format!(" --mean={} --std={}", list(&self.mean), list(&self.std));
+            line += &format!(" --mean={} --std={}", list(mean), list(std));
         }
         let mut add = |option: &str, value: String| line += &format!(" --{option} {value}");
-        match self.width {
+        match self.choices.width {
             None => {}
             Some(Width::Calibrated) => add("width", "calibrated".to_owned()),
             Some(Width::Worst) => add("width", "worst".to_owned()),
         }
-        for (option, bits) in [("weight-bits", self.weight_bits), ("activation-bits", self.activation_bits)] {
+        let Choices { weight_bits, activation_bits, .. } = self.choices;
+        for (option, bits) in [("weight-bits", weight_bits), ("activation-bits", activation_bits)] {
             bits.iter().for_each(|bits| add(option, bits.to_string()));
         }
-        if self.agreement != 0.99 {
-            add("agreement", self.agreement.to_string());
+        if *agreement != SplitOptions::AGREEMENT {
+            add("agreement", agreement.to_string());
+        }
+        if self.choices.output == Answer::Label {
+            add("output", "label".to_owned());
         }
         add("servers", self.servers.to_string());
-        if self.gateway_layers != 1 {
-            add("gateway-layers", self.gateway_layers.to_string());
+        if *gateway_layers != SplitOptions::GATEWAY_LAYERS {
+            add("gateway-layers", gateway_layers.to_string());
         }
+        if !shared.is_empty() {
+            add("shared", shared.join(","));
+        }
+        placement.iter().for_each(|path| add("placement", quoted(path)));
         line + " --out cluster"
     }
 }

@@ -1,17 +1,20 @@
 //! What was found, for all three ways of showing it.
 
+use seco_model::graph::Last;
+use seco_model::real::Real;
 use seco_model::{Architecture, Imported, Placement};
 use seco_protocol::OT_PARAMETER;
 use seco_protocol::cost::Cost;
 use serde::Serialize;
 
 use super::Options;
-use super::estimate::{self, Totals};
+use super::estimate::{self, Network, Totals};
 use super::evidence::Evidence;
 use super::layers::{self, Layer};
 use crate::Error;
 use crate::check::rates::Rates;
 use crate::split::{self, SplitOptions};
+use crate::terminal::percent;
 
 /// Classes of a confusion that is kept: a picture of more says nothing.
 const CLASSES: usize = 1000;
@@ -67,7 +70,7 @@ pub struct Fidelity {
     pub same: usize,
     pub agreement: f64,
     pub agreement_at_least: f64,
-    pub largest_error: f64,
+    pub largest_error: Option<f64>,
     pub wrapped: u64,
     pub float_accuracy: Option<f64>,
     pub fixed_accuracy: Option<f64>,
@@ -93,9 +96,7 @@ impl Report {
         let Subject { options, task, imported, placements } = *subject;
         let chosen = &imported.chosen;
         let (graph, model) = (&chosen.model.graph, &chosen.model);
-        let outputs = graph.outputs.first().map_or(1, |output| output.shape.iter().product::<usize>());
-        // One output says yes or no.
-        let count = outputs.max(2);
+        let count = labels_of(&imported.real);
         if let (Some(path), Some(names)) = (&options.classes, &classes)
             && names.len() != count
         {
@@ -127,20 +128,20 @@ impl Report {
             totals.push(Totals::new(&architecture, &cost, &rates, &multiply));
         }
         let samples = evidence.samples.len();
-        let agreement = evidence.same as f64 / samples.max(1) as f64;
+        let found = evidence.comparison.fidelity;
         let accuracy = |which: usize| {
             let labels = labels.filter(|labels| labels.iter().all(|&label| usize::from(label) < count))?;
-            let right = evidence.samples.iter().zip(&evidence.labels);
+            let right = evidence.samples.iter().zip(&evidence.comparison.labels);
             let right = right.filter(|(sample, both)| {
                 labels.get(**sample).copied().map(usize::from) == both.get(which).copied()
             });
             Some(right.count() as f64 / samples.max(1) as f64)
         };
         let mut warnings = split::warnings(chosen, &task.goal);
-        if evidence.wrapped > 0 {
+        if found.wrapped > 0 {
             warnings.push(format!(
-                "{} sums wrapped around on these inputs: give inputs with all values that occur, or --width worst",
-                evidence.wrapped
+                "{} sums wrapped around or were cut off on these inputs: give inputs with all values that occur, or --width worst",
+                found.wrapped
             ));
         }
         if labels.is_some() && accuracy(0).is_none() {
@@ -151,7 +152,7 @@ impl Report {
             version: 1,
             model: options.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             file: options.model.display().to_string(),
-            works: chosen.reached && evidence.wrapped == 0,
+            works: chosen.reached && found.wrapped == 0,
             warnings,
             input: Input { shape: graph.input.shape.clone(), bits: graph.input.bits, available, samples },
             precision: Precision {
@@ -159,15 +160,15 @@ impl Report {
                 activation_bits: chosen.precision.activation,
             },
             fidelity: Fidelity {
-                same: evidence.same,
-                agreement,
-                agreement_at_least: at_least(evidence.same, samples),
-                largest_error: evidence.error,
-                wrapped: evidence.wrapped,
+                same: found.same,
+                agreement: found.agreement(),
+                agreement_at_least: at_least(found.same, samples),
+                largest_error: (!split::labels_alone(graph)).then_some(found.error),
+                wrapped: found.wrapped,
                 float_accuracy: accuracy(0),
                 fixed_accuracy: accuracy(1),
             },
-            confusion: (count <= CLASSES).then(|| confusion(&evidence.labels, count, classes)),
+            confusion: (count <= CLASSES).then(|| confusion(&evidence.comparison.labels, count, classes)),
             macs: rows.iter().filter_map(|row| row.macs).sum(),
             relus: graph.relus() as u64,
             and_gates,
@@ -186,6 +187,15 @@ impl Report {
     }
 }
 
+/// How many labels the first output has. One number says yes or no.
+fn labels_of(real: &Real) -> usize {
+    let Some(output) = real.outputs.first() else { return 2 };
+    let all = output.shape.iter().product::<usize>();
+    let along = output.shape.iter().rev().copied().find(|&size| size > 1);
+    // An index is one of an axis.
+    if output.last == Last::Index { along.unwrap_or(1).max(2) } else { all.max(2) }
+}
+
 fn confusion(labels: &[[usize; 2]], count: usize, classes: Option<Vec<String>>) -> Confusion {
     let mut counts = vec![vec![0; count]; count];
     for [float, fixed] in labels {
@@ -197,13 +207,67 @@ fn confusion(labels: &[[usize; 2]], count: usize, classes: Option<Vec<String>>) 
     Confusion { classes, counts }
 }
 
-/// What part of all inputs agrees at least, with 95% confidence: Wilson's bound.
+/// What part of all inputs agrees at least, with 95% confidence, if these are a sample of them that nothing was fitted
+/// to: Wilson's bound.
 fn at_least(same: usize, samples: usize) -> f64 {
     const Z: f64 = 1.645;
     let n = samples.max(1) as f64;
     let p = same as f64 / n;
     let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     ((p + Z * Z / (2.0 * n) - spread) / (1.0 + Z * Z / n)).clamp(0.0, 1.0)
+}
+
+/// A line of what an inference costs, with a value for each number of servers.
+pub struct Row {
+    pub what: &'static str,
+    /// Whether it tells more of the line before.
+    pub more: bool,
+    pub values: Vec<String>,
+}
+
+impl Report {
+    /// What an inference costs, by number of servers.
+    pub fn costs(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut row = |what, more, value: &dyn Fn(&Totals) -> String| {
+            rows.push(Row { what, more, values: self.totals.iter().map(value).collect() });
+        };
+        let time = |totals: &Totals, name: &str, of: fn(&Network) -> f64| {
+            let network = totals.networks.iter().find(|network| network.name == name);
+            network.map_or_else(String::new, |network| seconds(of(network)))
+        };
+        let most = |values: &[u64]| bytes(values.iter().copied().max().unwrap_or(0));
+        row("ahead: bytes between servers", false, &|t| bytes(t.preprocessing.bytes));
+        row("messages in sequence", true, &|t| t.preprocessing.rounds.to_string());
+        row("CPU time, all servers", true, &|t| seconds(t.preprocessing.cpu_s.iter().sum()));
+        row("time, LAN", true, &|t| time(t, "lan", |n| n.preprocessing_s));
+        row("time, WAN", true, &|t| time(t, "wan", |n| n.preprocessing_s));
+        row("time, all on this machine", true, &|t| time(t, "loopback", |n| n.preprocessing_s));
+        row("kept until used, of one server", false, &|t| most(&t.stored_bytes));
+        row("online: bytes between servers", false, &|t| bytes(t.online.bytes));
+        row("messages in sequence", true, &|t| t.online.rounds.to_string());
+        row("CPU time, all servers", true, &|t| seconds(t.online.cpu_s.iter().sum()));
+        row("time, LAN", true, &|t| time(t, "lan", |n| n.online_s));
+        row("time, WAN", true, &|t| time(t, "wan", |n| n.online_s));
+        row("time, all on this machine", true, &|t| time(t, "loopback", |n| n.online_s));
+        row("memory of a server, making bundles", false, &|t| most(&t.memory_bytes.making));
+        row("serving only", true, &|t| most(&t.memory_bytes.serving));
+        row("set-up, once: bytes between servers", false, &|t| bytes(t.setup_bytes));
+        rows
+    }
+
+    /// The largest difference of an answer, where it is one of numbers.
+    pub fn difference(&self) -> Option<String> {
+        self.fidelity.largest_error.map(|error| format!("{:.2}%", error * 100.0))
+    }
+
+    /// What so many inputs could show at most, in words.
+    pub fn confidence(&self) -> String {
+        format!(
+            "so many could show {} of all inputs at most (95% confidence), and these chose the numbers too",
+            percent((self.fidelity.agreement_at_least * 1000.0).floor() / 1000.0)
+        )
+    }
 }
 
 /// Three digits and a unit.

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::estimate::{Network, Totals};
 use super::layers::Layer;
-use super::report::{Report, bytes, seconds, short};
+use super::report::{Report, Row, short};
 use crate::terminal::{grouped, percent};
 
 const COLUMNS: usize = 80;
@@ -86,14 +85,13 @@ fn verdict(report: &Report, text: &mut String) {
     );
     let fidelity = &report.fidelity;
     let samples = report.input.samples;
-    let agrees = format!(
-        "its labels are the float network's for {} of {samples} inputs, which shows at least {} (95% confidence)",
-        fidelity.same,
-        percent((fidelity.agreement_at_least * 1000.0).floor() / 1000.0)
-    );
+    let agrees = format!("its labels are the float network's for {} of {samples} inputs", fidelity.same);
+    let confidence = report.confidence();
     let words = match report.works {
-        true => format!("It works: the private network computes in integers, and {agrees}."),
-        false => format!("It does not work as it should: {agrees}, or it was asked to be nearer."),
+        true => format!("It works: the private network computes in integers, and {agrees}; {confidence}."),
+        false => {
+            format!("It does not work as it should: {agrees}, or it was asked to be nearer; {confidence}.")
+        }
     };
     paragraph(&words, "", text);
     for warning in &report.warnings {
@@ -111,7 +109,9 @@ fn exactness(report: &Report, text: &mut String) {
     if let (Some(float), Some(fixed)) = (fidelity.float_accuracy, fidelity.fixed_accuracy) {
         line("right labels, float and private", format!("{} and {}", percent(float), percent(fixed)));
     }
-    line("largest difference of an answer", format!("{:.2}% of its largest", fidelity.largest_error * 100.0));
+    if let Some(difference) = report.difference() {
+        line("largest difference of an answer", format!("{difference} of its largest"));
+    }
     let wrapped = if fidelity.wrapped == 0 { "none".to_owned() } else { grouped(fidelity.wrapped) };
     line("sums that wrapped around", wrapped);
     let precision = &report.precision;
@@ -178,30 +178,16 @@ fn megabytes(bytes: u64) -> String {
 
 fn costs(report: &Report, text: &mut String) {
     let _ = writeln!(text, "\nWhat an inference costs");
-    let mut line = |what: &str, value: &dyn Fn(&Totals) -> String| {
-        let values: String = report.totals.iter().map(|totals| format!("{:>11}", value(totals))).collect();
+    let heads = Row {
+        what: "servers",
+        more: false,
+        values: report.totals.iter().map(|totals| totals.servers.to_string()).collect(),
+    };
+    for Row { what, more, values } in [heads].into_iter().chain(report.costs()) {
+        let what = if more { format!("  {what}") } else { what.to_owned() };
+        let values: String = values.iter().map(|value| format!("{value:>11}")).collect();
         let _ = writeln!(text, "  {what:<36}{values}");
-    };
-    let network = |totals: &Totals, name: &str, of: fn(&Network) -> f64| {
-        let network = totals.networks.iter().find(|network| network.name == name);
-        network.map_or_else(String::new, |network| seconds(of(network)))
-    };
-    let most = |values: &[u64]| bytes(values.iter().copied().max().unwrap_or(0));
-    line("servers", &|t| t.servers.to_string());
-    line("ahead: bytes between servers", &|t| bytes(t.preprocessing.bytes));
-    line("  CPU time, all servers", &|t| seconds(t.preprocessing.cpu_s.iter().sum()));
-    line("  time, LAN", &|t| network(t, "lan", |n| n.preprocessing_s));
-    line("  time, WAN", &|t| network(t, "wan", |n| n.preprocessing_s));
-    line("  time, all on this machine", &|t| network(t, "loopback", |n| n.preprocessing_s));
-    line("kept until used, of one server", &|t| most(&t.stored_bytes));
-    line("online: bytes between servers", &|t| bytes(t.online.bytes));
-    line("  messages in sequence", &|t| t.online.rounds.to_string());
-    line("  CPU time, all servers", &|t| seconds(t.online.cpu_s.iter().sum()));
-    line("  time, LAN", &|t| network(t, "lan", |n| n.online_s));
-    line("  time, WAN", &|t| network(t, "wan", |n| n.online_s));
-    line("  time, all on this machine", &|t| network(t, "loopback", |n| n.online_s));
-    line("memory of a server, making bundles", &|t| most(&t.memory_bytes.making));
-    line("  serving only", &|t| most(&t.memory_bytes.serving));
+    }
     let rates = match report.rates.measured {
         true => "what this machine was measured to do just now",
         false => "what another machine does (without --no-bench this one is measured)",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use seco_core::{Incarnation, IncarnationKey, SessionKey, pack};
 use seco_node::keys;
-use seco_node::store::ledger::FileLedger;
+use seco_node::store::ledger::{FileLedger, Heads};
 use seco_protocol::{BundleId, Channel as _, MemorySpool, Party, PlannedModel, SpentBundle, Use};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -108,7 +108,7 @@ struct Work {
 impl Work {
     fn new(job: &Job, mut lanes: [Lane; LANES]) -> Result<Work, Error> {
         let part = Arc::new(seco_node::service::part::read_part(&job.model)?);
-        let ledger = FileLedger::open(&job.state, &job.state.with_extension("head"))?;
+        let ledger = FileLedger::open(&job.state, &Heads::only(&job.state.with_extension("head")))?;
         let clock = Clock::start(&mut lanes)?;
         let [lane, _] = &mut lanes;
         // The session: a device draws a key for every party. Here one party is the device itself, and

@@ -5,6 +5,7 @@ mod activations;
 mod endings;
 mod layers;
 mod moves;
+mod names;
 mod pools;
 mod quantised;
 mod rewriting;

@@ -10,7 +10,7 @@
 //! [`Head`], are written to a small file beside the server's keys: when the ledger is made, every
 //! [`HEAD_EVERY`] spends, at compaction and at a clean end. A ledger that does not reach that head, or whose
 //! chain is another there, is refused, as is one without a head. So losing one folder, or restoring one from a
-//! copy, is noticed; who sets back both must be noticed by the other servers.
+//! copy, is noticed; who sets back both must be noticed by the other servers. Which file that is: [`heads`].
 //!
 //! **Numbers** count within an incarnation of a session, which lives in memory only, so no record of them is
 //! needed after a restart. A number repeated among the last [`RECENT`] spends is refused here too; the window
@@ -33,6 +33,7 @@
 
 mod format;
 mod head;
+mod heads;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,8 @@ use seco_protocol::{BundleId, Ledger, LedgerError, Use};
 
 use self::format::{Damage, HEADER, HEADER_V1, HEADER_V2, RECORD};
 pub use self::head::Head;
+use self::heads::Found;
+pub use self::heads::{Heads, is_head};
 use crate::{Error, keys, private};
 
 /// A file smaller than this is not compacted (64,000 inferences).
@@ -111,23 +114,24 @@ pub struct FileLedger {
 }
 
 impl FileLedger {
-    /// Opens or creates the ledger of a state directory. `head` is the file that remembers where it ends.
-    pub fn open(directory: &Path, head: &Path) -> Result<Self, Error> {
-        Self::open_with(directory, head, COMPACT_AT)
+    /// Opens or creates the ledger of a state directory. `heads` are the files that remember where it ends.
+    pub fn open(directory: &Path, heads: &Heads) -> Result<Self, Error> {
+        Self::open_with(directory, heads, COMPACT_AT)
     }
 
-    fn open_with(directory: &Path, head_path: &Path, compact_at: u64) -> Result<Self, Error> {
+    fn open_with(directory: &Path, heads: &Heads, compact_at: u64) -> Result<Self, Error> {
         private::folder(directory)?;
         let lock = lock(directory)?;
         let path = directory.join("ledger");
         let broken = |what: String| Error::Ledger { path: path.clone(), what };
-        let recorded = Head::load(head_path)?;
-        let shown = head_path.display();
+        let found = heads.load()?;
+        let binding = found.iter().find(|found| found.binding);
         if !path.exists() {
-            if let Some(head) = recorded {
+            if let Some(Found { head, path: shown, .. }) = binding {
                 return Err(broken(format!(
-                    "is missing, but had {} entries by {shown}: {REMEDY}",
-                    head.count
+                    "is missing, but had {} entries by {}: {REMEDY}",
+                    head.count,
+                    shown.display()
                 )));
             }
             let mut chain = [0; 32];
@@ -143,9 +147,10 @@ impl FileLedger {
         };
         let (mut file, header) = open_file(&path).map_err(read)?;
         if header == *HEADER_V1 {
-            if let Some(head) = recorded {
+            if let Some(Found { head, path: shown, .. }) = binding {
                 return Err(broken(format!(
-                    "is one of an earlier release, older than {shown}, by which it had {} entries: {REMEDY}",
+                    "is one of an earlier release, older than {}, by which it had {} entries: {REMEDY}",
+                    shown.display(),
                     head.count
                 )));
             }
@@ -162,35 +167,50 @@ impl FileLedger {
             return Err(broken(format!("is not a ledger: {REMEDY}")));
         }
         let size = file.metadata().map_err(read)?.len();
-        let count = recorded.map(|head| head.count);
-        let contents = format::read(&mut BufReader::new(&mut file), size, count).map_err(damaged)?;
-        match recorded {
-            // Its creation was interrupted.
-            None if contents.head.count == 0 => {}
-            None => {
+        let mut at = |count| {
+            file.seek(SeekFrom::Start(HEADER.len() as u64)).map_err(read)?;
+            format::read(&mut BufReader::new(&mut file), size, count).map_err(damaged)
+        };
+        let mut contents = at(found.first().map(|found| found.head.count))?;
+        let mut reached = None;
+        for (number, found) in found.iter().enumerate() {
+            if number > 0 {
+                contents = at(Some(found.head.count))?;
+            }
+            if contents.chain_there == Some(found.head.chain) {
+                reached = Some(found);
+                break;
+            }
+        }
+        if reached.is_none() {
+            let entries = contents.head.count;
+            if let Some(Found { head, path: shown, .. }) = binding {
+                let shown = shown.display();
+                return Err(broken(if entries < head.count {
+                    format!(
+                        "has {entries} entries, but had {} by {shown}: it was set back or cut short: {REMEDY}",
+                        head.count
+                    )
+                } else {
+                    format!("is not the one that {shown} belongs to (entry {} differs): {REMEDY}", head.count)
+                }));
+            }
+            // Without entries, its creation was interrupted.
+            if entries > 0 {
                 return Err(broken(format!(
-                    "has {} entries, but {shown}, which says where it ends, is missing: {REMEDY}",
-                    contents.head.count
+                    "has {entries} entries, but {}, which says where it ends, is missing: {REMEDY}",
+                    heads.own.display()
                 )));
             }
-            Some(head) if contents.head.count < head.count => {
-                return Err(broken(format!(
-                    "has {} entries, but had {} by {shown}: it was set back or cut short: {REMEDY}",
-                    contents.head.count, head.count
-                )));
-            }
-            Some(head) if contents.chain_there != Some(head.chain) => {
-                return Err(broken(format!(
-                    "is not the one that {shown} belongs to (entry {} differs): {REMEDY}",
-                    head.count
-                )));
-            }
-            Some(_) => {}
         }
         file.set_len(contents.length).map_err(write)?;
         file.seek(SeekFrom::Start(contents.length)).map_err(write)?;
         file.sync_all().and_then(|()| private::sync_folder(directory)).map_err(write)?;
-        contents.head.store(head_path).map_err(|e| Error::write(head_path, e))?;
+        contents.head.store(&heads.own).map_err(|e| Error::write(&heads.own, e))?;
+        if let Some(Found { path: old, earlier: true, .. }) = reached {
+            fs::remove_file(old).map_err(|e| Error::write(old, e))?;
+            tracing::info!("{}: was taken over as {}", old.display(), heads.own.display());
+        }
 
         let place = Place::of(&file.metadata().map_err(read)?);
         let mut state = State {
@@ -214,7 +234,7 @@ impl FileLedger {
         Ok(Self {
             directory: directory.to_owned(),
             path,
-            head_path: head_path.to_owned(),
+            head_path: heads.own.clone(),
             compact_at,
             state: Mutex::new(state),
             place: Mutex::new(place),

@@ -21,7 +21,7 @@ impl Site {
     }
 
     fn try_open(&self, compact_at: u64) -> Result<FileLedger, Error> {
-        FileLedger::open_with(&self.dir.path().join("state"), &self.head(), compact_at)
+        FileLedger::open_with(&self.dir.path().join("state"), &Heads::only(&self.head()), compact_at)
     }
 
     fn open(&self) -> FileLedger {

@@ -1,0 +1,80 @@
+//! What is known of a value's scale before it is made: from what reads it.
+
+use super::scales::{Interval, Precision};
+use super::units::power_below;
+use crate::graph::ValueId;
+use crate::real::{Linear, Real, RealOp, RealTerm};
+
+/// What is known backwards of a value: from what reads it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wish {
+    /// The coarsest scale that serves the layers that read it.
+    pub scale: Option<f64>,
+    /// Whether it meets values of another origin in a sum, so that a power of two serves best.
+    pub power: bool,
+    /// How many nodes and outputs read it.
+    pub readers: usize,
+}
+
+/// What readers wish of every value.
+pub(super) fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> Vec<Wish> {
+    let mut wishes = vec![Wish::default(); real.nodes.len() + 1];
+    for output in &real.outputs {
+        // All of the answer has one scale, a power of two.
+        let wish = &mut wishes[output.value];
+        wish.readers += 1;
+        wish.power = true;
+    }
+    let finer = |wish: &mut Wish, scale: Option<f64>| {
+        wish.scale = match (wish.scale, scale) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    };
+    let masked = real.masked();
+    for (number, node) in real.nodes.iter().enumerate().rev() {
+        let own = wishes[number + 1];
+        match &node.op {
+            RealOp::Linear(Linear { input, .. }) => {
+                let (low, high) = ranges.get(*input).copied().unwrap_or((0.0, 1.0));
+                let largest = low.abs().max(high.abs());
+                let scale = if largest > 0.0 { 2.0 * power_below(largest * 0.999_999) } else { 1.0 };
+                let wish = &mut wishes[*input];
+                finer(wish, Some(scale * 2f64.powi(-(precision.activation as i32))));
+                wish.readers += 1;
+            }
+            RealOp::Relu { input } | RealOp::Round { input } => {
+                let wish = &mut wishes[*input];
+                wish.power |= own.power;
+                wish.readers += 1;
+            }
+            RealOp::Scale { input, .. } => wishes[*input].readers += 1,
+            RealOp::Public { terms, .. } => {
+                let mut sources: Vec<ValueId> = terms.iter().map(|term| term.value).collect();
+                sources.sort_unstable();
+                sources.dedup();
+                for &source in &sources {
+                    let made_by_layer =
+                        source.checked_sub(1).is_some_and(|n| matches!(real.nodes[n].op, RealOp::Linear(_)));
+                    let wish = &mut wishes[source];
+                    wish.readers += 1;
+                    wish.power |= (sources.len() > 1 && !made_by_layer) || (own.power && exact_power(terms));
+                }
+                if masked[number + 1] {
+                    for term in terms {
+                        finer(
+                            &mut wishes[term.value],
+                            own.scale.map(|scale| scale / term.factor.abs().max(1e-30)),
+                        );
+                    }
+                }
+            }
+        }
+    }
+    wishes
+}
+
+/// Whether a node is a single term with a power of two as its factor.
+fn exact_power(terms: &[RealTerm]) -> bool {
+    matches!(terms, [term] if term.factor != 0.0 && term.factor.abs() == power_below(term.factor.abs()))
+}
