@@ -1,6 +1,6 @@
 //! Servers that are killed at any time, under devices that keep asking: no wrong answer, nothing used twice, and service
 //! again soon after the restart. 20 kills; 200 with `SECO_SLOW=1`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Bundles on disk: they outlive their servers, and none is used twice whatever is put back.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
