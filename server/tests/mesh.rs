@@ -58,6 +58,7 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
         model_id: [model; 32],
         sealing_keys: sealing_keys(me),
         reset: ResetKey::random().unwrap(),
+        records: None,
     })
     .unwrap()
 }
@@ -229,6 +230,7 @@ async fn a_lost_server_is_noticed_and_comes_back() {
         model_id: [1; 32],
         sealing_keys: sealing_keys(1),
         reset: ResetKey::random().unwrap(),
+        records: None,
     };
     let deadline = Instant::now() + LIMIT;
     let _again = loop {
@@ -412,6 +414,7 @@ async fn a_port_in_use_is_named() {
         model_id: [1; 32],
         sealing_keys,
         reset: ResetKey::random().unwrap(),
+        records: None,
     };
     assert!(matches!(Mesh::start(settings), Err(Error::Bind { .. })));
 }

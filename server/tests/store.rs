@@ -150,3 +150,54 @@ async fn what_is_not_whole_everywhere_is_not_used() {
     cluster.crash();
     cluster.check_ledgers(2);
 }
+
+/// A copy of a folder with all in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let there = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &there);
+        } else {
+            fs::copy(&path, &there).unwrap();
+        }
+    }
+}
+
+/// One machine is set back, its ledger's head beside the keys too: the others notice, and no bundle of before is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_set_back_is_named_by_the_others() {
+    let mut cluster = Cluster::new();
+    let device = cluster.start().await;
+    cluster.wait_full();
+    cluster.ask(&device, 2).await;
+    cluster.crash();
+    let (state, head) =
+        (cluster.states[1].clone(), cluster.site.config(1).ledger_heads(&cluster.site.model_id).own);
+    let image = cluster.site.folder.path().join("image");
+    copy(&state, &image);
+    fs::copy(&head, image.join("head")).unwrap();
+
+    let device = cluster.start().await;
+    cluster.ask(&device, 2).await;
+    cluster.crash();
+    let left = bundles(&state);
+    fs::remove_dir_all(&state).unwrap();
+    copy(&image, &state);
+    fs::rename(state.join("head"), &head).unwrap();
+    assert_eq!((left.len(), bundles(&state).len()), (POOL - 4, POOL - 2), "the spent ones are back");
+
+    let device = cluster.start().await;
+    cluster.ask(&device, 1).await;
+    for state in &cluster.states {
+        assert!(bundles(state).is_disjoint(&left), "all of before are gone, the unspent ones too");
+    }
+    for index in [0, 2] {
+        let told = cluster.servers[index].stderr();
+        assert!(told.contains("server 1 (s1) was set back: its ledger had 4 entries and has 2"), "{told}");
+    }
+    cluster.crash();
+    let gateway = spent(&cluster.states[0]);
+    assert_eq!(gateway.iter().map(|(bundle, _)| bundle).collect::<HashSet<_>>().len(), 5);
+}

@@ -196,7 +196,9 @@ impl Node {
             let spent = store.spend(&bundle, &usage)?;
             spent.infer(&planned, channel, &key, masked_input.as_deref())
         };
-        job.run(&self.mesh, ONLINE, false, work).await
+        let answer = job.run(&self.mesh, ONLINE, false, work).await?;
+        self.store.confirmed();
+        Ok(answer)
     }
 
     /// Says that an inference ended well, leaving `pool`.

@@ -65,14 +65,17 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let opening_keys = OpeningKeys::load(&config.identity)?;
     let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_heads(&info.id.0))?);
     let reset = ResetKey::load(&config.state)?;
-    let settings = settings(config, info.id.0, opening_keys.hashes(), reset.clone())?;
+    let mut settings = settings(config, info.id.0, opening_keys.hashes(), reset.clone())?;
+    let names = settings.servers.iter().map(|server| server.name.clone());
     let storage = store::Settings {
         folder: config.state.clone(),
         cluster: settings.cluster(),
         memory: config.pool.memory_mib << 20,
         disk: (config.pool.disk_mib as u64).saturating_mul(1 << 20),
+        servers: names.zip(settings.ledgers()).collect(),
     };
     let store = Arc::new(Store::open(&storage, planned.clone(), ledger.clone())?);
+    settings.records = Some(store.clone());
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
     let gateway = match config.listen.device {
         Some(address) => {
@@ -101,7 +104,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     info!(name = config.name, index = config.index, mesh = %addresses, "listening");
     events.emit(&Event::Listening { server: config.index, mesh: addresses, device });
 
-    let closing = gateway.clone();
+    let (closing, closing_store) = (gateway.clone(), node.store.clone());
     let work = async {
         mesh.wait_for_all(&mut mistakes, config.limits.connect()).await?;
         match gateway {
@@ -130,7 +133,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         gateway.close().await;
     }
     mesh.close().await;
-    result.and(ledger.record_head())
+    result.and(closing_store.close())
 }
 
 /// Ends when the ledger is no longer where it was.
@@ -181,7 +184,16 @@ fn settings(
         servers.push(Server { name: name.clone(), address, certificate, ot_parameter });
     }
     let key = keys::tls_key(&config.identity.key)?;
-    Ok(Settings { me: config.index, servers, key, listen: config.listen.mesh, model_id, sealing_keys, reset })
+    Ok(Settings {
+        me: config.index,
+        servers,
+        key,
+        listen: config.listen.mesh,
+        model_id,
+        sealing_keys,
+        reset,
+        records: None,
+    })
 }
 
 /// Ends when the server is told to stop.

@@ -136,6 +136,7 @@ async fn quic(count: usize) -> Result<Figures, Error> {
             model_id: [0; 32],
             sealing_keys: vec![SealingKeyHash([me as u8; 32])],
             reset: ResetKey::random()?,
+            records: None,
         })
     };
     let mut second = start(1, None)?;

@@ -9,6 +9,7 @@ use super::frame::{self, FrameError};
 use super::{Server, Settings, VERSION};
 use crate::Error;
 use crate::config::MAX_RETIRED;
+use crate::store::ledger::Head;
 
 /// Largest hello; a newer one may have grown.
 const MAX_HELLO: usize = 8192;
@@ -24,6 +25,14 @@ pub(super) struct Hello {
     sealing_keys: Vec<SealingKeyHash>,
     /// Of this link.
     ot_parameter: usize,
+    /// Where the server's ledger ends, if it keeps one.
+    ledger: Option<Head>,
+}
+
+/// What another server said of itself.
+pub(super) struct Peer {
+    pub sealing_keys: Vec<SealingKeyHash>,
+    pub ledger: Option<Head>,
 }
 
 impl Hello {
@@ -36,12 +45,12 @@ impl Hello {
             cluster: settings.cluster(),
             sealing_keys: settings.sealing_keys.clone(),
             ot_parameter: 0,
+            ledger: None,
         }
     }
 
-    /// Whether the server at the other end, known by its certificate to be `index`, fits. Gives the
-    /// hashes of its sealing keys.
-    fn check(&self, theirs: Hello, index: usize, name: &str) -> Result<Vec<SealingKeyHash>, Error> {
+    /// Whether the server at the other end, known by its certificate to be `index`, fits.
+    fn check(&self, theirs: Hello, index: usize, name: &str) -> Result<Peer, Error> {
         let name = name.to_owned();
         if theirs.version != self.version {
             return Err(Error::DifferentRelease { index, name });
@@ -67,7 +76,7 @@ impl Hello {
         if !(1..=1 + MAX_RETIRED).contains(&theirs.sealing_keys.len()) {
             return Err(Error::DifferentRelease { index, name });
         }
-        Ok(theirs.sealing_keys)
+        Ok(Peer { sealing_keys: theirs.sealing_keys, ledger: theirs.ledger })
     }
 
     /// Exchanges hellos with a server on the first stream. `Ok(Err(_))` is a peer that does not fit.
@@ -75,12 +84,12 @@ impl Hello {
         &self,
         connection: &Connection,
         dialled: bool,
-        index: usize,
-        server: &Server,
-    ) -> Result<Result<Vec<SealingKeyHash>, Error>, FrameError> {
+        (index, server): (usize, &Server),
+        ledger: Option<Head>,
+    ) -> Result<Result<Peer, Error>, FrameError> {
         let stream = if dialled { connection.open_bi().await } else { connection.accept_bi().await };
         let (mut send, mut receive) = stream.map_err(|_| FrameError::Closed)?;
-        let ours = Hello { ot_parameter: server.ot_parameter, ..self.clone() };
+        let ours = Hello { ot_parameter: server.ot_parameter, ledger, ..self.clone() };
         frame::write_value(&mut send, &ours).await?;
         let theirs: Hello = frame::read_value(&mut receive, MAX_HELLO).await?;
         let _ = send.finish();

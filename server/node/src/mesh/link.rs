@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::frame::FrameError;
-use super::hello::Hello;
+use super::hello::{Hello, Peer};
 use super::registry::{Key, Registry, abandon};
-use super::{CHANNEL, COMMAND, Incoming, Mistake, Server};
+use super::{CHANNEL, COMMAND, Incoming, Mistake, Records, Server};
 use crate::Error;
 use crate::keys::TLS_NAME;
 
@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
     pub(super) hello: Hello,
     pub(super) sealing_keys: Vec<SealingKeyHash>,
+    pub(super) records: Option<Arc<dyn Records>>,
     pub(super) links: Links,
     pub(super) registry: Registry,
     pub(super) changed: watch::Sender<()>,
@@ -118,8 +119,8 @@ impl Links {
     }
 }
 
-/// A connection after the hellos, and the peer's sealing key.
-type Greeted = (Connection, Vec<SealingKeyHash>);
+/// A connection after the hellos, and what the peer said.
+type Greeted = (Connection, Peer);
 
 /// Why an attempt to connect failed.
 enum Failed {
@@ -144,7 +145,11 @@ impl Shared {
     }
 
     /// Serves a connection until it ends.
-    async fn serve(self: &Arc<Self>, peer: usize, (connection, sealing_keys): Greeted) {
+    async fn serve(self: &Arc<Self>, peer: usize, (connection, Peer { sealing_keys, ledger }): Greeted) {
+        // Before the link is used.
+        if let (Some(records), Some(head)) = (&self.records, ledger) {
+            records.meet(peer, head);
+        }
         self.links.state().sealing_keys.insert(peer, sealing_keys);
         let (generation, old) = self.links.install(peer, connection.clone());
         // Streams of a replaced connection are dead, and nobody should wait for them.
@@ -197,6 +202,16 @@ impl Shared {
         }
     }
 
+    async fn greet(
+        &self,
+        connection: &Connection,
+        dialled: bool,
+        peer: usize,
+    ) -> Result<Result<Peer, Error>, FrameError> {
+        let ledger = self.records.as_ref().map(|records| records.head());
+        self.hello.exchange(connection, dialled, (peer, &self.servers[peer]), ledger).await
+    }
+
     /// One attempt to connect with a server that this one dials.
     async fn attempt(&self, peer: usize, address: &str, config: ClientConfig) -> Result<Greeted, Failed> {
         let name = self.name(peer);
@@ -220,8 +235,8 @@ impl Shared {
             Ok(Err(e)) => return Err(refusal(&e, peer, name)),
             Err(_) => return Err(Failed::NoAnswer),
         };
-        match timeout(HANDSHAKE, self.hello.exchange(&connection, true, peer, &self.servers[peer])).await {
-            Ok(Ok(Ok(sealing_keys))) => Ok((connection, sealing_keys)),
+        match timeout(HANDSHAKE, self.greet(&connection, true, peer)).await {
+            Ok(Ok(Ok(said))) => Ok((connection, said)),
             Ok(Ok(Err(mistake))) => {
                 connection.close(UNFIT, b"unfit");
                 Err(Failed::Mistake(mistake))
@@ -251,8 +266,8 @@ impl Shared {
         let shown = shown.and_then(|chain| chain.first().cloned())?;
         // The TLS layer has accepted only certificates of servers with a lower number.
         let peer = self.servers.iter().take(self.me).position(|s| s.certificate == shown)?;
-        match timeout(HANDSHAKE, self.hello.exchange(&connection, false, peer, &self.servers[peer])).await {
-            Ok(Ok(Ok(sealing_keys))) => Some((peer, (connection, sealing_keys))),
+        match timeout(HANDSHAKE, self.greet(&connection, false, peer)).await {
+            Ok(Ok(Ok(said))) => Some((peer, (connection, said))),
             Ok(Ok(Err(mistake))) => {
                 self.mistake(mistake, false);
                 // Leave the peer the time to read our hello and say the same.

@@ -34,6 +34,8 @@ use self::registry::{Key, Pair, Registry};
 use crate::Error;
 use crate::failure::Failure;
 use crate::reset::ResetKey;
+use crate::store::ledger::Head;
+use crate::store::peers::LedgerName;
 
 /// Version of everything after the TLS handshake.
 const VERSION: u16 = 5;
@@ -80,6 +82,16 @@ pub struct Settings {
     pub sealing_keys: Vec<SealingKeyHash>,
     /// Lets peers notice at once that this server was restarted.
     pub reset: ResetKey,
+    /// Remembers where the others' ledgers end.
+    pub records: Option<Arc<dyn Records>>,
+}
+
+/// What servers tell each other about their ledgers before they use a link.
+pub trait Records: Send + Sync {
+    /// Where this server's ends.
+    fn head(&self) -> Head;
+    /// Another's ends here.
+    fn meet(&self, peer: usize, head: Head);
 }
 
 /// The connections of one server with all others. Clones share them.
@@ -126,6 +138,15 @@ impl Settings {
         }
         cluster.finalize().into()
     }
+
+    /// Names of all servers' ledgers for this model.
+    pub fn ledgers(&self) -> Vec<LedgerName> {
+        let name = |server: &Server| {
+            let hash = Sha256::new().chain_update(Sha256::digest(&server.certificate));
+            hash.chain_update(self.model_id).finalize().into()
+        };
+        self.servers.iter().map(name).collect()
+    }
 }
 
 impl Mesh {
@@ -168,6 +189,7 @@ impl Mesh {
             endpoint,
             hello,
             sealing_keys: settings.sealing_keys,
+            records: settings.records,
             links: Links::default(),
             registry: Registry::default(),
             changed: watch::Sender::new(()),

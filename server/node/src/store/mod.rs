@@ -10,6 +10,7 @@
 
 pub mod bundle_file;
 pub mod ledger;
+pub mod peers;
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,8 +22,10 @@ use seco_protocol::{Bundle, BundleId, PlannedModel, SpentBundle, Use};
 use sha2::{Digest as _, Sha256};
 
 use self::bundle_file::{Draft, FileSpool, Memory, Origin, erase};
-use self::ledger::FileLedger;
+use self::ledger::{FileLedger, Head};
+use self::peers::{LedgerName, Peers, SetBack};
 use crate::failure::Failure;
+use crate::mesh::Records;
 use crate::{Error, keys, private};
 
 /// The disk must have this much left after a bundle, for ledgers and logs.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub memory: usize,
     /// Bytes that all bundles may take on disk.
     pub disk: u64,
+    /// All servers: name for messages, and name of the ledger.
+    pub servers: Vec<(String, LedgerName)>,
 }
 
 /// The bundles of one server, for one model.
@@ -46,6 +51,8 @@ pub struct Store {
     folder: PathBuf,
     planned: Arc<PlannedModel>,
     ledger: Arc<FileLedger>,
+    peers: Peers,
+    servers: Vec<(String, LedgerName)>,
     context: [u8; 32],
     memory: Arc<Memory>,
     disk: u64,
@@ -108,6 +115,8 @@ impl Store {
         let store = Store {
             planned,
             ledger,
+            peers: Peers::open(&settings.folder)?,
+            servers: settings.servers.clone(),
             context,
             memory: Memory::new(settings.memory),
             disk: settings.disk,
@@ -278,6 +287,42 @@ impl Store {
         self.ledger.releases(id);
         let _ = self.eraser.send(path);
         spent
+    }
+}
+
+impl Store {
+    /// All servers have spent the same bundle.
+    pub fn confirmed(&self) {
+        let others = self.servers.iter().enumerate().filter(|(index, _)| *index != self.planned.index());
+        let names: Vec<LedgerName> = others.map(|(_, (_, name))| *name).collect();
+        self.peers.confirmed(&names);
+    }
+
+    /// Writes what is to be known at the next start.
+    pub fn close(&self) -> Result<(), Error> {
+        self.peers.flush()?;
+        self.ledger.record_head()
+    }
+}
+
+impl Records for Store {
+    fn head(&self) -> Head {
+        self.ledger.head()
+    }
+
+    fn meet(&self, peer: usize, head: Head) {
+        let Some((name, ledger)) = self.servers.get(peer) else { return };
+        match self.peers.meet(*ledger, head) {
+            Ok(None) => {}
+            Ok(Some(SetBack { had, has })) => {
+                let destroyed = self.keep(&[]);
+                tracing::error!(
+                    "server {peer} ({name}) was set back: its ledger had {had} entries and has {has}; {destroyed} bundles \
+                     are destroyed here, and with them everywhere; its operator must find out who restored a copy"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "what is known of other servers' ledgers cannot be written"),
+        }
     }
 }
 

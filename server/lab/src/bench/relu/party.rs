@@ -110,6 +110,7 @@ async fn work(job: Job) -> Result<(), Error> {
         model_id: [0; 32],
         sealing_keys: vec![SealingKeyHash([0; 32])],
         reset: ResetKey::random()?,
+        records: None,
     })?;
     child::say(&Word::Listening(mesh.address()?));
     mesh.start_up(&mut mistakes, LIMIT).await?;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::REMEDY;
@@ -16,7 +17,7 @@ const TITLE: &str = "seco ledger head v1";
 const MAX_FILE: usize = 256;
 
 /// How many bundles were ever spent, and the hash that depends on each of them in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Number of spends.
     pub count: u64,

@@ -252,7 +252,6 @@ impl FileLedger {
     }
 
     /// Where the ledger ends.
-    #[cfg(test)]
     pub fn head(&self) -> Head {
         self.state().head
     }
