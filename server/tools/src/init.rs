@@ -168,7 +168,7 @@ name = "{name}"
 # other users of the machine could read is closed to them when the server starts.
 model = "server-{index}.seco"
 
-# Directory for the ledger of used bundles, and for bundles that do not fit memory. It must survive
+# Directory for the ledger of used bundles, for bundles, and for what is known of the others. It must survive
 # restarts and belong to this server alone. Where the ledger ends is also written to a file beside
 # opening_key (NAME.*.ledger.head): a ledger that is lost or set back stops the server.
 state = "state"
