@@ -106,16 +106,21 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
 
     let (closing, closing_store) = (gateway.clone(), node.store.clone());
     let work = async {
-        mesh.wait_for_all(&mut mistakes, config.limits.connect()).await?;
+        let all = mesh.wait_for_all(&mut mistakes, config.limits.connect());
         match gateway {
             Some(gateway) => {
                 let cluster = Cluster::new(node.clone(), config.pool)?;
+                // From the start: devices are told who is missing.
                 let devices = tokio::spawn(gateway.serve(cluster.clone(), node.clone()));
-                let result = cluster.supervise().await;
+                let result = match all.await {
+                    Ok(()) => cluster.supervise().await,
+                    Err(error) => Err(error),
+                };
                 devices.abort();
                 result
             }
             None => {
+                all.await?;
                 Arc::new(Worker::new(node.clone(), config.pool)).run(commands).await;
                 Ok(())
             }
