@@ -95,7 +95,8 @@ def server_rules(server, settings, known, services):
     wait = settings.get("limits", {}).get("infer_s", 60)
     must(spec["terminationGracePeriodSeconds"] > wait, f"{shown}: is ended before what devices wait for is answered")
 
-    claims = {c["metadata"]["name"]: c["spec"]["resources"]["requests"]["storage"] for c in server["spec"]["volumeClaimTemplates"]}
+    templates = server["spec"]["volumeClaimTemplates"]
+    claims = {claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"] for claim in templates}
     places = {mount["name"]: mount["mountPath"] for mount in main["volumeMounts"]}
     must(settings["state"].startswith(places["state"] + "/"), f"{shown}: the ledger is on no volume of its own")
     must(mebibytes(claims["state"]) > settings["pool"]["disk_mib"] + 1024, f"{shown}: bundles fill its volume")
@@ -119,12 +120,16 @@ def server_rules(server, settings, known, services):
                 must(int(port) == found["spec"]["ports"][0]["port"], f"{shown}: {host} has no port {port}")
 
 
+def closes(spec):
+    both = set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    return spec["podSelector"] == {} and both and not spec.get("ingress") and not spec.get("egress")
+
+
 def network_rules(everything):
     """Every way that a policy opens, as (from, to, port); `from` is `anyone` where no peer is named."""
     policies = [o for o in everything if o["kind"] == "NetworkPolicy"]
     servers = [o for o in everything if o["kind"] == "StatefulSet"]
-    closed = {p["metadata"]["namespace"] for p in policies if p["spec"]["podSelector"] == {} and len(p["spec"]["policyTypes"]) == 2
-              and not p["spec"].get("ingress") and not p["spec"].get("egress")}
+    closed = {policy["metadata"]["namespace"] for policy in policies if closes(policy["spec"])}
     ins, outs = set(), set()
     for server in servers:
         namespace = server["metadata"]["namespace"]
@@ -146,9 +151,12 @@ def network_rules(everything):
         mesh = (7400, "UDP")
         dialled = {(f"seco-{p['name']}", me[1]) for p in settings["peers"] if p["index"] > settings["index"]}
         dialling = {(f"seco-{p['name']}", me[1]) for p in settings["peers"] if p["index"] < settings["index"]}
-        must({to for m, to, port in outs if m == me and port == mesh} == dialled, f"{me}: reaches others than {dialled}")
-        must({of for m, of, port in ins if m == me and port == mesh} == dialling, f"{me}: is reached by others than {dialling}")
-        must({to for m, to, _ in outs if m == me} == dialled | {("kube-system", None)}, f"{me}: reaches {[to for m, to, _ in outs if m == me]}")
+        reached = {to for m, to, port in outs if m == me and port == mesh}
+        must(reached == dialled, f"{me}: reaches others than {dialled}")
+        heard = {of for m, of, port in ins if m == me and port == mesh}
+        must(heard == dialling, f"{me}: is reached by others than {dialling}")
+        reached = {to for m, to, _ in outs if m == me}
+        must(reached == dialled | {("kube-system", None)}, f"{me}: reaches {reached}")
         open_to_all = {port for m, of, port in ins if m == me and of == "anyone"}
         devices = {(7443, "UDP"), (7443, "TCP")} if settings["index"] == 0 else set()
         must(open_to_all == devices, f"{me}: anyone reaches {open_to_all}")
@@ -188,7 +196,8 @@ def main():
     must(outside == [("seco-gateway", "devices")], f"reached from outside: {outside}")
     front = services["seco-gateway", "devices"]["spec"]
     must({(p["port"], p["protocol"]) for p in front["ports"]} == {(7443, "UDP"), (7443, "TCP")}, "the front's ports")
-    must(front["sessionAffinity"] == "ClientIP" and front["selector"] == {APP: "seco"}, "the front keeps no device at a cell")
+    keeps = front["sessionAffinity"] == "ClientIP" and front["selector"] == {APP: "seco"}
+    must(keeps, "the front keeps no device at a cell")
     budgets = {o["metadata"]["namespace"] for o in everything if o["kind"] == "PodDisruptionBudget"}
     must(budgets == {s["metadata"]["namespace"] for s in servers}, "a namespace without a disruption budget")
     for mistake in mistakes:
