@@ -204,7 +204,8 @@ def main():
         print(mistake)
     if mistakes:
         sys.exit(1)
-    print(f"kubernetes: {len(everything)} objects, {len(servers)} servers in {len(servers) // 3} cells, all as they must be")
+    cells = len(servers) // 3
+    print(f"kubernetes: {len(everything)} objects, {len(servers)} servers in {cells} cells, all as they must be")
 
 
 main()

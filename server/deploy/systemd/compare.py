@@ -7,6 +7,10 @@ import re
 import sys
 
 
+CHANGES = set("mkdir mkdirat rename renameat renameat2 unlink unlinkat chmod fchmodat link linkat symlink symlinkat rmdir "
+              "truncate".split())
+
+
 def groups(text):
     """systemd's groups of system calls, by name."""
     found, name = {}, None
@@ -62,8 +66,7 @@ def main():
                 mistakes.add(f"socket of {family[1]}")
         path = re.search(r'"([^"]*)"', line)
         opened = call in ("open", "openat", "creat") and re.search(r"O_WRONLY|O_RDWR|O_CREAT", line)
-        changed = call in ("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "chmod", "fchmodat",
-                           "link", "linkat", "symlink", "rmdir", "truncate")
+        changed = call in CHANGES
         if path and (opened or changed) and not (path[1] + "/").startswith((folder + "/", "/dev/null/")):
             mistakes.add(f"a file outside its folder is written: {line.strip()}")
     if not started or calls < 1000:
