@@ -15,6 +15,7 @@ pub mod peers;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::SystemTime;
 
@@ -59,6 +60,9 @@ pub struct Store {
     /// Bytes of one bundle, roughly.
     bundle: u64,
     stock: Mutex<Stock>,
+    /// Bundles spent, and destroyed unused, since the start.
+    spent: AtomicU64,
+    discarded: AtomicU64,
     /// Files to destroy, done on a thread of its own: it waits for the disk.
     eraser: mpsc::Sender<PathBuf>,
 }
@@ -77,6 +81,21 @@ struct Stored {
     made: SystemTime,
     /// Where it fits in memory.
     bundle: Option<Bundle>,
+}
+
+/// What a store holds and has done.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Bundles that are ready here.
+    pub bundles: usize,
+    /// Their bytes on disk.
+    pub bytes: u64,
+    /// Bytes that the disk has left, where the system tells.
+    pub free: Option<u64>,
+    /// Bundles spent since the start.
+    pub spent: u64,
+    /// Bundles destroyed unused since the start.
+    pub discarded: u64,
 }
 
 /// A bundle that is being made.
@@ -122,6 +141,8 @@ impl Store {
             disk: settings.disk,
             bundle,
             stock: Mutex::default(),
+            spent: AtomicU64::new(0),
+            discarded: AtomicU64::new(0),
             eraser,
             folder,
         };
@@ -151,6 +172,7 @@ impl Store {
                 }
                 None => {
                     destroyed += 1;
+                    self.discarded.fetch_add(1, Ordering::Relaxed);
                     erase(&path).map_err(|e| Error::write(&path, e))?;
                 }
             }
@@ -255,8 +277,24 @@ impl Store {
     /// Destroys a bundle that will not be used.
     pub fn discard(&self, id: &BundleId) {
         if let Some(stored) = self.remove(id) {
+            self.discarded.fetch_add(1, Ordering::Relaxed);
             self.ledger.releases(id);
             let _ = self.eraser.send(stored.path);
+        }
+    }
+
+    /// What it holds and has done.
+    pub fn usage(&self) -> Usage {
+        let (bundles, bytes) = {
+            let stock = self.stock();
+            (stock.bundles.len(), stock.bytes)
+        };
+        Usage {
+            bundles,
+            bytes,
+            free: free(&self.folder),
+            spent: self.spent.load(Ordering::Relaxed),
+            discarded: self.discarded.load(Ordering::Relaxed),
         }
     }
 
@@ -284,6 +322,8 @@ impl Store {
                 .and_then(|(bytes, spool)| Bundle::decode(&bytes, &self.planned, Box::new(spool))),
         };
         let spent = bundle.and_then(|bundle| bundle.spend(&*self.ledger, usage));
+        let count = if spent.is_ok() { &self.spent } else { &self.discarded };
+        count.fetch_add(1, Ordering::Relaxed);
         self.ledger.releases(id);
         let _ = self.eraser.send(path);
         spent

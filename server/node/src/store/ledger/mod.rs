@@ -251,6 +251,11 @@ impl FileLedger {
         self.state().sessions.contains_key(session)
     }
 
+    /// Entries since it was begun.
+    pub fn entries(&self) -> u64 {
+        self.state().head.count
+    }
+
     /// Where the ledger ends.
     pub fn head(&self) -> Head {
         self.state().head
