@@ -9,7 +9,7 @@ use seco_node::operation::log::{self, Filter};
 use seco_node::serve::{ServeOptions, serve};
 use seco_node::{keys, memory};
 use seco_tools::split::{Choices, DeploymentOptions, SplitOptions, deployment, split};
-use seco_tools::{Error, check, infer, init};
+use seco_tools::{Error, admin, check, doctor, infer, init};
 
 /// Private neural-network inference over several servers that do not trust each other.
 #[derive(Parser)]
@@ -26,6 +26,10 @@ enum Command {
     /// Run a server: the gateway (index 0) or a remote.
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Ask a running server what it is doing, or give it orders.
+    Admin(admin::Options),
+    /// Find out what keeps a server, or a device, from working.
+    Doctor(doctor::Options),
     /// Make the keys of one server.
     Keygen(Keygen),
     /// Try an ONNX model: does it work, how exact is it, what does it cost.
@@ -159,7 +163,12 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     if matches!(
         command,
-        Command::Init(_) | Command::Serve(_) | Command::Keygen(_) | Command::Split(_) | Command::Infer(_)
+        Command::Doctor(_)
+            | Command::Init(_)
+            | Command::Serve(_)
+            | Command::Keygen(_)
+            | Command::Split(_)
+            | Command::Infer(_)
     ) {
         memory::keep_secret();
     }
@@ -179,10 +188,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether it measures.
+/// Whether it measures or examines: its servers and handshakes are no news.
 fn measures(command: &Command) -> bool {
     match command {
-        Command::Check(_) => true,
+        Command::Check(_) | Command::Doctor(_) => true,
         #[cfg(feature = "lab")]
         Command::Bench(_) => true,
         _ => false,
@@ -256,6 +265,8 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             }
             Ok(())
         }
+        Command::Admin(options) => admin::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Check(options) => check::run(&options, measure()),
         Command::Infer(options) => infer::run(&options),
         #[cfg(feature = "lab")]

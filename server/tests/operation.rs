@@ -170,6 +170,24 @@ async fn health_and_readiness_follow_what_happens_and_metrics_count_it() {
     assert!(sum(&found, "seco_link_sent_bytes_total") > sum(&found, "seco_phase_sent_bytes_total") * 0.9);
     let remote = metrics(one_admin);
     assert_eq!(sum(&remote, "seco_bundles_spent_total"), 3.0);
+    let told = text(&admin(address, &["status"]).stdout);
+    for part in
+        ["s0: server 0, gateway", "\nready\n", "server 2    s2: connected", "3 spent", "1 of at most 10000"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    let told = admin(address, &["pool", "--json"]).stdout;
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!((&told["pool"]["target"], &told["bundles"]["spent"]), (&2.into(), &3.into()));
+    // Taking stock of what all have destroys nothing, and requests go on.
+    while status(address).pool.unwrap().ready < 2 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = text(&admin(address, &["collect"]).stdout);
+    assert!(told.contains("2 kept, 0 destroyed"), "{told}");
+    assert_eq!(device.infer(&mut opened, &digits()[3]).await.unwrap(), site.expected(&digits()[3]));
+    let told = text(&admin(one_admin, &["collect"]).stderr);
+    assert!(told.contains("ask it") && told.lines().count() == 1, "{told}");
     // No session's id is anywhere.
     let pages: String = ["/metrics", "/status"].iter().map(|path| get(address, path).1).collect();
     let id = seco_node::keys::to_hex(&session.id().0);
@@ -240,7 +258,9 @@ fn the_logs_filter_changes_while_the_server_runs_and_lines_are_json() {
     assert_eq!(get(address, "/log").1, "error\n");
     let (mut gateway, _, _) = start(&mut site, 0, &[]);
     gateway.wait_bundle();
-    assert_eq!(order("error,seco_node=debug").0, 200);
+    let told = text(&admin(address, &["log", "error,seco_node=debug"]).stdout);
+    assert!(told.contains("seco_node=debug"), "{told}");
+    assert!(text(&admin(address, &["log", "seco_node=loud=very"]).stderr).contains("loud"));
     drop(gateway);
     becomes(address, "/readyz", 503);
     one.signal("-TERM");
@@ -288,14 +308,15 @@ async fn draining_under_load_gives_every_request_that_was_taken_its_answer() {
         }));
     }
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    let (code, under_way) = http(address, "POST", "/drain", "x-seco-admin: 1\r\n", "");
-    assert_eq!(code, 202);
+    let told = tokio::task::spawn_blocking(move || admin(address, &["drain"])).await.unwrap();
+    let under_way = text(&told.stderr);
+    assert!(told.status.success() && text(&told.stdout).contains("ended"), "{under_way}");
     let mut answers = 0;
     for device in asking {
         answers += device.await.unwrap();
     }
     assert!(answers > 4, "{answers}");
-    assert!(gateway.ended(Duration::from_secs(30)).success(), "{under_way} were under way");
+    assert!(gateway.ended(Duration::from_secs(30)).success(), "{under_way}");
     // Whatever was computed reached its device, and nothing was cut off on the way.
     assert_eq!(gateway.inferences(), answers);
     for mut remote in [one, two] {
@@ -303,4 +324,144 @@ async fn draining_under_load_gives_every_request_that_was_taken_its_answer() {
         assert!(remote.ended(Duration::from_secs(4)).success());
         assert_eq!(remote.inferences(), answers);
     }
+}
+
+/// Writes the deployment file of a cluster for an address, with these servers' sealing keys; gives its path.
+fn deployment(site: &Site, name: &str, address: SocketAddr, keys: &[usize]) -> String {
+    let out = site.folder.path().join(name).to_str().unwrap().to_owned();
+    let address = address.to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
+    command.args(["deployment", "--address", &address, "--out", &out, "--model"]).arg(&site.parts[0]);
+    command.arg("--certificate").arg(&site.keys[0].certificate);
+    keys.iter().for_each(|&server| {
+        command.arg("--sealing-key").arg(&site.keys[server].sealing_key);
+    });
+    let made = command.output().unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    out
+}
+
+/// Runs `seco doctor`; gives what fails, and all lines.
+fn doctor(of: &str, file: &str) -> (Vec<String>, String) {
+    let output = seco(&["doctor", of, file]);
+    let lines = text(&output.stdout);
+    let failing: Vec<String> =
+        lines.lines().filter(|line| line.contains(": FAILS: ")).map(str::to_owned).collect();
+    assert_eq!(output.status.success(), failing.is_empty(), "{lines}{}", text(&output.stderr));
+    let json = seco(&["doctor", of, file, "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["ok"], failing.is_empty(), "{lines}{json}");
+    (failing, lines)
+}
+
+#[test]
+fn the_doctor_names_what_fails_on_a_devices_way() {
+    let mut site = Site::new(2);
+    site.admin = true;
+    let (mut one, _, _) = start(&mut site, 1, &[]);
+    let (mut gateway, _, device) = start(&mut site, 0, &[]);
+    let device = device.unwrap();
+    let whole = deployment(&site, "whole.toml", device, &[0, 1]);
+    gateway.wait_bundle();
+    let (failing, lines) = doctor("--deployment", &whole);
+    assert!(failing.is_empty() && lines.lines().all(|line| line.contains(": ok")), "{lines}");
+    assert_eq!(lines.lines().count(), 7, "{lines}");
+
+    // UDP blocked: nothing comes back from the port, and TCP goes on to the gateway.
+    let way = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let between = way.local_addr().unwrap();
+    let _silent = std::net::UdpSocket::bind(between).unwrap();
+    std::thread::spawn(move || {
+        for near in way.incoming().flatten() {
+            let far = TcpStream::connect(device).unwrap();
+            let (mut a, mut b) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            let (mut near, mut far) = (near, far);
+            std::thread::spawn(move || std::io::copy(&mut near, &mut far));
+            std::thread::spawn(move || std::io::copy(&mut b, &mut a));
+        }
+    });
+    let blocked = deployment(&site, "blocked.toml", between, &[0, 1]);
+    let (failing, lines) = doctor("--deployment", &blocked);
+    assert_eq!(failing.len(), 1, "{lines}");
+    assert!(failing[0].starts_with("QUIC handshake (UDP)") && failing[0].contains("firewalls"), "{lines}");
+
+    // Another server's key in the file.
+    let wrong = deployment(&site, "wrong.toml", device, &[0, 0]);
+    let (failing, lines) = doctor("--deployment", &wrong);
+    assert_eq!(failing.len(), 1, "{lines}");
+    assert!(failing[0].starts_with("session") && failing[0].contains("server 1"), "{lines}");
+
+    // A remote is down.
+    one.signal("-KILL");
+    one.ended(LIMIT);
+    let (failing, lines) = doctor("--deployment", &whole);
+    assert_eq!(failing.len(), 1, "{lines}");
+    assert!(failing[0].starts_with("session") && failing[0].contains("server 1"), "{lines}");
+
+    // The gateway is down.
+    gateway.signal("-KILL");
+    gateway.ended(LIMIT);
+    let (failing, lines) = doctor("--deployment", &whole);
+    let both = ["QUIC handshake (UDP)", "TLS handshake (TCP)"];
+    assert!(
+        failing.len() == 2 && failing.iter().zip(both).all(|(line, what)| line.starts_with(what)),
+        "{lines}"
+    );
+}
+
+#[test]
+fn the_doctor_names_what_fails_at_a_server() {
+    let mut site = Site::new(2);
+    site.admin = true;
+    let (mut one, _, _) = start(&mut site, 1, &[]);
+    let (mut gateway, address, _) = start(&mut site, 0, &[]);
+    becomes(address, "/readyz", 200);
+    let file = |site: &Site, index: usize| site.write(&site.config(index)).to_str().unwrap().to_owned();
+    // With the port that the system chose.
+    let running = |site: &Site, admin: SocketAddr| {
+        let mut config = site.config(0);
+        config.admin.as_mut().unwrap().listen = admin;
+        site.write(&config).to_str().unwrap().to_owned()
+    };
+    let (failing, lines) = doctor("--config", &running(&site, address));
+    assert!(failing.is_empty() && lines.contains("way to server 1 (s1) over UDP: ok (connected)"), "{lines}");
+
+    // Stopped, a server is seen by the one that dials it, and nobody takes the doctor for a server.
+    one.signal("-TERM");
+    assert!(one.ended(Duration::from_secs(5)).success());
+    becomes(address, "/readyz", 503);
+    let (failing, lines) = doctor("--config", &running(&site, address));
+    assert_eq!(failing.len(), 1, "{lines}");
+    assert!(failing[0].starts_with("way to server 1 (s1) over UDP: FAILS"), "{lines}");
+    let (failing, lines) = doctor("--config", &file(&site, 1));
+    assert!(failing.is_empty() && lines.contains("way to server 0 (s0) over UDP: ok"), "{lines}");
+    assert_eq!(get(address, "/readyz").0, 503);
+
+    gateway.signal("-TERM");
+    assert!(gateway.ended(Duration::from_secs(5)).success());
+    for (index, other) in [(0, "way to server 1 (s1)"), (1, "way to server 0 (s0)")] {
+        let (failing, lines) = doctor("--config", &file(&site, index));
+        assert!(failing.len() == 1 && failing[0].starts_with(other), "{lines}");
+    }
+
+    // Another server's key; one that others can read; another server's opening key; a ledger that is gone.
+    let mut config = site.config(1);
+    config.identity.key = site.keys[0].key.clone();
+    let (failing, lines) = doctor("--config", site.write(&config).to_str().unwrap());
+    assert!(failing.len() == 1 && failing[0].contains("do not belong together"), "{lines}");
+    let path = &site.keys[1].opening_key;
+    let mode = |mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o644);
+    let (failing, lines) = doctor("--config", &file(&site, 1));
+    assert!(failing.len() == 1 && failing[0].contains("mode 644"), "{lines}");
+    mode(0o600);
+    std::fs::copy(&site.keys[0].opening_key, path).unwrap();
+    let (failing, lines) = doctor("--config", &file(&site, 1));
+    assert!(failing.len() == 1 && failing[0].contains("s1.sealing.pub"), "{lines}");
+    std::fs::remove_file(site.config(0).state.join("ledger")).unwrap();
+    let (failing, lines) = doctor("--config", &file(&site, 0));
+    assert!(failing.iter().any(|line| line.starts_with("ledger and its head")), "{lines}");
 }

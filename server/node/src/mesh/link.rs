@@ -300,7 +300,7 @@ impl Shared {
 }
 
 /// QUIC carries a TLS alert as 0x100 plus its number (RFC 9001 section 4.8).
-fn is_tls(code: u64) -> bool {
+pub(super) fn is_tls(code: u64) -> bool {
     code & !0xff == 0x100
 }
 

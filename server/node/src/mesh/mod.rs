@@ -11,6 +11,7 @@ mod clock;
 pub(crate) mod frame;
 mod hello;
 mod link;
+pub mod probe;
 mod registry;
 pub mod tls;
 

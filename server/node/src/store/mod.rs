@@ -30,7 +30,7 @@ use crate::mesh::Records;
 use crate::{Error, keys, private};
 
 /// The disk must have this much left after a bundle, for ledgers and logs.
-const RESERVE: u64 = 64 << 20;
+pub const RESERVE: u64 = 64 << 20;
 
 /// Settings of a store.
 #[derive(Clone, Debug)]
@@ -368,12 +368,13 @@ impl Records for Store {
 
 /// Bytes that the disk has left; nothing where the system does not tell.
 #[cfg(unix)]
-fn free(folder: &Path) -> Option<u64> {
+pub fn free(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Bytes that the disk has left; nothing where the system does not tell.
 #[cfg(not(unix))]
-fn free(_: &Path) -> Option<u64> {
+pub fn free(_: &Path) -> Option<u64> {
     None
 }

@@ -34,6 +34,8 @@
 mod format;
 mod head;
 mod heads;
+pub mod inspect;
+
 #[cfg(test)]
 mod tests;
 
