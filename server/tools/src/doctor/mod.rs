@@ -12,13 +12,12 @@ use crate::{Error, terminal};
 
 /// What `seco doctor` is asked for.
 #[derive(Clone, Debug, clap::Args)]
-#[group(id = "whose", required = true, multiple = false, args = ["config", "deployment"])]
 pub struct Options {
     /// As a server's operator: its keys, files, ports, and the way to the other servers.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "deployment")]
     config: Option<PathBuf>,
     /// As a device: the way to the gateway, and to an open session.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     deployment: Option<PathBuf>,
     /// Prints one JSON object and nothing else.
     #[arg(long)]
