@@ -113,14 +113,21 @@ impl Node {
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let (making, spool) = self.store.begin(bundle)?;
         let store = self.store.clone();
+        // Gone with this future: a thread cannot be stopped, but then it need not store what it made.
+        let asking = Arc::new(());
+        let asked = Arc::downgrade(&asking);
         let party = Arc::downgrade(&epoch);
         let work = move |[linear, nonlinear]: &mut [QuicChannel; 2]| {
             let made = epoch.party.preprocess(bundle, index, linear, nonlinear, *seed, Box::new(spool))?;
+            if asked.strong_count() == 0 {
+                return Err(seco_protocol::Error::Misuse("nobody waits for the bundle any more"));
+            }
             let stored = store.finish(making, made);
             stored.map_err(|failure| SpoolError(failure.to_string()).into())
         };
         // A bundle counts as made when all servers have all of it.
         let made = job.run(&self.mesh, &self.metrics, true, work).instrument(span).await;
+        drop(asking);
         if made.is_err() {
             self.store.discard(&bundle);
         }
@@ -208,13 +215,18 @@ impl Node {
         let span = self.span(Phase::Inference, job, Some(&bundle));
         let job = self.jobs.start(job, self.limits.infer(), Phase::Inference)?;
         let (store, planned) = (self.store.clone(), self.planned.clone());
+        let (mesh, links) = (self.mesh.clone(), self.mesh.generations());
         let work = move |[channel]: &mut [QuicChannel; 1]| {
             let spent = store.spend(&bundle, &usage)?;
-            spent.infer(&planned, channel, &key, masked_input.as_deref())
+            let answer = spent.infer(&planned, channel, &key, masked_input.as_deref())?;
+            let now = mesh.generations();
+            let stands = |index: &usize| {
+                now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
+            };
+            store.confirmed((0..now.len()).filter(stands));
+            Ok(answer)
         };
-        let answer = job.run(&self.mesh, &self.metrics, false, work).instrument(span).await?;
-        self.store.confirmed();
-        Ok(answer)
+        job.run(&self.mesh, &self.metrics, false, work).instrument(span).await
     }
 
     /// Says that an inference ended well, leaving `pool`.

@@ -126,17 +126,22 @@ async fn run(
 
     let (closing, closing_store) = (gateway.clone(), node.store.clone());
     let work = async {
-        mesh.wait_for_all(&mut mistakes, config.limits.connect()).await?;
+        let all = mesh.wait_for_all(&mut mistakes, config.limits.connect());
         match gateway {
             Some(gateway) => {
                 let cluster = Cluster::new(node.clone(), config.pool)?;
                 admin.serves(cluster.clone());
+                // From the start: devices are told who is missing.
                 let devices = tokio::spawn(gateway.serve(cluster.clone(), node.clone()));
-                let result = cluster.supervise().await;
+                let result = match all.await {
+                    Ok(()) => cluster.supervise().await,
+                    Err(error) => Err(error),
+                };
                 devices.abort();
                 result
             }
             None => {
+                all.await?;
                 Arc::new(Worker::new(node.clone(), config.pool)).run(commands).await;
                 Ok(())
             }

@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Discard { bundle: BundleId },
     /// Give up a job.
     Cancel { job: u64 },
+    /// Say whether there is room for another bundle.
+    Room,
     /// Name the bundles that are ready.
     Inventory,
     /// Destroy all bundles but these, which all servers have.

@@ -52,13 +52,24 @@ pub(crate) struct Blame {
     pub cause: Option<seco_protocol::Error>,
 }
 
-/// A bundle ready on all servers. Dropped unused, it is in the pool again.
+/// A bundle ready on all servers. Dropped unused, it is in the pool again; dropped in use, it is destroyed.
 pub(crate) struct Ready {
-    bundle: Option<BundleId>,
+    bundle: BundleId,
+    state: Progress,
     stock: Arc<Stock>,
 }
 
-/// Bundles that are in the pool or on their way to a request.
+/// How far a request got with its bundle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Unused,
+    /// Servers were told to use it.
+    Started,
+    /// It is used, or destroyed.
+    Over,
+}
+
+/// Bundles that are in the pool, on their way to a request, or in use.
 struct Stock {
     held: Mutex<HashSet<BundleId>>,
     /// Told whenever there is one less.
@@ -82,26 +93,37 @@ impl Stock {
     /// A bundle that nobody holds yet.
     fn hold(self: &Arc<Self>, bundle: BundleId) -> Option<Ready> {
         let new = self.held().insert(bundle);
-        new.then(|| Ready { bundle: Some(bundle), stock: self.clone() })
+        new.then(|| Ready { bundle, state: Progress::Unused, stock: self.clone() })
+    }
+
+    fn release(&self, bundle: &BundleId) {
+        self.held().remove(bundle);
+        self.taken.notify_one();
     }
 }
 
 impl Ready {
-    /// To be used, or dropped everywhere: it does not come back.
-    fn take(&mut self) -> Option<BundleId> {
-        let bundle = self.bundle.take()?;
-        self.stock.held().remove(&bundle);
-        self.stock.taken.notify_one();
-        Some(bundle)
+    /// It is used up.
+    fn used(mut self) {
+        self.state = Progress::Over;
+        self.stock.release(&self.bundle);
+    }
+
+    /// It is destroyed, or will be.
+    fn forget(self) {
+        self.used();
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        if let Some(bundle) = self.take() {
-            // Fails when the gateway stops.
-            let _ = self.stock.events.send(Released::Unused(bundle));
-        }
+        let event = match self.state {
+            Progress::Unused => Released::Unused(self.bundle),
+            Progress::Started => Released::Failed(self.bundle),
+            Progress::Over => return,
+        };
+        // Fails when the gateway stops.
+        let _ = self.stock.events.send(event);
     }
 }
 
@@ -120,6 +142,10 @@ pub(crate) struct Cluster {
     making: tokio::sync::Mutex<()>,
     /// Whether bundles can be made: the cluster is set up, and the last one did not fail.
     makes: AtomicBool,
+    /// No bundles are made, for a disk is full.
+    paused: AtomicBool,
+    /// Told when servers turn out to have other bundles than the gateway believes.
+    doubts: Notify,
 }
 
 impl Cluster {
@@ -138,6 +164,8 @@ impl Cluster {
             pace: AtomicU64::new(0),
             making: tokio::sync::Mutex::default(),
             makes: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            doubts: Notify::new(),
             node,
         });
         let weak = Arc::downgrade(&cluster);
@@ -145,11 +173,18 @@ impl Cluster {
             while let Some(event) = released.recv().await {
                 let Some(cluster) = weak.upgrade() else { return };
                 match event {
-                    Released::Unused(bundle) => cluster.offer(bundle),
+                    Released::Unused(bundle) => {
+                        cluster.stock.release(&bundle);
+                        cluster.offer(bundle);
+                    }
                     Released::Failed(bundle) => {
-                        cluster.node.store.discard(&bundle);
-                        // A remote that does not hear of it is told when it is back.
-                        let _ = cluster.tell(&Command::Discard { bundle }).await;
+                        // A remote that does not answer must not keep others waiting.
+                        tokio::spawn(async move {
+                            cluster.node.store.discard(&bundle);
+                            // One that does not hear of it is told when it is back.
+                            let _ = cluster.tell(&Command::Discard { bundle }).await;
+                            cluster.stock.release(&bundle);
+                        });
                     }
                 }
             }
@@ -182,15 +217,18 @@ impl Cluster {
     /// Keeps the pool filled, for ever. Fails only when the very first set-up shows that this model cannot be served.
     pub async fn supervise(&self) -> Result<(), Error> {
         let mut served = false;
+        let mut brief = BRIEF;
         loop {
             self.node.mesh.connected().await;
             let generations = self.node.mesh.generations();
             if let Err(blame) = self.take_stock().await {
                 self.report("taking stock", &blame);
                 self.turn_away_if_incomplete();
-                sleep(BRIEF).await;
+                sleep(brief).await;
+                brief = (brief * 2).min(PAUSE);
                 continue;
             }
+            brief = BRIEF;
             let mut pause = PAUSE;
             match self.set_up().await {
                 Ok(epoch) => {
@@ -201,10 +239,11 @@ impl Cluster {
                     match filled {
                         Ok(()) => pause = Duration::ZERO,
                         Err(blame) => {
-                            if blame.failure == Failure::Disk {
-                                pause = DISK_PAUSE;
-                            }
                             self.report("making a bundle", &blame);
+                            if blame.failure == Failure::Disk {
+                                self.wait_for_room(&generations).await;
+                                pause = Duration::ZERO;
+                            }
                         }
                     }
                 }
@@ -225,6 +264,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until every server has room for another bundle, or a link is lost. Bundles that are ready are used meanwhile.
+    async fn wait_for_room(&self, generations: &[Option<u64>]) {
+        self.paused.store(true, Ordering::Relaxed);
+        // Whoever waits for a bundle is told to come again later.
+        self.pool().turn_away();
+        while self.node.mesh.generations() == generations {
+            let _ = timeout(DISK_PAUSE, self.stock.taken.notified()).await;
+            if self.node.store.has_room() && self.tell(&Command::Room).await.is_ok() {
+                tracing::info!("there is room for bundles again");
+                break;
+            }
+            sleep(PAUSE).await;
+        }
+        self.paused.store(false, Ordering::Relaxed);
+    }
+
     /// Asks all servers for the bundles that they have, and keeps those that all have: what was half-made, lost, or
     /// used on some of them only is destroyed.
     ///
@@ -237,12 +292,14 @@ impl Cluster {
             common.retain(|bundle| theirs.contains(bundle));
         }
         let ours: HashSet<BundleId> = common.iter().copied().collect();
-        let gone = self.pool().remove(|ready| ready.bundle.is_none_or(|bundle| !ours.contains(&bundle)));
-        gone.into_iter().for_each(|mut ready| {
-            ready.take();
-        });
-        let destroyed = self.node.store.keep(&common);
-        self.tell(&Command::Keep(common.clone())).await?;
+        let gone = |ready: &Ready| !ours.contains(&ready.bundle);
+        self.pool().remove(gone).into_iter().for_each(Ready::forget);
+        // Bundles in use stay as they are: each server decides by its own record.
+        let in_use: Vec<BundleId> = self.stock.held().iter().copied().collect();
+        let keep: Vec<BundleId> = common.iter().copied().chain(in_use).collect();
+        let destroyed = self.node.store.keep(&keep);
+        self.tell(&Command::Keep(keep)).await?;
+        self.pool().remove(gone).into_iter().for_each(Ready::forget);
         common.into_iter().for_each(|bundle| self.offer(bundle));
         if destroyed > 0 {
             tracing::info!(destroyed, "bundles that not all servers have");
@@ -305,6 +362,7 @@ impl Cluster {
             if !wanted || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
+                    () = self.doubts.notified() => self.take_stock().await?,
                     _ = changes.changed() => {}
                 }
                 continue;
@@ -369,7 +427,12 @@ impl Cluster {
         if let Some(missing) = self.node.mesh.missing() {
             return Err(missing);
         }
-        let take = self.pool().take();
+        let mut pool = self.pool();
+        if pool.ready() == 0 && self.paused.load(Ordering::Relaxed) {
+            return Ok(Take::Full);
+        }
+        let take = pool.take();
+        drop(pool);
         // Somebody waits, or there is one less ready.
         self.stock.taken.notify_one();
         Ok(take)
@@ -378,6 +441,9 @@ impl Cluster {
     /// How long until the request at this place in the queue is served, roughly.
     pub fn wait(&self, position: usize) -> Duration {
         let bundles = u64::try_from(position).unwrap_or(u64::MAX).saturating_add(1);
+        if self.paused.load(Ordering::Relaxed) {
+            return DISK_PAUSE;
+        }
         Duration::from_millis(self.pace.load(Ordering::Relaxed).max(1).saturating_mul(bundles))
     }
 
@@ -392,14 +458,20 @@ impl Cluster {
         let limit = self.node.limits.infer();
         let permit = timeout(limit, self.parallel.acquire()).await;
         let _permit = permit.map_err(|_| self.own(Failure::TimedOut(0).into()))?;
-        let bundle = ready.take().ok_or_else(|| self.own(Failure::UnknownBundle.into()))?;
-        let job = self.job();
+        let (job, bundle) = (self.job(), ready.bundle);
+        ready.state = Progress::Started;
         let command = Command::Infer { job, bundle, usage };
         let own = self.node.infer(job, bundle, usage, key, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
-        if result.is_err() {
-            let _ = self.stock.events.send(Released::Failed(bundle));
+        match &result {
+            Ok(_) => ready.used(),
+            Err(blame) => {
+                if blame.failure == Failure::UnknownBundle {
+                    self.doubts.notify_one();
+                }
+                drop(ready);
+            }
         }
         result?.ok_or_else(|| self.own(Failure::Internal.into()))
     }

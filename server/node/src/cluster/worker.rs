@@ -107,6 +107,9 @@ impl Worker {
                 self.node.jobs.cancel(job);
                 return Ok(Done::Done);
             }
+            Command::Room => {
+                return if self.node.store.has_room() { Ok(Done::Done) } else { Err(Failure::Disk) };
+            }
             Command::Inventory => return Ok(Done::Bundles(self.node.store.list())),
             Command::Keep(bundles) => {
                 let gone = self.node.store.keep(&bundles);

@@ -278,8 +278,10 @@ impl Device {
                     ready = timeout(self.node.limits.infer(), ticket) => match ready {
                         Ok(Ok(ready)) => ready,
                         Ok(Err(_)) => {
-                            let server = self.node.mesh.missing().unwrap_or_default();
-                            return Err(unavailable(server).into());
+                            return Err(match self.node.mesh.missing() {
+                                Some(server) => unavailable(server).into(),
+                                None => End::Busy(self.cluster.wait(0)),
+                            });
                         }
                         Err(_) => return Err(Refusal::TimedOut.into()),
                     },
@@ -363,7 +365,9 @@ fn told(blame: &Blame) -> Refusal {
         Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
         // A server that has just restarted, or dropped what it had after a failure: the cluster is about to be
         // set up anew.
-        Failure::OtherEpoch | Failure::UnknownBundle => Refusal::Unavailable { server: server(blame.server) },
+        Failure::OtherEpoch | Failure::UnknownBundle | Failure::Disk => {
+            Refusal::Unavailable { server: server(blame.server) }
+        }
         Failure::TimedOut(_) => Refusal::TimedOut,
         Failure::CounterUsed => Refusal::CounterUsed,
         Failure::UnknownSession => Refusal::UnknownSession,

@@ -91,7 +91,17 @@ impl Hello {
         let (mut send, mut receive) = stream.map_err(|_| FrameError::Closed)?;
         let ours = Hello { ot_parameter: server.ot_parameter, ledger, ..self.clone() };
         frame::write_value(&mut send, &ours).await?;
-        let theirs: Hello = frame::read_value(&mut receive, MAX_HELLO).await?;
+        let theirs = frame::read(&mut receive, MAX_HELLO).await?;
+        // The version before all: what follows may be another release's.
+        match postcard::take_from_bytes::<u16>(&theirs) {
+            Ok((version, _)) if version != ours.version => {
+                let _ = send.finish();
+                return Ok(Err(Error::DifferentRelease { index, name: server.name.clone() }));
+            }
+            Ok(_) => {}
+            Err(_) => return Err(FrameError::Closed),
+        }
+        let theirs: Hello = postcard::from_bytes(&theirs).map_err(|_| FrameError::Closed)?;
         let _ = send.finish();
         Ok(ours.check(theirs, index, &server.name))
     }

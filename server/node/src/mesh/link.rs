@@ -163,8 +163,8 @@ impl Shared {
     /// Serves a connection until it ends.
     async fn serve(self: &Arc<Self>, peer: usize, (connection, Peer { sealing_keys, ledger }): Greeted) {
         // Before the link is used.
-        if let (Some(records), Some(head)) = (&self.records, ledger) {
-            records.meet(peer, head);
+        if let (Some(records), Some(head)) = (self.records.clone(), ledger) {
+            let _ = tokio::task::spawn_blocking(move || records.meet(peer, head)).await;
         }
         self.links.state().sealing_keys.insert(peer, sealing_keys);
         let (generation, old) = self.links.install(peer, connection.clone());

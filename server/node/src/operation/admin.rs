@@ -227,7 +227,7 @@ impl Admin {
         if self.node.drain.has_begun() {
             reasons.push("it drains: no new requests are taken, and it ends soon".to_owned());
         }
-        if self.node.me() == 0 {
+        if self.node.me() == 0 && reasons.is_empty() {
             match self.cluster.get().map(|cluster| cluster.status()) {
                 None => reasons.push("the cluster has not been set up yet".to_owned()),
                 Some(pool) if pool.ready == 0 && !pool.making => {

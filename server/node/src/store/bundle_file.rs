@@ -68,12 +68,13 @@ impl Memory {
     }
 
     /// Takes room for `bytes`, if there is.
-    fn take(&self, bytes: usize) -> bool {
+    pub(super) fn take(&self, bytes: usize) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
+    /// Gives it back.
+    pub(super) fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -103,7 +104,12 @@ fn nonce(number: u64) -> Nonce {
 
 /// Bytes that so many take in a file.
 fn sealed_len(bytes: usize) -> usize {
-    bytes + bytes.div_ceil(CHUNK) * TAG
+    bytes.saturating_add(bytes.div_ceil(CHUNK).saturating_mul(TAG))
+}
+
+/// Whether an index can have so many bytes: two numbers at least.
+fn is_index(bytes: usize) -> bool {
+    bytes.is_multiple_of(WORD) && (2 * WORD..=MAX_INDEX).contains(&bytes)
 }
 
 /// A file under its key, open at a chunk.
@@ -128,10 +134,11 @@ impl Sealed {
             .map(seal)
             .collect::<Result<_, _>>()
             .map_err(|_| SpoolError("encrypting a bundle failed".to_owned()))?;
+        // Before anything can fail: no number is used for other bytes.
+        self.next += tags.len() as u64;
         for (chunk, tag) in bytes.chunks(CHUNK).zip(&tags) {
             self.file.write_all(chunk).and_then(|()| self.file.write_all(tag.as_ref())).map_err(disk)?;
         }
-        self.next += tags.len() as u64;
         Ok(())
     }
 
@@ -172,7 +179,8 @@ fn unbound(key: &[u8; KEY]) -> Result<LessSafeKey, SpoolError> {
 /// A file that is being written. Dropped unfinished, it is removed.
 struct Writer {
     path: PathBuf,
-    sealed: Sealed,
+    /// None once all is in memory.
+    sealed: Option<Sealed>,
     sizes: Vec<MaterialSize>,
     /// Whether the spool has all in memory.
     kept: bool,
@@ -201,9 +209,12 @@ impl Draft {
         let key = keys::secret()?;
         let start: Zeroizing<Vec<u8>> =
             Zeroizing::new([&HEADER[..], &*key, &origin.context, &origin.era].concat());
-        file.write_all(&start).map_err(failed)?;
-        let key = unbound(&key).map_err(|e| failed(io::Error::other(e)))?;
-        let sealed = Sealed { file, key, authenticated: origin.authenticated(&id), next: 0 };
+        let written = file.write_all(&start).and_then(|()| unbound(&key).map_err(io::Error::other));
+        let key = written.map_err(|e| {
+            let _ = erase(&path);
+            failed(e)
+        })?;
+        let sealed = Some(Sealed { file, key, authenticated: origin.authenticated(&id), next: 0 });
         let writer = Writer { path, sealed, sizes: Vec::new(), kept: true, finished: false };
         let writer = Arc::new(Mutex::new(writer));
         let spool = FileSpool {
@@ -224,19 +235,23 @@ impl Draft {
     pub fn finish(&self, encoded: &mut [u8]) -> Result<u64, SpoolError> {
         let mut writer = locked(&self.0);
         let length = encoded.len();
-        writer.sealed.write(encoded)?;
+        let gone = || SpoolError("a bundle was finished twice".to_owned());
+        let mut sealed = writer.sealed.take().ok_or_else(gone)?;
+        sealed.write(encoded)?;
         let numbers =
             [writer.sizes.len()].into_iter().chain(writer.sizes.iter().map(|s| s.tables)).chain([length]);
         let mut index: Vec<u8> = numbers.flat_map(|number| (number as u64).to_le_bytes()).collect();
         let length = index.len() as u64;
-        writer.sealed.next = INDEX;
-        writer.sealed.write(&mut index)?;
-        writer.sealed.file.write_all(&length.to_le_bytes()).map_err(disk)?;
-        let bytes = writer.sealed.file.stream_position().map_err(disk)?;
+        sealed.next = INDEX;
+        sealed.write(&mut index)?;
+        sealed.file.write_all(&length.to_le_bytes()).map_err(disk)?;
+        let bytes = sealed.file.stream_position().map_err(disk)?;
         let path = writer.path.with_extension("bundle");
         fs::rename(&writer.path, &path).map_err(disk)?;
         writer.path = path;
         writer.finished = true;
+        // What is in memory needs no handle.
+        writer.sealed = Some(sealed).filter(|_| !writer.kept);
         Ok(bytes)
     }
 
@@ -261,11 +276,14 @@ impl Drop for Writer {
 
 /// Destroys a bundle's file: first its key, durably, then the file. Nothing if there is none.
 pub fn erase(path: &Path) -> io::Result<()> {
-    let mut file = match File::options().write(true).open(path) {
-        Ok(file) => file,
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => {}
+        // Nothing of ours.
+        Ok(_) => return Err(io::Error::other("is no file")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
-    };
+    }
+    let mut file = File::options().write(true).open(path)?;
     // Never beyond the end of a file that was torn, or is something else.
     if file.metadata()?.len() >= START as u64 {
         file.seek(SeekFrom::Start(HEADER.len() as u64))?;
@@ -283,7 +301,7 @@ pub fn origin(path: &Path) -> Option<(Origin, u64)> {
     let mut last = [0; WORD];
     file.seek(SeekFrom::Start(length.checked_sub(WORD as u64)?)).ok()?;
     file.read_exact(&mut last).ok()?;
-    let index = usize::try_from(u64::from_le_bytes(last)).ok().filter(|&bytes| bytes <= MAX_INDEX)?;
+    let index = usize::try_from(u64::from_le_bytes(last)).ok().filter(|&bytes| is_index(bytes))?;
     (length >= (START + sealed_len(index) + WORD) as u64).then_some((start.1, length))
 }
 
@@ -320,8 +338,8 @@ pub fn open(
     let mut last = [0; WORD];
     let tail = length.checked_sub(WORD as u64).ok_or_else(damaged)?;
     file.seek(SeekFrom::Start(tail)).and_then(|_| file.read_exact(&mut last)).map_err(disk)?;
-    let index_len = usize::try_from(u64::from_le_bytes(last)).ok().filter(|&bytes| bytes <= MAX_INDEX);
-    let index_len = index_len.filter(|bytes| bytes % WORD == 0 && *bytes >= 2 * WORD).ok_or_else(damaged)?;
+    let index_len = usize::try_from(u64::from_le_bytes(last)).ok().filter(|&bytes| is_index(bytes));
+    let index_len = index_len.ok_or_else(damaged)?;
     let key = unbound(&key)?;
     let mut sealed = Sealed { file, key, authenticated: origin.authenticated(&id), next: 0 };
     let mut index = vec![0; index_len];
@@ -362,7 +380,8 @@ fn after(sizes: &[MaterialSize]) -> Option<(u64, u64)> {
     })
 }
 
-/// One bundle's material: all of it in a file, and its beginning in memory too, as far as there is room.
+/// One bundle's material: all of it in a file, and, until the bundle is complete, its beginning in memory too, as far as
+/// there is room. A complete bundle stays in memory if all of it is there.
 pub struct FileSpool {
     source: Source,
     memory: Arc<Memory>,
@@ -402,7 +421,8 @@ impl Spool for FileSpool {
         }
         writer.kept = self.keeps;
         writer.sizes.push(material.size());
-        writer.sealed.write(material.bytes_mut())?;
+        let sealed = writer.sealed.as_mut().ok_or_else(|| SpoolError("the bundle is complete".to_owned()))?;
+        sealed.write(material.bytes_mut())?;
         self.blank = material;
         Ok(())
     }
@@ -428,8 +448,9 @@ impl FileSpool {
         let (mut sealed, sizes) = match &mut self.source {
             Source::Writing(writer) => {
                 let writer = locked(writer);
-                let file = writer.sealed.file.try_clone().map_err(disk)?;
-                let Sealed { key, authenticated, .. } = &writer.sealed;
+                let beyond = || SpoolError("the spool has no more material".to_owned());
+                let Sealed { file, key, authenticated, .. } = writer.sealed.as_ref().ok_or_else(beyond)?;
+                let file = file.try_clone().map_err(disk)?;
                 let sealed = Sealed { file, key: key.clone(), authenticated: *authenticated, next: 0 };
                 (Box::new(sealed), writer.sizes.clone())
             }
@@ -578,6 +599,26 @@ mod tests {
         let mut turned = whole.clone();
         turned[START + 32..].rotate_left(CHUNK + TAG);
         assert!(!usable(&turned));
+    }
+
+    /// Whoever kept a handle, or finds the blocks again, finds no key.
+    #[test]
+    fn erasing_destroys_the_key_before_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = stored(folder.path());
+        let other = folder.path().join("other name");
+        fs::hard_link(&path, &other).unwrap();
+        assert_ne!(fs::read(&other).unwrap()[HEADER.len()..][..KEY], [0; KEY]);
+        erase(&path).unwrap();
+        assert!(!path.exists());
+        assert_eq!(fs::read(&other).unwrap()[HEADER.len()..][..KEY], [0; KEY]);
+        // What only has the name of a bundle is left alone.
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&other, &path).unwrap();
+            assert!(erase(&path).is_err());
+            assert!(other.exists() && path.exists());
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use seco_protocol::{Bundle, BundleId, PlannedModel, SpentBundle, Use};
@@ -63,8 +64,50 @@ pub struct Store {
     /// Bundles spent, and destroyed unused, since the start.
     spent: AtomicU64,
     discarded: AtomicU64,
-    /// Files to destroy, done on a thread of its own: it waits for the disk.
-    eraser: mpsc::Sender<PathBuf>,
+    eraser: Eraser,
+}
+
+/// Destroys files on a thread of its own, for it waits for the disk.
+struct Eraser {
+    paths: Mutex<Option<mpsc::Sender<PathBuf>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Eraser {
+    fn start() -> Result<Eraser, Error> {
+        let (sender, paths) = mpsc::channel::<PathBuf>();
+        let work = move || {
+            // What could not be destroyed, on a full disk perhaps, is tried again with the next.
+            let mut left: Vec<PathBuf> = Vec::new();
+            for path in paths {
+                left.push(path);
+                left.retain(|path| match erase(path) {
+                    Ok(()) => false,
+                    Err(error) => {
+                        tracing::warn!(%error, "{}: cannot be destroyed yet", path.display());
+                        true
+                    }
+                });
+            }
+            left.iter().for_each(|path| drop(erase(path)));
+        };
+        let thread = std::thread::Builder::new().name("eraser".to_owned()).spawn(work);
+        let thread = thread.map_err(|_| Error::NoRuntime)?;
+        Ok(Eraser { paths: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+    }
+
+    fn destroy(&self, path: PathBuf) {
+        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the end, the next start does it.
+        let _ = paths.as_ref().map(|paths| paths.send(path));
+    }
+
+    /// Waits until all is done.
+    fn finish(&self) {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = thread.map(JoinHandle::join);
+    }
 }
 
 #[derive(Default)]
@@ -80,7 +123,16 @@ struct Stored {
     bytes: u64,
     made: SystemTime,
     /// Where it fits in memory.
-    bundle: Option<Bundle>,
+    kept: Option<(Bundle, Room)>,
+}
+
+/// Memory that is taken, beside a bundle's spool.
+struct Room(Arc<Memory>, usize);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.give_back(self.1);
+    }
 }
 
 /// What a store holds and has done.
@@ -121,15 +173,7 @@ impl Store {
             .chain_update((planned.index() as u64).to_le_bytes())
             .finalize()
             .into();
-        let (eraser, erased) = mpsc::channel::<PathBuf>();
-        let work = move || {
-            for path in erased {
-                if let Err(error) = erase(&path) {
-                    tracing::warn!(%error, "{}: cannot be destroyed", path.display());
-                }
-            }
-        };
-        std::thread::Builder::new().name("eraser".to_owned()).spawn(work).map_err(|_| Error::NoRuntime)?;
+        let eraser = Eraser::start()?;
         let bundle = seco_protocol::Part::of(planned.architecture(), planned.index()).storage_bytes;
         let store = Store {
             planned,
@@ -161,7 +205,7 @@ impl Store {
         for entry in fs::read_dir(&self.folder).map_err(read)? {
             let path = entry.map_err(read)?.path();
             let ours = path.extension().is_some_and(|e| e == "bundle" || e == "part");
-            if !ours {
+            if !ours || !path.is_file() {
                 continue;
             }
             match self.usable(&path) {
@@ -173,7 +217,9 @@ impl Store {
                 None => {
                     destroyed += 1;
                     self.discarded.fetch_add(1, Ordering::Relaxed);
-                    erase(&path).map_err(|e| Error::write(&path, e))?;
+                    if let Err(error) = erase(&path) {
+                        tracing::warn!(%error, "{}: cannot be destroyed", path.display());
+                    }
                 }
             }
         }
@@ -195,7 +241,7 @@ impl Store {
             return None;
         }
         let made = fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        Some((id, Stored { path: path.to_owned(), origin, bytes, made, bundle: None }))
+        Some((id, Stored { path: path.to_owned(), origin, bytes, made, kept: None }))
     }
 
     /// Bundles that are ready here.
@@ -226,7 +272,7 @@ impl Store {
     /// # Errors
     /// [`Failure::Disk`] where there is no room for it, by the settings or on the disk; this passes.
     pub fn begin(&self, id: BundleId) -> Result<(Making, FileSpool), Failure> {
-        if !self.has_room() {
+        if !self.has_room() || self.has(&id) {
             return Err(Failure::Disk);
         }
         let origin = Origin { context: self.context, era: self.ledger.era() };
@@ -247,17 +293,14 @@ impl Store {
     pub fn finish(&self, making: Making, bundle: Bundle) -> Result<(), Failure> {
         let Making { id, origin, draft } = making;
         let mut encoded = bundle.encode();
+        let length = encoded.len();
         let bytes = draft.finish(&mut encoded).map_err(|error| {
             tracing::warn!("{error}");
             Failure::Disk
         })?;
-        let stored = Stored {
-            path: draft.path(),
-            origin,
-            bytes,
-            made: SystemTime::now(),
-            bundle: Some(bundle).filter(|_| draft.is_in_memory()),
-        };
+        let kept = (draft.is_in_memory() && self.memory.take(length))
+            .then(|| (bundle, Room(self.memory.clone(), length)));
+        let stored = Stored { path: draft.path(), origin, bytes, made: SystemTime::now(), kept };
         // Known to the ledger first: a compaction in between must not forget it.
         self.ledger.holds([id]);
         let mut stock = self.stock();
@@ -279,7 +322,7 @@ impl Store {
         if let Some(stored) = self.remove(id) {
             self.discarded.fetch_add(1, Ordering::Relaxed);
             self.ledger.releases(id);
-            let _ = self.eraser.send(stored.path);
+            self.eraser.destroy(stored.path);
         }
     }
 
@@ -314,9 +357,9 @@ impl Store {
     /// [`seco_protocol::Error::Bundle`] if there is none, [`seco_protocol::Error::Spool`] if its file is damaged.
     pub fn spend(&self, id: &BundleId, usage: &Use) -> Result<SpentBundle, seco_protocol::Error> {
         let stored = self.remove(id).ok_or(seco_protocol::Error::Bundle("it is not there (any more)"))?;
-        let Stored { path, origin, bundle, .. } = stored;
-        let bundle = match bundle {
-            Some(bundle) => Ok(bundle),
+        let Stored { path, origin, kept, .. } = stored;
+        let bundle = match kept {
+            Some((bundle, _)) => Ok(bundle),
             None => bundle_file::open(&path, *id, &origin, &self.memory)
                 .map_err(seco_protocol::Error::from)
                 .and_then(|(bytes, spool)| Bundle::decode(&bytes, &self.planned, Box::new(spool))),
@@ -325,23 +368,25 @@ impl Store {
         let count = if spent.is_ok() { &self.spent } else { &self.discarded };
         count.fetch_add(1, Ordering::Relaxed);
         self.ledger.releases(id);
-        let _ = self.eraser.send(path);
+        self.eraser.destroy(path);
         spent
     }
 }
 
 impl Store {
-    /// All servers have spent the same bundle.
-    pub fn confirmed(&self) {
-        let others = self.servers.iter().enumerate().filter(|(index, _)| *index != self.planned.index());
-        let names: Vec<LedgerName> = others.map(|(_, (_, name))| *name).collect();
+    /// These servers have confirmed that they spent a bundle, over links that still stand: what they said of their
+    /// ledgers since does not have it yet.
+    pub fn confirmed(&self, servers: impl IntoIterator<Item = usize>) {
+        let names: Vec<LedgerName> =
+            servers.into_iter().filter_map(|index| self.servers.get(index)).map(|(_, name)| *name).collect();
         self.peers.confirmed(&names);
     }
 
-    /// Writes what is to be known at the next start.
+    /// Destroys what is still to be destroyed, and writes what is to be known at the next start.
     pub fn close(&self) -> Result<(), Error> {
-        self.peers.flush()?;
-        self.ledger.record_head()
+        self.eraser.finish();
+        let flushed = self.peers.flush();
+        self.ledger.record_head().and(flushed)
     }
 }
 
@@ -352,16 +397,19 @@ impl Records for Store {
 
     fn meet(&self, peer: usize, head: Head) {
         let Some((name, ledger)) = self.servers.get(peer) else { return };
-        match self.peers.meet(*ledger, head) {
-            Ok(None) => {}
-            Ok(Some(SetBack { had, has })) => {
-                let destroyed = self.keep(&[]);
-                tracing::error!(
-                    "server {peer} ({name}) was set back: its ledger had {had} entries and has {has}; {destroyed} bundles \
-                     are destroyed here, and with them everywhere; its operator must find out who restored a copy"
-                );
+        if let Err(SetBack { had, has }) = self.peers.meet(*ledger, head) {
+            let destroyed = self.keep(&[]);
+            // Also those whose files come back, or are not destroyed yet when this server crashes.
+            match self.ledger.renounce_bundles() {
+                Ok(()) => self.peers.accept(*ledger, head),
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger cannot be written: it will be noticed again")
+                }
             }
-            Err(error) => tracing::warn!(%error, "what is known of other servers' ledgers cannot be written"),
+            tracing::error!(
+                "server {peer} ({name}) was set back: its ledger had {had} entries and has {has}; {destroyed} bundles \
+                     are destroyed here, and with them everywhere; its operator must find out who restored a copy"
+            );
         }
     }
 }

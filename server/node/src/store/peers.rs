@@ -75,17 +75,29 @@ impl Peers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another server says where its ledger ends. Remembers it, durably, and tells whether it went back.
-    pub fn meet(&self, name: LedgerName, head: Head) -> io::Result<Option<SetBack>> {
-        let mut state = self.state();
-        let now = Known { count: head.count, chain: Some(head.chain) };
-        let before = state.known.insert(name, now);
+    /// Another server says where its ledger ends. Remembers it, unless it went back.
+    ///
+    /// # Errors
+    /// [`SetBack`] if it did. It is remembered as it was: whoever is told does what has to be done, and then
+    /// [accepts](Peers::accept) where it ends now. If that does not happen, it is noticed again.
+    pub fn meet(&self, name: LedgerName, head: Head) -> Result<(), SetBack> {
+        let before = self.state().known.get(&name).copied();
         let set_back = before.filter(|before| {
             let replaced = before.chain.is_some_and(|chain| chain != head.chain);
             head.count < before.count || head.count == before.count && replaced
         });
-        self.record(&mut state)?;
-        Ok(set_back.map(|before| SetBack { had: before.count, has: head.count }))
+        if let Some(before) = set_back {
+            return Err(SetBack { had: before.count, has: head.count });
+        }
+        self.accept(name, head);
+        Ok(())
+    }
+
+    /// Remembers where a ledger ends.
+    pub fn accept(&self, name: LedgerName, head: Head) {
+        let mut state = self.state();
+        state.known.insert(name, Known { count: head.count, chain: Some(head.chain) });
+        self.record_or_tell(&mut state);
     }
 
     /// These servers have confirmed a spend, every one of them.
@@ -93,13 +105,18 @@ impl Peers {
         let mut state = self.state();
         for name in names {
             if let Some(known) = state.known.get_mut(name) {
-                *known = Known { count: known.count + 1, chain: None };
+                *known = Known { count: known.count.saturating_add(1), chain: None };
             }
         }
         state.unrecorded += 1;
-        if state.unrecorded >= EVERY
-            && let Err(error) = self.record(&mut state)
-        {
+        if state.unrecorded >= EVERY {
+            self.record_or_tell(&mut state);
+        }
+    }
+
+    /// On a full disk it is told, and tried again with the next.
+    fn record_or_tell(&self, state: &mut State) {
+        if let Err(error) = self.record(state) {
             tracing::warn!(%error, "{}: cannot be written", self.path.display());
         }
     }
@@ -154,19 +171,19 @@ mod tests {
     #[test]
     fn a_ledger_that_goes_back_is_noticed_also_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let meet = |head| Peers::open(folder.path()).unwrap().meet(NAME, head).unwrap();
-        assert_eq!(meet(head(5, 1)), None);
-        assert_eq!(meet(head(5, 1)), None);
-        assert_eq!(meet(head(9, 2)), None);
-        assert_eq!(meet(head(8, 3)), Some(SetBack { had: 9, has: 8 }));
-        // It was told; from here on it goes on.
-        assert_eq!(meet(head(8, 3)), None);
-        assert_eq!(meet(head(8, 4)), Some(SetBack { had: 8, has: 8 }), "another ledger");
-        assert_eq!(
-            Peers::open(folder.path()).unwrap().meet([4; 32], head(0, 1)).unwrap(),
-            None,
-            "another server"
-        );
+        let open = || Peers::open(folder.path()).unwrap();
+        let meet = |head| open().meet(NAME, head);
+        assert_eq!(meet(head(5, 1)), Ok(()));
+        assert_eq!(meet(head(5, 1)), Ok(()));
+        assert_eq!(meet(head(9, 2)), Ok(()));
+        // As often as it comes, until somebody has done something about it.
+        for _ in 0..2 {
+            assert_eq!(meet(head(8, 3)), Err(SetBack { had: 9, has: 8 }));
+        }
+        open().accept(NAME, head(8, 3));
+        assert_eq!(meet(head(8, 3)), Ok(()));
+        assert_eq!(meet(head(8, 4)), Err(SetBack { had: 8, has: 8 }), "another ledger");
+        assert_eq!(open().meet([4; 32], head(0, 1)), Ok(()), "another server");
     }
 
     #[test]
@@ -178,16 +195,16 @@ mod tests {
         (0..EVERY).for_each(|_| peers.confirmed(&[NAME, [9; 32]]));
         drop(peers);
         let peers = Peers::open(folder.path()).unwrap();
-        let set_back = Some(SetBack { had: 100 + EVERY, has: 100 });
-        assert_eq!(peers.meet(NAME, head(100, 1)).unwrap(), set_back, "recorded in between");
+        let set_back = Err(SetBack { had: 100 + EVERY, has: 100 });
+        assert_eq!(peers.meet(NAME, head(100, 1)), set_back, "recorded in between");
         peers.meet(NAME, head(200, 2)).unwrap();
         peers.confirmed(&[NAME]);
-        assert_eq!(peers.meet(NAME, head(201, 7)).unwrap(), None, "no chain is known of that count");
+        assert_eq!(peers.meet(NAME, head(201, 7)), Ok(()), "no chain is known of that count");
         peers.confirmed(&[NAME]);
         peers.flush().unwrap();
         drop(peers);
         let peers = Peers::open(folder.path()).unwrap();
-        assert_eq!(peers.meet(NAME, head(201, 7)).unwrap(), Some(SetBack { had: 202, has: 201 }));
+        assert_eq!(peers.meet(NAME, head(201, 7)), Err(SetBack { had: 202, has: 201 }));
     }
 
     #[test]
@@ -199,7 +216,7 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for content in [&whole[..whole.len() / 2], b"", b"seco peers' ledgers v1", &[0xff; 100]] {
             fs::write(&path, content).unwrap();
-            assert_eq!(Peers::open(folder.path()).unwrap().meet(NAME, head(1, 1)).unwrap(), None);
+            assert_eq!(Peers::open(folder.path()).unwrap().meet(NAME, head(1, 1)), Ok(()));
         }
     }
 }

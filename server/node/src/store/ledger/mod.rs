@@ -281,6 +281,13 @@ impl FileLedger {
         !state.bundles.contains(bundle) && (*era == state.era || state.noted.contains(bundle))
     }
 
+    /// Begins an era in which no bundle is ready: none of before may be used, whatever becomes of its file.
+    pub fn renounce_bundles(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.ready.clear();
+        self.compact(&mut state)
+    }
+
     /// These bundles are ready: the next era must know them.
     pub fn holds(&self, bundles: impl IntoIterator<Item = BundleId>) {
         self.state().ready.extend(bundles);
@@ -358,6 +365,7 @@ impl State {
 
     /// Cuts off what is behind the last whole record.
     fn cut(&mut self) -> io::Result<()> {
+        self.reserved = 0;
         self.file.set_len(self.length)?;
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.sync_all()?;

@@ -243,11 +243,34 @@ fn a_bundle_that_comes_back_may_not_be_used() {
     assert!(may(&ledger, 2, &first), "ready all the time");
     let era = ledger.era();
     assert!(may(&ledger, 4, &era) && !may(&ledger, 4, &first), "made in another era");
+    // The spend that begins an era is not noted as ready in it.
+    let (mut eras, mut n) = (0, 1_000);
+    while eras < 3 {
+        let before = ledger.era();
+        ledger.holds([id(n)]);
+        assert_eq!(spend(&ledger, n, n), "ok");
+        eras += usize::from(ledger.era() != before);
+        let reopened = format::read(
+            &mut BufReader::new(&mut open_file(&site.path()).unwrap().0),
+            fs::metadata(site.path()).unwrap().len(),
+            None,
+        );
+        assert!(reopened.is_ok_and(|contents| !contents.ready.contains(&id(n))), "{n}");
+        n += 1;
+    }
     // Without being spent, one that was given up is not to be used either, from the next era on.
     ledger.holds([id(2)]);
     ledger.releases(&id(2));
     (300..500).for_each(|n| assert_eq!(spend(&ledger, n, n), "ok"));
     assert!(!may(&ledger, 2, &first) && !may(&ledger, 3, &first));
+    // All are renounced.
+    ledger.holds([id(5)]);
+    let before = ledger.era();
+    ledger.renounce_bundles().unwrap();
+    assert!(!may(&ledger, 5, &before));
+    drop(ledger);
+    let ledger = site.try_open(limit).unwrap();
+    assert!(!may(&ledger, 5, &before) && may(&ledger, 6, &ledger.era().clone()));
 }
 
 /// A record that does not fit on the disk is cut off, and the next one does not need a restart.
