@@ -133,6 +133,9 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
     let servers = job.certificates.len();
     let layer = Layer { count, width, mask_width: width, shift, servers, ot_parameter: job.ot_parameter };
     let memory = Memory::new(job.memory);
+    // All servers have the same bundles, and each has a file of its own for it.
+    let folder = job.directory.join(job.me.to_string());
+    std::fs::create_dir(&folder).map_err(|e| SpoolError(e.to_string()))?;
     let mut relus = ReluLayer::setup(layer, &mut channel, *secret()?)?;
     let mut rng = ChaCha20Rng::from_seed(*secret()?);
     let (mut made, preprocessing) = channel.measure(|channel| {
@@ -140,7 +143,7 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
             let mut id = job.bundle;
             id[0] ^= number;
             let id = BundleId(id);
-            let begun = Draft::begin(&job.directory, id, &Origin { context: [0; 32], era: [0; 32] }, &memory);
+            let begun = Draft::begin(&folder, id, &Origin { context: [0; 32], era: [0; 32] }, &memory);
             let (_, spool) = begun.map_err(|e| SpoolError(e.to_string()))?;
             relus.preprocess(id, channel, *secret()?, Box::new(spool))
         };
