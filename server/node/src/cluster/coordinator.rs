@@ -307,17 +307,9 @@ impl Cluster {
         Ok(destroyed)
     }
 
-    /// Takes stock while requests and bundles are not touched: between them. Gives how many bundles were destroyed
-    /// here, or why it could not.
+    /// Takes stock between two bundles; requests go on. Gives how many bundles were destroyed here, or why it could not.
     pub async fn collect(&self) -> Result<usize, String> {
-        let limit = self.node.limits.preprocess() + self.node.limits.infer();
-        let quiet = async {
-            let making = self.making.lock().await;
-            // A request under way has spent its bundle on some servers only.
-            let parallel = u32::try_from(self.node.limits.parallel).unwrap_or(u32::MAX);
-            (making, self.parallel.acquire_many(parallel).await)
-        };
-        let _quiet = timeout(limit, quiet).await.map_err(|_| "the cluster is never at rest".to_owned())?;
+        let _making = self.making.lock().await;
         self.take_stock().await.map_err(|blame| {
             self.report("taking stock", &blame);
             format!("server {} ({}): {}", blame.server, self.node.mesh.name(blame.server), blame.failure)
@@ -362,7 +354,9 @@ impl Cluster {
             if !wanted || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
-                    () = self.doubts.notified() => self.take_stock().await?,
+                    () = self.doubts.notified() => {
+                        self.take_stock().await?;
+                    }
                     _ = changes.changed() => {}
                 }
                 continue;
