@@ -1,16 +1,15 @@
 //! The `seco` command line.
 
-use std::io::IsTerminal as _;
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use seco_node::operation::log::{self, Filter};
 use seco_node::serve::{ServeOptions, serve};
 use seco_node::{keys, memory};
 use seco_tools::split::{Choices, DeploymentOptions, SplitOptions, deployment, split};
-use seco_tools::{Error, check, infer, init};
-use tracing_subscriber::EnvFilter;
+use seco_tools::{Error, admin, check, doctor, infer, init};
 
 /// Private neural-network inference over several servers that do not trust each other.
 #[derive(Parser)]
@@ -27,6 +26,10 @@ enum Command {
     /// Run a server: the gateway (index 0) or a remote.
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Ask a running server what it is doing, or give it orders.
+    Admin(admin::Options),
+    /// Find out what keeps a server, or a device, from working.
+    Doctor(doctor::Options),
     /// Make the keys of one server.
     Keygen(Keygen),
     /// Try an ONNX model: does it work, how exact is it, what does it cost.
@@ -50,7 +53,9 @@ enum Command {
 const SERVE_HELP: &str = "\
 What happens is told in lines on standard error, among them one that says `ready`, once devices are
 served. SECO_LOG says how much: error, warn, info (as usual), debug or trace, for all or by module, such as
-SECO_LOG=warn,seco_node=debug.
+SECO_LOG=warn,seco_node=debug. `seco admin log` changes it while the server runs, where it has an [admin] port.
+Told to stop (SIGTERM, Ctrl-C, `seco admin drain`), a server takes no new requests and ends when those under way
+have ended, or after [limits] infer_s; told a second time, at once.
 
 With --events, programs are told on standard output, one JSON object a line; `event` says what it is:
   listening   the sockets are open: `mesh`, and `device` on the gateway
@@ -69,9 +74,21 @@ struct Serve {
     /// Print what happens as JSON lines on standard output (see below).
     #[arg(long)]
     events: bool,
+    /// How lines of the log look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     /// Stop when standard input ends.
     #[arg(long)]
     with_parent: bool,
+}
+
+/// What `--log-format` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Args)]
@@ -146,20 +163,23 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     if matches!(
         command,
-        Command::Init(_) | Command::Serve(_) | Command::Keygen(_) | Command::Split(_) | Command::Infer(_)
+        Command::Doctor(_)
+            | Command::Init(_)
+            | Command::Serve(_)
+            | Command::Keygen(_)
+            | Command::Split(_)
+            | Command::Infer(_)
     ) {
         memory::keep_secret();
     }
     // The servers of a measurement start and stop all the time.
     let usual = if measures(&command) { "error" } else { "error,seco=info,seco_node=info,seco_tools=info" };
-    let filter = EnvFilter::try_from_env("SECO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    match run(command) {
+    let format = match &command {
+        Command::Serve(Serve { log_format: LogFormat::Json, .. }) => log::Format::Json,
+        _ => log::Format::Text,
+    };
+    let filter = log::start(format, usual);
+    match run(command, filter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("seco: {error}");
@@ -168,10 +188,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether it measures.
+/// Whether it measures or examines: its servers and handshakes are no news.
 fn measures(command: &Command) -> bool {
     match command {
-        Command::Check(_) => true,
+        Command::Check(_) | Command::Doctor(_) => true,
         #[cfg(feature = "lab")]
         Command::Bench(_) => true,
         _ => false,
@@ -190,14 +210,14 @@ fn measure() -> Option<check::Measure<'static>> {
     None
 }
 
-fn run(command: Command) -> Result<(), Error> {
+fn run(command: Command, filter: Filter) -> Result<(), Error> {
     match command {
         Command::Init(options) => {
             println!("{}", init::init(&options)?);
             Ok(())
         }
-        Command::Serve(Serve { config, events, with_parent }) => {
-            Ok(serve(&ServeOptions { config, events, with_parent })?)
+        Command::Serve(Serve { config, events, with_parent, .. }) => {
+            Ok(serve(&ServeOptions { config, events, log: Some(filter), with_parent })?)
         }
         Command::Keygen(Keygen { out, name }) => {
             let files = keys::generate(&out, &name)?;
@@ -245,6 +265,8 @@ fn run(command: Command) -> Result<(), Error> {
             }
             Ok(())
         }
+        Command::Admin(options) => admin::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Check(options) => check::run(&options, measure()),
         Command::Infer(options) => infer::run(&options),
         #[cfg(feature = "lab")]

@@ -11,6 +11,7 @@ use seco_node::Error;
 use seco_node::cluster::jobs::Jobs;
 use seco_node::failure::Failure;
 use seco_node::mesh::{Clock, Mesh, QuicChannel, Server, Settings, Started};
+use seco_node::operation::metrics::Phase;
 use seco_node::reset::ResetKey;
 use seco_protocol::{Channel, ChannelError};
 
@@ -266,18 +267,20 @@ async fn waiting_ends() {
 async fn a_cancelled_job_stops_waiting() {
     let meshes = cluster(2).await;
     let jobs = Arc::new(Jobs::default());
-    let job = jobs.start(3, LIMIT).unwrap();
+    let job = jobs.start(3, LIMIT, Phase::Bundle).unwrap();
     let mesh = meshes[1].clone();
-    let running =
-        tokio::spawn(async move { job.run(&mesh, 0, true, |_lanes: &mut [QuicChannel; 1]| Ok(())).await });
+    let running = tokio::spawn(async move {
+        job.run(&mesh, &Arc::default(), true, |_lanes: &mut [QuicChannel; 1]| Ok(())).await
+    });
     tokio::time::sleep(Duration::from_millis(50)).await;
     jobs.cancel(3);
     let result = tokio::time::timeout(Duration::from_secs(2), running).await.unwrap().unwrap();
     assert!(result.is_err());
     // The order to cancel may come first.
     jobs.cancel(4);
-    let job = jobs.start(4, LIMIT).unwrap();
-    let run = job.run(&meshes[1], 0, true, |_lanes: &mut [QuicChannel; 1]| Ok(()));
+    let job = jobs.start(4, LIMIT, Phase::Bundle).unwrap();
+    let metrics = Arc::default();
+    let run = job.run(&meshes[1], &metrics, true, |_lanes: &mut [QuicChannel; 1]| Ok(()));
     assert!(tokio::time::timeout(Duration::from_secs(2), run).await.unwrap().is_err());
 }
 

@@ -37,6 +37,20 @@ pub struct Config {
     /// Limits of time and number.
     #[serde(default)]
     pub limits: Limits,
+    /// The port for those who run the server; without it there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+}
+
+/// The port that tells health and metrics, and takes the orders of `seco admin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// TCP address; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Whether `listen` may be an address that other machines reach. They can read then, and change nothing.
+    #[serde(default)]
+    pub public: bool,
 }
 
 /// Key files of a server, made by `seco keygen`.
@@ -288,6 +302,13 @@ impl Config {
             (false, true) => return Err("[listen] device is for server 0, the gateway, only".to_owned()),
             _ => {}
         }
+        if let Some(Admin { listen, public: false }) = self.admin
+            && !listen.ip().to_canonical().is_loopback()
+        {
+            return Err(format!(
+                "[admin] listen = {listen} can be reached from other machines: use 127.0.0.1, or say public = true"
+            ));
+        }
         let Pool { size, low, memory_mib, disk_mib } = self.pool;
         if memory_mib > MAX_MEMORY_MIB {
             return Err(format!("[pool] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
@@ -348,6 +369,7 @@ mod tests {
         assert_eq!(gateway.peer(2).unwrap().certificate, Path::new("/etc/seco/remote-2.cert.pem"));
         // What the sample says are the defaults are the defaults.
         assert_eq!((gateway.pool, gateway.limits), (Pool::default(), Limits::default()));
+        assert_eq!(gateway.admin, None);
         let remote = parse(REMOTE).unwrap();
         assert_eq!((remote.index, remote.servers(), remote.is_gateway()), (1, 3, false));
         assert_eq!(remote.limits, Limits::default());
@@ -401,6 +423,20 @@ mod tests {
             assert!(message.contains(part), "{message:?} lacks {part:?}");
             assert_eq!(message.lines().count(), 1, "{message:?}");
         }
+    }
+
+    #[test]
+    fn the_admin_port_is_for_this_machine_unless_said() {
+        let with = |text: &str| parse(&format!("{GATEWAY}\n[admin]\n{text}\n"));
+        let local = with("listen = \"127.0.0.1:7480\"").unwrap().admin.unwrap();
+        assert_eq!((local.listen.port(), local.public), (7480, false));
+        for address in ["0.0.0.0:7480", "192.0.2.1:7480", "[::]:7480", "[::ffff:192.0.2.1]:7480"] {
+            let told = with(&format!("listen = \"{address}\"")).unwrap_err();
+            assert!(told.contains("public = true"), "{told}");
+            assert!(with(&format!("listen = \"{address}\"\npublic = true")).is_ok(), "{address}");
+        }
+        assert!(with("listen = \"[::1]:7480\"").is_ok());
+        assert!(with("listen = \"127.0.0.1:7480\"\nopen = true").unwrap_err().contains("unknown field"));
     }
 
     #[test]

@@ -79,6 +79,18 @@ pub enum Failure {
     Internal,
 }
 
+impl Failure {
+    /// The other server that it is about, if it is about one.
+    pub fn server(self) -> Option<usize> {
+        match self {
+            Failure::Unavailable(server) | Failure::TimedOut(server) | Failure::Misbehaved(server) => {
+                Some(server)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl From<&seco_protocol::Error> for Failure {
     fn from(error: &seco_protocol::Error) -> Self {
         use seco_protocol::Error as E;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
 use seco_protocol::{BundleId, Party, PlannedModel, SpoolError, Use};
 use tokio::task::AbortHandle;
+use tracing::{Instrument as _, Span};
 
 use crate::access::opening::OpeningKeys;
 use crate::access::sessions::{Connected, Sessions};
@@ -18,13 +19,11 @@ use crate::failure::{Broken, Failure};
 use crate::keys;
 use crate::memory;
 use crate::mesh::{Mesh, QuicChannel};
+use crate::operation::drain::Drain;
 use crate::operation::events::{Event, Events};
+use crate::operation::metrics::{Metrics, Phase};
 use crate::store::Store;
 use crate::store::ledger::FileLedger;
-
-/// Streams of inferences go before those of bundles: a device waits for the former.
-const ONLINE: i32 = 1;
-const OFFLINE: i32 = 0;
 
 /// So long after a bundle, if no other was begun, what was kept for the next is freed.
 const REST: Duration = Duration::from_secs(10);
@@ -54,6 +53,8 @@ pub(crate) struct Node {
     pub events: Events,
     /// The only one that waits to free what bundles leave.
     pub resting: Mutex<Option<AbortHandle>>,
+    pub metrics: Arc<Metrics>,
+    pub drain: Drain,
 }
 
 impl Node {
@@ -62,14 +63,26 @@ impl Node {
         self.mesh.me()
     }
 
+    /// The start of the model's id, for logs and metrics.
+    pub fn model(&self) -> String {
+        keys::to_hex(self.info.id.0.get(..4).unwrap_or_default())
+    }
+
+    /// What lines of the log about a job have in common.
+    fn span(&self, phase: Phase, job: u64, bundle: Option<&BundleId>) -> Span {
+        let bundle = bundle.map(|bundle| keys::to_hex(bundle.0.get(..4).unwrap_or_default()));
+        tracing::info_span!("job", phase = phase.name(), job, bundle, model = self.model())
+    }
+
     /// Sets up the cluster anew, for bundles to come. Bundles that are ready are not touched.
     pub async fn set_up(&self, job: u64, epoch: u64) -> Result<Arc<Epoch>, Broken> {
         let start = Instant::now();
-        let job = self.jobs.start_making(job, self.limits.setup())?;
+        let span = self.span(Phase::SetUp, job, None);
+        let job = self.jobs.start(job, self.limits.setup(), Phase::SetUp)?;
         let (planned, seed) = (self.planned.clone(), keys::secret().map_err(|_| Failure::Internal)?);
         let parameters = self.ot_parameters.clone();
         let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(planned, channel, &parameters, *seed);
-        let party = job.run(&self.mesh, OFFLINE, true, work).await?;
+        let party = job.run(&self.mesh, &self.metrics, true, work).instrument(span).await?;
         let sessions = self.limits.sessions;
         match self.device {
             Some((device, over)) => {
@@ -95,7 +108,8 @@ impl Node {
         (bundle, index): (BundleId, u64),
     ) -> Result<(), Broken> {
         self.rest_after(None);
-        let job = self.jobs.start_making(job, self.limits.preprocess())?;
+        let span = self.span(Phase::Bundle, job, Some(&bundle));
+        let job = self.jobs.start(job, self.limits.preprocess(), Phase::Bundle)?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let (making, spool) = self.store.begin(bundle)?;
         let store = self.store.clone();
@@ -112,7 +126,7 @@ impl Node {
             stored.map_err(|failure| SpoolError(failure.to_string()).into())
         };
         // A bundle counts as made when all servers have all of it.
-        let made = job.run(&self.mesh, OFFLINE, true, work).await;
+        let made = job.run(&self.mesh, &self.metrics, true, work).instrument(span).await;
         drop(asking);
         if made.is_err() {
             self.store.discard(&bundle);
@@ -143,6 +157,7 @@ impl Node {
 
     /// Says that a bundle was added, leaving `pool`.
     pub fn report_bundle(&self, start: Instant, pool: usize) {
+        self.metrics.made(start.elapsed());
         self.events.emit(&Event::Bundle {
             server: self.me(),
             pool,
@@ -197,7 +212,8 @@ impl Node {
         key: Arc<IncarnationKey>,
         masked_input: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u32>>, Broken> {
-        let job = self.jobs.start(job, self.limits.infer())?;
+        let span = self.span(Phase::Inference, job, Some(&bundle));
+        let job = self.jobs.start(job, self.limits.infer(), Phase::Inference)?;
         let (store, planned) = (self.store.clone(), self.planned.clone());
         let (mesh, links) = (self.mesh.clone(), self.mesh.generations());
         let work = move |[channel]: &mut [QuicChannel; 1]| {
@@ -210,11 +226,12 @@ impl Node {
             store.confirmed((0..now.len()).filter(stands));
             Ok(answer)
         };
-        job.run(&self.mesh, ONLINE, false, work).await
+        job.run(&self.mesh, &self.metrics, false, work).instrument(span).await
     }
 
     /// Says that an inference ended well, leaving `pool`.
     pub fn report_inference(&self, start: Instant, pool: usize) {
+        self.metrics.inferred(start.elapsed());
         self.events.emit(&Event::Inference {
             server: self.me(),
             pool,
@@ -223,8 +240,9 @@ impl Node {
         });
     }
 
-    /// Says that something failed.
-    pub fn report_failure(&self, what: String) {
+    /// Says that a part of the service failed by a server's fault, and why.
+    pub fn report_failure(&self, part: &str, culprit: usize, what: String) {
+        self.metrics.failed(part, culprit);
         tracing::warn!("{what}");
         self.events.emit(&Event::Failed { server: self.me(), what });
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use seco_core::SealingKeyHash;
 use seco_model::PartyModel;
 use seco_protocol::PlannedModel;
-use tracing::info;
+use tokio::sync::watch;
+use tracing::{info, warn};
 
 use crate::Error;
 use crate::access::opening::OpeningKeys;
@@ -22,7 +23,10 @@ use crate::keys;
 use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
 use crate::node::Node;
+use crate::operation::admin::Admin;
+use crate::operation::drain::Drain;
 use crate::operation::events::{Event, Events};
+use crate::operation::log::Filter;
 use crate::reset::ResetKey;
 use crate::service::part::{model_info, read_part};
 use crate::store::ledger::FileLedger;
@@ -38,6 +42,8 @@ pub struct ServeOptions {
     pub config: PathBuf,
     /// Print [`Event`]s on standard output.
     pub events: bool,
+    /// The log's filter, where it may be changed while the server runs.
+    pub log: Option<Filter>,
     /// Stop when standard input ends: a server started by another program must not outlive it.
     pub with_parent: bool,
 }
@@ -50,14 +56,19 @@ pub fn serve(options: &ServeOptions) -> Result<(), Error> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
     let result = runtime.block_on(async {
         let stop = stop(options.with_parent)?;
-        run(&config, Events::new(options.events), stop).await
+        run(&config, Events::new(options.events), options.log.clone(), stop).await
     });
     // A job's thread may be in the middle of a long computation; the process ends all the same.
     runtime.shutdown_background();
     result
 }
 
-async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) -> Result<(), Error> {
+async fn run(
+    config: &Config,
+    events: Events,
+    log: Option<Filter>,
+    stop: watch::Receiver<Stop>,
+) -> Result<(), Error> {
     let model = Arc::new(load_model(config)?);
     let info = model_info(&model);
     let bad = |e: seco_protocol::Error| Error::Model { path: config.model.clone(), what: e.to_string() };
@@ -85,6 +96,10 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         None => None,
     };
     let device = gateway.as_ref().map(Gateway::address).transpose()?;
+    let port = match config.admin {
+        Some(admin) => Some(Admin::bind(admin.listen).await?),
+        None => None,
+    };
     let node = Arc::new(Node {
         mesh: mesh.clone(),
         planned,
@@ -99,10 +114,15 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
         resting: Mutex::new(None),
+        metrics: Arc::default(),
+        drain: Drain::default(),
     });
+    let admin = Admin::new(node.clone(), &config.name, log);
     let addresses = mesh.address()?;
     info!(name = config.name, index = config.index, mesh = %addresses, "listening");
-    events.emit(&Event::Listening { server: config.index, mesh: addresses, device });
+    let admin_address = port.as_ref().and_then(|port| port.local_addr().ok());
+    events.emit(&Event::Listening { server: config.index, mesh: addresses, device, admin: admin_address });
+    let administered = port.map(|port| tokio::spawn(admin.clone().serve(port)));
 
     let (closing, closing_store) = (gateway.clone(), node.store.clone());
     let work = async {
@@ -110,6 +130,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         match gateway {
             Some(gateway) => {
                 let cluster = Cluster::new(node.clone(), config.pool)?;
+                admin.serves(cluster.clone());
                 // From the start: devices are told who is missing.
                 let devices = tokio::spawn(gateway.serve(cluster.clone(), node.clone()));
                 let result = match all.await {
@@ -129,16 +150,34 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
     let result = tokio::select! {
         result = work => result,
         error = lost(&ledger) => Err(error),
-        () = stop => {
-            info!("stopping");
-            Ok(())
-        }
+        () = drained(&node, stop) => Ok(()),
     };
+    if let Some(administered) = administered {
+        administered.abort();
+    }
     if let Some(gateway) = closing {
         gateway.close().await;
     }
     mesh.close().await;
     result.and(closing_store.close())
+}
+
+/// Ends when the server was told to end, by a signal or through the admin port, and what it had begun has ended.
+async fn drained(node: &Node, mut stop: watch::Receiver<Stop>) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop != Stop::No) => node.drain.begin(),
+        () = node.drain.begun() => {}
+    }
+    let under_way = node.drain.under_way();
+    info!(under_way, "stopping: no new requests are taken");
+    let limit = node.limits.infer();
+    tokio::select! {
+        () = node.drain.ended() => {}
+        () = tokio::time::sleep(limit) => {
+            warn!(under_way = node.drain.under_way(), "stopping: [limits] infer_s is over");
+        }
+        _ = stop.wait_for(|stop| *stop == Stop::AtOnce) => info!("stopping at once"),
+    }
 }
 
 /// Ends when the ledger is no longer where it was.
@@ -201,34 +240,46 @@ fn settings(
     })
 }
 
-/// Ends when the server is told to stop.
-fn stop(with_parent: bool) -> Result<impl Future<Output = ()>, Error> {
+/// Whether the server was told to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// When what it has begun is done.
+    Gently,
+    /// Told twice, or left by its parent.
+    AtOnce,
+}
+
+/// Hears of it.
+fn stop(with_parent: bool) -> Result<watch::Receiver<Stop>, Error> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(|_| Error::NoRuntime)?;
-    let (orphan, mut orphaned) = tokio::sync::watch::channel(false);
+    let (sender, receiver) = watch::channel(Stop::No);
     if with_parent {
         // Not tokio's standard input, which would keep the runtime from ending.
-        let orphan = orphan.clone();
+        let orphaned = sender.clone();
         std::thread::spawn(move || {
             let mut input = std::io::stdin().lock();
             let mut bytes = [0; 64];
             while matches!(input.read(&mut bytes), Ok(1..)) {}
-            orphan.send_replace(true);
+            orphaned.send_replace(Stop::AtOnce);
         });
     }
-    Ok(async move {
-        let terminated = async {
-            #[cfg(unix)]
-            terminate.recv().await;
-            #[cfg(not(unix))]
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            () = terminated => {}
-            _ = orphaned.wait_for(|&o| o) => {}
+    tokio::spawn(async move {
+        loop {
+            let terminated = async {
+                #[cfg(unix)]
+                terminate.recv().await;
+                #[cfg(not(unix))]
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                () = terminated => {}
+            }
+            sender.send_modify(|stop| *stop = if *stop == Stop::No { Stop::Gently } else { Stop::AtOnce });
         }
-        drop(orphan);
-    })
+    });
+    Ok(receiver)
 }

@@ -18,7 +18,7 @@ use seco_core::{
     ServerSealingKey, Session,
 };
 use seco_model::FixedModel;
-use seco_node::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::config::{Admin, Config, Identity, Limits, Listen, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 use seco_tools::split::{self, SplitOptions};
@@ -81,6 +81,11 @@ impl Server {
         self.wait("bundle", |e| matches!(e, Event::Bundle { .. }).then_some(()));
     }
 
+    /// How many inferences it says that it did, once it has ended.
+    pub fn inferences(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Inference { .. })).count()
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
         assert!(status.success());
@@ -127,6 +132,8 @@ pub struct Site {
     pub limits: Limits,
     /// Whether the gateway serves devices over TCP too.
     pub tcp: bool,
+    /// Whether servers have an admin port.
+    pub admin: bool,
     mesh: Vec<Option<SocketAddr>>,
 }
 
@@ -157,6 +164,7 @@ impl Site {
             pool: Pool { size: 2, low: 1, ..Pool::default() },
             limits: Limits { infer_s: 30, ..Limits::default() },
             tcp: true,
+            admin: false,
             mesh: vec![None; servers],
         }
     }
@@ -190,6 +198,7 @@ impl Site {
             peers: peers.collect(),
             pool: self.pool,
             limits: self.limits,
+            admin: self.admin.then_some(Admin { listen: LOOPBACK, public: false }),
         }
     }
 
@@ -208,6 +217,11 @@ impl Site {
         });
         self.mesh[index] = Some(mesh);
         (server, device)
+    }
+
+    /// A server's address is known from now on.
+    pub fn listens(&mut self, index: usize, mesh: SocketAddr) {
+        self.mesh[index] = Some(mesh);
     }
 
     /// Starts all servers, the last first; gives them in order, and the address for devices.
@@ -295,20 +309,25 @@ impl Device {
     }
 
     pub async fn ask_raw(&self, frame: &[u8]) -> Vec<Vec<u8>> {
+        self.try_ask(frame).await.unwrap()
+    }
+
+    /// The same, or how the connection ended.
+    async fn try_ask(&self, frame: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         let exchange = async {
-            let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
-            send.write_all(frame).await.unwrap();
-            send.finish().unwrap();
-            receive.read_to_end(4 * self.limit).await.unwrap()
+            let (mut send, mut receive) = self.connection.open_bi().await.map_err(|e| e.to_string())?;
+            send.write_all(frame).await.map_err(|e| e.to_string())?;
+            send.finish().map_err(|e| e.to_string())?;
+            receive.read_to_end(4 * self.limit).await.map_err(|e| e.to_string())
         };
-        let bytes = tokio::time::timeout(LIMIT, exchange).await.unwrap();
+        let bytes = tokio::time::timeout(LIMIT, exchange).await.unwrap()?;
         let (mut rest, mut messages) = (bytes.as_slice(), Vec::new());
         while !rest.is_empty() {
             let header = decode_header(rest, self.limit).unwrap().unwrap();
             messages.push(header.message(rest).unwrap().to_vec());
             rest = &rest[header.header_len + header.message_len..];
         }
-        messages
+        Ok(messages)
     }
 
     /// What the connection's TLS session yields.
@@ -343,12 +362,13 @@ impl Device {
         }
     }
 
-    /// One inference; gives the logits, or what else was answered.
+    /// One inference; gives the logits, or what else was answered, or how the connection ended.
     pub async fn infer(&self, opened: &mut Opened, input: &[u8]) -> Result<Vec<i32>, String> {
         let mut input = input.to_vec();
         let pending = opened.requester.request(&mut input).unwrap();
         let request = Request::Infer { handle: opened.handle, counter: pending.counter(), input: &input };
-        let messages = self.ask(&request).await;
+        let mut buffer = vec![0; request.frame_bound()];
+        let messages = self.try_ask(request.encode_frame(&mut buffer).unwrap()).await?;
         opened.read(pending, messages.last().unwrap())
     }
 }

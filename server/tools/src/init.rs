@@ -261,6 +261,13 @@ sessions = {sessions}
 queue = {queue}
 # Inferences that run at the same time.
 parallel = {parallel}
+
+# The port for those who run this server: /healthz, /readyz, /metrics for Prometheus, and what `seco admin` asks.
+# Whoever has an account on this machine can use it, and drain the server. An address that other machines
+# reach needs `public = true`; they can read then, and change nothing.
+# [admin]
+# listen = "127.0.0.1:7480"
+# public = false
 "#
         );
         text

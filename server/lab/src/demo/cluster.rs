@@ -191,6 +191,7 @@ impl Cluster {
             // The whole pool is made in one go, and nothing beside it.
             pool: Pool { size: self.pool, low: 0, ..Pool::default() },
             limits: Limits::default(),
+            admin: None,
         })
     }
 

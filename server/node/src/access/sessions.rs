@@ -120,6 +120,11 @@ impl Sessions {
         self.incarnations.get(connected).is_some()
     }
 
+    /// Sessions that are remembered.
+    pub fn len(&self) -> usize {
+        self.sessions.entries.len()
+    }
+
     /// The connection has ended.
     pub fn end(&mut self, connected: &Connected) {
         self.incarnations.remove(connected);

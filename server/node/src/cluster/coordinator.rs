@@ -25,6 +25,7 @@ use crate::config;
 use crate::failure::{Broken, Failure};
 use crate::keys;
 use crate::node::{Epoch, Node};
+use crate::operation::status;
 use crate::service::pool::{Pool, Take};
 
 /// Pause after a set-up that failed.
@@ -137,6 +138,10 @@ pub(crate) struct Cluster {
     next_job: AtomicU64,
     /// Milliseconds the last bundle took, for estimates.
     pace: AtomicU64,
+    /// Held while a bundle is made: some servers have it then, and some not yet.
+    making: tokio::sync::Mutex<()>,
+    /// Whether bundles can be made: the cluster is set up, and the last one did not fail.
+    makes: AtomicBool,
     /// No bundles are made, for a disk is full.
     paused: AtomicBool,
     /// Told when servers turn out to have other bundles than the gateway believes.
@@ -157,6 +162,8 @@ impl Cluster {
             // Random, so that the streams of an earlier run of this gateway are not taken for new.
             next_job: AtomicU64::new(u64::from_le_bytes(first)),
             pace: AtomicU64::new(0),
+            making: tokio::sync::Mutex::default(),
+            makes: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             doubts: Notify::new(),
             node,
@@ -226,7 +233,10 @@ impl Cluster {
             match self.set_up().await {
                 Ok(epoch) => {
                     served = true;
-                    match self.fill(&epoch, &generations).await {
+                    self.makes.store(true, Ordering::Relaxed);
+                    let filled = self.fill(&epoch, &generations).await;
+                    self.makes.store(false, Ordering::Relaxed);
+                    match filled {
                         Ok(()) => pause = Duration::ZERO,
                         Err(blame) => {
                             self.report("making a bundle", &blame);
@@ -272,7 +282,9 @@ impl Cluster {
 
     /// Asks all servers for the bundles that they have, and keeps those that all have: what was half-made, lost, or
     /// used on some of them only is destroyed.
-    async fn take_stock(&self) -> Result<(), Blame> {
+    ///
+    /// Gives how many were destroyed here.
+    async fn take_stock(&self) -> Result<usize, Blame> {
         let mut common = self.node.store.list();
         for reply in self.ask_each(self.remotes().map(|_| Command::Inventory)).await? {
             let Done::Bundles(theirs) = reply else { return Err(self.own(Failure::Internal.into())) };
@@ -292,7 +304,30 @@ impl Cluster {
         if destroyed > 0 {
             tracing::info!(destroyed, "bundles that not all servers have");
         }
-        Ok(())
+        Ok(destroyed)
+    }
+
+    /// Takes stock between two bundles; requests go on. Gives how many bundles were destroyed here, or why it could not.
+    pub async fn collect(&self) -> Result<usize, String> {
+        let _making = self.making.lock().await;
+        self.take_stock().await.map_err(|blame| {
+            self.report("taking stock", &blame);
+            format!("server {} ({}): {}", blame.server, self.node.mesh.name(blame.server), blame.failure)
+        })
+    }
+
+    /// The pool as it is now.
+    pub fn status(&self) -> status::Pool {
+        let pool = self.pool();
+        let config::Pool { size, low, .. } = pool.settings();
+        status::Pool {
+            ready: pool.ready(),
+            target: size,
+            low,
+            queue: pool.waiting(),
+            queue_limit: self.node.limits.queue,
+            making: self.makes.load(Ordering::Relaxed),
+        }
     }
 
     /// Nobody knows when a server that is gone comes back: requests must not wait for it.
@@ -319,11 +354,14 @@ impl Cluster {
             if !wanted || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
-                    () = self.doubts.notified() => self.take_stock().await?,
+                    () = self.doubts.notified() => {
+                        self.take_stock().await?;
+                    }
                     _ = changes.changed() => {}
                 }
                 continue;
             }
+            let making = self.making.lock().await;
             let start = Instant::now();
             let mut id = [0; 16];
             keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
@@ -335,6 +373,7 @@ impl Cluster {
             self.pace
                 .store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.offer(bundle);
+            drop(making);
             self.node.report_bundle(start, self.ready());
         }
         Ok(())
@@ -541,7 +580,9 @@ impl Cluster {
     pub fn report(&self, what: &str, blame: &Blame) {
         let name = self.node.mesh.name(blame.server);
         let cause = blame.cause.as_ref().map_or_else(|| blame.failure.to_string(), ToString::to_string);
-        self.node.report_failure(format!("{what} failed on server {} ({name}): {cause}", blame.server));
+        let culprit = blame.failure.server().unwrap_or(blame.server);
+        let told = format!("{what} failed on server {} ({name}): {cause}", blame.server);
+        self.node.report_failure(what, culprit, told);
     }
 }
 

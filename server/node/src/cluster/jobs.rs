@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::failure::{Broken, Failure};
 use crate::mesh::{Clock, Mesh, QuicChannel};
+use crate::operation::metrics::{Metrics, Phase};
 
 /// Numbers of cancelled jobs that are remembered. The order to cancel can overtake the order to
 /// start, for each has its own stream.
@@ -29,13 +30,13 @@ struct Table {
 
 struct Running {
     cancel: watch::Sender<bool>,
-    /// Whether it belongs to a set-up, and ends with it.
-    making: bool,
+    phase: Phase,
 }
 
 /// A running job; dropped, it is over.
 pub struct Job {
     id: u64,
+    phase: Phase,
     clock: Clock,
     jobs: Arc<Jobs>,
 }
@@ -45,25 +46,21 @@ impl Jobs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a job that may take as long as `limit`.
-    pub fn start(self: &Arc<Self>, id: u64, limit: Duration) -> Result<Job, Failure> {
-        self.start_as(id, limit, false)
-    }
-
-    /// Starts a set-up or a bundle, which the next set-up cancels.
-    pub fn start_making(self: &Arc<Self>, id: u64, limit: Duration) -> Result<Job, Failure> {
-        self.start_as(id, limit, true)
-    }
-
-    fn start_as(self: &Arc<Self>, id: u64, limit: Duration, making: bool) -> Result<Job, Failure> {
+    /// Starts a job that may take as long as `limit`. A set-up or a bundle is cancelled by the next set-up.
+    pub fn start(self: &Arc<Self>, id: u64, limit: Duration, phase: Phase) -> Result<Job, Failure> {
         let mut table = self.table();
         let sender = watch::Sender::new(table.cancelled.contains(&id));
         let clock = Clock::of_job(limit, &sender);
         if table.running.contains_key(&id) {
             return Err(Failure::Internal);
         }
-        table.running.insert(id, Running { cancel: sender, making });
-        Ok(Job { id, clock, jobs: self.clone() })
+        table.running.insert(id, Running { cancel: sender, phase });
+        Ok(Job { id, phase, clock, jobs: self.clone() })
+    }
+
+    /// Jobs that are running.
+    pub fn running(&self) -> usize {
+        self.table().running.len()
     }
 
     /// Cancels a job: what waits in it fails now.
@@ -79,7 +76,7 @@ impl Jobs {
 
     /// Cancels what belongs to a set-up: the cluster is set up anew. Inferences go on.
     pub fn cancel_making(&self) {
-        for job in self.table().running.values().filter(|job| job.making) {
+        for job in self.table().running.values().filter(|job| job.phase != Phase::Inference) {
             job.cancel.send_replace(true);
         }
     }
@@ -92,24 +89,29 @@ impl Job {
     pub async fn run<const LANES: usize, T: Send + 'static>(
         &self,
         mesh: &Mesh,
-        priority: i32,
+        metrics: &Arc<Metrics>,
         drain: bool,
         work: impl FnOnce(&mut [QuicChannel; LANES]) -> Result<T, seco_protocol::Error> + Send + 'static,
     ) -> Result<T, Broken> {
+        // Inferences go first: a device waits for them.
+        let priority = i32::from(self.phase == Phase::Inference);
         let mut lanes = Vec::with_capacity(LANES);
         for lane in 0..LANES {
             let lane = u8::try_from(lane).map_err(|_| Failure::Internal)?;
             lanes.push(mesh.channel(self.id, lane, priority, &self.clock).await?);
         }
         let mut lanes: [QuicChannel; LANES] = lanes.try_into().map_err(|_| Failure::Internal)?;
+        let (span, metrics, phase) = (tracing::Span::current(), metrics.clone(), self.phase);
         let thread = tokio::task::spawn_blocking(move || {
-            let value = work(&mut lanes)?;
-            Ok((value, lanes.map(QuicChannel::finish)))
+            let result = span.in_scope(|| work(&mut lanes));
+            lanes.iter().for_each(|lane| metrics.exchanged(phase, lane.traffic()));
+            Ok((result?, lanes.map(QuicChannel::finish)))
         });
         let (value, writers) =
             thread.await.map_err(|_| Failure::Internal)?.map_err(|error: seco_protocol::Error| {
-                tracing::warn!(job = self.id, %error, "job failed");
-                Broken { failure: Failure::from(&error), cause: Some(error) }
+                let failure = Failure::from(&error);
+                tracing::warn!(peer = failure.server(), %error, "job failed");
+                Broken { failure, cause: Some(error) }
             })?;
         if drain {
             for (peer, writer) in writers.into_iter().flatten() {

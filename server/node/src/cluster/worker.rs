@@ -83,7 +83,7 @@ impl Worker {
         let result = match command {
             Command::SetUp { job, epoch } => self.set_up(job, epoch).await.map_err(|e| ("set-up", e)),
             Command::Preprocess { job, epoch, bundle, index } => {
-                self.preprocess(job, epoch, (bundle, index)).await.map_err(|e| ("preprocessing", e))
+                self.preprocess(job, epoch, (bundle, index)).await.map_err(|e| ("bundle", e))
             }
             Command::Infer { job, bundle, usage } => {
                 self.infer(job, bundle, usage).await.map_err(|e| ("inference", e))
@@ -125,7 +125,8 @@ impl Worker {
                 return broken.failure;
             }
             let cause = broken.cause.map_or_else(|| broken.failure.to_string(), |c| c.to_string());
-            self.node.report_failure(format!("{what}: {cause}"));
+            let culprit = broken.failure.server().unwrap_or(self.node.me());
+            self.node.report_failure(what, culprit, format!("{what}: {cause}"));
             broken.failure
         })
     }
@@ -177,6 +178,9 @@ impl Worker {
 
     async fn infer(&self, job: u64, bundle: BundleId, usage: Use) -> Result<(), Broken> {
         let start = Instant::now();
+        let Some(_under_way) = self.node.drain.enter() else {
+            return Err(Failure::Unavailable(self.node.me()).into());
+        };
         // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
         let permit = timeout(self.node.limits.infer(), self.online.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;

@@ -17,7 +17,7 @@ use quinn::Endpoint;
 use seco_core::{ModelInfo, mux};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Error;
@@ -44,6 +44,8 @@ const TRANSFER: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(15);
 /// How often a free port is looked for that both transports can have.
 const PORT_TRIES: u32 = 16;
+/// What was written to TCP connections has this long to leave the machine before they are closed.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// How long a connection may be without traffic: a request may wait for its bundle, and then for its answer.
 fn idle(limits: &Limits) -> Duration {
@@ -121,6 +123,9 @@ impl Gateway {
     /// Closes all connections over QUIC and waits, briefly, until the devices were told. Those over TCP end
     /// with [`Gateway::serve`].
     pub async fn close(&self) {
+        if self.tcp.is_some() {
+            sleep(LINGER).await;
+        }
         self.endpoint.close(quic::CLOSED, b"stopping");
         let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
     }

@@ -57,7 +57,7 @@ pub(super) async fn serve(cluster: Arc<Cluster>, node: Arc<Node>, incoming: Inco
     if connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).is_err() {
         return;
     }
-    let device = Device::new(cluster, node, exporter);
+    let device = Device::new(cluster, node, false, exporter);
     // Requests end with their connection: nobody would read the answers.
     let mut requests = JoinSet::new();
     loop {
@@ -100,9 +100,11 @@ impl Reply {
         let _ = self.send.stopped().await;
     }
 
-    pub fn finish(mut self) {
+    /// Ends the stream; done when the device has all of it, or is gone.
+    pub async fn finish(mut self) {
         let _ = self.send.finish();
         self.finished = true;
+        let _ = self.send.stopped().await;
     }
 }
 

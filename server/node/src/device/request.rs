@@ -16,12 +16,15 @@ use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::cluster::{Blame, Cluster, Links, Ready};
 use crate::failure::Failure;
 use crate::node::Node;
+use crate::operation::{drain, metrics};
 use crate::service::pool::Take;
 
 /// One device's connection.
 pub(super) struct Device {
     pub(super) cluster: Arc<Cluster>,
     pub(super) node: Arc<Node>,
+    /// Over TCP, not QUIC.
+    tcp: bool,
     /// What the connection's TLS session yields at both ends.
     exporter: [u8; EXPORTER_LEN],
     handles: Mutex<Handles>,
@@ -120,7 +123,7 @@ impl Reply {
             }
             (Self::Quic(mut reply), Some(frame)) => {
                 if let Ok(Ok(())) = timeout(TRANSFER, reply.send(frame)).await {
-                    reply.finish();
+                    let _ = timeout(TRANSFER, reply.finish()).await;
                 }
             }
             // Dropped, it resets its stream.
@@ -130,13 +133,17 @@ impl Reply {
 }
 
 impl Device {
-    pub fn new(cluster: Arc<Cluster>, node: Arc<Node>, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
-        Arc::new(Self { cluster, node, exporter, handles: Mutex::default() })
+    pub fn new(cluster: Arc<Cluster>, node: Arc<Node>, tcp: bool, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
+        node.metrics.connected(tcp);
+        Arc::new(Self { cluster, node, tcp, exporter, handles: Mutex::default() })
     }
 
     /// One request and its answer. `start` is when its first byte was awaited.
     pub async fn request(&self, message: Result<Vec<u8>, End>, mut reply: Reply, start: Instant) {
+        // Under way until the device has the answer.
+        let under_way = self.node.drain.enter();
         let result = match message {
+            Ok(_) if under_way.is_none() => Err(End::Busy(drain::PAUSE)),
             Ok(message) => match Request::decode(&message) {
                 Ok(request) => self.answer(&mut reply, request, start).await,
                 Err(seco_core::Error::Version { .. }) => {
@@ -146,6 +153,11 @@ impl Device {
             },
             Err(end) => Err(end),
         };
+        match &result {
+            Err(End::Refused(refusal)) => self.node.metrics.refused(metrics::reason(refusal)),
+            Err(End::Busy(_)) => self.node.metrics.refused("busy"),
+            Err(End::Gone) | Ok(_) => {}
+        }
         let frame = match result {
             Ok(frame) => Some(frame),
             Err(End::Refused(reason)) => Some(encode(&Response::Refused { reason })),
@@ -323,6 +335,7 @@ impl Device {
 /// The connection's incarnations end with it.
 impl Drop for Device {
     fn drop(&mut self) {
+        self.node.metrics.left(self.tcp);
         let ended = self.handles().open.drain(..).map(|handle| handle.connected).collect();
         drop(Incarnations { cluster: self.cluster.clone(), ended });
     }

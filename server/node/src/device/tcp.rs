@@ -14,7 +14,7 @@ use seco_core::mux::{ALPN, MAX_OPEN, Record, decode_record, encode_id};
 use seco_core::{EXPORTER_LABEL, EXPORTER_LEN};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -82,12 +82,24 @@ async fn connection(
     if stream.get_ref().1.export_keying_material(&mut exporter, EXPORTER_LABEL, None).is_err() {
         return "no keying material";
     }
-    let device = Device::new(cluster, node, exporter);
+    let device = Device::new(cluster, node, true, exporter);
     let (read, write) = tokio::io::split(stream);
     let (outgoing, queue) = mpsc::channel(OUTGOING);
     tokio::select! {
         reason = receive(&device, read, outgoing) => reason,
         reason = transmit(write, queue) => reason,
+    }
+}
+
+/// A record on its way, and who is told when the system has it.
+struct Outgoing {
+    record: Vec<u8>,
+    written: Option<oneshot::Sender<()>>,
+}
+
+impl From<Vec<u8>> for Outgoing {
+    fn from(record: Vec<u8>) -> Self {
+        Self { record, written: None }
     }
 }
 
@@ -103,7 +115,7 @@ struct Requests {
 async fn receive(
     device: &Arc<Device>,
     mut read: ReadHalf<TlsStream<TcpStream>>,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: mpsc::Sender<Outgoing>,
 ) -> &'static str {
     let limit = device.node.info.request_limit();
     let mut requests = Requests {
@@ -175,7 +187,7 @@ impl Requests {
     async fn take(
         &mut self,
         device: &Arc<Device>,
-        outgoing: &mpsc::Sender<Vec<u8>>,
+        outgoing: &mpsc::Sender<Outgoing>,
         record: Record,
         buffer: &mut Vec<u8>,
         start: Instant,
@@ -184,7 +196,7 @@ impl Requests {
         let mut message = std::mem::replace(buffer, rest);
         match record {
             Record { id: 0, .. } => {
-                return outgoing.send(framed(0, EMPTY)).await.map_err(|_| "lost");
+                return outgoing.send(framed(0, EMPTY).into()).await.map_err(|_| "lost");
             }
             Record { id, .. } if record.is_empty() => match self.open.get(&id) {
                 Some(given_up) => {
@@ -225,14 +237,14 @@ impl Requests {
 /// Where the responses to a request go.
 pub(super) struct Reply {
     id: u32,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: mpsc::Sender<Outgoing>,
     given_up: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Reply {
     pub async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
-        self.outgoing.send(framed(self.id, frame)).await.map_err(|_| End::Gone)
+        self.outgoing.send(framed(self.id, frame).into()).await.map_err(|_| End::Gone)
     }
 
     pub async fn given_up(&mut self) {
@@ -240,27 +252,33 @@ impl Reply {
         let _ = self.given_up.wait_for(|given_up| *given_up).await;
     }
 
-    /// Ends the request, by its last response or by the empty frame.
+    /// Ends the request, by its last response or by the empty frame; done when the system has it.
     pub async fn finish(self, frame: &[u8]) {
         let Self { id, outgoing, _place: place, .. } = self;
         // The device may ask again as soon as it reads this.
         drop(place);
-        let _ = outgoing.send(framed(id, frame)).await;
+        let (written, done) = oneshot::channel();
+        let last = Outgoing { record: framed(id, frame), written: Some(written) };
+        if outgoing.send(last).await.is_ok() {
+            // Fails when the connection has ended.
+            let _ = done.await;
+        }
     }
 }
 
 /// Sends what is due. Gives the reason of the connection's end.
 async fn transmit(
     mut write: WriteHalf<TlsStream<TcpStream>>,
-    mut queue: mpsc::Receiver<Vec<u8>>,
+    mut queue: mpsc::Receiver<Outgoing>,
 ) -> &'static str {
-    while let Some(record) = queue.recv().await {
+    while let Some(Outgoing { record, written }) = queue.recv().await {
         let sent = async {
             write.write_all(&record).await?;
             write.flush().await
         };
         match timeout(TRANSFER, sent).await {
-            Ok(Ok(())) => {}
+            // Fails where nobody waits.
+            Ok(Ok(())) => drop(written.map(|written| written.send(()))),
             Ok(Err(_)) => return "lost",
             Err(_) => return "takes no answers",
         }

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::frame::{self, FrameError};
 use super::registry::{ABANDONED, Pair};
 use crate::mesh::Clock;
+use crate::operation::metrics::Traffic;
 
 struct End {
     /// Bytes handed to the writer so far, and those it has written.
@@ -28,6 +29,8 @@ struct End {
     /// Ends when the peer has everything, or the stream is broken.
     writer: JoinHandle<()>,
     outbox: mpsc::UnboundedSender<Vec<u8>>,
+    /// Bytes of messages that were received.
+    received: usize,
     /// Sent when everything was said; dropped unsent, the stream is reset at once.
     done: oneshot::Sender<()>,
     receive: RecvStream,
@@ -84,11 +87,19 @@ impl QuicChannel {
                     let (done, fate) = oneshot::channel();
                     let (progress, written) = watch::channel(0);
                     let writer = tokio::spawn(write(send, messages, blanks.clone(), progress, fate));
-                    End { queued: 0, written, writer, outbox, done, receive }
+                    End { queued: 0, written, writer, outbox, received: 0, done, receive }
                 })
             })
             .collect();
         Self { me, ends, blanks, clock, runtime: Handle::current() }
+    }
+
+    /// Bytes of messages sent to all servers and received from them so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.ends.iter().flatten().fold(Traffic::default(), |sum, end| Traffic {
+            sent: sum.sent + end.queued as u64,
+            received: sum.received + end.received as u64,
+        })
     }
 
     /// Ends the lane properly: what was sent still arrives. Gives what to wait for, by peer, should it
@@ -175,9 +186,11 @@ impl Channel for QuicChannel {
         let end = self.ends.get_mut(from).and_then(Option::as_mut);
         let end = end.ok_or(ChannelError::Closed { peer: from })?;
         let read = self.clock.limit(from, frame::read(&mut end.receive, max));
-        self.runtime.block_on(read)?.map_err(|e| match e {
+        let message = self.runtime.block_on(read)?.map_err(|e| match e {
             FrameError::Closed => ChannelError::Closed { peer: from },
             FrameError::TooLarge(got) => ChannelError::TooLarge { peer: from, got, max },
-        })
+        })?;
+        end.received += message.len();
+        Ok(message)
     }
 }

@@ -58,9 +58,10 @@ pub(super) struct Links {
 #[derive(Default)]
 struct State {
     current: HashMap<usize, (u64, Connection)>,
-    /// Connections whose bytes are not yet in `retired`, by their generation.
-    live: HashMap<u64, Connection>,
-    retired: u64,
+    /// Connections whose bytes are not yet in `retired`, by their generation, with their peers.
+    live: HashMap<u64, (usize, Connection)>,
+    /// Bytes sent and received of connections that have ended, by peer.
+    retired: HashMap<usize, (u64, u64)>,
     next: u64,
     /// Why the address of a peer cannot be resolved.
     unresolved: HashMap<usize, String>,
@@ -92,7 +93,15 @@ impl Links {
 
     pub(super) fn bytes_sent(&self) -> u64 {
         let state = self.state();
-        state.retired + state.live.values().map(|c| c.stats().udp_tx.bytes).sum::<u64>()
+        let retired: u64 = state.retired.values().map(|(sent, _)| sent).sum();
+        retired + state.live.values().map(|(_, c)| c.stats().udp_tx.bytes).sum::<u64>()
+    }
+
+    /// Bytes sent to a peer and received from it.
+    pub(super) fn bytes(&self, peer: usize) -> (u64, u64) {
+        let state = self.state();
+        let retired = state.retired.get(&peer).copied().unwrap_or_default();
+        state.live.values().filter(|(p, _)| *p == peer).fold(retired, |sum, (_, c)| plus(sum, c))
     }
 
     /// Makes `connection` the present one; returns its generation and the one it replaces.
@@ -100,7 +109,7 @@ impl Links {
         let mut state = self.state();
         state.next += 1;
         let generation = state.next;
-        state.live.insert(generation, connection.clone());
+        state.live.insert(generation, (peer, connection.clone()));
         let old = state.current.insert(peer, (generation, connection));
         (generation, old.map(|(_, c)| c))
     }
@@ -108,8 +117,9 @@ impl Links {
     /// Whether the connection that ended was the present one.
     fn remove(&self, peer: usize, generation: u64) -> bool {
         let mut state = self.state();
-        if let Some(ended) = state.live.remove(&generation) {
-            state.retired += ended.stats().udp_tx.bytes;
+        if let Some((_, ended)) = state.live.remove(&generation) {
+            let sum = state.retired.entry(peer).or_default();
+            *sum = plus(*sum, &ended);
         }
         let present = state.current.get(&peer).is_some_and(|&(g, _)| g == generation);
         if present {
@@ -117,6 +127,12 @@ impl Links {
         }
         present
     }
+}
+
+/// Adds what a connection has sent and received.
+fn plus((sent, received): (u64, u64), connection: &Connection) -> (u64, u64) {
+    let stats = connection.stats();
+    (sent + stats.udp_tx.bytes, received + stats.udp_rx.bytes)
 }
 
 /// A connection after the hellos, and what the peer said.
@@ -284,7 +300,7 @@ impl Shared {
 }
 
 /// QUIC carries a TLS alert as 0x100 plus its number (RFC 9001 section 4.8).
-fn is_tls(code: u64) -> bool {
+pub(super) fn is_tls(code: u64) -> bool {
     code & !0xff == 0x100
 }
 

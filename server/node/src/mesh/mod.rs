@@ -11,6 +11,7 @@ mod clock;
 pub(crate) mod frame;
 mod hello;
 mod link;
+pub mod probe;
 mod registry;
 pub mod tls;
 
@@ -228,9 +229,19 @@ impl Mesh {
         self.shared.links.bytes_sent()
     }
 
+    /// UDP payload sent to a server and received from it since the start.
+    pub fn bytes(&self, server: usize) -> (u64, u64) {
+        self.shared.links.bytes(server)
+    }
+
+    /// Whether there is a connection with a server.
+    pub fn is_connected(&self, server: usize) -> bool {
+        self.shared.links.current(server).is_some()
+    }
+
     /// The first server that is not connected.
     pub fn missing(&self) -> Option<usize> {
-        (0..self.servers()).filter(|&i| i != self.me()).find(|&i| self.shared.links.current(i).is_none())
+        (0..self.servers()).filter(|&i| i != self.me()).find(|&i| !self.is_connected(i))
     }
 
     /// Names the present connections: equal as long as none was lost, replaced or added.
@@ -319,7 +330,7 @@ impl Mesh {
 
     /// Says which servers are not connected.
     fn absent(&self) -> Error {
-        let missing = |&i: &usize| i != self.me() && self.shared.links.current(i).is_none();
+        let missing = |&i: &usize| i != self.me() && !self.is_connected(i);
         let mut errors: Vec<Error> = (0..self.servers())
             .filter(missing)
             .map(|index| {

@@ -19,6 +19,9 @@ pub enum Event {
         mesh: SocketAddr,
         /// Address for devices, on the gateway.
         device: Option<SocketAddr>,
+        /// Address of the admin port, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        admin: Option<SocketAddr>,
     },
     /// The cluster's keys and base OTs are made: requests are served, once there is a bundle.
     Ready {

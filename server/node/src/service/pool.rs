@@ -38,9 +38,19 @@ impl<T> Pool<T> {
         Self { ready: VecDeque::new(), waiting: VecDeque::new(), settings, queue, filling: true }
     }
 
+    /// When items are made.
+    pub fn settings(&self) -> config::Pool {
+        self.settings
+    }
+
     /// Items ready.
     pub fn ready(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Requests that wait for an item.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().filter(|waiter| !waiter.is_closed()).count()
     }
 
     /// Whether another item should be made now.

@@ -15,6 +15,7 @@ pub mod peers;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -30,7 +31,7 @@ use crate::mesh::Records;
 use crate::{Error, keys, private};
 
 /// The disk must have this much left after a bundle, for ledgers and logs.
-const RESERVE: u64 = 64 << 20;
+pub const RESERVE: u64 = 64 << 20;
 
 /// Settings of a store.
 #[derive(Clone, Debug)]
@@ -60,6 +61,9 @@ pub struct Store {
     /// Bytes of one bundle, roughly.
     bundle: u64,
     stock: Mutex<Stock>,
+    /// Bundles spent, and destroyed unused, since the start.
+    spent: AtomicU64,
+    discarded: AtomicU64,
     eraser: Eraser,
 }
 
@@ -131,6 +135,21 @@ impl Drop for Room {
     }
 }
 
+/// What a store holds and has done.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Bundles that are ready here.
+    pub bundles: usize,
+    /// Their bytes on disk.
+    pub bytes: u64,
+    /// Bytes that the disk has left, where the system tells.
+    pub free: Option<u64>,
+    /// Bundles spent since the start.
+    pub spent: u64,
+    /// Bundles destroyed unused since the start.
+    pub discarded: u64,
+}
+
 /// A bundle that is being made.
 pub struct Making {
     id: BundleId,
@@ -166,6 +185,8 @@ impl Store {
             disk: settings.disk,
             bundle,
             stock: Mutex::default(),
+            spent: AtomicU64::new(0),
+            discarded: AtomicU64::new(0),
             eraser,
             folder,
         };
@@ -195,6 +216,7 @@ impl Store {
                 }
                 None => {
                     destroyed += 1;
+                    self.discarded.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = erase(&path) {
                         tracing::warn!(%error, "{}: cannot be destroyed", path.display());
                     }
@@ -298,8 +320,24 @@ impl Store {
     /// Destroys a bundle that will not be used.
     pub fn discard(&self, id: &BundleId) {
         if let Some(stored) = self.remove(id) {
+            self.discarded.fetch_add(1, Ordering::Relaxed);
             self.ledger.releases(id);
             self.eraser.destroy(stored.path);
+        }
+    }
+
+    /// What it holds and has done.
+    pub fn usage(&self) -> Usage {
+        let (bundles, bytes) = {
+            let stock = self.stock();
+            (stock.bundles.len(), stock.bytes)
+        };
+        Usage {
+            bundles,
+            bytes,
+            free: free(&self.folder),
+            spent: self.spent.load(Ordering::Relaxed),
+            discarded: self.discarded.load(Ordering::Relaxed),
         }
     }
 
@@ -327,6 +365,8 @@ impl Store {
                 .and_then(|(bytes, spool)| Bundle::decode(&bytes, &self.planned, Box::new(spool))),
         };
         let spent = bundle.and_then(|bundle| bundle.spend(&*self.ledger, usage));
+        let count = if spent.is_ok() { &self.spent } else { &self.discarded };
+        count.fetch_add(1, Ordering::Relaxed);
         self.ledger.releases(id);
         self.eraser.destroy(path);
         spent
@@ -376,12 +416,13 @@ impl Records for Store {
 
 /// Bytes that the disk has left; nothing where the system does not tell.
 #[cfg(unix)]
-fn free(folder: &Path) -> Option<u64> {
+pub fn free(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Bytes that the disk has left; nothing where the system does not tell.
 #[cfg(not(unix))]
-fn free(_: &Path) -> Option<u64> {
+pub fn free(_: &Path) -> Option<u64> {
     None
 }

@@ -34,6 +34,8 @@
 mod format;
 mod head;
 mod heads;
+pub mod inspect;
+
 #[cfg(test)]
 mod tests;
 
@@ -249,6 +251,11 @@ impl FileLedger {
     /// Whether a bundle was ever spent for this session.
     pub fn knows(&self, session: &[u8; 16]) -> bool {
         self.state().sessions.contains_key(session)
+    }
+
+    /// Entries since it was begun.
+    pub fn entries(&self) -> u64 {
+        self.state().head.count
     }
 
     /// Where the ledger ends.

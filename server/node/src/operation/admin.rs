@@ -1,0 +1,313 @@
+//! The admin port: health, readiness, metrics and a few orders over HTTP/1.1, for those who run the server.
+//!
+//! Without encryption or passwords: it listens on this machine alone unless the settings say otherwise, and even then
+//! whatever changes something is taken from this machine only, with a header that a web page cannot send there.
+//! Nothing that it tells is about one session, device or user.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tracing::info;
+
+use super::log::Filter;
+use super::status::{Bundles, Peer, Sessions, Status};
+use crate::Error;
+use crate::cluster::Cluster;
+use crate::node::Node;
+
+/// The header that every request which changes something must have. A web page elsewhere cannot send it to another
+/// origin without being allowed to, which is never answered.
+pub const HEADER: &str = "x-seco-admin";
+
+/// Connections at the same time.
+const MAX_CONNECTIONS: usize = 32;
+/// Time for a request's head, and for its body.
+const TRANSFER: Duration = Duration::from_secs(10);
+/// Time for a whole connection: taking stock waits for a bundle.
+const WHOLE: Duration = Duration::from_secs(600);
+/// Longest body: a filter.
+const MAX_BODY: usize = 4096;
+/// Pause where the system could not make a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the port answers from.
+pub(crate) struct Admin {
+    node: Arc<Node>,
+    name: String,
+    filter: Option<Filter>,
+    started: Instant,
+    /// On the gateway, once all servers were connected.
+    cluster: OnceLock<Arc<Cluster>>,
+}
+
+type Page = (StatusCode, &'static str, String);
+
+impl Admin {
+    pub fn new(node: Arc<Node>, name: &str, filter: Option<Filter>) -> Arc<Self> {
+        let name = name.to_owned();
+        Arc::new(Self { node, name, filter, started: Instant::now(), cluster: OnceLock::new() })
+    }
+
+    /// From now on there is a pool.
+    pub fn serves(&self, cluster: Arc<Cluster>) {
+        // Said once.
+        let _ = self.cluster.set(cluster);
+    }
+
+    /// Opens the port.
+    pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+        TcpListener::bind(address).await.map_err(|e| Error::bind("TCP", address, e))
+    }
+
+    /// Answers for ever.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            match listener.accept().await {
+                // Dropped where there is no place.
+                Ok((stream, from)) => {
+                    if let Ok(place) = places.clone().try_acquire_owned() {
+                        let admin = self.clone();
+                        tokio::spawn(async move {
+                            let _ = timeout(WHOLE, admin.connection(stream, from)).await;
+                            drop(place);
+                        });
+                    }
+                }
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let local = from.ip().to_canonical().is_loopback();
+        let service = service_fn(move |request| {
+            let admin = self.clone();
+            async move {
+                let (status, kind, text) = admin.answer(request, local).await;
+                let mut response = Response::new(Full::new(Bytes::from(text)));
+                *response.status_mut() = status;
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(TRANSFER)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        // Whoever sends nonsense or leaves is nobody's concern.
+        let _ = connection.await;
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, local: bool) -> Page {
+        let path = request.uri().path().to_owned();
+        let allowed: &[Method] = match path.as_str() {
+            "/healthz" | "/readyz" | "/metrics" | "/status" => &[Method::GET],
+            "/log" => &[Method::GET, Method::PUT],
+            "/drain" | "/collect" => &[Method::POST],
+            _ => return (StatusCode::NOT_FOUND, TEXT, "there is no such page\n".to_owned()),
+        };
+        let method = request.method().clone();
+        if !allowed.contains(&method) {
+            let what = format!("{path} takes {allowed:?} only\n");
+            return (StatusCode::METHOD_NOT_ALLOWED, TEXT, what);
+        }
+        if method != Method::GET
+            && let Err(why) = may_change(&request, local)
+        {
+            return (StatusCode::FORBIDDEN, TEXT, format!("{why}\n"));
+        }
+        match path.as_str() {
+            "/healthz" => self.health().await,
+            "/readyz" => self.readiness().await,
+            "/metrics" => self.metrics().await,
+            "/status" => match self.status().await.map(|status| serde_json::to_string(&status)) {
+                Some(Ok(text)) => (StatusCode::OK, JSON, text),
+                _ => failed(),
+            },
+            "/log" if method == Method::GET => match &self.filter {
+                Some(filter) => (StatusCode::OK, TEXT, format!("{}\n", filter.text())),
+                None => no_filter(),
+            },
+            "/log" => self.set_filter(request).await,
+            "/drain" => {
+                self.node.drain.begin();
+                (StatusCode::ACCEPTED, TEXT, format!("{}\n", self.node.drain.under_way()))
+            }
+            _ => self.collect().await,
+        }
+    }
+
+    async fn health(&self) -> Page {
+        let ledger = self.node.ledger.clone();
+        match tokio::task::spawn_blocking(move || ledger.check_place()).await {
+            Ok(Ok(())) => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{error}\n")),
+            Err(_) => failed(),
+        }
+    }
+
+    async fn readiness(&self) -> Page {
+        let reasons = self.reasons();
+        if reasons.is_empty() {
+            return (StatusCode::OK, TEXT, "ready\n".to_owned());
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.iter().map(|reason| format!("{reason}\n")).collect())
+    }
+
+    async fn metrics(self: &Arc<Self>) -> Page {
+        let status = self.status().await;
+        match status.map(|status| self.node.metrics.text(&status)) {
+            Some(Ok(text)) => (StatusCode::OK, METRICS, text),
+            _ => failed(),
+        }
+    }
+
+    async fn set_filter(&self, request: Request<Incoming>) -> Page {
+        let Some(filter) = &self.filter else { return no_filter() };
+        let body = timeout(TRANSFER, Limited::new(request.into_body(), MAX_BODY).collect()).await;
+        let text = match body {
+            Ok(Ok(body)) => String::from_utf8(body.to_bytes().to_vec()).ok(),
+            _ => None,
+        };
+        let bad = |what: String| (StatusCode::BAD_REQUEST, TEXT, format!("{what}\n"));
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+            return bad(format!("the body must be a filter of at most {MAX_BODY} bytes"));
+        };
+        match filter.set(text.trim()) {
+            Ok(()) => {
+                info!(filter = filter.text(), "the log's filter was changed");
+                (StatusCode::OK, TEXT, format!("{}\n", filter.text()))
+            }
+            Err(what) => bad(what),
+        }
+    }
+
+    async fn collect(&self) -> Page {
+        let conflict = |what: &str| (StatusCode::CONFLICT, TEXT, format!("{what}\n"));
+        if self.node.me() != 0 {
+            return conflict("only the gateway takes stock: ask it");
+        }
+        let Some(cluster) = self.cluster.get() else { return conflict("not all servers are connected yet") };
+        match cluster.collect().await {
+            Ok(destroyed) => {
+                let kept = self.node.store.len();
+                let text = serde_json::json!({ "kept": kept, "destroyed": destroyed }).to_string();
+                (StatusCode::OK, JSON, text)
+            }
+            Err(why) => conflict(&why),
+        }
+    }
+
+    /// Why requests would not be served now.
+    fn reasons(&self) -> Vec<String> {
+        let mesh = &self.node.mesh;
+        let mut reasons: Vec<String> = (0..mesh.servers())
+            .filter(|&peer| peer != mesh.me() && !mesh.is_connected(peer))
+            .map(|peer| format!("server {peer} ({}) is not connected", mesh.name(peer)))
+            .collect();
+        if self.node.drain.has_begun() {
+            reasons.push("it drains: no new requests are taken, and it ends soon".to_owned());
+        }
+        if self.node.me() == 0 && reasons.is_empty() {
+            match self.cluster.get().map(|cluster| cluster.status()) {
+                None => reasons.push("the cluster has not been set up yet".to_owned()),
+                Some(pool) if pool.ready == 0 && !pool.making => {
+                    reasons.push("no bundle is ready, and none can be made: see the log".to_owned());
+                }
+                Some(_) => {}
+            }
+        }
+        reasons
+    }
+
+    /// Off the runtime's threads, for a disk may take its time.
+    async fn status(self: &Arc<Self>) -> Option<Status> {
+        let admin = self.clone();
+        tokio::task::spawn_blocking(move || admin.status_now()).await.ok()
+    }
+
+    fn status_now(&self) -> Status {
+        let Node { mesh, metrics, store, drain, .. } = &*self.node;
+        let peers = (0..mesh.servers()).filter(|&peer| peer != mesh.me()).map(|index| {
+            let (sent_bytes, received_bytes) = mesh.bytes(index);
+            let connected = mesh.is_connected(index);
+            Peer { index, name: mesh.name(index).to_owned(), connected, sent_bytes, received_bytes }
+        });
+        let usage = store.usage();
+        let bundles = Bundles {
+            stored: usage.bundles,
+            made: metrics.bundles_made(),
+            spent: usage.spent,
+            discarded: usage.discarded,
+            disk_bytes: usage.bytes,
+            free_bytes: usage.free,
+        };
+        let sessions = Sessions {
+            remembered: self.node.sessions().len(),
+            limit: self.node.limits.sessions,
+            quic: metrics.connections(false),
+            tcp: metrics.connections(true),
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.name.clone(),
+            index: mesh.me(),
+            model: self.node.model(),
+            seconds: self.started.elapsed().as_secs(),
+            reasons: self.reasons(),
+            draining: drain.has_begun(),
+            under_way: drain.under_way(),
+            peers: peers.collect(),
+            pool: self.cluster.get().map(|cluster| cluster.status()),
+            bundles,
+            sessions,
+            jobs: self.node.jobs.running(),
+            ledger_entries: self.node.ledger.entries(),
+            log_filter: self.filter.as_ref().map(Filter::text),
+        }
+    }
+}
+
+/// Whether a request that changes something comes from who may.
+fn may_change(request: &Request<Incoming>, local: bool) -> Result<(), &'static str> {
+    if !local {
+        return Err("changes are taken from this machine only: run seco admin there");
+    }
+    if !request.headers().contains_key(HEADER) {
+        return Err("changes need the header x-seco-admin: use seco admin");
+    }
+    // A page whose own name was made to lead here is of another host.
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let numeric = host.parse::<SocketAddr>().is_ok() || host.parse::<std::net::IpAddr>().is_ok();
+    if !numeric && host.split(':').next() != Some("localhost") {
+        return Err("changes must be sent to the port's address, not to a host name");
+    }
+    Ok(())
+}
+
+fn failed() -> Page {
+    (StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the server cannot tell\n".to_owned())
+}
+
+fn no_filter() -> Page {
+    (StatusCode::NOT_FOUND, TEXT, "this process has no filter that can be changed\n".to_owned())
+}
