@@ -107,7 +107,7 @@ async fn run(config: &Config, events: Events, stop: impl Future<Output = ()>) ->
         match gateway {
             Some(gateway) => {
                 let cluster = Cluster::new(node.clone(), config.pool)?;
-                let devices = tokio::spawn(gateway.serve(cluster.clone(), node.clone()));
+                let devices = tokio::spawn(gateway.serve(cluster.clone()));
                 let result = cluster.supervise().await;
                 devices.abort();
                 result

@@ -14,18 +14,19 @@ use std::time::{Duration, Instant};
 use seco_core::IncarnationKey;
 use seco_core::pad::TAG_LEN;
 use seco_protocol::{BundleId, Use};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
 use crate::access::sessions::Connected;
+use crate::access::source::Who;
 use crate::cluster::commands::{self, Command, Done, OpenSession, ResumeSession};
 use crate::config;
 use crate::failure::{Broken, Failure};
 use crate::keys;
 use crate::node::{Epoch, Node};
-use crate::service::pool::{Pool, Take};
+use crate::service::pool::{Busy, Pool, Take, Turn};
 
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -106,15 +107,12 @@ impl Drop for Ready {
 
 /// The cluster, seen from its gateway.
 pub(crate) struct Cluster {
-    node: Arc<Node>,
-    pool: Mutex<Pool<Ready>>,
+    pub(super) node: Arc<Node>,
+    pool: Pool<Ready>,
     stock: Arc<Stock>,
     /// Most bundles held: a full pool, and one for each inference that may start.
     room: usize,
-    parallel: Semaphore,
     next_job: AtomicU64,
-    /// Milliseconds the last bundle took, for estimates.
-    pace: AtomicU64,
 }
 
 impl Cluster {
@@ -124,13 +122,11 @@ impl Cluster {
         keys::random(&mut first)?;
         let (events, mut released) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
-            pool: Mutex::new(Pool::new(pool, node.limits.queue)),
+            pool: Pool::new(pool, node.limits.queue, node.limits.parallel),
             stock: Arc::new(Stock { held: Mutex::default(), taken: Notify::new(), events }),
             room: pool.size + node.limits.parallel,
-            parallel: Semaphore::new(node.limits.parallel),
             // Random, so that the streams of an earlier run of this gateway are not taken for new.
             next_job: AtomicU64::new(u64::from_le_bytes(first)),
-            pace: AtomicU64::new(0),
             node,
         });
         let weak = Arc::downgrade(&cluster);
@@ -150,17 +146,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool<Ready>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts a bundle that all servers have into the pool, unless it is there or under way already.
     fn offer(&self, bundle: BundleId) {
         if !self.node.store.has(&bundle) {
             return;
         }
         if let Some(ready) = self.stock.hold(bundle) {
-            self.pool().put(ready);
+            self.pool.put(ready);
         }
     }
 
@@ -225,7 +217,7 @@ impl Cluster {
             common.retain(|bundle| theirs.contains(bundle));
         }
         let ours: HashSet<BundleId> = common.iter().copied().collect();
-        let gone = self.pool().remove(|ready| ready.bundle.is_none_or(|bundle| !ours.contains(&bundle)));
+        let gone = self.pool.remove(|ready| ready.bundle.is_none_or(|bundle| !ours.contains(&bundle)));
         gone.into_iter().for_each(|mut ready| {
             ready.take();
         });
@@ -241,7 +233,7 @@ impl Cluster {
     /// Nobody knows when a server that is gone comes back: requests must not wait for it.
     fn turn_away_if_incomplete(&self) {
         if self.node.mesh.missing().is_some() {
-            self.pool().turn_away();
+            self.pool.turn_away();
         }
     }
 
@@ -257,9 +249,7 @@ impl Cluster {
     async fn fill(&self, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
         let mut changes = self.node.mesh.changes();
         while self.node.mesh.generations() == generations {
-            // The guard must not live across the wait.
-            let wanted = self.pool().wants();
-            if !wanted || self.stock.held().len() >= self.room {
+            if !self.pool.wants() || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
                     _ = changes.changed() => {}
@@ -267,6 +257,7 @@ impl Cluster {
                 continue;
             }
             let start = Instant::now();
+            self.pool.making();
             let mut id = [0; 16];
             keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
             let (job, bundle) = (self.job(), BundleId(id));
@@ -274,8 +265,7 @@ impl Cluster {
             let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
             let own = self.node.preprocess(job, epoch.clone(), (bundle, index));
             self.order(job, command, self.node.limits.preprocess(), true, own).await?;
-            self.pace
-                .store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.pool.made(start.elapsed());
             self.offer(bundle);
             self.node.report_bundle(start, self.ready());
         }
@@ -320,34 +310,31 @@ impl Cluster {
     }
 
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
-    pub fn take(&self) -> Result<Take<Ready>, usize> {
+    pub fn take(&self, who: Who) -> Result<Take<Ready>, usize> {
         if let Some(missing) = self.node.mesh.missing() {
             return Err(missing);
         }
-        let take = self.pool().take();
+        let take = self.pool.take(who);
         // Somebody waits, or there is one less ready.
         self.stock.taken.notify_one();
         Ok(take)
     }
 
-    /// How long until the request at this place in the queue is served, roughly.
-    pub fn wait(&self, position: usize) -> Duration {
-        let bundles = u64::try_from(position).unwrap_or(u64::MAX).saturating_add(1);
-        Duration::from_millis(self.pace.load(Ordering::Relaxed).max(1).saturating_mul(bundles))
+    /// When a device may ask again that has too many requests open.
+    pub fn busy(&self) -> Busy {
+        self.pool.busy()
     }
 
     /// Uses a bundle for a request; gives the masked logits.
     pub async fn infer(
         &self,
-        mut ready: Ready,
+        mut turn: Turn<Ready>,
         usage: Use,
         key: Arc<IncarnationKey>,
         masked_input: Vec<u8>,
     ) -> Result<Vec<u32>, Blame> {
         let limit = self.node.limits.infer();
-        let permit = timeout(limit, self.parallel.acquire()).await;
-        let _permit = permit.map_err(|_| self.own(Failure::TimedOut(0).into()))?;
-        let bundle = ready.take().ok_or_else(|| self.own(Failure::UnknownBundle.into()))?;
+        let bundle = turn.item.take().ok_or_else(|| self.own(Failure::UnknownBundle.into()))?;
         let job = self.job();
         let command = Command::Infer { job, bundle, usage };
         let own = self.node.infer(job, bundle, usage, key, Some(masked_input));
@@ -355,13 +342,15 @@ impl Cluster {
         let result = self.order(job, command, limit, false, own).await;
         if result.is_err() {
             let _ = self.stock.events.send(Released::Failed(bundle));
+        } else {
+            turn.answered();
         }
         result?.ok_or_else(|| self.own(Failure::Internal.into()))
     }
 
     /// Bundles that are ready.
     pub fn ready(&self) -> usize {
-        self.pool().ready()
+        self.pool.ready()
     }
 
     /// Does a job: this server's part, and by `command` the remotes'. If anyone fails, all are told
