@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
@@ -256,11 +256,20 @@ impl Site {
     }
 
     pub async fn connect(&self, address: SocketAddr) -> Device {
+        self.connect_from(LOOPBACK.ip(), address).await.unwrap()
+    }
+
+    /// From another address of this machine.
+    pub async fn connect_from(
+        &self,
+        local: IpAddr,
+        address: SocketAddr,
+    ) -> Result<Device, quinn::ConnectionError> {
         let tls = self.tls(&[b"seco/1"]);
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let endpoint = Endpoint::client(LOOPBACK).unwrap();
-        let connection = endpoint.connect_with(config, address, "seco").unwrap().await.unwrap();
-        Device { connection, limit: self.info().response_limit() }
+        let endpoint = Endpoint::client(SocketAddr::new(local, 0)).unwrap();
+        let connection = endpoint.connect_with(config, address, "seco").unwrap().await?;
+        Ok(Device { connection, limit: self.info().response_limit() })
     }
 
     /// The plaintext fixed-point network's logits.
@@ -283,7 +292,7 @@ pub fn digits() -> Vec<Vec<u8>> {
 
 /// A device's connection with the gateway.
 pub struct Device {
-    connection: Connection,
+    pub connection: Connection,
     limit: usize,
 }
 

@@ -16,7 +16,8 @@ pub struct Pace {
     making: Option<Instant>,
 }
 
-fn average(old: Option<Duration>, new: Duration) -> Option<Duration> {
+/// The average with a new one.
+pub fn average(old: Option<Duration>, new: Duration) -> Option<Duration> {
     Some(old.map_or(new, |old| old.mul_f64(1.0 - NEWEST) + new.mul_f64(NEWEST)))
 }
 

@@ -36,7 +36,7 @@ pub type Outcome<T> = Result<Turn<T>, Busy>;
 /// There is no place in the queue.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// When there will be one whose wait is short.
+    /// When all that the device has waiting will have had their turn.
     pub retry_after: Duration,
 }
 
@@ -117,6 +117,11 @@ impl<T> State<T> {
         }
     }
 
+    /// Time until the turn of a request that is added now.
+    fn next(&self, who: Who) -> Duration {
+        self.waiting.pace(who).unwrap_or_else(|| self.wait(self.waiting.ahead(who)))
+    }
+
     /// Time until the turn of a request with so many before it.
     fn wait(&self, position: usize) -> Duration {
         let place = position.saturating_add(1);
@@ -192,15 +197,18 @@ impl<T> Pool<T> {
         }
         if state.waiting.len() >= state.queue {
             match state.waiting.displace(who) {
-                // Whether it is still there does not matter.
-                Some(displaced) => _ = displaced.send(Err(Busy { retry_after: state.wait(state.queue) })),
-                None => return Take::Full(Busy { retry_after: state.wait(state.queue) }),
+                Some((displaced, waiter)) => {
+                    let retry_after = state.next(displaced);
+                    // Whether it is still there does not matter.
+                    let _ = waiter.send(Err(Busy { retry_after }));
+                }
+                None => return Take::Full(Busy { retry_after: state.next(who) }),
             }
         }
-        let position = state.waiting.ahead(who);
+        let (position, wait) = (state.waiting.ahead(who), state.next(who));
         let (sender, ticket) = oneshot::channel();
         state.waiting.push(who, sender);
-        Take::Queued { position, wait: state.wait(position), ticket }
+        Take::Queued { position, wait, ticket }
     }
 
     /// When all that wait now will have had their turn.

@@ -4,7 +4,9 @@
 //! for others'. In a round an address has as many turns as it has devices waiting, but at most [`SHARE`].
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use super::pace::average;
 use crate::access::source::{Source, Who};
 
 /// Turns of an address in a round. One would let a single greedy device have as much as a household behind one
@@ -31,6 +33,15 @@ struct At<W> {
 struct Device<W> {
     who: Who,
     waiting: VecDeque<W>,
+    turns: Turns,
+}
+
+/// The turns that a device has had since it began to wait.
+#[derive(Clone, Copy, Default)]
+struct Turns {
+    last: Option<Instant>,
+    /// Time from one to the next.
+    pace: Option<Duration>,
 }
 
 impl<W> At<W> {
@@ -73,7 +84,10 @@ impl<W> Queue<W> {
         self.len += 1;
         match at.devices.iter_mut().find(|device| device.who == who) {
             Some(device) => device.waiting.push_back(waiter),
-            None => at.devices.push_back(Device { who, waiting: VecDeque::from([waiter]) }),
+            None => {
+                let (waiting, turns) = (VecDeque::from([waiter]), Turns::default());
+                at.devices.push_back(Device { who, waiting, turns });
+            }
         }
     }
 
@@ -84,6 +98,10 @@ impl<W> Queue<W> {
         let mut device = at.devices.pop_front()?;
         let waiter = device.waiting.pop_front()?;
         if !device.waiting.is_empty() {
+            let now = Instant::now();
+            if let Some(last) = device.turns.last.replace(now) {
+                device.turns.pace = average(device.turns.pace, now.saturating_duration_since(last));
+            }
             at.devices.push_back(device);
         }
         self.len -= 1;
@@ -113,9 +131,21 @@ impl<W> Queue<W> {
         ahead
     }
 
+    /// Time until the turn of a request that this device adds now, by the turns that it has had: others who ask again
+    /// and again come between, which [`Queue::ahead`] cannot know.
+    pub fn pace(&self, who: Who) -> Option<Duration> {
+        let at = self.sources.iter().find(|at| at.source == who.source)?;
+        let device = at.devices.iter().find(|device| device.who == who)?;
+        let Turns { last, pace } = device.turns;
+        let since = last?.elapsed();
+        let before = u32::try_from(device.waiting.len()).unwrap_or(u32::MAX);
+        // The next turn is due when one pace has passed, or at any moment.
+        Some(pace?.saturating_mul(before).saturating_add(pace?.saturating_sub(since)))
+    }
+
     /// Removes the newest request of the device that has the most waiting, at the address that has the most for its
     /// turns, if that is more than `who` would have with another.
-    pub fn displace(&mut self, who: Who) -> Option<W> {
+    pub fn displace(&mut self, who: Who) -> Option<(Who, W)> {
         // As a fraction, so that it is exact.
         let own = match self.sources.iter().find(|at| at.source == who.source) {
             Some(at) => {
@@ -149,13 +179,13 @@ impl<W> Queue<W> {
         if device.waiting.len() <= least {
             return None;
         }
-        let waiter = device.waiting.pop_back();
+        let displaced = device.waiting.pop_back().map(|waiter| (device.who, waiter));
         if device.waiting.is_empty() {
             at.devices.remove(place);
         }
         self.len -= 1;
         self.remove_empty();
-        waiter
+        displaced
     }
 
     /// Keeps those that pass.
@@ -180,7 +210,7 @@ impl<W> Queue<W> {
 
 impl<W> Device<W> {
     fn others(&self) -> Device<bool> {
-        Device { who: self.who, waiting: self.waiting.iter().map(|_| false).collect() }
+        Device { who: self.who, waiting: self.waiting.iter().map(|_| false).collect(), turns: self.turns }
     }
 }
 
@@ -246,7 +276,9 @@ mod tests {
             let mut copy = Queue { sources: VecDeque::new(), left: queue.left, len: queue.len };
             for at in &queue.sources {
                 let devices = at.devices.iter();
-                let devices = devices.map(|d| Device { who: d.who, waiting: d.waiting.clone() }).collect();
+                let devices = devices
+                    .map(|d| Device { who: d.who, waiting: d.waiting.clone(), turns: d.turns })
+                    .collect();
                 copy.sources.push_back(At { source: at.source, devices });
             }
             let mut order = std::iter::from_fn(|| copy.pop());
@@ -263,17 +295,17 @@ mod tests {
         for n in 0..8 {
             queue.push(who(1, 1), n);
         }
-        assert_eq!(queue.displace(who(1, 1)), None, "its own");
-        assert_eq!(queue.displace(who(1, 2)), Some(7), "another at the same address");
-        assert_eq!(queue.displace(who(2, 1)), Some(6), "somewhere else");
+        assert!(queue.displace(who(1, 1)).is_none(), "its own");
+        assert!(queue.displace(who(1, 2)) == Some((who(1, 1), 7)), "another at the same address");
+        assert!(queue.displace(who(2, 1)) == Some((who(1, 1), 6)), "somewhere else");
         queue.push(who(2, 1), 20);
         queue.push(who(2, 2), 21);
-        assert_eq!(queue.displace(who(2, 1)), Some(5));
+        assert!(queue.displace(who(2, 1)) == Some((who(1, 1), 5)));
         queue.retain(|&n| n < 2 || n > 9);
         assert_eq!(queue.len(), 4);
-        assert_eq!(queue.displace(who(3, 1)), Some(1));
+        assert!(queue.displace(who(3, 1)) == Some((who(1, 1), 1)));
         // All have one for each of their turns.
-        assert_eq!(queue.displace(who(3, 1)), None);
+        assert!(queue.displace(who(3, 1)).is_none());
         assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [0, 20, 21]);
         assert!(queue.is_empty());
     }
