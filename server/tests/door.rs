@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Device, LIMIT, Opened, Site, digits};
+use common::{Device, LIMIT, Opened, Server, Site, digits};
 use seco_core::message::decode_header;
-use seco_core::{Request, Response};
+use seco_core::{Request, Response, Session};
 use seco_node::config::{Limits, Pool};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
@@ -157,11 +157,12 @@ struct Told {
 }
 
 impl Told {
-    /// Part of the waits that were told right within a factor of two. Short ones are noise.
-    fn right(&self) -> f64 {
+    /// Told by real wait: the three quarters of all. Short waits are noise.
+    fn ratios(&self) -> [f64; 3] {
         let long = self.waits.iter().filter(|(told, real)| *told.max(real) > Duration::from_millis(40));
-        let right: Vec<bool> = long.map(|(told, real)| *told <= *real * 2 && *real <= *told * 2).collect();
-        right.iter().filter(|right| **right).count() as f64 / right.len().max(1) as f64
+        let mut ratios: Vec<f64> = long.map(|(told, real)| told.as_secs_f64() / real.as_secs_f64()).collect();
+        ratios.sort_by(f64::total_cmp);
+        [1, 2, 3].map(|quarter| ratios.get(ratios.len() * quarter / 4).copied().unwrap_or(1.0))
     }
 }
 
@@ -223,6 +224,10 @@ async fn keep_asking(
 ) -> Served {
     let (mut answers, mut told, digit) = (0, Told::default(), digits()[number].clone());
     while Instant::now() < to {
+        // The others come later: what was told without them is none of them.
+        if Instant::now() < from {
+            told.waits.clear();
+        }
         if ask(&site, &device, &opened, &digit, &mut told).await {
             let now = Instant::now();
             answers += usize::from(now >= from && now < to);
@@ -279,18 +284,16 @@ async fn beside_a_greedy_one(pool: Pool, homes: [u8; 4]) {
         told[number].busy.extend(more.busy);
     }
     let all: usize = served.iter().sum();
-    let right: Vec<f64> = told.iter().map(Told::right).collect();
+    let ratios = told.each_ref().map(Told::ratios);
     let waits: Vec<usize> = told.iter().map(|told| told.waits.len()).collect();
     let busy: Vec<usize> = told.iter().map(|told| told.busy.len()).collect();
-    println!("answers {served:?} of {all}, waits {waits:?} told right {right:.2?}, sent away {busy:?}");
+    println!("answers {served:?} of {all}, waits {waits:?} told by real {ratios:.2?}, sent away {busy:?}");
     assert!(all >= 50, "too few to tell: {served:?}");
     assert!(served[..4].iter().all(|&answers| answers * 100 >= all * 15), "{served:?}");
     assert_eq!(busy[..4], [0; 4], "who asks for little is not sent away");
     assert!(busy[4] > 0);
-    assert!(
-        right.iter().zip(&waits).all(|(&right, &waits)| waits < 20 || right > 0.7),
-        "{right:.2?} {waits:?}"
-    );
+    // In the middle, whatever else the machine does meanwhile.
+    assert!(ratios.iter().all(|[_, middle, _]| (0.5..=2.0).contains(middle)), "{ratios:.2?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,4 +312,72 @@ async fn four_devices_at_one_address_have_their_share_beside_a_greedy_one_there(
 async fn four_devices_have_their_share_of_bundles_that_are_ready() {
     let pool = Pool { size: 400, low: 399, ..Pool::default() };
     beside_a_greedy_one(pool, [1, 2, 3, 4]).await;
+}
+
+/// Bytes that a server has in memory.
+fn resident(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+}
+
+/// A session of its own for every number.
+fn session(site: &Site, number: u32) -> Session {
+    use chacha20::rand_core::SeedableRng as _;
+    let mut seed = [7; 32];
+    seed[..4].copy_from_slice(&number.to_le_bytes());
+    let mut rng = chacha20::ChaCha20Rng::from_seed(seed);
+    Session::new(site.info(), &site.sealing_keys(), 0, &mut rng).unwrap()
+}
+
+/// Connections with a session each, over one socket.
+async fn sessions(site: &Site, address: SocketAddr, seeds: std::ops::Range<u32>) -> Vec<Device> {
+    let keys = site.sealing_keys();
+    let mut connections = Vec::new();
+    let endpoint = quinn::Endpoint::client(SocketAddr::new(home(1), 0)).unwrap();
+    for seed in seeds {
+        let device = site.connect_over(&endpoint, address).await.unwrap();
+        device.open(&session(site, seed), &keys).await.unwrap();
+        connections.push(device);
+    }
+    connections
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_sessions_cost_little_and_abandoned_ones_nothing() {
+    let (idle, abandoned) = if std::env::var_os("SECO_SLOW").is_some() { (2000, 5000) } else { (400, 600) };
+    let mut site = Site::new(2);
+    site.pool = Pool { size: 1, low: 0, ..Pool::default() };
+    site.limits = Limits {
+        connections: 4000,
+        sessions: 300,
+        address_connections: 0,
+        address_handshakes: 0,
+        address_sessions: 0,
+        ..site.limits
+    };
+    let (mut servers, address) = site.start_all();
+    servers[0].wait_bundle();
+    // Abandoned ones first, so that tables are as large as they get.
+    for first in (0..1000).step_by(100) {
+        drop(sessions(&site, address, first..first + 100).await);
+    }
+    // Connections that have ended are remembered for a moment.
+    sleep(Duration::from_secs(3)).await;
+    let before: Vec<u64> = servers.iter().map(resident).collect();
+    for first in (10_000..10_000 + abandoned).step_by(100) {
+        drop(sessions(&site, address, first..first + 100).await);
+    }
+    sleep(Duration::from_secs(3)).await;
+    let after: Vec<u64> = servers.iter().map(resident).collect();
+    let growth: Vec<i64> = before.iter().zip(&after).map(|(a, b)| *b as i64 - *a as i64).collect();
+    println!("{abandoned} abandoned sessions: {growth:?} bytes more");
+    assert!(growth.iter().all(|&bytes| bytes < 2 << 20), "{growth:?}");
+
+    let connections = sessions(&site, address, 100_000..100_000 + idle).await;
+    sleep(Duration::from_secs(3)).await;
+    let each = resident(&servers[0]).saturating_sub(after[0]) / u64::from(idle);
+    println!("{idle} idle sessions: {each} bytes each");
+    assert!(connections.iter().all(|device| device.connection.close_reason().is_none()));
+    assert!(each <= 32 << 10, "{each} bytes");
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use seco_core::message::decode_header;
 use seco_core::{
     EXPORTER_LABEL, EXPORTER_LEN, ModelId, ModelInfo, Pending, Request, Requester, Response,
@@ -260,14 +260,18 @@ impl Site {
     }
 
     /// From another address of this machine.
-    pub async fn connect_from(
+    pub async fn connect_from(&self, local: IpAddr, address: SocketAddr) -> Result<Device, ConnectionError> {
+        self.connect_over(&Endpoint::client(SocketAddr::new(local, 0)).unwrap(), address).await
+    }
+
+    /// Over a socket that other connections use too.
+    pub async fn connect_over(
         &self,
-        local: IpAddr,
+        endpoint: &Endpoint,
         address: SocketAddr,
-    ) -> Result<Device, quinn::ConnectionError> {
+    ) -> Result<Device, ConnectionError> {
         let tls = self.tls(&[b"seco/1"]);
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let endpoint = Endpoint::client(SocketAddr::new(local, 0)).unwrap();
         let connection = endpoint.connect_with(config, address, "seco").unwrap().await?;
         Ok(Device { connection, limit: self.info().response_limit() })
     }

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use seco_core::IncarnationKey;
 use seco_core::pad::TAG_LEN;
 use seco_protocol::{BundleId, Use};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::front;
 use crate::Error;
 use crate::access::sessions::Connected;
 use crate::access::source::Who;
@@ -40,6 +41,9 @@ const SHORT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// After a job failed here, the remotes have this long to say why it failed there.
 const REASONS: Duration = Duration::from_secs(1);
+
+/// Sessions that are told to the remotes at the same time.
+const TELLING: usize = 16;
 
 /// Links with all servers, by generation.
 pub(crate) type Links = Vec<Option<u64>>;
@@ -113,6 +117,10 @@ pub(crate) struct Cluster {
     /// Most bundles held: a full pool, and one for each inference that may start.
     room: usize,
     next_job: AtomicU64,
+    /// Incarnations of which the remotes have to be told that they have ended.
+    pub(super) ended: mpsc::UnboundedSender<Vec<Connected>>,
+    /// Sessions that are told to the remotes at the same time: these refuse what comes too fast.
+    telling: Semaphore,
 }
 
 impl Cluster {
@@ -121,14 +129,18 @@ impl Cluster {
         let mut first = [0; 8];
         keys::random(&mut first)?;
         let (events, mut released) = mpsc::unbounded_channel();
+        let (ended, gone) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
             pool: Pool::new(pool, node.limits.queue, node.limits.parallel),
             stock: Arc::new(Stock { held: Mutex::default(), taken: Notify::new(), events }),
             room: pool.size + node.limits.parallel,
             // Random, so that the streams of an earlier run of this gateway are not taken for new.
             next_job: AtomicU64::new(u64::from_le_bytes(first)),
+            ended,
+            telling: Semaphore::new(TELLING),
             node,
         });
+        tokio::spawn(front::tell_ends(Arc::downgrade(&cluster), gone));
         let weak = Arc::downgrade(&cluster);
         tokio::spawn(async move {
             while let Some(event) = released.recv().await {
@@ -278,6 +290,7 @@ impl Cluster {
         let own = OpenSession { sealed: sealed.next().unwrap_or_default(), ..session.clone() };
         // A wrong key is found here, whichever server's it is.
         self.node.open(&own).map_err(|f| self.own(f.into()))?;
+        let _permit = self.telling.acquire().await;
         self.tell_each(sealed.map(|sealed| Command::Open(OpenSession { sealed, ..session.clone() }))).await
     }
 
@@ -286,6 +299,7 @@ impl Cluster {
         let each = |tag: &[u8; TAG_LEN]| ResumeSession { tag: *tag, ..session.clone() };
         let (own, others) = tags.split_first().ok_or_else(|| self.own(Failure::Internal.into()))?;
         self.node.resume(&each(own)).map_err(|f| self.own(f.into()))?;
+        let _permit = self.telling.acquire().await;
         self.tell_each(others.iter().map(|tag| Command::Resume(each(tag)))).await
     }
 
@@ -294,19 +308,10 @@ impl Cluster {
     pub async fn still_knows(&self, connected: Connected, seen: &[Option<u64>]) -> Result<Links, Blame> {
         let links = self.node.mesh.generations();
         if links != seen {
+            let _permit = self.telling.acquire().await;
             self.tell(&Command::Knows(connected)).await?;
         }
         Ok(links)
-    }
-
-    /// A device's connection has ended: nobody needs to remember it. A remote that does not hear of it forgets
-    /// it in time.
-    pub async fn end(&self, ended: Vec<Connected>) {
-        {
-            let mut sessions = self.node.sessions();
-            ended.iter().for_each(|connected| sessions.end(connected));
-        }
-        let _ = self.tell(&Command::End(ended)).await;
     }
 
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
@@ -427,7 +432,7 @@ impl Cluster {
     }
 
     /// Sends a command that needs no job to all remotes.
-    async fn tell(&self, command: &Command) -> Result<(), Blame> {
+    pub(super) async fn tell(&self, command: &Command) -> Result<(), Blame> {
         self.tell_each(self.remotes().map(|_| command.clone())).await
     }
 

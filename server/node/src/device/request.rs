@@ -342,10 +342,8 @@ struct Incarnations {
 impl Drop for Incarnations {
     fn drop(&mut self) {
         let ended = std::mem::take(&mut self.ended);
-        // Where the server itself is stopping there is no runtime, and nobody to tell.
-        if let (false, Ok(runtime)) = (ended.is_empty(), tokio::runtime::Handle::try_current()) {
-            let cluster = self.cluster.clone();
-            runtime.spawn(async move { cluster.end(ended).await });
+        if !ended.is_empty() {
+            self.cluster.end(ended);
         }
     }
 }
