@@ -157,6 +157,21 @@ pub struct Limits {
     pub queue: usize,
     /// Inferences that may run at the same time.
     pub parallel: usize,
+    /// Connections of devices at the same time, over QUIC and again over TCP. For a new one the one that is idle for
+    /// longest makes place.
+    pub connections: usize,
+    /// Seconds after which a connection goes that has no session and asks for nothing.
+    pub idle_s: u64,
+    /// Connections from one address (IPv6: from one /64 network); 0, here and below: no limit.
+    pub address_connections: usize,
+    /// Handshakes and sessions that are opened, in a minute, from one address.
+    pub address_handshakes: usize,
+    /// Sessions in use at the same time from one address.
+    pub address_sessions: usize,
+    /// Requests that wait or run at the same time from one address.
+    pub address_requests: usize,
+    /// Requests in an hour from one address; so many at once, and then as they come again.
+    pub address_requests_hour: usize,
 }
 
 impl Default for Limits {
@@ -169,6 +184,13 @@ impl Default for Limits {
             sessions: 10_000,
             queue: 64,
             parallel: 4,
+            connections: 1024,
+            idle_s: 15,
+            address_connections: 256,
+            address_handshakes: 600,
+            address_sessions: 1024,
+            address_requests: 256,
+            address_requests_hour: 0,
         }
     }
 }
@@ -187,6 +209,11 @@ impl Limits {
     /// Time for one inference, or for a request's wait.
     pub fn infer(&self) -> Duration {
         Duration::from_secs(self.infer_s)
+    }
+
+    /// Time after which a connection without a session goes.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_s)
     }
 
     /// Time for the first connection to all servers.
@@ -322,20 +349,26 @@ impl Config {
         if size == 0 || low >= size {
             return Err(format!("[pool] low = {low} must be less than size = {size}, and size at least 1"));
         }
-        let Limits { setup_s, preprocess_s, infer_s, connect_s, sessions, queue, parallel } = self.limits;
+        let Limits { setup_s, preprocess_s, infer_s, connect_s, idle_s, .. } = self.limits;
         for (key, value) in [
             ("setup_s", setup_s),
             ("preprocess_s", preprocess_s),
             ("infer_s", infer_s),
             ("connect_s", connect_s),
+            ("idle_s", idle_s),
         ] {
             // A day is longer than any of these waits can be meant to last.
             if !(1..=86_400).contains(&value) {
                 return Err(format!("[limits] {key} = {value} is not from 1 to 86400 seconds"));
             }
         }
-        let numbers =
-            [("sessions", sessions, 1_000_000), ("queue", queue, 100_000), ("parallel", parallel, 64)];
+        let Limits { sessions, queue, parallel, connections, .. } = self.limits;
+        let numbers = [
+            ("sessions", sessions, 1_000_000),
+            ("queue", queue, 100_000),
+            ("parallel", parallel, 64),
+            ("connections", connections, 1_000_000),
+        ];
         for (key, value, most) in numbers {
             if !(1..=most).contains(&value) {
                 return Err(format!("[limits] {key} = {value} is not from 1 to {most}"));
@@ -414,6 +447,8 @@ mod tests {
             (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
             (change("sessions = 10000", "sessions = 0"), "sessions = 0"),
             (change("parallel = 4", "parallel = 65"), "parallel = 65"),
+            (change("idle_s = 15", "idle_s = 0"), "idle_s = 0"),
+            (change("connections = 1024", "connections = 0"), "connections = 0"),
             (change("\"0.0.0.0:7400\"", "\"nowhere\""), "invalid socket address"),
             (
                 parse(&REMOTE.replace("\n[listen]\n", "\n[listen]\ndevice = \"0.0.0.0:1\"\n")).unwrap_err(),

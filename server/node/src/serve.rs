@@ -132,7 +132,7 @@ async fn run(
                 let cluster = Cluster::new(node.clone(), config.pool)?;
                 admin.serves(cluster.clone());
                 // From the start: devices are told who is missing.
-                let devices = tokio::spawn(gateway.serve(cluster.clone(), node.clone()));
+                let devices = tokio::spawn(gateway.serve(cluster.clone()));
                 let result = match all.await {
                     Ok(()) => cluster.supervise().await,
                     Err(error) => Err(error),

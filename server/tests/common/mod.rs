@@ -4,14 +4,14 @@
 #![allow(dead_code)]
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use seco_core::message::decode_header;
 use seco_core::{
     EXPORTER_LABEL, EXPORTER_LEN, ModelId, ModelInfo, Pending, Request, Requester, Response,
@@ -270,11 +270,24 @@ impl Site {
     }
 
     pub async fn connect(&self, address: SocketAddr) -> Device {
+        self.connect_from(LOOPBACK.ip(), address).await.unwrap()
+    }
+
+    /// From another address of this machine.
+    pub async fn connect_from(&self, local: IpAddr, address: SocketAddr) -> Result<Device, ConnectionError> {
+        self.connect_over(&Endpoint::client(SocketAddr::new(local, 0)).unwrap(), address).await
+    }
+
+    /// Over a socket that other connections use too.
+    pub async fn connect_over(
+        &self,
+        endpoint: &Endpoint,
+        address: SocketAddr,
+    ) -> Result<Device, ConnectionError> {
         let tls = self.tls(&[b"seco/1"]);
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let endpoint = Endpoint::client(LOOPBACK).unwrap();
-        let connection = endpoint.connect_with(config, address, "seco").unwrap().await.unwrap();
-        Device { connection, limit: self.info().response_limit() }
+        let connection = endpoint.connect_with(config, address, "seco").unwrap().await?;
+        Ok(Device { connection, limit: self.info().response_limit() })
     }
 
     /// The plaintext fixed-point network's logits.
@@ -297,7 +310,7 @@ pub fn digits() -> Vec<Vec<u8>> {
 
 /// A device's connection with the gateway.
 pub struct Device {
-    connection: Connection,
+    pub connection: Connection,
     limit: usize,
 }
 

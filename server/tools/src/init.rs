@@ -227,8 +227,22 @@ ot_parameter = {}
             );
         }
         let Pool { size, low, memory_mib, disk_mib } = Pool::default();
-        let Limits { setup_s, preprocess_s, infer_s, connect_s, sessions, queue, parallel } =
-            Limits::default();
+        let Limits {
+            setup_s,
+            preprocess_s,
+            infer_s,
+            connect_s,
+            sessions,
+            queue,
+            parallel,
+            connections,
+            idle_s,
+            address_connections,
+            address_handshakes,
+            address_sessions,
+            address_requests,
+            address_requests_hour,
+        } = Limits::default();
         let _ = write!(
             text,
             r#"# Bundles (one is used up by each inference) are made ahead. The gateway's setting counts; a remote
@@ -257,10 +271,28 @@ connect_s = {connect_s}
 # Sessions of devices remembered; beyond that the one unused for longest is forgotten, and its
 # device opens a new one.
 sessions = {sessions}
-# Requests that may wait for a bundle (gateway); more are told to come back later.
+# Requests that may wait for a bundle and their turn (gateway); devices and addresses take turns. Of more, those of
+# who has most are told to come back later.
 queue = {queue}
 # Inferences that run at the same time.
 parallel = {parallel}
+
+# The rest is for the gateway. Connections of devices at the same time, over QUIC and again over TCP; for a new one the
+# one that is idle for longest makes place. TCP takes a file handle for each.
+connections = {connections}
+# Seconds after which a connection goes that has no session and asks for nothing.
+idle_s = {idle_s}
+# From one IPv4 address or IPv6 /64 network, which may be a household's or a whole mobile network's; 0: no limit.
+# Connections at the same time.
+address_connections = {address_connections}
+# Handshakes and sessions opened, in a minute.
+address_handshakes = {address_handshakes}
+# Sessions in use at the same time.
+address_sessions = {address_sessions}
+# Requests that wait or run at the same time.
+address_requests = {address_requests}
+# Requests in an hour: so many at once, and then as they come again.
+address_requests_hour = {address_requests_hour}
 
 # The port for those who run this server: /healthz, /readyz, /metrics for Prometheus, and what `seco admin` asks.
 # Whoever has an account on this machine can use it, and drain the server. An address that other machines

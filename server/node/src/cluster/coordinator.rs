@@ -18,15 +18,17 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::front;
 use crate::Error;
 use crate::access::sessions::Connected;
+use crate::access::source::Who;
 use crate::cluster::commands::{self, Command, Done, OpenSession, ResumeSession};
 use crate::config;
 use crate::failure::{Broken, Failure};
 use crate::keys;
 use crate::node::{Epoch, Node};
 use crate::operation::status;
-use crate::service::pool::{Pool, Take};
+use crate::service::pool::{Busy, Pool, Take, Turn};
 
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +42,9 @@ const SHORT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// After a job failed here, the remotes have this long to say why it failed there.
 const REASONS: Duration = Duration::from_secs(1);
+
+/// Sessions that are told to the remotes at the same time.
+const TELLING: usize = 16;
 
 /// Links with all servers, by generation.
 pub(crate) type Links = Vec<Option<u64>>;
@@ -104,13 +109,13 @@ impl Stock {
 
 impl Ready {
     /// It is used up.
-    fn used(mut self) {
+    fn used(&mut self) {
         self.state = Progress::Over;
         self.stock.release(&self.bundle);
     }
 
     /// It is destroyed, or will be.
-    fn forget(self) {
+    fn forget(mut self) {
         self.used();
     }
 }
@@ -129,15 +134,12 @@ impl Drop for Ready {
 
 /// The cluster, seen from its gateway.
 pub(crate) struct Cluster {
-    node: Arc<Node>,
-    pool: Mutex<Pool<Ready>>,
+    pub(super) node: Arc<Node>,
+    pool: Pool<Ready>,
     stock: Arc<Stock>,
     /// Most bundles held: a full pool, and one for each inference that may start.
     room: usize,
-    parallel: Semaphore,
     next_job: AtomicU64,
-    /// Milliseconds the last bundle took, for estimates.
-    pace: AtomicU64,
     /// Held while a bundle is made: some servers have it then, and some not yet.
     making: tokio::sync::Mutex<()>,
     /// Whether bundles can be made: the cluster is set up, and the last one did not fail.
@@ -146,6 +148,10 @@ pub(crate) struct Cluster {
     paused: AtomicBool,
     /// Told when servers turn out to have other bundles than the gateway believes.
     doubts: Notify,
+    /// Incarnations of which the remotes have to be told that they have ended.
+    pub(super) ended: mpsc::UnboundedSender<Vec<Connected>>,
+    /// Sessions that are told to the remotes at the same time: these refuse what comes too fast.
+    telling: Semaphore,
 }
 
 impl Cluster {
@@ -154,20 +160,22 @@ impl Cluster {
         let mut first = [0; 8];
         keys::random(&mut first)?;
         let (events, mut released) = mpsc::unbounded_channel();
+        let (ended, gone) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
-            pool: Mutex::new(Pool::new(pool, node.limits.queue)),
+            pool: Pool::new(pool, node.limits.queue, node.limits.parallel),
             stock: Arc::new(Stock { held: Mutex::default(), taken: Notify::new(), events }),
             room: pool.size + node.limits.parallel,
-            parallel: Semaphore::new(node.limits.parallel),
             // Random, so that the streams of an earlier run of this gateway are not taken for new.
             next_job: AtomicU64::new(u64::from_le_bytes(first)),
-            pace: AtomicU64::new(0),
             making: tokio::sync::Mutex::default(),
             makes: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             doubts: Notify::new(),
+            ended,
+            telling: Semaphore::new(TELLING),
             node,
         });
+        tokio::spawn(front::tell_ends(Arc::downgrade(&cluster), gone));
         let weak = Arc::downgrade(&cluster);
         tokio::spawn(async move {
             while let Some(event) = released.recv().await {
@@ -192,17 +200,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool<Ready>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts a bundle that all servers have into the pool, unless it is there or under way already.
     fn offer(&self, bundle: BundleId) {
         if !self.node.store.has(&bundle) {
             return;
         }
         if let Some(ready) = self.stock.hold(bundle) {
-            self.pool().put(ready);
+            self.pool.put(ready);
         }
     }
 
@@ -268,7 +272,7 @@ impl Cluster {
     async fn wait_for_room(&self, generations: &[Option<u64>]) {
         self.paused.store(true, Ordering::Relaxed);
         // Whoever waits for a bundle is told to come again later.
-        self.pool().turn_away();
+        self.pool.turn_away();
         while self.node.mesh.generations() == generations {
             let _ = timeout(DISK_PAUSE, self.stock.taken.notified()).await;
             if self.node.store.has_room() && self.tell(&Command::Room).await.is_ok() {
@@ -293,13 +297,13 @@ impl Cluster {
         }
         let ours: HashSet<BundleId> = common.iter().copied().collect();
         let gone = |ready: &Ready| !ours.contains(&ready.bundle);
-        self.pool().remove(gone).into_iter().for_each(Ready::forget);
+        self.pool.remove(gone).into_iter().for_each(Ready::forget);
         // Bundles in use stay as they are: each server decides by its own record.
         let in_use: Vec<BundleId> = self.stock.held().iter().copied().collect();
         let keep: Vec<BundleId> = common.iter().copied().chain(in_use).collect();
         let destroyed = self.node.store.keep(&keep);
         self.tell(&Command::Keep(keep)).await?;
-        self.pool().remove(gone).into_iter().for_each(Ready::forget);
+        self.pool.remove(gone).into_iter().for_each(Ready::forget);
         common.into_iter().for_each(|bundle| self.offer(bundle));
         if destroyed > 0 {
             tracing::info!(destroyed, "bundles that not all servers have");
@@ -318,7 +322,7 @@ impl Cluster {
 
     /// The pool as it is now.
     pub fn status(&self) -> status::Pool {
-        let pool = self.pool();
+        let pool = &self.pool;
         let config::Pool { size, low, .. } = pool.settings();
         status::Pool {
             ready: pool.ready(),
@@ -333,7 +337,7 @@ impl Cluster {
     /// Nobody knows when a server that is gone comes back: requests must not wait for it.
     fn turn_away_if_incomplete(&self) {
         if self.node.mesh.missing().is_some() {
-            self.pool().turn_away();
+            self.pool.turn_away();
         }
     }
 
@@ -349,9 +353,7 @@ impl Cluster {
     async fn fill(&self, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
         let mut changes = self.node.mesh.changes();
         while self.node.mesh.generations() == generations {
-            // The guard must not live across the wait.
-            let wanted = self.pool().wants();
-            if !wanted || self.stock.held().len() >= self.room {
+            if !self.pool.wants() || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
                     () = self.doubts.notified() => {
@@ -363,6 +365,7 @@ impl Cluster {
             }
             let making = self.making.lock().await;
             let start = Instant::now();
+            self.pool.making();
             let mut id = [0; 16];
             keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
             let (job, bundle) = (self.job(), BundleId(id));
@@ -370,8 +373,7 @@ impl Cluster {
             let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
             let own = self.node.preprocess(job, epoch.clone(), (bundle, index));
             self.order(job, command, self.node.limits.preprocess(), true, own).await?;
-            self.pace
-                .store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.pool.made(start.elapsed());
             self.offer(bundle);
             drop(making);
             self.node.report_bundle(start, self.ready());
@@ -385,6 +387,7 @@ impl Cluster {
         let own = OpenSession { sealed: sealed.next().unwrap_or_default(), ..session.clone() };
         // A wrong key is found here, whichever server's it is.
         self.node.open(&own).map_err(|f| self.own(f.into()))?;
+        let _permit = self.telling.acquire().await;
         self.tell_each(sealed.map(|sealed| Command::Open(OpenSession { sealed, ..session.clone() }))).await
     }
 
@@ -393,6 +396,7 @@ impl Cluster {
         let each = |tag: &[u8; TAG_LEN]| ResumeSession { tag: *tag, ..session.clone() };
         let (own, others) = tags.split_first().ok_or_else(|| self.own(Failure::Internal.into()))?;
         self.node.resume(&each(own)).map_err(|f| self.own(f.into()))?;
+        let _permit = self.telling.acquire().await;
         self.tell_each(others.iter().map(|tag| Command::Resume(each(tag)))).await
     }
 
@@ -401,70 +405,58 @@ impl Cluster {
     pub async fn still_knows(&self, connected: Connected, seen: &[Option<u64>]) -> Result<Links, Blame> {
         let links = self.node.mesh.generations();
         if links != seen {
+            let _permit = self.telling.acquire().await;
             self.tell(&Command::Knows(connected)).await?;
         }
         Ok(links)
     }
 
-    /// A device's connection has ended: nobody needs to remember it. A remote that does not hear of it forgets
-    /// it in time.
-    pub async fn end(&self, ended: Vec<Connected>) {
-        {
-            let mut sessions = self.node.sessions();
-            ended.iter().for_each(|connected| sessions.end(connected));
-        }
-        let _ = self.tell(&Command::End(ended)).await;
-    }
-
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
-    pub fn take(&self) -> Result<Take<Ready>, usize> {
+    pub fn take(&self, who: Who) -> Result<Take<Ready>, usize> {
         if let Some(missing) = self.node.mesh.missing() {
             return Err(missing);
         }
-        let mut pool = self.pool();
-        if pool.ready() == 0 && self.paused.load(Ordering::Relaxed) {
-            return Ok(Take::Full);
+        if self.pool.ready() == 0 && self.paused.load(Ordering::Relaxed) {
+            return Ok(Take::Full(Busy { retry_after: DISK_PAUSE }));
         }
-        let take = pool.take();
-        drop(pool);
+        let take = self.pool.take(who);
         // Somebody waits, or there is one less ready.
         self.stock.taken.notify_one();
         Ok(take)
     }
 
-    /// How long until the request at this place in the queue is served, roughly.
-    pub fn wait(&self, position: usize) -> Duration {
-        let bundles = u64::try_from(position).unwrap_or(u64::MAX).saturating_add(1);
-        if self.paused.load(Ordering::Relaxed) {
-            return DISK_PAUSE;
+    /// When a device may ask again that has too many requests open, or for whom there is no bundle.
+    pub fn busy(&self) -> Busy {
+        match self.paused.load(Ordering::Relaxed) {
+            true => Busy { retry_after: DISK_PAUSE },
+            false => self.pool.busy(),
         }
-        Duration::from_millis(self.pace.load(Ordering::Relaxed).max(1).saturating_mul(bundles))
     }
 
     /// Uses a bundle for a request; gives the masked logits.
     pub async fn infer(
         &self,
-        mut ready: Ready,
+        mut turn: Turn<Ready>,
         usage: Use,
         key: Arc<IncarnationKey>,
         masked_input: Vec<u8>,
     ) -> Result<Vec<u32>, Blame> {
         let limit = self.node.limits.infer();
-        let permit = timeout(limit, self.parallel.acquire()).await;
-        let _permit = permit.map_err(|_| self.own(Failure::TimedOut(0).into()))?;
-        let (job, bundle) = (self.job(), ready.bundle);
-        ready.state = Progress::Started;
+        let (job, bundle) = (self.job(), turn.item.bundle);
+        turn.item.state = Progress::Started;
         let command = Command::Infer { job, bundle, usage };
         let own = self.node.infer(job, bundle, usage, key, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
         match &result {
-            Ok(_) => ready.used(),
+            Ok(_) => {
+                turn.item.used();
+                turn.answered();
+            }
             Err(blame) => {
                 if blame.failure == Failure::UnknownBundle {
                     self.doubts.notify_one();
                 }
-                drop(ready);
             }
         }
         result?.ok_or_else(|| self.own(Failure::Internal.into()))
@@ -472,7 +464,7 @@ impl Cluster {
 
     /// Bundles that are ready.
     pub fn ready(&self) -> usize {
-        self.pool().ready()
+        self.pool.ready()
     }
 
     /// Does a job: this server's part, and by `command` the remotes'. If anyone fails, all are told
@@ -549,7 +541,7 @@ impl Cluster {
     }
 
     /// Sends a command that needs no job to all remotes.
-    async fn tell(&self, command: &Command) -> Result<(), Blame> {
+    pub(super) async fn tell(&self, command: &Command) -> Result<(), Blame> {
         self.tell_each(self.remotes().map(|_| command.clone())).await
     }
 

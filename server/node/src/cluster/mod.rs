@@ -2,6 +2,7 @@
 
 pub(crate) mod commands;
 mod coordinator;
+mod front;
 pub mod jobs;
 mod worker;
 

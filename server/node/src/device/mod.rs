@@ -5,6 +5,8 @@
 //! connections, requests on each, their size, sessions, and the queue for bundles. What they send
 //! is masked; it goes to the protocol and nowhere else.
 
+mod door;
+mod files;
 mod quic;
 mod request;
 mod tcp;
@@ -19,20 +21,17 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tracing::debug;
 
+use self::door::{Admission, Door, Over};
 use crate::Error;
 use crate::cluster::Cluster;
 use crate::config::{Identity, Limits};
 use crate::keys;
-use crate::node::Node;
 use crate::reset::ResetKey;
 
 /// Protocol between device and gateway over QUIC.
 const ALPN: &[u8] = b"seco/1";
-/// Connections at the same time, over QUIC and again over TCP: neither crowds out the other.
-const MAX_CONNECTIONS: usize = 1024;
-/// From this many on, a device must show that it receives at the address it sends from.
-const VALIDATE_FROM: usize = 256;
 /// Requests at the same time on one connection.
 const MAX_REQUESTS: u32 = mux::MAX_OPEN as u32;
 /// Sessions one connection may use at a time; more push out the oldest.
@@ -47,15 +46,16 @@ const PORT_TRIES: u32 = 16;
 /// What was written to TCP connections has this long to leave the machine before they are closed.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// How long a connection may be without traffic: a request may wait for its bundle, and then for its answer.
-fn idle(limits: &Limits) -> Duration {
-    limits.infer() * 2 + IDLE
+/// How long a connection may be without traffic: a request may wait as long for its turn, and then for its answer.
+fn idle(patience: Duration) -> Duration {
+    patience * 2 + IDLE
 }
 
 /// The sockets for devices.
 #[derive(Clone)]
 pub(crate) struct Gateway {
     endpoint: Endpoint,
+    door: Arc<Door>,
     tcp: Option<(Arc<TcpListener>, TlsAcceptor)>,
 }
 
@@ -74,6 +74,7 @@ impl Gateway {
             false => None,
         };
         let config = quic::config(tls(identity, ALPN)?, model, limits).map_err(|_| unusable(identity))?;
+        let door = Door::new(*limits, if tcp { files::places(limits.connections) } else { 0 });
         let mut tries = 1;
         loop {
             let bind = |e| Error::bind("UDP", address, e);
@@ -81,12 +82,12 @@ impl Gateway {
             let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
             let settings = reset.endpoint("devices");
             let endpoint = Endpoint::new(settings, Some(config.clone()), socket, runtime).map_err(bind)?;
-            let Some(acceptor) = &acceptor else { return Ok(Self { endpoint, tcp: None }) };
+            let Some(acceptor) = &acceptor else { return Ok(Self { endpoint, door, tcp: None }) };
             let same = endpoint.local_addr().map_err(|_| Error::NoRuntime)?;
             match TcpListener::bind(same).await {
                 Ok(listener) => {
                     let tcp = Some((Arc::new(listener), acceptor.clone()));
-                    return Ok(Self { endpoint, tcp });
+                    return Ok(Self { endpoint, door, tcp });
                 }
                 // The system chose a port that is taken over TCP; it will choose another.
                 Err(_) if address.port() == 0 && tries < PORT_TRIES => tries += 1,
@@ -101,21 +102,25 @@ impl Gateway {
     }
 
     /// Serves devices until the UDP socket is closed.
-    pub async fn serve(self, cluster: Arc<Cluster>, node: Arc<Node>) {
+    pub async fn serve(self, cluster: Arc<Cluster>) {
         // Ends with this function, and its connections with it.
         let mut tasks = JoinSet::new();
         if let Some((listener, acceptor)) = self.tcp.clone() {
-            tasks.spawn(tcp::serve(listener, acceptor, cluster.clone(), node.clone()));
+            tasks.spawn(tcp::serve(listener, acceptor, cluster.clone(), self.door.clone()));
         }
         while let Some(incoming) = self.endpoint.accept().await {
-            let open = self.endpoint.open_connections();
-            if open >= MAX_CONNECTIONS {
-                incoming.refuse();
-            } else if open >= VALIDATE_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
+            let address = incoming.remote_address();
+            let valid = incoming.remote_address_validated() || !incoming.may_retry();
+            match self.door.admit(Over::Quic, address, valid) {
+                Admission::In(place) => {
+                    tokio::spawn(quic::serve(cluster.clone(), place, incoming));
+                }
                 // Fails only for what was validated before.
-                let _ = incoming.retry();
-            } else {
-                tokio::spawn(quic::serve(cluster.clone(), node.clone(), incoming));
+                Admission::Validate => _ = incoming.retry(),
+                Admission::Out(reason) => {
+                    debug!(%address, reason, "device turned away");
+                    incoming.refuse();
+                }
             }
         }
     }

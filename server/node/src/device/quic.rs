@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::request::{self, Device, End};
+use super::door::Place;
+use super::request::{Device, End, Responder};
 use super::{MAX_REQUESTS, TRANSFER, idle};
 use crate::cluster::Cluster;
 use crate::config::Limits;
-use crate::node::Node;
 
 /// Code with which connections and streams are closed.
 pub(super) const CLOSED: VarInt = VarInt::from_u32(0);
@@ -46,65 +46,78 @@ fn transport(model: &ModelInfo, limits: &Limits) -> TransportConfig {
         // Answers are short: searching for larger packets would cost devices more than it saves.
         .mtu_discovery_config(None)
         // A request may wait for its bundle, and then for its answer.
-        .max_idle_timeout(IdleTimeout::try_from(idle(limits)).ok());
+        .max_idle_timeout(IdleTimeout::try_from(idle(limits.infer())).ok());
     config
 }
 
-/// Shakes hands with a device and serves it.
-pub(super) async fn serve(cluster: Arc<Cluster>, node: Arc<Node>, incoming: Incoming) {
-    let Ok(Ok(connection)) = timeout(TRANSFER, incoming).await else { return };
+/// Shakes hands with a device and serves it, in its place.
+pub(super) async fn serve(cluster: Arc<Cluster>, place: Place, incoming: Incoming) {
+    // What a handshake needs is not held for as long as the connection.
+    let connection = Box::pin(async {
+        tokio::select! {
+            connection = timeout(TRANSFER, incoming) => connection.ok()?.ok(),
+            _ = place.ended() => None,
+        }
+    });
+    let Some(connection) = connection.await else { return };
     let mut exporter = [0; EXPORTER_LEN];
     if connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).is_err() {
         return;
     }
-    let device = Device::new(cluster, node, false, exporter);
+    let device = Device::new(cluster, place, false, exporter);
     // Requests end with their connection: nobody would read the answers.
     let mut requests = JoinSet::new();
-    loop {
+    let mut ended = std::pin::pin!(device.place.ended());
+    let reason = loop {
         tokio::select! {
             stream = connection.accept_bi() => match stream {
                 Ok((send, receive)) => {
                     requests.spawn(request(device.clone(), send, receive));
                 }
-                Err(reason) => {
-                    debug!(address = %connection.remote_address(), %reason, "device left");
-                    return;
-                }
+                Err(reason) => break reason.to_string(),
             },
             Some(_) = requests.join_next() => {}
+            reason = &mut ended => {
+                connection.close(CLOSED, reason.as_bytes());
+                break reason.to_owned();
+            }
         }
-    }
+    };
+    debug!(address = %connection.remote_address(), reason, "device left");
 }
 
 async fn request(device: Arc<Device>, send: SendStream, mut receive: RecvStream) {
     let start = Instant::now();
-    let limit = device.node.info.request_limit();
+    let limit = device.cluster.info().request_limit();
     let message = timeout(TRANSFER, read(&mut receive, limit)).await.unwrap_or(Err(End::Gone));
-    let reply = request::Reply::Quic(Reply { send, finished: false });
-    device.request(message, reply, start).await;
+    device.request(message, Reply { send, finished: false }, start).await;
 }
 
-/// The stream's other direction.
-pub(super) struct Reply {
+/// The stream's other direction. Dropped before the end, it resets its stream.
+struct Reply {
     send: SendStream,
     finished: bool,
 }
 
-impl Reply {
-    pub async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
+impl Responder for Reply {
+    async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
         self.send.write_all(frame).await.map_err(|_| End::Gone)
     }
 
-    pub async fn given_up(&mut self) {
+    async fn given_up(&mut self) {
         // An error says that the connection has ended.
         let _ = self.send.stopped().await;
     }
 
-    /// Ends the stream; done when the device has all of it, or is gone.
-    pub async fn finish(mut self) {
-        let _ = self.send.finish();
-        self.finished = true;
-        let _ = self.send.stopped().await;
+    async fn finish(mut self, frame: Option<&[u8]>) {
+        if let Some(frame) = frame
+            && self.send(frame).await.is_ok()
+        {
+            let _ = self.send.finish();
+            self.finished = true;
+            // Done when the device has all of it, or is gone.
+            let _ = self.send.stopped().await;
+        }
     }
 }
 

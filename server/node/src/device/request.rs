@@ -5,24 +5,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::message::{resume_tags, sealed_keys};
-use seco_core::{EXPORTER_LEN, Incarnation, KeyId, Refusal, Request, Response, WIRE_VERSION, pack};
+use seco_core::{
+    EXPORTER_LEN, Incarnation, KeyId, Refusal, Request, Response, SessionId, WIRE_VERSION, pack,
+};
 use seco_protocol::Use;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::{MAX_HANDLES, TRANSFER, quic, tcp};
+use super::door::Place;
+use super::{MAX_HANDLES, TRANSFER};
 use crate::access::sessions::Connected;
+use crate::access::source::Who;
 use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::cluster::{Blame, Cluster, Links, Ready};
 use crate::failure::Failure;
-use crate::node::Node;
 use crate::operation::{drain, metrics};
-use crate::service::pool::Take;
+use crate::service::pool::{Take, Turn};
 
 /// One device's connection.
 pub(super) struct Device {
     pub(super) cluster: Arc<Cluster>,
-    pub(super) node: Arc<Node>,
+    pub(super) place: Place,
     /// Over TCP, not QUIC.
     tcp: bool,
     /// What the connection's TLS session yields at both ends.
@@ -89,73 +92,48 @@ impl From<Refusal> for End {
     }
 }
 
-/// Where a request's responses go.
-pub(super) enum Reply {
-    Quic(quic::Reply),
-    Tcp(tcp::Reply),
-}
-
-impl Reply {
-    /// Sends a response, in the time that a device may take for it.
-    async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
-        let sent = async {
-            match self {
-                Self::Quic(reply) => reply.send(frame).await,
-                Self::Tcp(reply) => reply.send(frame).await,
-            }
-        };
-        timeout(TRANSFER, sent).await.unwrap_or(Err(End::Gone))
-    }
+/// Where a request's responses go, whatever the transport.
+pub(super) trait Responder: Send {
+    /// Sends a response that others follow.
+    ///
+    /// # Errors
+    /// [`End::Gone`] if the device does not take it.
+    fn send(&mut self, frame: &[u8]) -> impl Future<Output = Result<(), End>> + Send;
 
     /// Ready once the device does not wait any more.
-    async fn given_up(&mut self) {
-        match self {
-            Self::Quic(reply) => reply.given_up().await,
-            Self::Tcp(reply) => reply.given_up().await,
-        }
-    }
+    fn given_up(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Sends the last response; `None` ends the request without one.
-    async fn finish(self, frame: Option<&[u8]>) {
-        match (self, frame) {
-            (Self::Tcp(reply), frame) => {
-                let _ = timeout(TRANSFER, reply.finish(frame.unwrap_or(tcp::EMPTY))).await;
-            }
-            (Self::Quic(mut reply), Some(frame)) => {
-                if let Ok(Ok(())) = timeout(TRANSFER, reply.send(frame)).await {
-                    let _ = timeout(TRANSFER, reply.finish()).await;
-                }
-            }
-            // Dropped, it resets its stream.
-            (Self::Quic(_), None) => {}
-        }
-    }
+    fn finish(self, frame: Option<&[u8]>) -> impl Future<Output = ()> + Send;
+}
+
+/// Sends a response in the time that a device may take for it.
+async fn send(reply: &mut impl Responder, response: &Response<'_>) -> Result<(), End> {
+    timeout(TRANSFER, reply.send(&encode(response))).await.unwrap_or(Err(End::Gone))
 }
 
 impl Device {
-    pub fn new(cluster: Arc<Cluster>, node: Arc<Node>, tcp: bool, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
-        node.metrics.connected(tcp);
-        Arc::new(Self { cluster, node, tcp, exporter, handles: Mutex::default() })
+    pub fn new(cluster: Arc<Cluster>, place: Place, tcp: bool, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
+        cluster.metrics().connected(tcp);
+        Arc::new(Self { cluster, place, tcp, exporter, handles: Mutex::default() })
     }
 
     /// One request and its answer. `start` is when its first byte was awaited.
-    pub async fn request(&self, message: Result<Vec<u8>, End>, mut reply: Reply, start: Instant) {
+    pub async fn request(&self, message: Result<Vec<u8>, End>, mut reply: impl Responder, start: Instant) {
         // Under way until the device has the answer.
-        let under_way = self.node.drain.enter();
+        let under_way = self.cluster.drain().enter();
         let result = match message {
             Ok(_) if under_way.is_none() => Err(End::Busy(drain::PAUSE)),
-            Ok(message) => match Request::decode(&message) {
-                Ok(request) => self.answer(&mut reply, request, start).await,
-                Err(seco_core::Error::Version { .. }) => {
-                    Err(Refusal::VersionUnsupported { supported: WIRE_VERSION }.into())
-                }
-                Err(_) => Err(Refusal::Malformed.into()),
+            // It is counted until its answer is on its way: another may follow then.
+            Ok(message) => match self.place.request() {
+                Ok(_open) => self.decoded(&mut reply, &message, start).await,
+                Err(pause) => Err(End::Busy(pause.unwrap_or_else(|| self.cluster.busy().retry_after))),
             },
             Err(end) => Err(end),
         };
         match &result {
-            Err(End::Refused(refusal)) => self.node.metrics.refused(metrics::reason(refusal)),
-            Err(End::Busy(_)) => self.node.metrics.refused("busy"),
+            Err(End::Refused(refusal)) => self.cluster.metrics().refused(metrics::reason(refusal)),
+            Err(End::Busy(_)) => self.cluster.metrics().refused("busy"),
             Err(End::Gone) | Ok(_) => {}
         }
         let frame = match result {
@@ -164,19 +142,40 @@ impl Device {
             Err(End::Busy(pause)) => Some(encode(&Response::Busy { retry_after_ms: millis(pause) })),
             Err(End::Gone) => None,
         };
-        reply.finish(frame.as_deref()).await;
+        let _ = timeout(TRANSFER, reply.finish(frame.as_deref())).await;
     }
 
-    async fn answer(&self, reply: &mut Reply, request: Request<'_>, start: Instant) -> Result<Vec<u8>, End> {
+    async fn decoded(
+        &self,
+        reply: &mut impl Responder,
+        message: &[u8],
+        start: Instant,
+    ) -> Result<Vec<u8>, End> {
+        match Request::decode(message) {
+            Ok(request) => self.answer(reply, request, start).await,
+            Err(seco_core::Error::Version { .. }) => {
+                Err(Refusal::VersionUnsupported { supported: WIRE_VERSION }.into())
+            }
+            Err(_) => Err(Refusal::Malformed.into()),
+        }
+    }
+
+    async fn answer(
+        &self,
+        reply: &mut impl Responder,
+        request: Request<'_>,
+        start: Instant,
+    ) -> Result<Vec<u8>, End> {
         match request {
             Request::Open { session, model, nonce, sealed } => {
-                if model != self.node.info.id {
+                if model != self.cluster.info().id {
                     return Err(Refusal::WrongModel.into());
                 }
                 let sealed = sealed_keys(sealed).map_err(|_| Refusal::WrongServers)?;
-                if sealed.len() != self.node.mesh.servers() {
+                if sealed.len() != self.cluster.servers() {
                     return Err(Refusal::WrongServers.into());
                 }
+                self.place.session(true).map_err(End::Busy)?;
                 let incarnation = Incarnation { nonce, exporter: self.exporter };
                 let keys = sealed.iter().map(KeyId::of).collect();
                 let opening = OpenSession { session, model, incarnation, keys, sealed: Vec::new() };
@@ -187,9 +186,10 @@ impl Device {
             }
             Request::Resume { session, nonce, tags } => {
                 let tags = resume_tags(tags).map_err(|_| Refusal::WrongServers)?;
-                if tags.len() != self.node.mesh.servers() {
+                if tags.len() != self.cluster.servers() {
                     return Err(Refusal::WrongServers.into());
                 }
+                self.place.session(false).map_err(End::Busy)?;
                 let incarnation = Incarnation { nonce, exporter: self.exporter };
                 let resuming = ResumeSession { session, incarnation, tag: Default::default() };
                 let (cluster, tags) = (self.cluster.clone(), tags.to_vec());
@@ -217,8 +217,12 @@ impl Device {
             Ok(_) => {}
             Err(blame) => {
                 if blame.failure == Failure::UnknownSession {
-                    self.node.sessions().remove(&connected.0);
-                    self.handles().remove(handle);
+                    self.cluster.forget(&connected.0);
+                    self.place.sessions({
+                        let mut handles = self.handles();
+                        handles.remove(handle);
+                        handles.open.len()
+                    });
                 }
                 return Err(self.refusal("a request", &blame).into());
             }
@@ -228,67 +232,68 @@ impl Device {
 
     async fn infer(
         &self,
-        reply: &mut Reply,
+        reply: &mut impl Responder,
         connected: Connected,
         counter: u64,
         input: &[u8],
         start: Instant,
     ) -> Result<Vec<u8>, End> {
-        let info = &self.node.info;
+        let info = self.cluster.info();
         if input.len() != info.input_len {
             let expected = u32::try_from(info.input_len).unwrap_or(u32::MAX);
             return Err(Refusal::WrongInputSize { expected }.into());
         }
         // Before a bundle is taken: repeating one request must not use up the pool.
-        let key = self.node.take(&connected, counter).map_err(|failure| match failure {
+        let key = self.cluster.number(&connected, counter).map_err(|failure| match failure {
             Failure::CounterUsed => Refusal::CounterUsed,
             _ => Refusal::UnknownSession,
         })?;
         let (session, incarnation) = connected;
         let usage = Use { session: session.0, incarnation: incarnation.0, counter };
-        let ready = self.bundle(reply).await?;
+        let turn = self.turn(reply, session).await?;
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
         let (cluster, input) = (self.cluster.clone(), input.to_vec());
-        let job = tokio::spawn(async move { cluster.infer(ready, usage, key, input).await });
+        let job = tokio::spawn(async move { cluster.infer(turn, usage, key, input).await });
         let logits = job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
             if blame.failure == Failure::UnknownSession {
                 // A remote restarted: the device has to open the session there too.
-                self.node.sessions().remove(&session);
+                self.cluster.forget(&session);
             }
             self.refusal("an inference", &blame)
         })?;
         let mut masked = vec![0; info.logits_len()];
         pack::pack(&logits, info.width, &mut masked).map_err(|_| Refusal::Internal)?;
-        self.node.report_inference(start, self.cluster.ready());
+        self.cluster.answered(start);
         Ok(encode(&Response::Logits { masked: &masked }))
     }
 
-    /// A bundle, at once or after a wait that the device is told of.
-    async fn bundle(&self, reply: &mut Reply) -> Result<Ready, End> {
+    /// A bundle and the request's turn, at once or after a wait that the device is told of.
+    async fn turn(&self, reply: &mut impl Responder, device: SessionId) -> Result<Turn<Ready>, End> {
         let unavailable = |server| Refusal::Unavailable { server: u8::try_from(server).unwrap_or(u8::MAX) };
-        match self.cluster.take().map_err(unavailable)? {
-            Take::Ready(ready) => Ok(ready),
-            Take::Full => Err(End::Busy(self.cluster.wait(self.node.limits.queue))),
-            Take::Queued { position, ticket } => {
-                let wait_ms = millis(self.cluster.wait(position));
+        let who = Who { source: self.place.source(), device };
+        match self.cluster.take(who).map_err(unavailable)? {
+            Take::Ready(turn) => Ok(turn),
+            Take::Full(busy) => Err(End::Busy(busy.retry_after)),
+            Take::Queued { position, wait, ticket } => {
                 // As devices count: 1 is the next, 0 runs.
                 let position = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
-                reply.send(&encode(&Response::Queued { position, wait_ms })).await?;
-                let ready = tokio::select! {
-                    ready = timeout(self.node.limits.infer(), ticket) => match ready {
-                        Ok(Ok(ready)) => ready,
+                send(reply, &Response::Queued { position, wait_ms: millis(wait) }).await?;
+                let turn = tokio::select! {
+                    outcome = timeout(self.cluster.patience(), ticket) => match outcome {
+                        Ok(Ok(Ok(turn))) => turn,
+                        Ok(Ok(Err(busy))) => return Err(End::Busy(busy.retry_after)),
                         Ok(Err(_)) => {
-                            return Err(match self.node.mesh.missing() {
+                            return Err(match self.cluster.missing() {
                                 Some(server) => unavailable(server).into(),
-                                None => End::Busy(self.cluster.wait(0)),
+                                None => End::Busy(self.cluster.busy().retry_after),
                             });
                         }
                         Err(_) => return Err(Refusal::TimedOut.into()),
                     },
                     () = reply.given_up() => return Err(End::Gone),
                 };
-                reply.send(&encode(&Response::Queued { position: 0, wait_ms: 0 })).await?;
-                Ok(ready)
+                send(reply, &Response::Queued { position: 0, wait_ms: 0 }).await?;
+                Ok(turn)
             }
         }
     }
@@ -303,12 +308,17 @@ impl Device {
         connected: Connected,
         exchange: impl Future<Output = Result<(), Blame>> + Send + 'static,
     ) -> Result<Vec<u8>, End> {
-        let links = self.node.mesh.generations();
+        let links = self.cluster.links();
         let unclaimed = Incarnations { cluster: self.cluster.clone(), ended: vec![connected] };
         let exchange = tokio::spawn(async move { (exchange.await, unclaimed) });
         let (result, mut unclaimed) = exchange.await.map_err(|_| Refusal::Internal)?;
         result.map_err(|blame| self.refusal(what, &blame))?;
-        let (handle, oldest) = self.handles().add(connected, links);
+        let (handle, oldest, open) = {
+            let mut handles = self.handles();
+            let (handle, oldest) = handles.add(connected, links);
+            (handle, oldest, handles.open.len())
+        };
+        self.place.sessions(open);
         unclaimed.ended = oldest.into_iter().collect();
         drop(unclaimed);
         Ok(encode(&Response::Opened { handle }))
@@ -335,7 +345,7 @@ impl Device {
 /// The connection's incarnations end with it.
 impl Drop for Device {
     fn drop(&mut self) {
-        self.node.metrics.left(self.tcp);
+        self.cluster.metrics().left(self.tcp);
         let ended = self.handles().open.drain(..).map(|handle| handle.connected).collect();
         drop(Incarnations { cluster: self.cluster.clone(), ended });
     }
@@ -350,10 +360,8 @@ struct Incarnations {
 impl Drop for Incarnations {
     fn drop(&mut self) {
         let ended = std::mem::take(&mut self.ended);
-        // Where the server itself is stopping there is no runtime, and nobody to tell.
-        if let (false, Ok(runtime)) = (ended.is_empty(), tokio::runtime::Handle::try_current()) {
-            let cluster = self.cluster.clone();
-            runtime.spawn(async move { cluster.end(ended).await });
+        if !ended.is_empty() {
+            self.cluster.end(ended);
         }
     }
 }

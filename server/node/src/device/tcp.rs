@@ -21,10 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-use super::request::{self, Device, End};
-use super::{MAX_CONNECTIONS, TRANSFER, idle};
+use super::door::{Admission, Door, Over, Place};
+use super::request::{Device, End, Responder};
+use super::{TRANSFER, idle};
 use crate::cluster::Cluster;
-use crate::node::Node;
 
 /// Records that wait for being sent; then requests wait too, and at last the device.
 const OUTGOING: usize = 4;
@@ -34,28 +34,30 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PEEK: usize = 64;
 
 /// The frame without a message.
-pub(super) const EMPTY: &[u8] = &[0];
+const EMPTY: &[u8] = &[0];
 
 /// Serves devices for ever. Dropped, it ends all connections.
 pub(super) async fn serve(
     listener: Arc<TcpListener>,
     acceptor: TlsAcceptor,
     cluster: Arc<Cluster>,
-    node: Arc<Node>,
+    door: Arc<Door>,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // Dropped at once where there is no place, as QUIC refuses.
-                Ok((stream, address)) => if let Ok(place) = places.clone().try_acquire_owned() {
-                    let (cluster, node, acceptor) = (cluster.clone(), node.clone(), acceptor.clone());
-                    connections.spawn(async move {
-                        let reason = connection(cluster, node, acceptor, stream).await;
-                        debug!(%address, reason, "device left");
-                        drop(place);
-                    });
+                // Dropped at once where there is no place, as QUIC refuses. The system has validated the address.
+                Ok((stream, address)) => match door.admit(Over::Tcp, address, true) {
+                    Admission::In(place) => {
+                        let (cluster, acceptor) = (cluster.clone(), acceptor.clone());
+                        connections.spawn(async move {
+                            let reason = connection(cluster, place, acceptor, stream).await;
+                            debug!(%address, reason, "device left");
+                        });
+                    }
+                    Admission::Out(reason) => debug!(%address, reason, "device turned away"),
+                    Admission::Validate => {}
                 },
                 Err(_) => sleep(PAUSE).await,
             },
@@ -67,13 +69,17 @@ pub(super) async fn serve(
 /// One connection, from the handshake on. Gives the reason of its end.
 async fn connection(
     cluster: Arc<Cluster>,
-    node: Arc<Node>,
+    place: Place,
     acceptor: TlsAcceptor,
     stream: TcpStream,
 ) -> &'static str {
     // An answer must not wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = timeout(TRANSFER, acceptor.accept(stream)).await else { return "no handshake" };
+    let stream = tokio::select! {
+        stream = timeout(TRANSFER, acceptor.accept(stream)) => stream,
+        reason = place.ended() => return reason,
+    };
+    let Ok(Ok(stream)) = stream else { return "no handshake" };
     // A device that names no protocol is none of ours.
     if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return "another protocol";
@@ -82,12 +88,13 @@ async fn connection(
     if stream.get_ref().1.export_keying_material(&mut exporter, EXPORTER_LABEL, None).is_err() {
         return "no keying material";
     }
-    let device = Device::new(cluster, node, true, exporter);
+    let device = Device::new(cluster, place, true, exporter);
     let (read, write) = tokio::io::split(stream);
     let (outgoing, queue) = mpsc::channel(OUTGOING);
     tokio::select! {
         reason = receive(&device, read, outgoing) => reason,
         reason = transmit(write, queue) => reason,
+        reason = device.place.ended() => reason,
     }
 }
 
@@ -117,7 +124,7 @@ async fn receive(
     mut read: ReadHalf<TlsStream<TcpStream>>,
     outgoing: mpsc::Sender<Outgoing>,
 ) -> &'static str {
-    let limit = device.node.info.request_limit();
+    let limit = device.cluster.info().request_limit();
     let mut requests = Requests {
         open: BTreeMap::new(),
         last: 0,
@@ -129,7 +136,7 @@ async fn receive(
         // The first byte may take long; the rest of its record may not.
         if buffer.is_empty() {
             let first = async { read.read_buf(&mut buffer).await };
-            let first = timeout(idle(&device.node.limits), first);
+            let first = timeout(idle(device.cluster.patience()), first);
             tokio::pin!(first);
             let first = loop {
                 tokio::select! {
@@ -217,7 +224,7 @@ impl Requests {
                 let reply = Reply { id, outgoing: outgoing.clone(), given_up, _place: place };
                 let device = device.clone();
                 self.tasks.spawn(async move {
-                    device.request(Ok(message), request::Reply::Tcp(reply), start).await;
+                    device.request(Ok(message), reply, start).await;
                     id
                 });
             }
@@ -235,30 +242,29 @@ impl Requests {
 }
 
 /// Where the responses to a request go.
-pub(super) struct Reply {
+struct Reply {
     id: u32,
     outgoing: mpsc::Sender<Outgoing>,
     given_up: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Reply {
-    pub async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
+impl Responder for Reply {
+    async fn send(&mut self, frame: &[u8]) -> Result<(), End> {
         self.outgoing.send(framed(self.id, frame).into()).await.map_err(|_| End::Gone)
     }
 
-    pub async fn given_up(&mut self) {
+    async fn given_up(&mut self) {
         // An error says that the connection has ended.
         let _ = self.given_up.wait_for(|given_up| *given_up).await;
     }
 
-    /// Ends the request, by its last response or by the empty frame; done when the system has it.
-    pub async fn finish(self, frame: &[u8]) {
+    async fn finish(self, frame: Option<&[u8]>) {
         let Self { id, outgoing, _place: place, .. } = self;
         // The device may ask again as soon as it reads this.
         drop(place);
         let (written, done) = oneshot::channel();
-        let last = Outgoing { record: framed(id, frame), written: Some(written) };
+        let last = Outgoing { record: framed(id, frame.unwrap_or(EMPTY)), written: Some(written) };
         if outgoing.send(last).await.is_ok() {
             // Fails when the connection has ended.
             let _ = done.await;

@@ -1,4 +1,6 @@
-//! One model on one server: its part, and bundles that are ready.
+//! One model on one server: its part, bundles that are ready, and requests that wait for them.
 
+mod pace;
 pub mod part;
 pub(crate) mod pool;
+mod queue;

@@ -1,130 +1,282 @@
-//! Bundles that are ready, and the requests that wait for one.
+//! Bundles that are ready, and the requests that wait for one and for their turn.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::pace::Pace;
+use super::queue::Queue;
+use crate::access::source::Who;
 use crate::config;
 
-/// Items made ahead, first in, first out; each is handed out once. The pool says when more should
-/// be made: from `low` ready ones on until there are `size`, so that refilling runs in stretches
-/// instead of once after every request.
+/// Items made ahead, first in, first out; each is handed out once, and as many are used at a time as may be. The pool
+/// says when more should be made: from `low` ready ones on until there are `size`, so that refilling runs in
+/// stretches instead of once after every request.
 pub struct Pool<T> {
+    shared: Arc<Mutex<State<T>>>,
+}
+
+struct State<T> {
     ready: VecDeque<T>,
-    waiting: VecDeque<oneshot::Sender<T>>,
+    waiting: Queue<oneshot::Sender<Outcome<T>>>,
     settings: config::Pool,
     queue: usize,
+    parallel: usize,
+    /// Requests whose turn it is.
+    running: usize,
     filling: bool,
+    pace: Pace,
+}
+
+/// How the wait in the queue ends: by one's turn, or displaced by a device that has fewer waiting.
+pub type Outcome<T> = Result<Turn<T>, Busy>;
+
+/// There is no place in the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// When all that the device has waiting will have had their turn.
+    pub retry_after: Duration,
 }
 
 /// What a request gets.
 pub enum Take<T> {
-    /// An item.
-    Ready(T),
+    /// Its turn.
+    Ready(Turn<T>),
     /// A place in the queue.
     Queued {
         /// Requests before this one.
         position: usize,
+        /// Time until its turn comes, roughly.
+        wait: Duration,
         /// Gives the item; fails when waiting is pointless.
-        ticket: oneshot::Receiver<T>,
+        ticket: oneshot::Receiver<Outcome<T>>,
     },
-    /// The queue is full.
-    Full,
+    /// The queue is full, and this device has as many waiting as any.
+    Full(Busy),
+}
+
+/// A request's turn, with the item for it. Dropped, the next one has its turn.
+pub struct Turn<T> {
+    /// What it waited for.
+    pub item: T,
+    place: Place<T>,
+}
+
+impl<T> Turn<T> {
+    /// The request was answered.
+    pub fn answered(&self) {
+        if let Some(shared) = &self.place.shared {
+            lock(shared).pace.answered(self.place.since.elapsed());
+        }
+    }
+}
+
+/// One of the requests that may run at a time.
+struct Place<T> {
+    shared: Option<Arc<Mutex<State<T>>>>,
+    since: Instant,
+}
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            let mut state = lock(&shared);
+            state.running -= 1;
+            state.serve(&shared);
+        }
+    }
+}
+
+fn lock<T>(shared: &Arc<Mutex<State<T>>>) -> MutexGuard<'_, State<T>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> State<T> {
+    fn turn(&mut self, shared: &Arc<Mutex<Self>>, item: T) -> Turn<T> {
+        self.running += 1;
+        Turn { item, place: Place { shared: Some(shared.clone()), since: Instant::now() } }
+    }
+
+    /// Gives those whose turn it is what is ready.
+    fn serve(&mut self, shared: &Arc<Mutex<Self>>) {
+        while self.running < self.parallel && !self.waiting.is_empty() {
+            let Some(item) = self.ready.pop_front() else { return };
+            let Some(waiter) = self.waiting.pop() else {
+                self.ready.push_front(item);
+                return;
+            };
+            let turn = self.turn(shared, item);
+            if let Err(Ok(mut back)) = waiter.send(Ok(turn)) {
+                // That request gave up. Its place is not given back by itself: the lock is held.
+                back.place.shared = None;
+                self.running -= 1;
+                self.ready.push_front(back.item);
+            }
+        }
+    }
+
+    /// Time until the turn of a request that is added now.
+    fn next(&self, who: Who) -> Duration {
+        self.waiting.pace(who).unwrap_or_else(|| self.wait(self.waiting.ahead(who)))
+    }
+
+    /// Time until the turn of a request with so many before it.
+    fn wait(&self, position: usize) -> Duration {
+        let place = position.saturating_add(1);
+        let free = self.parallel.saturating_sub(self.running);
+        self.pace.wait(place.saturating_sub(self.ready.len()), place.saturating_sub(free), self.parallel)
+    }
 }
 
 impl<T> Pool<T> {
-    /// An empty pool; at most `queue` requests wait.
-    pub fn new(settings: config::Pool, queue: usize) -> Self {
-        Self { ready: VecDeque::new(), waiting: VecDeque::new(), settings, queue, filling: true }
+    /// An empty pool; at most `queue` requests wait, and `parallel` have their turn.
+    pub fn new(settings: config::Pool, queue: usize, parallel: usize) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            waiting: Queue::default(),
+            settings,
+            queue,
+            parallel,
+            running: 0,
+            filling: true,
+            pace: Pace::default(),
+        };
+        Self { shared: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        lock(&self.shared)
     }
 
     /// When items are made.
     pub fn settings(&self) -> config::Pool {
-        self.settings
+        self.state().settings
     }
 
     /// Items ready.
     pub fn ready(&self) -> usize {
-        self.ready.len()
+        self.state().ready.len()
     }
 
     /// Requests that wait for an item.
     pub fn waiting(&self) -> usize {
-        self.waiting.iter().filter(|waiter| !waiter.is_closed()).count()
+        let mut state = self.state();
+        state.waiting.retain(|w| !w.is_closed());
+        state.waiting.len()
     }
 
     /// Whether another item should be made now.
-    pub fn wants(&mut self) -> bool {
-        self.waiting.retain(|w| !w.is_closed());
-        if self.ready.len() >= self.settings.size {
-            self.filling = false;
-        } else if self.ready.len() <= self.settings.low {
-            self.filling = true;
+    pub fn wants(&self) -> bool {
+        let mut state = self.state();
+        state.waiting.retain(|w| !w.is_closed());
+        let ready = state.ready.len();
+        if ready >= state.settings.size {
+            state.filling = false;
+        } else if ready <= state.settings.low {
+            state.filling = true;
         }
-        self.filling || !self.waiting.is_empty()
+        state.filling || state.waiting.len() > ready
     }
 
-    /// Adds an item, for the first who waits, if anybody does.
-    pub fn put(&mut self, mut item: T) {
-        while let Some(waiter) = self.waiting.pop_front() {
-            match waiter.send(item) {
-                Ok(()) => return,
-                // That request gave up.
-                Err(back) => item = back,
-            }
-        }
-        self.ready.push_back(item);
+    /// An item is begun.
+    pub fn making(&self) {
+        self.state().pace.making();
+    }
+
+    /// An item was made, in so much time.
+    pub fn made(&self, time: Duration) {
+        self.state().pace.made(time);
+    }
+
+    /// Adds an item, for the one whose turn is next, if anybody waits.
+    pub fn put(&self, item: T) {
+        let mut state = self.state();
+        state.ready.push_back(item);
+        state.serve(&self.shared);
     }
 
     /// Takes an item, or a place in the queue.
-    pub fn take(&mut self) -> Take<T> {
-        if let Some(item) = self.ready.pop_front() {
-            return Take::Ready(item);
+    pub fn take(&self, who: Who) -> Take<T> {
+        let mut state = self.state();
+        state.waiting.retain(|w| !w.is_closed());
+        if state.waiting.is_empty()
+            && state.running < state.parallel
+            && let Some(item) = state.ready.pop_front()
+        {
+            return Take::Ready(state.turn(&self.shared, item));
         }
-        self.waiting.retain(|w| !w.is_closed());
-        let position = self.waiting.len();
-        if position >= self.queue {
-            return Take::Full;
+        if state.waiting.len() >= state.queue {
+            match state.waiting.displace(who) {
+                Some((displaced, waiter)) => {
+                    let retry_after = state.next(displaced);
+                    // Whether it is still there does not matter.
+                    let _ = waiter.send(Err(Busy { retry_after }));
+                }
+                None => return Take::Full(Busy { retry_after: state.next(who) }),
+            }
         }
+        let (position, wait) = (state.waiting.ahead(who), state.next(who));
         let (sender, ticket) = oneshot::channel();
-        self.waiting.push_back(sender);
-        Take::Queued { position, ticket }
+        state.waiting.push(who, sender);
+        Take::Queued { position, wait, ticket }
+    }
+
+    /// When all that wait now will have had their turn.
+    pub fn busy(&self) -> Busy {
+        let state = self.state();
+        Busy { retry_after: state.wait(state.waiting.len()) }
     }
 
     /// Removes the items that do not pass, in order.
-    pub fn remove(&mut self, goes: impl Fn(&T) -> bool) -> Vec<T> {
-        let (gone, kept) = self.ready.drain(..).partition(goes);
-        self.ready = kept;
+    pub fn remove(&self, goes: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut state = self.state();
+        let (gone, kept) = state.ready.drain(..).partition(goes);
+        state.ready = kept;
         Vec::from(gone)
     }
 
     /// Turns all waiting requests away.
-    pub fn turn_away(&mut self) {
-        self.waiting.clear();
+    pub fn turn_away(&self) {
+        self.state().waiting = Queue::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use seco_core::SessionId;
+
     use super::*;
 
     fn pool(size: usize, low: usize, queue: usize) -> Pool<u32> {
-        Pool::new(config::Pool { size, low, ..Default::default() }, queue)
+        Pool::new(config::Pool { size, low, ..Default::default() }, queue, 8)
+    }
+
+    fn who(device: u8) -> Who {
+        Who { source: IpAddr::from([192, 0, 2, 1]).into(), device: SessionId([device; 16]) }
+    }
+
+    fn queued<T>(take: Take<T>) -> (usize, oneshot::Receiver<Outcome<T>>) {
+        let Take::Queued { position, ticket, .. } = take else { panic!() };
+        (position, ticket)
     }
 
     #[test]
     fn refills_in_stretches() {
-        let mut pool = pool(4, 1, 8);
+        let pool = pool(4, 1, 8);
         for i in 0..4 {
             assert!(pool.wants());
             pool.put(i);
         }
         assert!(!pool.wants());
         for _ in 0..2 {
-            assert!(matches!(pool.take(), Take::Ready(_)));
+            assert!(matches!(pool.take(who(1)), Take::Ready(_)));
             assert!(!pool.wants(), "still above the low mark");
         }
-        assert!(matches!(pool.take(), Take::Ready(2)));
+        assert!(matches!(pool.take(who(1)), Take::Ready(Turn { item: 2, .. })));
         for i in 4..7 {
             assert!(pool.wants());
             pool.put(i);
@@ -134,22 +286,53 @@ mod tests {
 
     #[test]
     fn serves_waiting_requests_in_order_and_skips_those_that_gave_up() {
-        let mut pool = pool(2, 0, 2);
-        let Take::Queued { position: 0, ticket: mut first } = pool.take() else { panic!() };
-        let Take::Queued { position: 1, ticket: second } = pool.take() else { panic!() };
-        assert!(matches!(pool.take(), Take::Full));
+        let pool = pool(2, 0, 2);
+        let (at, mut first) = queued(pool.take(who(1)));
+        let (then, second) = queued(pool.take(who(1)));
+        assert_eq!((at, then), (0, 1));
+        assert!(matches!(pool.take(who(1)), Take::Full(_)));
         drop(second);
-        let Take::Queued { position: 1, ticket: mut third } = pool.take() else { panic!() };
+        let (at, mut third) = queued(pool.take(who(1)));
+        assert_eq!(at, 1);
         pool.put(7);
         pool.put(8);
-        assert_eq!((first.try_recv(), third.try_recv()), (Ok(7), Ok(8)));
+        let item = |outcome: Outcome<u32>| outcome.map(|turn| turn.item).unwrap();
+        assert_eq!((item(first.try_recv().unwrap()), item(third.try_recv().unwrap())), (7, 8));
         assert_eq!(pool.ready(), 0);
     }
 
     #[test]
+    fn a_device_with_few_waiting_displaces_one_with_many() {
+        let pool = pool(2, 0, 2);
+        let (_, mut kept) = queued(pool.take(who(1)));
+        let (_, mut goes) = queued(pool.take(who(1)));
+        let (at, mut other) = queued(pool.take(who(2)));
+        assert_eq!(at, 1);
+        assert!(goes.try_recv().unwrap().is_err());
+        pool.put(1);
+        assert!(kept.try_recv().is_ok() && other.try_recv().is_err());
+    }
+
+    #[test]
+    fn no_more_run_than_may_and_a_place_is_free_at_once() {
+        let pool = Pool::new(config::Pool { size: 8, low: 0, ..Default::default() }, 8, 2);
+        (0..6).for_each(|n| pool.put(n));
+        let Take::Ready(one) = pool.take(who(1)) else { panic!() };
+        let Take::Ready(_two) = pool.take(who(1)) else { panic!() };
+        let (_, mut third) = queued(pool.take(who(1)));
+        let (at, mut fourth) = queued(pool.take(who(2)));
+        assert_eq!(at, 1);
+        drop(one);
+        assert_eq!(third.try_recv().unwrap().map(|turn| turn.item).unwrap(), 2);
+        // Dropped there, so the next one runs.
+        assert_eq!(fourth.try_recv().unwrap().map(|turn| turn.item).unwrap(), 3);
+        assert!(matches!(pool.take(who(3)), Take::Ready(_)));
+    }
+
+    #[test]
     fn turned_away_requests_notice() {
-        let mut pool = pool(2, 0, 2);
-        let Take::Queued { mut ticket, .. } = pool.take() else { panic!() };
+        let pool = pool(2, 0, 2);
+        let (_, mut ticket) = queued(pool.take(who(1)));
         pool.turn_away();
         assert!(matches!(ticket.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
     }

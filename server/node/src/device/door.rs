@@ -1,0 +1,424 @@
+//! Who is let in: connections and requests of devices, counted by address.
+//!
+//! Addresses that did not show that they receive what is sent to them may be anybody's: little is counted for them,
+//! and nobody makes place for them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+use crate::access::source::Source;
+use crate::config::Limits;
+
+/// Part of a limit from which on a device must show that it receives at the address it sends from.
+const VALIDATE: usize = 4;
+/// Addresses that are remembered without a connection; with more, those are forgotten.
+const MAX_SOURCES: usize = 1 << 16;
+/// With fewer nobody looks which ones can be forgotten.
+const MIN_SWEEP: usize = 1 << 10;
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How a connection came. Each has its own places, so that neither crowds out the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Quic,
+    Tcp,
+}
+
+/// What becomes of a new connection.
+pub(super) enum Admission {
+    /// It has a place.
+    In(Place),
+    /// It must show first that it receives at its address.
+    Validate,
+    /// It has none.
+    Out(&'static str),
+}
+
+/// The connections of all devices, and what their addresses have used.
+pub(super) struct Door {
+    limits: Limits,
+    /// Places over TCP.
+    tcp: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    next: u64,
+    connections: HashMap<u64, Connection>,
+    quic: usize,
+    sources: HashMap<Source, Usage>,
+    /// So many sources are looked through for those that can be forgotten.
+    sweep: usize,
+}
+
+struct Connection {
+    over: Over,
+    source: Source,
+    /// Requests that wait or run.
+    open: usize,
+    sessions: usize,
+    /// Since when there is none.
+    idle: Instant,
+    /// Told when it has to go.
+    evicted: Arc<Notify>,
+}
+
+/// What is used from one address.
+struct Usage {
+    connections: usize,
+    sessions: usize,
+    requests: usize,
+    minute: Bucket,
+    hour: Bucket,
+}
+
+/// What was used lately. It empties by a limit in a period.
+struct Bucket {
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { level: 0.0, at: now }
+    }
+
+    fn settle(&mut self, limit: usize, period: Duration, now: Instant) -> f64 {
+        let gone = now.saturating_duration_since(self.at).as_secs_f64() / period.as_secs_f64();
+        self.level = (self.level - gone * limit as f64).max(0.0);
+        self.at = now;
+        self.level
+    }
+
+    /// Uses one of `limit` in `period`; or says when there is one again.
+    fn take(&mut self, limit: usize, period: Duration, now: Instant) -> Result<(), Duration> {
+        if limit == 0 {
+            return Ok(());
+        }
+        let above = self.settle(limit, period, now) + 1.0 - limit as f64;
+        if above > 0.0 {
+            return Err(period.mul_f64(above / limit as f64).max(Duration::from_millis(1)));
+        }
+        self.level += 1.0;
+        Ok(())
+    }
+}
+
+/// Whether `used` is below a limit, of which 0 is none.
+fn below(used: usize, limit: usize) -> bool {
+    limit == 0 || used < limit
+}
+
+impl Door {
+    /// `tcp` is how many connections may come over TCP.
+    pub fn new(limits: Limits, tcp: usize) -> Arc<Self> {
+        let state = State {
+            next: 0,
+            connections: HashMap::new(),
+            quic: 0,
+            sources: HashMap::new(),
+            sweep: MIN_SWEEP,
+        };
+        Arc::new(Self { limits, tcp, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a connection a place before anything is computed for it. `valid` says that the device receives at the
+    /// address.
+    pub fn admit(self: &Arc<Self>, over: Over, address: SocketAddr, valid: bool) -> Admission {
+        let (now, source) = (Instant::now(), Source::from(address.ip()));
+        let Limits { connections, address_connections, address_handshakes, .. } = self.limits;
+        let places = if over == Over::Tcp { self.tcp } else { connections };
+        let mut state = self.state();
+        let taken = state.taken(over);
+        let usage = state.usage(source, &self.limits, now);
+        if !valid {
+            let much = |used: usize, limit: usize| limit > 0 && used >= limit.div_ceil(VALIDATE);
+            let handshakes = usage.minute.settle(address_handshakes, MINUTE, now) as usize;
+            if taken >= places.div_ceil(VALIDATE)
+                || much(usage.connections, address_connections)
+                || much(handshakes, address_handshakes)
+            {
+                return Admission::Validate;
+            }
+        }
+        if usage.minute.take(address_handshakes, MINUTE, now).is_err() {
+            return Admission::Out("too many handshakes from its address");
+        }
+        if !below(usage.connections, address_connections) && !state.evict(|other| other.source == source) {
+            return Admission::Out("too many connections from its address");
+        }
+        if state.taken(over) >= places && !state.evict(|other| other.over == over) {
+            return Admission::Out("all connections are busy");
+        }
+        state.usage(source, &self.limits, now).connections += 1;
+        state.quic += usize::from(over == Over::Quic);
+        let id = state.next;
+        state.next += 1;
+        let evicted = Arc::new(Notify::new());
+        let connection =
+            Connection { over, source, open: 0, sessions: 0, idle: now, evicted: evicted.clone() };
+        state.connections.insert(id, connection);
+        Admission::In(Place { door: self.clone(), id, source, evicted })
+    }
+}
+
+impl State {
+    fn taken(&self, over: Over) -> usize {
+        if over == Over::Quic { self.quic } else { self.connections.len() - self.quic }
+    }
+
+    fn usage(&mut self, source: Source, limits: &Limits, now: Instant) -> &mut Usage {
+        if self.sources.len() >= self.sweep {
+            let used = |usage: &Usage| usage.connections + usage.sessions + usage.requests > 0;
+            self.sources.retain(|_, usage| {
+                used(usage)
+                    || usage.minute.settle(limits.address_handshakes, MINUTE, now) > 0.0
+                    || usage.hour.settle(limits.address_requests_hour, HOUR, now) > 0.0
+            });
+            if self.sources.len() >= MAX_SOURCES {
+                self.sources.retain(|_, usage| used(usage));
+            }
+            self.sweep = (2 * self.sources.len()).max(MIN_SWEEP);
+        }
+        let new = || Usage {
+            connections: 0,
+            sessions: 0,
+            requests: 0,
+            minute: Bucket::new(now),
+            hour: Bucket::new(now),
+        };
+        self.sources.entry(source).or_insert_with(new)
+    }
+
+    /// Ends the connection that is idle for longest among those that may go; says whether there is one.
+    fn evict(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
+        let idle = self.connections.iter().filter(|(_, connection)| connection.open == 0 && may(connection));
+        let Some((&id, _)) = idle.min_by_key(|(_, connection)| connection.idle) else { return false };
+        if let Some(connection) = self.remove(id) {
+            connection.evicted.notify_one();
+        }
+        true
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        self.quic -= usize::from(connection.over == Over::Quic);
+        if let Some(usage) = self.sources.get_mut(&connection.source) {
+            usage.connections -= 1;
+            usage.sessions -= connection.sessions;
+        }
+        Some(connection)
+    }
+}
+
+/// A connection's place, and what is counted for it. Dropped, it is free.
+pub(super) struct Place {
+    door: Arc<Door>,
+    id: u64,
+    source: Source,
+    evicted: Arc<Notify>,
+}
+
+impl Place {
+    /// Where the device is.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Counts a request that has arrived. It ends with what this gives; `Err` says when to ask again, if that is
+    /// known.
+    pub fn request(&self) -> Result<Open<'_>, Option<Duration>> {
+        let Limits { address_requests, address_requests_hour, .. } = self.door.limits;
+        let now = Instant::now();
+        let mut state = self.door.state();
+        let usage = state.usage(self.source, &self.door.limits, now);
+        if !below(usage.requests, address_requests) {
+            return Err(None);
+        }
+        usage.hour.take(address_requests_hour, HOUR, now).map_err(Some)?;
+        usage.requests += 1;
+        if let Some(connection) = state.connections.get_mut(&self.id) {
+            connection.open += 1;
+        }
+        Ok(Open { place: self })
+    }
+
+    /// Whether a session can be opened or taken up; `Err` says when to try again. `handshake`: it costs the servers
+    /// one.
+    pub fn session(&self, handshake: bool) -> Result<(), Duration> {
+        let Limits { address_sessions, address_handshakes, .. } = self.door.limits;
+        let now = Instant::now();
+        let mut state = self.door.state();
+        let usage = state.usage(self.source, &self.door.limits, now);
+        if !below(usage.sessions, address_sessions) {
+            // Nobody knows when one ends. Those that are given up go about that soon.
+            return Err(self.door.limits.idle());
+        }
+        if handshake { usage.minute.take(address_handshakes, MINUTE, now) } else { Ok(()) }
+    }
+
+    /// The connection has so many sessions now.
+    pub fn sessions(&self, count: usize) {
+        let mut state = self.door.state();
+        let Some(connection) = state.connections.get_mut(&self.id) else { return };
+        let before = std::mem::replace(&mut connection.sessions, count);
+        if let Some(usage) = state.sources.get_mut(&self.source) {
+            usage.sessions = usage.sessions - before + count;
+        }
+    }
+
+    /// Ready, with the reason, once the connection has to go.
+    pub async fn ended(&self) -> &'static str {
+        let limit = self.door.limits.idle();
+        loop {
+            let (used, idle) = match self.door.state().connections.get(&self.id) {
+                Some(connection) => (connection.open + connection.sessions > 0, connection.idle),
+                None => return "made place for another",
+            };
+            let now = Instant::now();
+            let due = if used { now + limit } else { idle + limit };
+            if due <= now {
+                return "has no session";
+            }
+            // What happens meanwhile is seen then.
+            let _ = timeout_at(due.into(), self.evicted.notified()).await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.state().remove(self.id);
+    }
+}
+
+/// A request that waits or runs.
+pub(super) struct Open<'a> {
+    place: &'a Place,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let mut state = self.place.door.state();
+        if let Some(usage) = state.sources.get_mut(&self.place.source) {
+            usage.requests -= 1;
+        }
+        if let Some(connection) = state.connections.get_mut(&self.place.id) {
+            connection.open -= 1;
+            connection.idle = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(address: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, address], 1))
+    }
+
+    fn enter(door: &Arc<Door>, over: Over, address: u8) -> Option<Place> {
+        match door.admit(over, at(address), true) {
+            Admission::In(place) => Some(place),
+            _ => None,
+        }
+    }
+
+    fn gone(place: &Place) -> bool {
+        !place.door.state().connections.contains_key(&place.id)
+    }
+
+    #[test]
+    fn the_oldest_idle_one_makes_place() {
+        let door = Door::new(Limits { connections: 3, ..Limits::default() }, 2);
+        let places: Vec<Place> = (0..3).map(|n| enter(&door, Over::Quic, n).unwrap()).collect();
+        let busy = places[0].request().ok().unwrap();
+        // It has asked for something since.
+        drop(places[1].request());
+        let new = enter(&door, Over::Quic, 9).unwrap();
+        assert_eq!([0, 1, 2].map(|n| gone(&places[n])), [false, false, true]);
+        let other = enter(&door, Over::Quic, 8).unwrap();
+        assert!(gone(&places[1]) && !gone(&new));
+        let (_a, _b) = (new.request().ok().unwrap(), other.request().ok().unwrap());
+        assert!(enter(&door, Over::Quic, 7).is_none(), "all are busy");
+        let _tcp = (enter(&door, Over::Tcp, 7).unwrap(), enter(&door, Over::Tcp, 7).unwrap());
+        drop(busy);
+        assert!(enter(&door, Over::Quic, 7).is_some() && gone(&places[0]));
+        drop((_a, _b, _tcp));
+        drop((places, new, other));
+        let state = door.state();
+        assert_eq!((state.connections.len(), state.quic), (0, 0));
+        assert!(state.sources.values().all(|u| u.connections + u.requests + u.sessions == 0));
+    }
+
+    #[test]
+    fn an_address_keeps_to_its_limits() {
+        let limits = Limits {
+            address_connections: 2,
+            address_handshakes: 6,
+            address_sessions: 1,
+            address_requests: 1,
+            address_requests_hour: 3,
+            ..Limits::default()
+        };
+        let door = Door::new(limits, 9);
+        let first = enter(&door, Over::Quic, 1).unwrap();
+        let second = enter(&door, Over::Tcp, 1).unwrap();
+        let third = enter(&door, Over::Tcp, 1).unwrap();
+        assert!(gone(&first) && !gone(&second) && !gone(&third), "over both transports");
+        assert!(third.session(true).is_ok());
+        third.sessions(1);
+        assert_eq!(second.session(true), Err(Limits::default().idle()));
+        third.sessions(0);
+        let one = third.request().ok().unwrap();
+        assert_eq!(second.request().err(), Some(None), "one at a time");
+        drop(one);
+        drop((second.request(), second.request()));
+        drop(third.request().ok());
+        let pause = second.request().err().unwrap().unwrap();
+        assert!(pause > Duration::from_secs(1190) && pause <= Duration::from_secs(1200), "{pause:?}");
+        assert!(second.session(true).is_ok() && second.session(false).is_ok());
+        assert!(second.session(true).is_ok());
+        let pause = second.session(true).unwrap_err();
+        assert!(pause > Duration::from_secs(9) && pause <= Duration::from_secs(10), "{pause:?}");
+        assert!(enter(&door, Over::Quic, 1).is_none(), "and handshakes");
+        assert!(enter(&door, Over::Quic, 2).is_some(), "another address");
+    }
+
+    /// Whoever sends from others' addresses takes little from them, and no connection.
+    #[test]
+    fn who_does_not_show_its_address_gets_little() {
+        let door = Door::new(Limits { connections: 100, address_connections: 8, ..Limits::default() }, 9);
+        let mut places = Vec::new();
+        let mut enter = |address| match door.admit(Over::Quic, at(address), false) {
+            Admission::In(place) => {
+                places.push(place);
+                true
+            }
+            Admission::Validate => false,
+            Admission::Out(_) => panic!(),
+        };
+        assert_eq!((0..4).filter(|_| enter(1)).count(), 2);
+        assert_eq!((2..90).filter(|n| enter(*n)).count(), 23);
+    }
+
+    #[test]
+    fn addresses_are_forgotten() {
+        let door = Door::new(Limits { address_handshakes: 0, ..Limits::default() }, 9);
+        for n in 0..5000_u32 {
+            drop(door.admit(Over::Tcp, SocketAddr::from((n.to_be_bytes(), 1)), true));
+        }
+        assert!(door.state().sources.len() <= MIN_SWEEP);
+    }
+}
