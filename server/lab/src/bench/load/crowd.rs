@@ -241,9 +241,10 @@ impl Round {
     async fn ask(&self, client: &Client, device: usize, request: u64, from: Instant) -> Result<(), Duration> {
         let index = (request % self.questions.inputs.len().max(1) as u64) as usize;
         let input = self.questions.inputs.get(index).map(Vec::as_slice).unwrap_or_default();
-        let (mut queued, mut waited) = (None, None);
+        let (mut sent, mut queued, mut waited) = (0u64, None, None);
         let result = client
             .infer_with(input, |progress| match progress {
+                Progress::Sent => sent += 1,
                 Progress::Queued { position, wait } if queued.is_none() => {
                     queued = Some((position, wait, Instant::now()));
                 }
@@ -260,6 +261,7 @@ impl Round {
         let latency = from.elapsed();
         let mut tally = self.tally();
         tally.requests += 1;
+        tally.asked_again += sent.saturating_sub(1);
         tally.waits.extend(waited);
         match result {
             Ok(prediction) => {

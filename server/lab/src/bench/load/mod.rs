@@ -11,7 +11,7 @@
 //! | field | |
 //! |---|---|
 //! | `model`, `servers`, `devices`, `transport`, `greedy`, `pool` | as asked for |
-//! | `checked` | whether answers were compared: the network is the cluster's |
+//! | `checked` | whether answers were compared |
 //! | `requests`, `answers`, `wrong` | made; answered; answered otherwise than the plaintext network |
 //! | `refusals` | requests that failed, by kind: `busy`, `unavailable`, `connection_lost`, ... |
 //! | `asked_again` | times that the SDK waited and asked again by itself |
@@ -72,7 +72,7 @@ impl Via {
             Via::Quic => Transport::Quic,
             Via::Tcp => Transport::Tcp,
             Via::Auto => Transport::Auto,
-            Via::Mixed if device % 2 == 0 => Transport::Quic,
+            Via::Mixed if device.is_multiple_of(2) => Transport::Quic,
             Via::Mixed => Transport::Tcp,
         }
     }
@@ -90,7 +90,7 @@ impl Via {
 /// What `seco bench load` is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The network and its inputs; with --deployment, those of the running cluster.
+    /// The network and its inputs: with --deployment, what the cluster was split from.
     #[command(flatten)]
     pub network: Network,
     /// Devices, each with a connection and a session of its own.
@@ -105,6 +105,9 @@ pub struct Options {
     /// A running cluster, by its deployment file; otherwise one is started.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pool", "servers"])]
     pub deployment: Option<PathBuf>,
+    /// Does not compare answers: the network is not here, and the inputs are zeros.
+    #[arg(long, requires = "deployment")]
+    pub unchecked: bool,
     /// Number of servers to start, the gateway included.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=4))]
     pub servers: u8,
@@ -174,38 +177,48 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
 }
 
 async fn measure(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result<Report, Error> {
-    let running = options.deployment.as_ref().map(|path| {
-        Deployment::from_file(path).map_err(|e| Error::Usage(format!("--deployment {}: {e}", path.display())))
-    });
-    let running = running.transpose()?;
-    let servers = running.as_ref().map_or(usize::from(options.servers), |d| d.servers.len());
+    let Some(path) = &options.deployment else {
+        let servers = usize::from(options.servers);
+        let (questions, files) = prepare(options, servers, folder).await?;
+        let (deployment, ready_ms) = start(options, folder, cluster, files).await?;
+        let crowd = Crowd::new(options, deployment, questions);
+        let processes = cluster.processes();
+        let report = cluster.during(questioned(options, &crowd, &processes)).await??;
+        return Ok(Report { servers, ready_ms, ..report });
+    };
+    let bad = |what: String| Error::Usage(format!("--deployment {}: {what}", path.display()));
+    let deployment = Deployment::from_file(path).map_err(|e| bad(e.to_string()))?;
+    let servers = deployment.servers.len();
+    let takes: usize = deployment.model.input_shape.iter().product();
+    let questions = if options.unchecked {
+        Questions { inputs: vec![vec![0; takes]], expected: Vec::new() }
+    } else {
+        prepare(options, servers, folder).await?.0
+    };
+    let gives = questions.inputs.first().map_or(0, Vec::len);
+    if gives != takes {
+        return Err(bad(format!(
+            "its model takes {takes} values, --model {} {gives}: give the cluster's, or --unchecked",
+            options.network.model.display()
+        )));
+    }
+    let report = questioned(options, &Crowd::new(options, deployment, questions), &[]).await?;
+    Ok(Report { servers, ..report })
+}
+
+/// The network's inputs and what the answers must be, and its parts for so many servers.
+async fn prepare(
+    options: &Options,
+    servers: usize,
+    folder: &Path,
+) -> Result<(Questions, Vec<PathBuf>), Error> {
     let (network, place) = (options.network.clone(), folder.to_owned());
     let prepared = tokio::task::spawn_blocking(move || {
         demo::prepare(Samples::load(&network, None, None, &place)?, servers, &place)
     });
     let Prepared { samples, split, expected } = prepared.await.map_err(|_| Error::no_runtime())??;
-    let own = split.model_id;
-    let (deployment, ready_ms) = match running {
-        Some(deployment) => (deployment, None),
-        None => start(options, folder, cluster, split.files).await?,
-    };
-    let takes: usize = deployment.model.input_shape.iter().product();
-    if samples.get(0).len() != takes {
-        return Err(Error::Usage(format!(
-            "--model {}: takes {} values, the cluster's model {takes}: give the cluster's, with --input",
-            samples.name,
-            samples.get(0).len()
-        )));
-    }
-    let checked = deployment.model.id.0 == own;
     let inputs = (0..samples.count).map(|i| samples.get(i).to_vec()).collect();
-    let questions = Questions { inputs, expected: if checked { expected } else { Vec::new() } };
-    let crowd = Crowd::new(options, deployment, questions);
-    let processes = cluster.processes();
-    if options.deployment.is_some() {
-        return questioned(options, &samples, &crowd, &processes, checked, servers, ready_ms).await;
-    }
-    cluster.during(questioned(options, &samples, &crowd, &processes, checked, servers, ready_ms)).await?
+    Ok((Questions { inputs, expected }, split.files))
 }
 
 /// Starts a cluster with the pool that was asked for; also how long that took for each bundle.
@@ -228,20 +241,15 @@ async fn start(
     Ok((cluster.deployment(&folder.join("deployment.toml")).await?, ready_ms))
 }
 
-async fn questioned(
-    options: &Options,
-    samples: &Samples,
-    crowd: &Crowd,
-    processes: &[u32],
-    checked: bool,
-    servers: usize,
-    ready_ms: Option<f64>,
-) -> Result<Report, Error> {
+/// Everything that is asked of a cluster. `processes` are its servers, where they are known.
+async fn questioned(options: &Options, crowd: &Crowd, processes: &[u32]) -> Result<Report, Error> {
     let (mut abandoned, mut idle, mut held) = (None, None, Vec::new());
     if options.abandoned > 0 || options.idle > 0 {
         // What the first sessions of all need is not theirs.
         drop(crowd.open(64, false).await);
-        sleep(SETTLE).await;
+        if !processes.is_empty() {
+            sleep(SETTLE).await;
+        }
     }
     if options.abandoned > 0 {
         let before = watch::memory(processes);
@@ -286,16 +294,15 @@ async fn questioned(
     let own = cpu_time().unwrap_or_default().saturating_sub(own);
     let after = Usage::of(processes);
     drop(held);
-    let mut report = Report::new(&tally, &before, &after, own);
-    report.model = samples.name.clone();
-    report.servers = servers;
-    report.devices = options.devices;
-    report.transport = options.transport.name();
-    report.greedy = options.greedy;
-    report.pool = options.pool;
-    report.checked = checked;
-    report.ready_ms = ready_ms;
-    report.idle = idle;
-    report.abandoned = abandoned;
-    Ok(report)
+    Ok(Report {
+        model: options.network.model.display().to_string(),
+        devices: options.devices,
+        transport: options.transport.name(),
+        greedy: options.greedy,
+        pool: options.pool,
+        checked: !options.unchecked,
+        idle,
+        abandoned,
+        ..Report::new(&tally, &before, &after, own)
+    })
 }

@@ -189,7 +189,7 @@ impl Report {
         };
         row("load", format!("{} devices over {}, {}", self.devices, self.transport, self.model));
         let equal = match (self.checked, self.wrong) {
-            (false, _) => "not compared: the cluster's model is another",
+            (false, _) => "not compared",
             (true, 0) => "all equal the plaintext computation bit for bit",
             (true, _) => "some DIFFER from the plaintext computation",
         };
