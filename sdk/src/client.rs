@@ -4,6 +4,7 @@ use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::link::{Link, Linker};
 use crate::shape::InputForm;
+use crate::trouble::Trouble;
 use crate::{Deployment, Error, Loss, Output, Prediction, Quantised, Result, TransportKind, Violation, lock};
 use bytes::{Buf as _, Bytes};
 use seco_core::message::FRAME_OVERHEAD;
@@ -24,7 +25,7 @@ const WINDOW: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// The masked input left the device. Once more if the request was lost and sent again.
+    /// The masked input left the device. Once more each time that the request is sent again.
     Sent,
     /// The request waits until the servers have made what it needs.
     Queued {
@@ -100,10 +101,12 @@ impl Client {
 
     /// Runs the model on `input`, one byte per value in the order of the model's input shape.
     ///
-    /// A request whose connection ends is sent once more on a new one, with the session kept, masked with pads
-    /// of that connection. A new session is opened if this one is older than
-    /// [`ClientBuilder::session_max_age`], and once if the gateway forgot it or refuses its request number. All
-    /// of that happens within the request's time limit.
+    /// What passes is not the caller's business as long as the request's time limit
+    /// ([`ClientBuilder::request_timeout`]) is longer: restarted servers, lost connections and full queues. The request
+    /// is then made again, after a pause that grows, or the one that the servers asked for; always under a number of its
+    /// own, and masked with pads of its own. A connection that ended is replaced and its session taken up there; a new
+    /// session is opened if this one is older than [`ClientBuilder::session_max_age`], if a server forgot it, or if
+    /// its request number is refused. What is still in the way when the time is up, or would be, is returned.
     ///
     /// # Errors
     /// [`Error::WrongInputSize`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers;
@@ -122,21 +125,25 @@ impl Client {
     /// As [`Client::infer`].
     pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
         self.input.check(input)?;
-        self.request(async {
-            let (mut lost, mut replaced) = (false, false);
-            loop {
-                let link = self.live_link().await?;
-                match self.infer_on(&link, input, &mut progress).await {
-                    Err(Error::Closed(loss)) if loss != Loss::Local && !lost => lost = true,
-                    Err(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)) if !replaced => {
-                        replaced = true;
-                        Box::pin(self.renew(&link)).await?;
+        let mut trouble = Trouble::new(self.linker.request_timeout);
+        let result = self
+            .request(async {
+                loop {
+                    let link = self.live_link(&mut trouble).await?;
+                    let told = |told| {
+                        if told != Progress::Sent {
+                            trouble.is_over();
+                        }
+                        progress(told);
+                    };
+                    match self.infer_on(&link, input, told).await {
+                        Err(error) => Box::pin(self.mend(&link, error, &mut trouble)).await?,
+                        answer => return answer,
                     }
-                    result => return result,
                 }
-            }
-        })
-        .await
+            })
+            .await;
+        trouble.explain(result)
     }
 
     /// Runs the model on real numbers, in the order of the model's input shape: they become its input values on the
@@ -223,23 +230,26 @@ impl Client {
         getrandom::fill(frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default())
             .map_err(|_| Error::NoRandomness)?;
         let frame = framed(&Request::Probe { down: asked, noise: &[] }, frame)?;
-        self.request(async {
-            let mut lost = false;
-            loop {
-                let link = self.live_link().await?;
-                let mut message = Vec::new();
-                match self.linker.caller.call(&link.connection, frame.clone(), |_| {}, &mut message).await {
-                    Ok(Response::Probe { noise }) if noise.len() == down => return Ok(()),
-                    Ok(Response::Probe { noise }) => {
-                        return Err(Violation::ProbeSize { expected: down, got: noise.len() }.into());
-                    }
-                    Ok(_) => return Err(Violation::WrongKind.into()),
-                    Err(Error::Closed(loss)) if loss != Loss::Local && !lost => lost = true,
-                    Err(error) => return Err(error),
+        let mut trouble = Trouble::new(self.linker.request_timeout);
+        let result = self
+            .request(async {
+                loop {
+                    let link = self.live_link(&mut trouble).await?;
+                    let mut message = Vec::new();
+                    let call = self.linker.caller.call(&link.connection, frame.clone(), |_| {}, &mut message);
+                    let error = match call.await {
+                        Ok(Response::Probe { noise }) if noise.len() == down => return Ok(()),
+                        Ok(Response::Probe { noise }) => {
+                            return Err(Violation::ProbeSize { expected: down, got: noise.len() }.into());
+                        }
+                        Ok(_) => return Err(Violation::WrongKind.into()),
+                        Err(error) => error,
+                    };
+                    Box::pin(self.mend(&link, error, &mut trouble)).await?;
                 }
-            }
-        })
-        .await
+            })
+            .await;
+        trouble.explain(result)
     }
 
     /// The model's outputs in order, as the deployment file has them: what a [`Prediction`] is put together again with
@@ -371,11 +381,34 @@ impl Client {
     }
 
     /// The current link, or a new one if its connection has ended or its session is too old.
-    async fn live_link(&self) -> Result<Arc<Link>> {
+    async fn live_link(&self, trouble: &mut Trouble) -> Result<Arc<Link>> {
         let link = self.link();
         // Boxed, for it is rare and large, and a request's future is moved with it.
         let good = link.connection.lost().is_none() && !self.linker.is_too_old(&link);
-        if good { Ok(link) } else { Box::pin(self.renew(&link)).await }
+        if good { Ok(link) } else { Box::pin(self.new_link(link, trouble)).await }
+    }
+
+    /// Does something about what went wrong on `link`, so that the request can be tried again, or gives it back.
+    async fn mend(&self, link: &Arc<Link>, error: Error, trouble: &mut Trouble) -> Result<()> {
+        let forgotten = matches!(error, Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed));
+        self.linker.dialer.sleep(trouble.pause(error)?).await;
+        if forgotten {
+            self.new_link(link.clone(), trouble).await?;
+        }
+        Ok(())
+    }
+
+    /// What replaces `stale`, as soon as the gateway and its servers are there.
+    async fn new_link(&self, stale: Arc<Link>, trouble: &mut Trouble) -> Result<Arc<Link>> {
+        loop {
+            match self.renew(&stale).await {
+                Ok(link) => {
+                    trouble.is_over();
+                    return Ok(link);
+                }
+                Err(error) => self.linker.dialer.sleep(trouble.pause(error)?).await,
+            }
+        }
     }
 
     /// Replaces `stale`: by the same session on a new connection if the old one has ended, otherwise by a new

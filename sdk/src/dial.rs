@@ -327,6 +327,17 @@ impl Dialer {
         self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
     }
 
+    /// Does nothing for so long.
+    pub(crate) async fn sleep(&self, pause: Duration) {
+        if !pause.is_zero() {
+            let pause = {
+                let _context = self.runtime.enter();
+                tokio::time::sleep(pause)
+            };
+            pause.await;
+        }
+    }
+
     /// Gives `future` at most `limit`.
     pub(crate) async fn bounded<T>(
         &self,

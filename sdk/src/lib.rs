@@ -35,6 +35,7 @@ pub mod shape;
 mod store;
 mod tls;
 mod transport;
+mod trouble;
 mod wire;
 
 pub use builder::{ClientBuilder, Transport, TransportKind};

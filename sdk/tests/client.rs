@@ -4,8 +4,8 @@
 mod common;
 
 use common::{Action, FakeGateway, image, output, reference};
-use seco_core::{MAX_SERVERS, SEALED_LEN};
-use seco_sdk::{Client, Error, Kind, Last, Loss, Quantise, Transport, UdpBytes};
+use seco_core::{MAX_SERVERS, Response, SEALED_LEN};
+use seco_sdk::{Client, Error, Kind, Last, Loss, Progress, Quantise, Refusal, Transport, UdpBytes};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -166,12 +166,16 @@ async fn a_forgotten_session_is_opened_anew_once(via: Transport) {
     unique.dedup();
     assert_eq!(unique.len(), seen.len(), "a retry takes a new counter: {seen:?}");
 
-    gateway.answer([Action::Forget, Action::Forget]);
+    // Again and again, as restarts one after the other would, but not for ever.
+    gateway.answer(vec![Action::Forget; 4]);
+    client.infer(&image()).await.unwrap();
+    gateway.answer(vec![Action::Forget; 5]);
     let error = client.infer(&image()).await.unwrap_err();
-    assert!(matches!(error, Error::Refused(seco_sdk::Refusal::UnknownSession)), "{error}");
+    assert!(matches!(error, Error::Refused(Refusal::UnknownSession)), "{error}");
+    assert_eq!(gateway.answer_honestly(), 0);
 }
 
-async fn a_request_whose_connection_is_lost_is_sent_again_once(via: Transport) {
+async fn a_request_whose_connection_is_lost_is_sent_again(via: Transport) {
     let gateway = FakeGateway::start(via);
     let client = gateway.client().connect().await.unwrap();
     let before = client.udp_bytes();
@@ -179,12 +183,77 @@ async fn a_request_whose_connection_is_lost_is_sent_again_once(via: Transport) {
     assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
     let after = client.udp_bytes();
     assert!(after.up > before.up + 2 * 784, "counted over both connections");
-    gateway.answer([Action::Close, Action::Close]);
-    let error = client.infer(&image()).await.unwrap_err();
-    assert!(matches!(error, Error::Closed(Loss::ByGateway)), "{error}");
+    gateway.answer(vec![Action::Close; 4]);
     client.infer(&image()).await.unwrap();
     gateway.answer([Action::Close]);
     client.probe(5, 5).await.unwrap();
+    let client = gateway.impatient().connect().await.unwrap();
+    gateway.answer(vec![Action::Close; 100]);
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(matches!(error, Error::Closed(Loss::ByGateway) | Error::Connect { .. }), "{error}");
+}
+
+/// Servers that are away come back, or the request is told what is in the way.
+async fn a_request_is_made_again_until_its_time_is_up(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect().await.unwrap();
+    let refuse = |reason| Action::Send(Response::Refused { reason });
+    let away = refuse(Refusal::Unavailable { server: 2 });
+    gateway.answer([
+        away.clone(),
+        Action::Close,
+        away.clone(),
+        refuse(Refusal::ShuttingDown),
+        Action::Forget,
+    ]);
+    let mut sent = 0;
+    let told = |progress| sent += u32::from(progress == Progress::Sent);
+    assert_eq!(client.infer_with(&image(), told).await.unwrap().logits, reference(&image()));
+    assert_eq!(sent, 6);
+    gateway.answer([away.clone(), Action::Close, away.clone()]);
+    client.probe(5, 5).await.unwrap();
+
+    let client = gateway.impatient().connect().await.unwrap();
+    gateway.answer(vec![away; 100]);
+    let start = Instant::now();
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(Refusal::Unavailable { server: 2 })), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(2));
+    // Few tries, at growing distances.
+    let tries = 100 - gateway.answer_honestly();
+    assert!((3..9).contains(&tries), "{tries}");
+    client.infer(&image()).await.unwrap();
+    // Whatever happened, no pad served twice, and every number once.
+    gateway.shared.audit(&[image()]).unwrap();
+}
+
+async fn who_is_busy_is_asked_again_when_they_said(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.impatient().connect().await.unwrap();
+    let busy = |retry_after_ms| Action::Send(Response::Busy { retry_after_ms });
+    gateway.answer([busy(300)]);
+    let start = Instant::now();
+    client.infer(&image()).await.unwrap();
+    let took = start.elapsed();
+    assert!((Duration::from_millis(300)..Duration::from_millis(900)).contains(&took), "{took:?}");
+    // What does not fit is told at once, and nothing is sent meanwhile.
+    gateway.answer([busy(1000)]);
+    let start = Instant::now();
+    let error = client.infer(&image()).await.unwrap_err();
+    assert!(matches!(error, Error::Busy { retry_after } if retry_after.as_millis() == 1000), "{error}");
+    assert!(start.elapsed() < Duration::from_millis(500));
+    gateway.shared.audit(&[image()]).unwrap();
+}
+
+async fn what_does_not_pass_is_told_at_once(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect().await.unwrap();
+    for reason in [Refusal::WrongModel, Refusal::TimedOut, Refusal::Internal] {
+        gateway.answer([Action::Send(Response::Refused { reason })]);
+        let error = client.infer(&image()).await.unwrap_err();
+        assert!(matches!(error, Error::Refused(told) if told == reason), "{error}");
+    }
+    assert_eq!(gateway.shared.seen.lock().unwrap().len(), 3);
 }
 
 /// The measured promise: a private request costs at most 3 % more than a plain one of the same size.
@@ -325,7 +394,10 @@ over_both!(
     a_queued_request_waits,
     requests_run_side_by_side,
     a_forgotten_session_is_opened_anew_once,
-    a_request_whose_connection_is_lost_is_sent_again_once,
+    a_request_whose_connection_is_lost_is_sent_again,
+    a_request_is_made_again_until_its_time_is_up,
+    who_is_busy_is_asked_again_when_they_said,
+    what_does_not_pass_is_told_at_once,
     a_private_request_is_as_small_as_a_plain_one,
     probes,
     ipv6_and_a_change_of_network,

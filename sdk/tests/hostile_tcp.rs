@@ -7,7 +7,7 @@ use common::tcp::{read_record, record};
 use common::{certificate, deployment, image, mux_tls};
 use seco_core::Error as Core;
 use seco_core::{Response, ServerOpeningKey};
-use seco_sdk::{CertificatePin, Client, Deployment, Error, Loss, Transport, Violation};
+use seco_sdk::{CertificatePin, Client, Deployment, Error, Loss, Refusal, Transport, Violation};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWriteExt, WriteHalf};
@@ -118,17 +118,18 @@ async fn answers_in_any_order_reach_their_requests() {
             return Vec::new();
         }
         // A refusal tells which is which.
-        let answer = |id| record(id, &frame(Response::Busy { retry_after_ms: id }));
+        let answer =
+            |id| record(id, &frame(Response::Refused { reason: Refusal::WrongInputSize { expected: id } }));
         waiting.drain(..).rev().flat_map(answer).collect()
     };
     let client = connect(&gateway(reversed, Duration::ZERO).await).await;
     let results = client.infer_many(&vec![image(); 8]).await;
-    let pauses = results.into_iter().map(|result| match result {
-        Err(Error::Busy { retry_after }) => retry_after.as_millis(),
+    let told = results.into_iter().map(|result| match result {
+        Err(Error::Refused(Refusal::WrongInputSize { expected })) => expected,
         other => panic!("{other:?}"),
     });
     // Session first, so the requests are 2 to 9.
-    assert_eq!(pauses.collect::<Vec<_>>(), (2..10).collect::<Vec<_>>());
+    assert_eq!(told.collect::<Vec<_>>(), (2..10).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -157,3 +157,44 @@ fn the_table_is_for_people_and_mistakes_are_one_line() {
         assert!(!output.status.success() && text.lines().count() == 1, "{text}");
     }
 }
+
+#[test]
+fn devices_load_a_cluster_and_every_answer_is_checked() {
+    let arguments =
+        ["--model", "mlp", "--devices", "6", "--requests", "30", "--pool", "24", "--transport", "mixed"];
+    let more = ["--greedy", "4", "--idle", "8", "--abandoned", "8", "--json"];
+    let output = seco(&[&["bench", "load"], &arguments[..], &more].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["checked"], &report["wrong"]), (&true.into(), &0.into()), "{report}");
+    assert_eq!((&report["requests"], &report["answers"]), (&30.into(), &30.into()), "{report}");
+    let number = |path: &str| {
+        report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {report}"))
+    };
+    let latency = ["p50", "p90", "p99", "max"].map(|point| number(&format!("/latency_ms/{point}")));
+    assert!(latency[0] > 0.0 && latency.is_sorted(), "{report}");
+    // More requests than bundles: some had to wait, and were told.
+    assert!(number("/waits/count") > 0.0 && number("/waits/told_ms/max") > 0.0, "{report}");
+    assert!(number("/fairness/jain") > 0.0 && number("/fairness/greedy") > 0.0, "{report}");
+    for server in 0..3 {
+        for field in ["memory_before", "memory_after", "memory_peak", "handles"] {
+            assert!(number(&format!("/processes/{server}/{field}")) > 0.0, "{field}: {report}");
+        }
+    }
+    assert!(number("/cpu_ms_per_answer") > 0.0 && number("/answers_per_s") > 0.0, "{report}");
+    assert_eq!((number("/idle/sessions"), number("/abandoned/sessions")), (8.0, 8.0));
+    assert!(number("/idle/newcomer_ms") > 0.0);
+}
+
+#[test]
+fn load_that_cannot_be_is_refused_in_one_line() {
+    for (arguments, part) in [
+        (&["--deployment", "missing.toml"][..], "missing.toml"),
+        (&["--requests", "5", "--seconds", "5"], "cannot be used with"),
+        (&["--unchecked"], "--deployment"),
+    ] {
+        let output = seco(&[&["bench", "load"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(part), "{arguments:?}: {said}");
+    }
+}

@@ -263,6 +263,11 @@ impl FakeGateway {
         self.shared.answers.lock().unwrap().extend(actions);
     }
 
+    /// All further ones are answered honestly. Says how many answers were left.
+    pub fn answer_honestly(&self) -> usize {
+        std::mem::take(&mut *self.shared.answers.lock().unwrap()).len()
+    }
+
     /// Sessions are resumed like this first, later honestly.
     pub fn resume(&self, actions: impl IntoIterator<Item = Action>) {
         self.shared.resumptions.lock().unwrap().extend(actions);

@@ -235,7 +235,7 @@ async fn a_remote_restarts() {
     for (result, sent) in cluster.during(&devices, 1, async |cluster: &mut Cluster| cluster.kill(1)).await {
         let error = result.unwrap_err();
         assert!(told(&error), "{error}");
-        assert_eq!(sent, 1, "an answer is an answer");
+        assert!(sent > 1, "it is asked again until there is no time left");
     }
     let error = device.infer(&cluster.digits[1]).await.unwrap_err();
     assert!(told(&error), "{error}");

@@ -87,7 +87,7 @@ async fn order(options: &Options) -> Result<String, Error> {
     match &options.order {
         Order::Status => part(address, json, "", all).await,
         Order::Pool => part(address, json, "/pool /bundles", pool).await,
-        Order::Sessions => part(address, json, "/sessions", |status| sessions(status)).await,
+        Order::Sessions => part(address, json, "/sessions", sessions).await,
         Order::Log { filter: None } => Ok(told("filter", &ask(address, Method::GET, "/log", "").await?)),
         Order::Log { filter: Some(filter) } => {
             Ok(told("filter", &ask(address, Method::PUT, "/log", filter).await?))

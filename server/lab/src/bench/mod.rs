@@ -9,6 +9,7 @@ mod child;
 pub mod device;
 pub mod garble;
 pub mod he;
+pub mod load;
 pub mod net;
 pub mod ot;
 pub mod rates;
@@ -42,6 +43,8 @@ pub enum Bench {
     He(he::Options),
     /// Correlated oblivious transfers per CPU-second, and bytes for each.
     Ot(ot::Options),
+    /// Many devices at a cluster: latency, waits, refusals, fairness, memory; every answer checked.
+    Load(load::Options),
     /// CPU time of a gigabyte between two servers, over QUIC and over TCP.
     Net(net::Options),
     /// A whole ReLU layer, preprocessing and evaluation, between servers that are processes.
@@ -83,6 +86,7 @@ pub fn run(bench: &Bench) -> Result<(), Error> {
         Bench::Garble(options) => garble::run(options),
         Bench::He(options) => he::run(options),
         Bench::Ot(options) => ot::run(options),
+        Bench::Load(options) => load::run(options),
         Bench::Net(options) => net::run(options),
         Bench::Relu(options) => relu::run(options),
         Bench::ReluParty => relu::run_party(),

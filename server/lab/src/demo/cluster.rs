@@ -95,7 +95,8 @@ pub struct Cluster {
     folder: PathBuf,
     keys: Vec<KeyFiles>,
     models: Vec<PathBuf>,
-    pool: usize,
+    pool: Pool,
+    limits: Limits,
     /// Where the gateway listens for devices.
     device: SocketAddr,
     delay: Option<Duration>,
@@ -115,7 +116,8 @@ impl Cluster {
             folder: folder.to_owned(),
             keys: Vec::new(),
             models: Vec::new(),
-            pool: 1,
+            pool: Pool::default(),
+            limits: Limits::default(),
             device,
             delay,
             running: Vec::new(),
@@ -138,9 +140,10 @@ impl Cluster {
     /// Starts the servers with their parts of the model and waits until they have set up the
     /// cluster's keys. The last one comes first, for every server dials those with higher numbers
     /// and their addresses are known only once they listen: the system chooses free ports.
-    pub async fn start(&mut self, models: Vec<PathBuf>, pool: usize) -> Result<(), Error> {
+    pub async fn start(&mut self, models: Vec<PathBuf>, pool: Pool, limits: Limits) -> Result<(), Error> {
         self.models = models;
         self.pool = pool;
+        self.limits = limits;
         for index in (0..self.progress.len()).rev() {
             let config = self.config(index).await?;
             let path = self.folder.join(name(index)).join("server.toml");
@@ -151,7 +154,6 @@ impl Cluster {
             })
             .await?;
         }
-        let limits = Limits::default();
         self.wait("the servers to set up their keys", limits.connect() + limits.setup(), |p| {
             p.iter().all(|p| p.ready)
         })
@@ -188,9 +190,8 @@ impl Cluster {
             },
             listen: Listen { mesh: any, device: (index == 0).then_some(self.device), device_tcp: true },
             peers,
-            // The whole pool is made in one go, and nothing beside it.
-            pool: Pool { size: self.pool, low: 0, ..Pool::default() },
-            limits: Limits::default(),
+            pool: self.pool,
+            limits: self.limits,
             admin: None,
         })
     }
@@ -253,6 +254,14 @@ impl Cluster {
     /// What all servers have done.
     pub fn progress(&self) -> &[Progress] {
         &self.progress
+    }
+
+    /// The servers' processes, in the order of the servers.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut processes: Vec<_> =
+            self.running.iter().filter_map(|server| Some((server.index, server.process.id()?))).collect();
+        processes.sort_unstable();
+        processes.into_iter().map(|(_, id)| id).collect()
     }
 
     /// UDP payload that all servers together have sent to each other.

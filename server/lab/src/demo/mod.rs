@@ -3,7 +3,7 @@
 //! Nothing is simulated: the servers are processes of their own, which talk QUIC as they would
 //! between machines, and the device is `seco-sdk`.
 
-mod cluster;
+pub(crate) mod cluster;
 mod device;
 mod report;
 
@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use seco_model::{Architecture, Executor};
-use seco_node::config::Limits;
+use seco_node::config::{Limits, Pool};
 use seco_protocol::Counts;
 use seco_tools::samples::{Network, Samples};
 use seco_tools::split::{self, Split};
@@ -161,18 +161,17 @@ impl Voice {
 }
 
 /// What is known before a server runs.
-struct Prepared {
-    samples: Samples,
-    split: Split,
+pub(crate) struct Prepared {
+    pub samples: Samples,
+    pub split: Split,
     /// Logits of the plaintext fixed-point executor.
-    expected: Vec<Vec<i32>>,
+    pub expected: Vec<Vec<i32>>,
 }
 
-/// Reads the network, splits it, and computes what the answers must be.
-fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
-    let mut samples = Samples::load(&options.network, options.labels.as_deref(), options.count, folder)?;
+/// Splits the network of some samples for so many servers, and computes what the answers must be.
+pub(crate) fn prepare(mut samples: Samples, servers: usize, folder: &Path) -> Result<Prepared, Error> {
     // As the paper does: a layer is the gateway's, and the rest is shared by the remotes.
-    let task = samples.task(usize::from(options.servers), folder.join("model"));
+    let task = samples.task(servers, folder.join("model"));
     let split = split::split(&task)?;
     let model = &split.imported.chosen.model;
     samples.serve(&model.graph.input.shape, model.graph.answer_len());
@@ -183,10 +182,16 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     Ok(Prepared { samples, split, expected })
 }
 
+/// What the demo needs, in a folder.
+fn prepared(options: &Options, folder: &Path) -> Result<Prepared, Error> {
+    let samples = Samples::load(&options.network, options.labels.as_deref(), options.count, folder)?;
+    prepare(samples, usize::from(options.servers), folder)
+}
+
 async fn predict(options: &Options, folder: &Path, cluster: &mut Cluster) -> Result<(), Error> {
     let voice = Voice { silent: options.json };
     let (task, place) = (options.clone(), folder.to_owned());
-    let prepared = tokio::task::spawn_blocking(move || prepare(&task, &place)).await;
+    let prepared = tokio::task::spawn_blocking(move || prepared(&task, &place)).await;
     let Prepared { samples, split, expected } = prepared.map_err(|_| Error::no_runtime())??;
     let counts = Counts::of(&split.architecture);
     voice.say(&introduction(&samples, &split.architecture));
@@ -199,7 +204,7 @@ async fn predict(options: &Options, folder: &Path, cluster: &mut Cluster) -> Res
     // inferences that are measured.
     let pool = stretch + 1;
     cluster.make_keys()?;
-    cluster.start(split.files, pool).await?;
+    cluster.start(split.files, filled_once(pool), Limits::default()).await?;
     voice.say("Keys are made and servers connected. Preprocessing, before any input is known:");
 
     let show_bar = !options.json;
@@ -304,8 +309,13 @@ fn answer_bytes(architecture: &Architecture) -> usize {
     seco_core::pack::packed_len(architecture.graph.answer_len(), architecture.graph.answer_width())
 }
 
+/// The whole pool is made in one go, and nothing beside it until it is empty.
+pub(crate) fn filled_once(size: usize) -> Pool {
+    Pool { size, low: 0, ..Pool::default() }
+}
+
 /// Waits until the pool is full.
-async fn fill(cluster: &mut Cluster, pool: usize, shown: bool) -> Result<(), Error> {
+pub(crate) async fn fill(cluster: &mut Cluster, pool: usize, shown: bool) -> Result<(), Error> {
     let bar = progress::progress(pool, "bundles", shown);
     let limits = Limits::default();
     let result = cluster

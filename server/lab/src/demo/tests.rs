@@ -123,7 +123,7 @@ fn an_input_of_another_shape_than_the_networks_is_told_in_one_line() {
     for shape in [&[2, 8, 8][..], &[28, 28, 1, 5], &[1, 5, 28, 28], &[28, 28], &[784], &[3, 28 * 27]] {
         npy(&input, shape);
         let options = parse(&["--input", input.to_str().unwrap(), "--count", "1"]).unwrap();
-        let Err(error) = prepare(&options, folder.path()) else { panic!("{shape:?} must be refused") };
+        let Err(error) = prepared(&options, folder.path()) else { panic!("{shape:?} must be refused") };
         let error = error.to_string();
         assert!(error.contains("input.npy") && error.lines().count() == 1, "{error}");
         assert!(error.contains("the model takes (N, 1, 28, 28)"), "{error}");
@@ -132,7 +132,7 @@ fn an_input_of_another_shape_than_the_networks_is_told_in_one_line() {
         npy(&input, shape);
         let place = tempfile::tempdir().unwrap();
         let options = parse(&["--input", input.to_str().unwrap(), "--width", "worst"]).unwrap();
-        let prepared = prepare(&options, place.path()).unwrap_or_else(|e| panic!("{shape:?}: {e}"));
+        let prepared = prepared(&options, place.path()).unwrap_or_else(|e| panic!("{shape:?}: {e}"));
         assert_eq!((prepared.samples.count, prepared.samples.shape.as_slice()), (2, &[1, 28, 28][..]));
         assert_eq!(prepared.split.warning(), None);
     }

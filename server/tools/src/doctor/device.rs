@@ -17,7 +17,7 @@ const PROBE: usize = 1000;
 /// How far an attempt to connect came.
 enum Reached {
     /// A client with a session.
-    Session(Client),
+    Session(Box<Client>),
     /// The handshake was done, the session was not opened.
     Gateway(Error),
     /// Somebody who is not the gateway.
@@ -111,7 +111,7 @@ pub(super) async fn examine(file: &Path, findings: &mut Findings) {
 async fn connect(deployment: Deployment, transport: Transport) -> Reached {
     let client = Client::builder(deployment).transport(transport).connect_timeout(LIMIT);
     match client.request_timeout(2 * LIMIT).connect().await {
-        Ok(client) => Reached::Session(client),
+        Ok(client) => Reached::Session(Box::new(client)),
         Err(Error::Connect { reason, .. }) => Reached::Nothing(reason.to_string()),
         Err(error @ Error::PinMismatch { .. }) => Reached::Stranger(error),
         Err(

@@ -1,0 +1,144 @@
+//! Real load for a long time: no server grows in memory, open handles or disk, and every answer is right. 20 seconds; 20
+//! minutes with `SECO_SLOW=1`, or so many seconds as `SECO_SOAK_S` says.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Server, Site};
+use seco_tools::split::{self, DeploymentOptions};
+use serde_json::Value;
+
+/// Rounds of load; each opens sessions anew, and leaves them at its end.
+const ROUNDS: u64 = 10;
+/// After so many of them, servers have what they need.
+const WARM: usize = 3;
+/// Memory that may come and go: buffers of the allocator, of connections, of bundles.
+const MEMORY: u64 = 24 << 20;
+/// Sockets and files that may be open for a moment: a bundle that is being made, a connection that is ending.
+const HANDLES: u64 = 24;
+/// A spent bundle's record in the ledger is 65 bytes, one that is made and one that is ready as much at most; every
+/// device leaves a session.
+const DISK_PER_ANSWER: u64 = 256;
+const DISK: u64 = 4 << 20;
+
+/// What a server uses.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    memory: u64,
+    handles: u64,
+    disk: u64,
+}
+
+impl Use {
+    fn of(server: &Server, state: &Path) -> Self {
+        let id = server.process.id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let memory = memory.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+        // Another user's, for the process is not dumpable, unless the tests run as root.
+        let handles = fs::read_dir(format!("/proc/{id}/fd")).map_or(0, |files| files.count() as u64);
+        Self { memory, handles, disk: size(state) }
+    }
+}
+
+/// Bytes of all files in a folder. Those that go meanwhile have none.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let each = entries.map(|entry| match entry.metadata() {
+        Ok(data) if data.is_dir() => size(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    });
+    each.sum()
+}
+
+/// Load for a while; what `seco bench load` reports.
+fn load(deployment: &Path, seconds: u64) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_seco"))
+        .args([
+            "bench",
+            "load",
+            "--model",
+            "mlp",
+            "--devices",
+            "12",
+            "--greedy",
+            "20",
+            "--transport",
+            "mixed",
+        ])
+        .args(["--abandoned", "100", "--json", "--seconds", &seconds.to_string(), "--deployment"])
+        .arg(deployment)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn nothing_grows() {
+    if !cfg!(target_os = "linux") {
+        println!("skipped: what processes use is known on Linux alone");
+        return;
+    }
+    let slow = std::env::var_os("SECO_SLOW").is_some();
+    let given = std::env::var("SECO_SOAK_S").ok().map(|seconds| seconds.parse().expect("seconds"));
+    let seconds: u64 = given.unwrap_or(if slow { 1200 } else { 20 });
+    let mut site = Site::new(3);
+    let (mut servers, address) = site.start_all();
+    servers[0].wait_bundle();
+    let file = site.folder.path().join("deployment.toml");
+    split::deployment(&DeploymentOptions {
+        address: address.to_string(),
+        certificate: site.keys[0].certificate.clone(),
+        sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
+        model: site.parts[0].clone(),
+        out: file.clone(),
+        classes: None,
+        real_scale: Vec::new(),
+        real_offset: Vec::new(),
+        force: false,
+    })
+    .unwrap();
+    let states: Vec<_> = (0..3).map(|index| site.config(index).state).collect();
+    let start = Instant::now();
+    let mut answers = Vec::new();
+    let mut uses: Vec<Vec<Use>> = Vec::new();
+    for round in 0..ROUNDS {
+        let report = load(&file, (seconds / ROUNDS).max(1));
+        assert_eq!(report["checked"], true);
+        assert_eq!(report["wrong"], 0, "{report}");
+        // None but the greedy one's are too many at a time.
+        let refusals = report["refusals"].as_object().unwrap();
+        assert!(refusals.keys().all(|kind| kind == "busy"), "{report}");
+        assert!(report["fairness"]["min"].as_u64().unwrap() > 0, "{report}");
+        answers.push(report["answers"].as_u64().unwrap());
+        // Connections end, and what was making for them.
+        std::thread::sleep(Duration::from_secs(1));
+        let now: Vec<_> = servers.iter().zip(&states).map(|(server, state)| Use::of(server, state)).collect();
+        println!(
+            "{:>5} s, round {round}: {} answers, {now:?}",
+            start.elapsed().as_secs(),
+            answers[round as usize]
+        );
+        uses.push(now);
+    }
+    let since: u64 = answers[WARM..].iter().sum();
+    let (warm, last) = (&uses[WARM - 1], &uses[uses.len() - 1]);
+    for (server, (warm, last)) in warm.iter().zip(last).enumerate() {
+        let grown = [
+            ("memory", last.memory, warm.memory + MEMORY),
+            ("handles", last.handles, warm.handles + HANDLES),
+            ("disk", last.disk, warm.disk + DISK + DISK_PER_ANSWER * since),
+        ];
+        for (what, last, most) in grown {
+            assert!(last <= most, "server {server}: {what} grew to {last}, at most {most} was expected");
+        }
+    }
+}
