@@ -128,8 +128,12 @@ impl Client {
         let mut trouble = Trouble::new(self.linker.request_timeout);
         let result = self
             .request(async {
+                let (mut link, mut error) = (self.link(), None);
                 loop {
-                    let link = self.live_link(&mut trouble).await?;
+                    // Boxed, for it is rare and large, and a request's future is moved with it.
+                    if error.is_some() || !self.is_good(&link) {
+                        link = Box::pin(self.mend(link, error, &mut trouble)).await?;
+                    }
                     let told = |told| {
                         if told != Progress::Sent {
                             trouble.is_over();
@@ -137,13 +141,13 @@ impl Client {
                         progress(told);
                     };
                     match self.infer_on(&link, input, told).await {
-                        Err(error) => Box::pin(self.mend(&link, error, &mut trouble)).await?,
+                        Err(failure) => error = Some(failure),
                         answer => return answer,
                     }
                 }
             })
             .await;
-        trouble.explain(result)
+        result.map_err(|error| trouble.explain(error))
     }
 
     /// Runs the model on real numbers, in the order of the model's input shape: they become its input values on the
@@ -233,23 +237,25 @@ impl Client {
         let mut trouble = Trouble::new(self.linker.request_timeout);
         let result = self
             .request(async {
+                let (mut link, mut error) = (self.link(), None);
                 loop {
-                    let link = self.live_link(&mut trouble).await?;
+                    if error.is_some() || !self.is_good(&link) {
+                        link = Box::pin(self.mend(link, error, &mut trouble)).await?;
+                    }
                     let mut message = Vec::new();
                     let call = self.linker.caller.call(&link.connection, frame.clone(), |_| {}, &mut message);
-                    let error = match call.await {
+                    error = match call.await {
                         Ok(Response::Probe { noise }) if noise.len() == down => return Ok(()),
                         Ok(Response::Probe { noise }) => {
                             return Err(Violation::ProbeSize { expected: down, got: noise.len() }.into());
                         }
                         Ok(_) => return Err(Violation::WrongKind.into()),
-                        Err(error) => error,
+                        Err(error) => Some(error),
                     };
-                    Box::pin(self.mend(&link, error, &mut trouble)).await?;
                 }
             })
             .await;
-        trouble.explain(result)
+        result.map_err(|error| trouble.explain(error))
     }
 
     /// The model's outputs in order, as the deployment file has them: what a [`Prediction`] is put together again with
@@ -380,33 +386,33 @@ impl Client {
         lock(&self.state).link.clone()
     }
 
-    /// The current link, or a new one if its connection has ended or its session is too old.
-    async fn live_link(&self, trouble: &mut Trouble) -> Result<Arc<Link>> {
-        let link = self.link();
-        // Boxed, for it is rare and large, and a request's future is moved with it.
-        let good = link.connection.lost().is_none() && !self.linker.is_too_old(&link);
-        if good { Ok(link) } else { Box::pin(self.new_link(link, trouble)).await }
+    /// Whether requests can be made on `link`: its connection lives, and its session is not too old.
+    fn is_good(&self, link: &Link) -> bool {
+        link.connection.lost().is_none() && !self.linker.is_too_old(link)
     }
 
-    /// Does something about what went wrong on `link`, so that the request can be tried again, or gives it back.
-    async fn mend(&self, link: &Arc<Link>, error: Error, trouble: &mut Trouble) -> Result<()> {
-        let forgotten = matches!(error, Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed));
-        self.linker.dialer.sleep(trouble.pause(error)?).await;
-        if forgotten {
-            self.new_link(link.clone(), trouble).await?;
-        }
-        Ok(())
-    }
-
-    /// What replaces `stale`, as soon as the gateway and its servers are there.
-    async fn new_link(&self, stale: Arc<Link>, trouble: &mut Trouble) -> Result<Arc<Link>> {
+    /// Does something about what went wrong on `link`, if anything did: a link on which the request can be made, as soon
+    /// as the gateway and its servers are there. What cannot be mended is given back.
+    async fn mend(
+        &self,
+        link: Arc<Link>,
+        mut error: Option<Error>,
+        trouble: &mut Trouble,
+    ) -> Result<Arc<Link>> {
+        let forgotten = matches!(error, Some(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)));
         loop {
-            match self.renew(&stale).await {
+            if let Some(error) = error {
+                self.linker.dialer.sleep(trouble.pause(error)?).await;
+            }
+            if !forgotten && self.is_good(&link) {
+                return Ok(link);
+            }
+            match self.renew(&link).await {
                 Ok(link) => {
                     trouble.is_over();
                     return Ok(link);
                 }
-                Err(error) => self.linker.dialer.sleep(trouble.pause(error)?).await,
+                Err(failure) => error = Some(failure),
             }
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The pauses between tries grow from the first of these to the second.
-const SHORTEST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(1);
+const SHORTEST_MS: u64 = 50;
+const LONGEST_MS: u64 = 1000;
 
 /// Sessions that one request replaces at most. Each is sealed anew, and a gateway that forgets all of them is not
 /// mended by more.
@@ -54,7 +54,10 @@ impl Trouble {
             | Error::Timeout { .. }
             | Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown) => self.growing(),
             // Never sooner than told, and not all devices at the same moment.
-            Error::Busy { retry_after } => *retry_after + self.growing().min(SHORTEST + *retry_after / 4),
+            Error::Busy { retry_after } => {
+                let told = retry_after.as_millis() as u64;
+                Duration::from_millis(told + jittered(told / 4 + SHORTEST_MS))
+            }
             _ => return Err(error),
         };
         if Instant::now() + pause >= self.deadline {
@@ -65,23 +68,26 @@ impl Trouble {
         Ok(pause)
     }
 
-    /// Between half and all of a pause that doubles, by chance: what one restart threw out should not come back all at
-    /// once.
+    /// A pause that doubles.
     fn growing(&self) -> Duration {
-        let longest = LONGEST.min(SHORTEST * 2u32.pow(self.tries.min(5)));
-        let mut chance = [0];
-        // Without randomness the pause is the shorter one.
-        let _ = getrandom::fill(&mut chance);
-        longest / 2 + longest / 512 * u32::from(chance[0])
+        Duration::from_millis(jittered(LONGEST_MS.min(SHORTEST_MS << self.tries.min(5))))
     }
 
-    /// The result of a request that may have run out of time: what kept it from being sent says more than that.
-    pub(crate) fn explain<T>(self, result: Result<T>) -> Result<T> {
-        match (result, self.seen) {
-            (Err(Error::Timeout { .. }), Some(seen)) => Err(seen),
-            (result, _) => result,
+    /// What to say of a request that failed: where it ran out of time, what kept it from being sent says more.
+    pub(crate) fn explain(self, error: Error) -> Error {
+        match self.seen {
+            Some(seen) if matches!(error, Error::Timeout { .. }) => seen,
+            _ => error,
         }
     }
+}
+
+/// Between half and all of a time, by chance: what one restart threw out should not come back all at once.
+fn jittered(longest: u64) -> u64 {
+    let mut chance = [0];
+    // Without randomness it is half.
+    let _ = getrandom::fill(&mut chance);
+    longest / 2 + longest * u64::from(chance[0]) / 512
 }
 
 #[cfg(test)]
@@ -150,13 +156,13 @@ mod tests {
 
     #[test]
     fn time_that_ran_out_is_explained() {
-        let timeout = || Err::<(), _>(Error::Timeout { step: "answer", limit: LIMIT });
+        let timeout = || Error::Timeout { step: "answer", limit: LIMIT };
         let mut trouble = Trouble::new(LIMIT);
         trouble.pause(unavailable()).unwrap();
-        assert!(matches!(trouble.explain(timeout()), Err(Error::Refused(_))));
+        assert!(matches!(trouble.explain(timeout()), Error::Refused(_)));
         let mut trouble = Trouble::new(LIMIT);
         trouble.pause(unavailable()).unwrap();
         trouble.is_over();
-        assert!(matches!(trouble.explain(timeout()), Err(Error::Timeout { .. })));
+        assert!(matches!(trouble.explain(timeout()), Error::Timeout { .. }));
     }
 }
