@@ -301,7 +301,7 @@ mod tests {
         queue.push(who(2, 1), 20);
         queue.push(who(2, 2), 21);
         assert!(queue.displace(who(2, 1)) == Some((who(1, 1), 5)));
-        queue.retain(|&n| n < 2 || n > 9);
+        queue.retain(|&n| !(2..=9).contains(&n));
         assert_eq!(queue.len(), 4);
         assert!(queue.displace(who(3, 1)) == Some((who(1, 1), 1)));
         // All have one for each of their turns.
