@@ -52,14 +52,11 @@ fn transport(model: &ModelInfo, limits: &Limits) -> TransportConfig {
 
 /// Shakes hands with a device and serves it, in its place.
 pub(super) async fn serve(cluster: Arc<Cluster>, place: Place, incoming: Incoming) {
-    // What a handshake needs is not held for as long as the connection.
-    let connection = Box::pin(async {
-        tokio::select! {
-            connection = timeout(TRANSFER, incoming) => connection.ok()?.ok(),
-            _ = place.ended() => None,
-        }
-    });
-    let Some(connection) = connection.await else { return };
+    let connection = tokio::select! {
+        connection = timeout(TRANSFER, incoming) => connection,
+        _ = place.ended() => return,
+    };
+    let Ok(Ok(connection)) = connection else { return };
     let mut exporter = [0; EXPORTER_LEN];
     if connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).is_err() {
         return;
