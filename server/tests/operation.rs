@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{LIMIT, Server, Site, digits};
 use seco_core::{Request, Response};
 use seco_node::config::Pool;
+use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 use seco_node::operation::status::Status;
 
@@ -143,7 +144,7 @@ async fn health_and_readiness_follow_what_happens_and_metrics_count_it() {
     let messages = device.ask(&repeated).await;
     assert!(matches!(Response::decode(&messages[0]).unwrap(), Response::Refused { .. }));
 
-    let model = seco_node::keys::to_hex(&site.model_id[..4]);
+    let model = keys::to_hex(&site.model_id[..4]);
     let found = metrics(address);
     let of_model = |name: &str| found[&format!("{name}{{model=\"{model}\"}}")];
     assert_eq!(of_model("seco_bundles_spent_total"), 3.0);
@@ -190,7 +191,7 @@ async fn health_and_readiness_follow_what_happens_and_metrics_count_it() {
     assert!(told.contains("ask it") && told.lines().count() == 1, "{told}");
     // No session's id is anywhere.
     let pages: String = ["/metrics", "/status"].iter().map(|path| get(address, path).1).collect();
-    let id = seco_node::keys::to_hex(&session.id().0);
+    let id = keys::to_hex(&session.id().0);
     assert!(!pages.contains(&id) && !pages.contains(&id[..8]));
 
     // A server that is gone is named, and counted as the culprit.
@@ -326,15 +327,15 @@ async fn draining_under_load_gives_every_request_that_was_taken_its_answer() {
     }
 }
 
-/// Writes the deployment file of a cluster for an address, with these servers' sealing keys; gives its path.
-fn deployment(site: &Site, name: &str, address: SocketAddr, keys: &[usize]) -> String {
+/// Writes the deployment file of a cluster for an address, with these sealing keys; gives its path.
+fn deployment(site: &Site, name: &str, address: SocketAddr, keys: [&KeyFiles; 2]) -> String {
     let out = site.folder.path().join(name).to_str().unwrap().to_owned();
     let address = address.to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
     command.args(["deployment", "--address", &address, "--out", &out, "--model"]).arg(&site.parts[0]);
     command.arg("--certificate").arg(&site.keys[0].certificate);
-    keys.iter().for_each(|&server| {
-        command.arg("--sealing-key").arg(&site.keys[server].sealing_key);
+    keys.iter().for_each(|key| {
+        command.arg("--sealing-key").arg(&key.sealing_key);
     });
     let made = command.output().unwrap();
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -361,7 +362,7 @@ fn the_doctor_names_what_fails_on_a_devices_way() {
     let (mut one, _, _) = start(&mut site, 1, &[]);
     let (mut gateway, _, device) = start(&mut site, 0, &[]);
     let device = device.unwrap();
-    let whole = deployment(&site, "whole.toml", device, &[0, 1]);
+    let whole = deployment(&site, "whole.toml", device, [&site.keys[0], &site.keys[1]]);
     gateway.wait_bundle();
     let (failing, lines) = doctor("--deployment", &whole);
     assert!(failing.is_empty() && lines.lines().all(|line| line.contains(": ok")), "{lines}");
@@ -380,13 +381,14 @@ fn the_doctor_names_what_fails_on_a_devices_way() {
             std::thread::spawn(move || std::io::copy(&mut b, &mut a));
         }
     });
-    let blocked = deployment(&site, "blocked.toml", between, &[0, 1]);
+    let blocked = deployment(&site, "blocked.toml", between, [&site.keys[0], &site.keys[1]]);
     let (failing, lines) = doctor("--deployment", &blocked);
     assert_eq!(failing.len(), 1, "{lines}");
     assert!(failing[0].starts_with("QUIC handshake (UDP)") && failing[0].contains("firewalls"), "{lines}");
 
-    // Another server's key in the file.
-    let wrong = deployment(&site, "wrong.toml", device, &[0, 0]);
+    // The file has another key of a server.
+    let other = keys::generate(&site.folder.path().join("other"), "s1").unwrap();
+    let wrong = deployment(&site, "wrong.toml", device, [&site.keys[0], &other]);
     let (failing, lines) = doctor("--deployment", &wrong);
     assert_eq!(failing.len(), 1, "{lines}");
     assert!(failing[0].starts_with("session") && failing[0].contains("server 1"), "{lines}");
