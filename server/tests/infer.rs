@@ -135,7 +135,8 @@ fn mistakes_are_told_in_one_line_and_in_time() {
     servers[2].signal("-KILL");
     servers[2].ended(Duration::from_secs(4));
     let start = Instant::now();
-    refused(start, &infer(&good, &digits).output().unwrap(), "server 2");
+    // It is waited for as long as a request may take, and then named.
+    refused(start, &infer(&good, &digits).arg("--timeout=6").output().unwrap(), "server 2");
 }
 
 /// A network that answers with labels alone: they are the integers' and nothing else comes.
@@ -176,7 +177,7 @@ fn a_remote_killed_in_mid_inference_is_told() {
         let (mut servers, address) = site.start_all();
         servers[0].wait("a full pool", |e| matches!(e, Event::Bundle { pool: 16, .. }).then_some(()));
         let good = deploy(&site, address, "good.toml");
-        let child = infer(&good, &data("mlp-digits-20.npy")).spawn().unwrap();
+        let child = infer(&good, &data("mlp-digits-20.npy")).arg("--timeout=8").spawn().unwrap();
         servers[victim].wait("inference", |e| matches!(e, Event::Inference { .. }).then_some(()));
         servers[victim].signal("-KILL");
         let start = Instant::now();

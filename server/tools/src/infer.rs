@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use crate::terminal::{self, Ink};
 use crate::{Error, interrupt};
 
-/// The gateway's own time limits come first; this one is for a gateway that is silent.
-const LIMIT: Duration = Duration::from_secs(120);
+/// A request has its own time limit; this long after it something is wrong.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What `seco infer` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,6 +31,9 @@ pub struct Options {
     /// The first M samples [default: all].
     #[arg(long, value_name = "M")]
     pub count: Option<usize>,
+    /// Seconds that a request may take: a wait for a bundle, and outages of servers, which are waited for.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u16).range(1..))]
+    pub timeout: u16,
     /// Prints one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -114,12 +117,13 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
     let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
     shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;
     let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
-    let builder = Client::builder(deployment).request_timeout(LIMIT);
-    let client = limited(builder.connect()).await?;
+    let limit = Duration::from_secs(options.timeout.into());
+    let builder = Client::builder(deployment).request_timeout(limit);
+    let client = limited(limit, builder.connect()).await?;
     let mut told = Vec::new();
     for (index, input) in inputs.iter().enumerate().filter(|(index, _)| chosen.contains(index)) {
         let start = Instant::now();
-        let prediction = limited(client.infer_quantised(input, |_| {})).await?;
+        let prediction = limited(limit, client.infer_quantised(input, |_| {})).await?;
         let online_ms = start.elapsed().as_secs_f64() * 1000.0;
         if options.json {
             told.push((index, prediction, online_ms));
@@ -157,12 +161,15 @@ pub fn conclusion(prediction: &Prediction) -> String {
     format!("{what}{prediction}")
 }
 
-async fn limited<T>(work: impl Future<Output = Result<T, seco_sdk::Error>>) -> Result<T, Error> {
-    match timeout(LIMIT, work).await {
+async fn limited<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, seco_sdk::Error>>,
+) -> Result<T, Error> {
+    match timeout(limit + GRACE, work).await {
         Ok(result) => result.map_err(|e| Error::Failed(e.to_string())),
         Err(_) => Err(Error::Failed(format!(
             "the gateway did not answer within {} s: is it running, and reached at the address of --deployment?",
-            LIMIT.as_secs()
+            limit.as_secs()
         ))),
     }
 }

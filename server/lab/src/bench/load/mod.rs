@@ -231,7 +231,16 @@ async fn start(
     let bundles = usize::try_from(options.pool).unwrap_or(usize::MAX);
     let pool = if bundles == 0 { Pool::default() } else { demo::filled_once(bundles) };
     cluster.make_keys()?;
-    cluster.start(files, pool, Limits::default()).await?;
+    // All devices are at one address, and as many as were asked for.
+    let limits = Limits {
+        connections: 65_536,
+        address_connections: 0,
+        address_handshakes: 0,
+        address_sessions: 0,
+        address_requests: 0,
+        ..Limits::default()
+    };
+    cluster.start(files, pool, limits).await?;
     let start = Instant::now();
     // Where memory is to be told, nothing else should change it.
     if bundles > 0 || options.idle > 0 || options.abandoned > 0 {
