@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Server, Site};
+use seco_node::config::Limits;
 use seco_tools::split::{self, DeploymentOptions};
 use serde_json::Value;
 
@@ -91,6 +92,8 @@ fn nothing_grows() {
     let given = std::env::var("SECO_SOAK_S").ok().map(|seconds| seconds.parse().expect("seconds"));
     let seconds: u64 = given.unwrap_or(if slow { 1200 } else { 20 });
     let mut site = Site::new(3);
+    // All devices are at one address.
+    site.limits = Limits { address_handshakes: 0, ..site.limits };
     let (mut servers, address) = site.start_all();
     servers[0].wait_bundle();
     let file = site.folder.path().join("deployment.toml");

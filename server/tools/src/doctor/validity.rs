@@ -117,7 +117,7 @@ mod tests {
             ((2000, 2, 29), 11_016),
             ((2000, 3, 1), 11_017),
             ((2026, 11, 28), 20_785),
-            ((4096, 1, 1), 776_529),
+            ((4096, 1, 1), 776_506),
         ] {
             assert_eq!(days(date.0, date.1, date.2), expected, "{date:?}");
             assert_eq!(civil(expected), date);
