@@ -1,4 +1,4 @@
-//! Servers doing something together: the gateway orders ([`Cluster`]), remotes obey ([`Worker`]).
+//! Servers doing something together: the gateway orders (`Cluster`), remotes obey (`Worker`).
 
 pub(crate) mod commands;
 mod coordinator;

@@ -8,16 +8,16 @@
 //!
 //! **Set back, removed, replaced.** Records are chained by a hash. How many there are and the chain's end, the
 //! [`Head`], are written to a small file beside the server's keys: when the ledger is made, every
-//! [`HEAD_EVERY`] spends, at compaction and at a clean end. A ledger that does not reach that head, or whose
+//! `HEAD_EVERY` spends, at compaction and at a clean end. A ledger that does not reach that head, or whose
 //! chain is another there, is refused, as is one without a head. So losing one folder, or restoring one from a
-//! copy, is noticed; who sets back both must be noticed by the other servers. Which file that is: [`heads`].
+//! copy, is noticed; who sets back both must be noticed by the other servers. Which file that is: `heads`.
 //!
 //! **Numbers** count within an incarnation of a session, which lives in memory only, so no record of them is
-//! needed after a restart. A number repeated among the last [`RECENT`] spends is refused here too; the window
+//! needed after a restart. A number repeated among the last `RECENT` spends is refused here too; the window
 //! of all numbers is the sessions' table's.
 //!
 //! **Sessions**: the ledger tells whether it has ever seen one, so that nobody can open an old one with keys
-//! of his own. Of at most [`MAX_SESSIONS`] that is remembered, those used last.
+//! of his own. Of at most `MAX_SESSIONS` that is remembered, those used last.
 //!
 //! **Bundles** are files that may come back, from a copy or after a crash between the record and the removal. The
 //! ids of spent ones are in the file since its compaction. What was spent before that is known by what was not: a
