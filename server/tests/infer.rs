@@ -177,7 +177,8 @@ fn a_remote_killed_in_mid_inference_is_told() {
         let (mut servers, address) = site.start_all();
         servers[0].wait("a full pool", |e| matches!(e, Event::Bundle { pool: 16, .. }).then_some(()));
         let good = deploy(&site, address, "good.toml");
-        let child = infer(&good, &data("mlp-digits-20.npy")).arg("--timeout=8").spawn().unwrap();
+        // Longer than silence takes to be noticed.
+        let child = infer(&good, &data("mlp-digits-20.npy")).arg("--timeout=14").spawn().unwrap();
         servers[victim].wait("inference", |e| matches!(e, Event::Inference { .. }).then_some(()));
         servers[victim].signal("-KILL");
         let start = Instant::now();
