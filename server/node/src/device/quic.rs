@@ -1,7 +1,7 @@
 //! Devices over QUIC: every request has a bidirectional stream of its own.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
@@ -17,6 +17,8 @@ use super::{MAX_REQUESTS, TRANSFER, idle};
 use crate::cluster::Cluster;
 use crate::config::Limits;
 
+/// Time for a device to acknowledge the end of an answer, on a slow link.
+const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 /// Code with which connections and streams are closed.
 pub(super) const CLOSED: VarInt = VarInt::from_u32(0);
 
@@ -112,8 +114,8 @@ impl Responder for Reply {
         {
             let _ = self.send.finish();
             self.finished = true;
-            // Done when the device has all of it, or is gone.
-            let _ = self.send.stopped().await;
+            // Done when the device has all of it; one that is gone without a word is not waited for.
+            let _ = timeout(ACKNOWLEDGED, self.send.stopped()).await;
         }
     }
 }
