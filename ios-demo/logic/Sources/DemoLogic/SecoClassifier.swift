@@ -10,7 +10,9 @@ public final class SecoClassifier: Classifier {
     /// - Parameter session: keeps the session, so that the next start opens no new one.
     public init(deployment: String, session: (any SessionStore)? = nil) async throws {
         client = try await Self.explained {
-            try await SecoClient.connect(config: ClientConfig(deployment: deployment, keepSent: true), store: session)
+            // An outage is waited for, but not for as long as a queue may be: somebody looks at the screen.
+            let config = ClientConfig(deployment: deployment, requestTimeoutMs: 20_000, keepSent: true)
+            return try await SecoClient.connect(config: config, store: session)
         }
         // A deployment for other inputs than this app's.
         if client.model().inputLen != UInt32(Drawing.side * Drawing.side) { throw ClassifierError(.noDeployment) }

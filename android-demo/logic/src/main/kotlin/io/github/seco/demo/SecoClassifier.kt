@@ -43,7 +43,8 @@ class SecoClassifier private constructor(private val client: SecoClient) : Class
     companion object {
         /** Connects to the servers in [deployment] (the file's text), with the session in [session] if there is one. */
         suspend fun connect(deployment: String, session: File): SecoClassifier = explained {
-            val config = ClientConfig(deployment, keepSent = true)
+            // An outage is waited for, but not for as long as a queue may be: somebody looks at the screen.
+            val config = ClientConfig(deployment, requestTimeoutMs = 20_000u, keepSent = true)
             SecoClassifier(SecoClient.connect(config, FileSessionStore(session)))
         }
 
