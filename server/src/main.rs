@@ -37,7 +37,7 @@ enum Command {
     /// Turn an ONNX model into one file for each server.
     Split(Split),
     /// Write the file that devices need to use a cluster.
-    Deployment(Deployment),
+    Deployment(DeploymentOptions),
     /// Start a whole cluster on this machine and predict digits with it.
     #[cfg(feature = "lab")]
     Demo(seco_lab::demo::Options),
@@ -119,45 +119,6 @@ struct Split {
     out: PathBuf,
 }
 
-#[derive(Args)]
-struct Deployment {
-    /// Where devices reach the gateway. A host name is theirs to look up, and they reach it in IPv6-only networks too.
-    #[arg(long, value_name = "HOST:PORT")]
-    address: String,
-    /// The gateway's certificate.
-    #[arg(long, value_name = "FILE")]
-    certificate: PathBuf,
-    /// The sealing key (NAME.sealing.pub) of each server, in their order: once for each.
-    #[arg(long = "sealing-key", value_name = "FILE", required = true)]
-    sealing_keys: Vec<PathBuf>,
-    /// A server's model file, for the model's id and shapes.
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
-    /// Names of the classes, one a line, in the order of the first output.
-    #[arg(long, value_name = "FILE")]
-    classes: Option<PathBuf>,
-    /// For applications that give real numbers: what one step of an input value stands for, one number or one for each
-    /// channel. A network made for x / 255, say, takes them with 0.00392156862745098, or with that / STD and the offset
-    /// -MEAN / STD where it was split with --mean and --std.
-    #[arg(long, value_delimiter = ',', value_name = "S")]
-    real_scale: Vec<f64>,
-    /// The real number that an input value of 0 stands for, likewise [default: 0].
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "O",
-        requires = "real_scale",
-        allow_negative_numbers = true
-    )]
-    real_offset: Vec<f64>,
-    /// The file to write.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
-    /// Overwrite the file if it exists.
-    #[arg(long)]
-    force: bool,
-}
-
 fn main() -> ExitCode {
     memory::keep();
     let Cli { command } = Cli::parse();
@@ -233,29 +194,8 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             Ok(())
         }
         Command::Deployment(options) => {
-            let Deployment {
-                address,
-                certificate,
-                sealing_keys,
-                model,
-                classes,
-                real_scale,
-                real_offset,
-                out,
-                force,
-            } = options;
-            let shown = out.display().to_string();
-            let made = deployment(&DeploymentOptions {
-                address,
-                certificate,
-                sealing_keys,
-                model,
-                classes,
-                real_scale,
-                real_offset,
-                out,
-                force,
-            })?;
+            let made = deployment(&options)?;
+            let shown = options.out.display();
             let address = made.gateway.address;
             println!("{shown}: for devices, which reach the gateway at {address}");
             if let Err(error) = address.as_str().to_socket_addrs() {

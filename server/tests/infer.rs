@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Site, data};
 use seco_node::config::Pool;
 use seco_node::operation::events::Event;
-use seco_tools::split::{DeploymentOptions, deployment};
+use seco_tools::split::deployment;
 
 /// How long `seco infer` may take to fail.
 const IN_TIME: Duration = Duration::from_secs(20);
@@ -25,20 +25,10 @@ fn deploy(site: &Site, address: SocketAddr, name: &str) -> PathBuf {
 }
 
 fn deploy_reals(site: &Site, address: SocketAddr, name: &str, scale: &[f64]) -> PathBuf {
-    let out = site.folder.path().join(name);
-    let options = DeploymentOptions {
-        address: address.to_string(),
-        certificate: site.keys[0].certificate.clone(),
-        sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
-        model: site.parts[0].clone(),
-        out: out.clone(),
-        classes: None,
-        real_scale: scale.to_vec(),
-        real_offset: Vec::new(),
-        force: false,
-    };
+    let mut options = site.deployment_options(address, name);
+    options.real_scale = scale.to_vec();
     deployment(&options).unwrap();
-    out
+    options.out
 }
 
 fn infer(deployment: &Path, input: &Path) -> Command {

@@ -15,7 +15,6 @@ use common::{Server, Site, digits, rng};
 use seco_node::config::Pool;
 use seco_node::operation::events::Event;
 use seco_sdk::{Client, Deployment, Transport};
-use seco_tools::split::{self, DeploymentOptions};
 
 const DEVICES: usize = 4;
 /// A device is served again so soon after the restart of a server; the machine may be slow.
@@ -98,18 +97,7 @@ async fn killed_at_any_time() {
     site.pool = Pool { size: 40, low: 30, ..Pool::default() };
     let (mut servers, address) = site.start_all();
     servers[0].wait_bundle();
-    let deployment = split::deployment(&DeploymentOptions {
-        address: address.to_string(),
-        certificate: site.keys[0].certificate.clone(),
-        sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
-        model: site.parts[0].clone(),
-        out: site.folder.path().join("deployment.toml"),
-        classes: None,
-        real_scale: Vec::new(),
-        real_offset: Vec::new(),
-        force: false,
-    })
-    .unwrap();
+    let deployment = site.deployment(address);
     let configs: Vec<_> = (0..3)
         .map(|index| {
             let mut config = site.config(index);

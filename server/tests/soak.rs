@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use common::{Server, Site};
 use seco_node::config::Limits;
-use seco_tools::split::{self, DeploymentOptions};
 use serde_json::Value;
 
 /// Rounds of load; each opens sessions anew, and leaves them at its end.
@@ -97,18 +96,7 @@ fn nothing_grows() {
     let (mut servers, address) = site.start_all();
     servers[0].wait_bundle();
     let file = site.folder.path().join("deployment.toml");
-    split::deployment(&DeploymentOptions {
-        address: address.to_string(),
-        certificate: site.keys[0].certificate.clone(),
-        sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
-        model: site.parts[0].clone(),
-        out: file.clone(),
-        classes: None,
-        real_scale: Vec::new(),
-        real_offset: Vec::new(),
-        force: false,
-    })
-    .unwrap();
+    site.deployment(address);
     let states: Vec<_> = (0..3).map(|index| site.config(index).state).collect();
     let start = Instant::now();
     let mut answers = Vec::new();

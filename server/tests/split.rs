@@ -220,18 +220,9 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
 
     let keys: Vec<_> = (0..2).map(|i| keys::generate(folder.path(), &format!("s{i}")).unwrap()).collect();
     let made = split::split(&options(WidthRule::Affordable, "parts")).unwrap();
-    let written = split::deployment(&DeploymentOptions {
-        address: "192.0.2.7:7443".to_owned(),
-        certificate: keys[0].certificate.clone(),
-        sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
-        model: made.files[1].clone(),
-        classes: None,
-        real_scale: Vec::new(),
-        real_offset: Vec::new(),
-        out: folder.path().join("deployment.toml"),
-        force: false,
-    })
-    .unwrap();
+    let out = folder.path().join("deployment.toml");
+    let asked = DeploymentOptions::new("192.0.2.7:7443".to_owned(), &keys, made.files[1].clone(), out);
+    let written = split::deployment(&asked).unwrap();
     assert_eq!((written.model.calibrated, written.model.input_shape), (Some([0, 16]), vec![64]));
     assert!(bright.iter().any(|v| !(0..=16).contains(v)));
 }

@@ -11,28 +11,11 @@ use std::time::Duration;
 use common::{LIMIT, Site, digits, rng};
 use seco_core::mux::{ALPN, MAX_OPEN, decode_record, encode_id};
 use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Request, Response};
-use seco_sdk::{Client, Deployment, Transport, TransportKind};
-use seco_tools::split::{self, DeploymentOptions};
+use seco_sdk::{Client, Transport, TransportKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
-
-/// The deployment file's contents, for a gateway that devices reach at `address`.
-fn deployment(site: &Site, address: SocketAddr) -> Deployment {
-    split::deployment(&DeploymentOptions {
-        address: address.to_string(),
-        certificate: site.keys[0].certificate.clone(),
-        sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
-        model: site.parts[0].clone(),
-        out: site.folder.path().join("deployment.toml"),
-        classes: None,
-        real_scale: Vec::new(),
-        real_offset: Vec::new(),
-        force: false,
-    })
-    .unwrap()
-}
 
 /// A device that writes what it likes.
 struct Raw {
@@ -108,7 +91,7 @@ async fn answers_over_tcp_equal_the_plaintext_network() {
     let mut site = Site::new(2);
     let (mut servers, address) = site.start_all();
     servers[0].wait_ready();
-    let deployment = deployment(&site, address);
+    let deployment = site.deployment(address);
     let digits = digits();
     for via in [Transport::Tcp, Transport::Auto] {
         let client = Client::builder(deployment.clone()).transport(via).connect().await.unwrap();
@@ -143,7 +126,7 @@ async fn a_network_that_blocks_udp() {
             break (udp, tcp);
         }
     };
-    let deployment = deployment(&site, swallowing.local_addr().unwrap());
+    let deployment = site.deployment(swallowing.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut device, _)) = listener.accept().await {
             let mut gateway = TcpStream::connect(address).await.unwrap();
@@ -254,6 +237,6 @@ async fn tcp_can_be_turned_off() {
     let (mut servers, address) = site.start_all();
     servers[0].wait_ready();
     assert!(TcpStream::connect(address).await.is_err());
-    let client = Client::connect(deployment(&site, address)).await.unwrap();
+    let client = Client::connect(site.deployment(address)).await.unwrap();
     assert_eq!(client.transport(), TransportKind::Quic);
 }

@@ -21,7 +21,7 @@ use seco_model::FixedModel;
 use seco_node::config::{Admin, Config, Identity, Limits, Listen, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
-use seco_tools::split::{self, SplitOptions};
+use seco_tools::split::{self, DeploymentOptions, SplitOptions};
 
 pub const LIMIT: Duration = Duration::from_secs(120);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -288,6 +288,17 @@ impl Site {
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let connection = endpoint.connect_with(config, address, "seco").unwrap().await?;
         Ok(Device { connection, limit: self.info().response_limit() })
+    }
+
+    /// What the deployment file `name` is made of, for a gateway that devices reach at `address`.
+    pub fn deployment_options(&self, address: SocketAddr, name: &str) -> DeploymentOptions {
+        let out = self.folder.path().join(name);
+        DeploymentOptions::new(address.to_string(), &self.keys, self.parts[0].clone(), out)
+    }
+
+    /// Writes it.
+    pub fn deployment(&self, address: SocketAddr) -> seco_sdk::Deployment {
+        split::deployment(&self.deployment_options(address, "deployment.toml")).unwrap()
     }
 
     /// The plaintext fixed-point network's logits.

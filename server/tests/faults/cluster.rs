@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use seco_node::config::Pool;
 use seco_node::operation::events::Event;
 use seco_sdk::{Client, ClientBuilder, Deployment, Error, Prediction, Progress, Transport, TransportKind};
-use seco_tools::split::{self, DeploymentOptions};
 use tokio::task::JoinHandle;
 
 use crate::common::{LIMIT, Server, Site, digits};
@@ -50,18 +49,8 @@ impl Cluster {
         let (mut servers, address) = site.start_all();
         servers[0].wait_bundle();
         let network = Network::start(address, address).await;
-        let deployment = split::deployment(&DeploymentOptions {
-            address: network.address.to_string(),
-            certificate: site.keys[0].certificate.clone(),
-            sealing_keys: site.keys.iter().map(|k| k.sealing_key.clone()).collect(),
-            model: site.parts[0].clone(),
-            out: site.folder.path().join("deployment.toml"),
-            classes: None,
-            real_scale: Vec::new(),
-            real_offset: Vec::new(),
-            force: false,
-        });
-        Self { servers, address, network, deployment: deployment.unwrap(), digits: digits(), site }
+        let deployment = site.deployment(network.address);
+        Self { servers, address, network, deployment, digits: digits(), site }
     }
 
     /// Takes the network out of the way: devices see for themselves whether the gateway is there.

@@ -15,6 +15,7 @@ use seco_model::real::{Real, RealOp};
 use seco_model::{
     Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, SumWidth, Warning, WidthRule, npy,
 };
+use seco_node::keys::KeyFiles;
 use seco_node::service::part::{model_info, read_part};
 use seco_node::{keys, private};
 use seco_sdk::{Address, CertificatePin, Deployment, Quantise, shape};
@@ -281,27 +282,60 @@ fn bad(path: &Path, error: &seco_model::Error) -> Error {
 }
 
 /// What a device's deployment file is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct DeploymentOptions {
-    /// Host name or IP address, and port, where devices reach the gateway, over UDP or TCP: written as it is.
+    /// Where devices reach the gateway. A host name is theirs to look up, and they reach it in IPv6-only networks too.
+    #[arg(long, value_name = "HOST:PORT")]
     pub address: String,
     /// The gateway's certificate.
+    #[arg(long, value_name = "FILE")]
     pub certificate: PathBuf,
-    /// Sealing keys (`NAME.sealing.pub`) of all servers, in their order.
+    /// The sealing key (NAME.sealing.pub) of each server, in their order: once for each.
+    #[arg(long = "sealing-key", value_name = "FILE", required = true)]
     pub sealing_keys: Vec<PathBuf>,
-    /// Any server's model file: gives model id, input and output shape.
+    /// A server's model file, for the model's id and shapes.
+    #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// Names of the first output's classes, one a line.
+    /// Names of the classes, one a line, in the order of the first output.
+    #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// What one step of an input value stands for: one number, or one for each channel. Empty where applications give
-    /// such values themselves.
+    /// For applications that give real numbers: what one step of an input value stands for, one number or one for each
+    /// channel. A network made for x / 255, say, takes them with 0.00392156862745098, or with that / STD and the offset
+    /// -MEAN / STD where it was split with --mean and --std.
+    #[arg(long, value_delimiter = ',', value_name = "S")]
     pub real_scale: Vec<f64>,
-    /// The number that an input value of 0 stands for, likewise; empty for 0.
+    /// The real number that an input value of 0 stands for, likewise [default: 0].
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "O",
+        requires = "real_scale",
+        allow_negative_numbers = true
+    )]
     pub real_offset: Vec<f64>,
     /// The file to write.
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Overwrite it if it exists.
+    /// Overwrite the file if it exists.
+    #[arg(long)]
     pub force: bool,
+}
+
+impl DeploymentOptions {
+    /// Of servers with these keys, the gateway's first; nothing is overwritten, and applications give input values.
+    pub fn new(address: String, servers: &[KeyFiles], model: PathBuf, out: PathBuf) -> DeploymentOptions {
+        DeploymentOptions {
+            address,
+            certificate: servers.first().map(|keys| keys.certificate.clone()).unwrap_or_default(),
+            sealing_keys: servers.iter().map(|keys| keys.sealing_key.clone()).collect(),
+            model,
+            classes: None,
+            real_scale: Vec::new(),
+            real_offset: Vec::new(),
+            out,
+            force: false,
+        }
+    }
 }
 
 /// Names of classes, one a line.
@@ -420,17 +454,12 @@ mod tests {
         assert!(split(&options(dir.path())).is_err_and(|e| e.to_string().contains("exists already")));
 
         let keys: Vec<_> = (0..3).map(|i| keys::generate(dir.path(), &format!("s{i}")).unwrap()).collect();
-        let mut asked = DeploymentOptions {
-            address: "127.0.0.1:7443".to_owned(),
-            certificate: keys[0].certificate.clone(),
-            sealing_keys: keys.iter().map(|k| k.sealing_key.clone()).collect(),
-            model: made.files[1].clone(),
-            classes: None,
-            real_scale: Vec::new(),
-            real_offset: Vec::new(),
-            out: dir.path().join("deployment.toml"),
-            force: false,
-        };
+        let mut asked = DeploymentOptions::new(
+            "127.0.0.1:7443".to_owned(),
+            &keys,
+            made.files[1].clone(),
+            dir.path().join("deployment.toml"),
+        );
         let written = deployment(&asked).unwrap();
         assert_eq!(Deployment::from_file(&asked.out).unwrap(), written);
         assert_eq!(written.model_info().unwrap(), model_info(&parts[0]));

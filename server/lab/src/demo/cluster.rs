@@ -215,17 +215,9 @@ impl Cluster {
         let gateway =
             gateway.ok_or_else(|| Error::Failed("the gateway has no socket for devices".to_owned()))?;
         let address = self.through_relay(gateway).await?.to_string();
-        split::deployment(&split::DeploymentOptions {
-            address,
-            certificate: self.keys_of(0)?.certificate.clone(),
-            sealing_keys: self.keys.iter().map(|k| k.sealing_key.clone()).collect(),
-            model: self.models.first().cloned().unwrap_or_default(),
-            classes: None,
-            real_scale: Vec::new(),
-            real_offset: Vec::new(),
-            out: out.to_owned(),
-            force: true,
-        })
+        let model = self.models.first().cloned().unwrap_or_default();
+        let asked = split::DeploymentOptions::new(address, &self.keys, model, out.to_owned());
+        split::deployment(&split::DeploymentOptions { force: true, ..asked })
     }
 
     fn spawn(&mut self, index: usize, config: &Path) -> Result<(), Error> {

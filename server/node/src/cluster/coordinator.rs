@@ -108,15 +108,10 @@ impl Stock {
 }
 
 impl Ready {
-    /// It is used up.
+    /// It is used up, or destroyed.
     fn used(&mut self) {
         self.state = Progress::Over;
         self.stock.release(&self.bundle);
-    }
-
-    /// It is destroyed, or will be.
-    fn forget(mut self) {
-        self.used();
     }
 }
 
@@ -297,13 +292,13 @@ impl Cluster {
         }
         let ours: HashSet<BundleId> = common.iter().copied().collect();
         let gone = |ready: &Ready| !ours.contains(&ready.bundle);
-        self.pool.remove(gone).into_iter().for_each(Ready::forget);
+        self.pool.remove(gone).iter_mut().for_each(Ready::used);
         // Bundles in use stay as they are: each server decides by its own record.
         let in_use: Vec<BundleId> = self.stock.held().iter().copied().collect();
         let keep: Vec<BundleId> = common.iter().copied().chain(in_use).collect();
         let destroyed = self.node.store.keep(&keep);
         self.tell(&Command::Keep(keep)).await?;
-        self.pool.remove(gone).into_iter().for_each(Ready::forget);
+        self.pool.remove(gone).iter_mut().for_each(Ready::used);
         common.into_iter().for_each(|bundle| self.offer(bundle));
         if destroyed > 0 {
             tracing::info!(destroyed, "bundles that not all servers have");
