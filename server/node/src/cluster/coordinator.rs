@@ -7,8 +7,8 @@
 //! beside each other; a lost link costs those under way and nothing else.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::IncarnationKey;
@@ -18,7 +18,9 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::blame::{Blame, Root, lasting, root};
 use super::front;
+use super::stock::{Progress, Ready, Released, Stock};
 use crate::Error;
 use crate::access::sessions::Connected;
 use crate::access::source::Who;
@@ -48,84 +50,6 @@ const TELLING: usize = 16;
 
 /// Links with all servers, by generation.
 pub(crate) type Links = Vec<Option<u64>>;
-
-/// A server that failed, and how.
-pub(crate) struct Blame {
-    pub server: usize,
-    pub failure: Failure,
-    /// The protocol's own error, where it failed on this server.
-    pub cause: Option<seco_protocol::Error>,
-}
-
-/// A bundle ready on all servers. Dropped unused, it is in the pool again; dropped in use, it is destroyed.
-pub(crate) struct Ready {
-    bundle: BundleId,
-    state: Progress,
-    stock: Arc<Stock>,
-}
-
-/// How far a request got with its bundle.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Unused,
-    /// Servers were told to use it.
-    Started,
-    /// It is used, or destroyed.
-    Over,
-}
-
-/// Bundles that are in the pool, on their way to a request, or in use.
-struct Stock {
-    held: Mutex<HashSet<BundleId>>,
-    /// Told whenever there is one less.
-    taken: Notify,
-    /// What becomes of those that are let go.
-    events: mpsc::UnboundedSender<Released>,
-}
-
-enum Released {
-    /// Nobody used it.
-    Unused(BundleId),
-    /// A request failed with it: not every server may have got as far as using it up.
-    Failed(BundleId),
-}
-
-impl Stock {
-    fn held(&self) -> MutexGuard<'_, HashSet<BundleId>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A bundle that nobody holds yet.
-    fn hold(self: &Arc<Self>, bundle: BundleId) -> Option<Ready> {
-        let new = self.held().insert(bundle);
-        new.then(|| Ready { bundle, state: Progress::Unused, stock: self.clone() })
-    }
-
-    fn release(&self, bundle: &BundleId) {
-        self.held().remove(bundle);
-        self.taken.notify_one();
-    }
-}
-
-impl Ready {
-    /// It is used up, or destroyed.
-    fn used(&mut self) {
-        self.state = Progress::Over;
-        self.stock.release(&self.bundle);
-    }
-}
-
-impl Drop for Ready {
-    fn drop(&mut self) {
-        let event = match self.state {
-            Progress::Unused => Released::Unused(self.bundle),
-            Progress::Started => Released::Failed(self.bundle),
-            Progress::Over => return,
-        };
-        // Fails when the gateway stops.
-        let _ = self.stock.events.send(event);
-    }
-}
 
 /// The cluster, seen from its gateway.
 pub(crate) struct Cluster {
@@ -158,7 +82,7 @@ impl Cluster {
         let (ended, gone) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
             pool: Pool::new(pool, node.limits.queue, node.limits.parallel),
-            stock: Arc::new(Stock { held: Mutex::default(), taken: Notify::new(), events }),
+            stock: Stock::new(events),
             room: pool.size + node.limits.parallel,
             // Random, so that the streams of an earlier run of this gateway are not taken for new.
             next_job: AtomicU64::new(u64::from_le_bytes(first)),
@@ -570,77 +494,5 @@ impl Cluster {
         let culprit = blame.failure.server().unwrap_or(blame.server);
         let told = format!("{what} failed on server {} ({name}): {cause}", blame.server);
         self.node.report_failure(what, culprit, told);
-    }
-}
-
-/// What lies behind the failures of a job.
-#[derive(Debug, PartialEq, Eq)]
-enum Root {
-    /// This failure, by its place.
-    Failure(usize),
-    /// This server does not answer; the failure at the place says so.
-    Silence(usize, usize),
-}
-
-/// Looks for it: a failure that blames nobody else's silence; else the server at the end of the chain in which
-/// each says that it waited for the next. Whoever gave up is silent to those who wait for it.
-fn root(failed: &[Blame]) -> Root {
-    let silent = |blame: &Blame| match blame.failure {
-        Failure::Unavailable(server) | Failure::TimedOut(server) => Some(server),
-        _ => None,
-    };
-    if let Some(at) = failed.iter().position(|blame| silent(blame).is_none()) {
-        return Root::Failure(at);
-    }
-    let mut at = 0;
-    // No longer than there are failures: servers may wait for each other in a circle.
-    for _ in failed {
-        let Some(server) = failed.get(at).and_then(silent) else { break };
-        let waits = |blame: &Blame| blame.server == server && silent(blame) != Some(server);
-        match failed.iter().position(waits) {
-            Some(next) => at = next,
-            None => return Root::Silence(at, server),
-        }
-    }
-    failed.get(at).and_then(silent).map_or(Root::Failure(at), |server| Root::Silence(at, server))
-}
-
-/// The protocol's own error, if trying again will not help.
-fn lasting(blame: &Blame) -> Option<&seco_protocol::Error> {
-    let passing = matches!(
-        blame.failure,
-        Failure::Unavailable(_) | Failure::TimedOut(_) | Failure::Misbehaved(_) | Failure::Ledger
-    );
-    blame.cause.as_ref().filter(|_| !passing)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Three servers: whoever noticed what first, the one at fault is named.
-    #[test]
-    fn the_server_at_fault_is_found() {
-        use Failure::{BundleSpent, Ledger, TimedOut, Unavailable};
-        for (failed, expected) in [
-            // Server 2 is gone: each way in which the others can notice.
-            (vec![(0, Unavailable(2))], Root::Silence(0, 2)),
-            (vec![(0, Unavailable(1)), (1, Unavailable(2))], Root::Silence(1, 2)),
-            (vec![(1, Unavailable(2)), (0, Unavailable(1))], Root::Silence(0, 2)),
-            (vec![(0, Unavailable(1)), (2, Unavailable(2)), (1, TimedOut(2))], Root::Silence(2, 2)),
-            // The command to server 1 itself was not answered.
-            (vec![(1, Unavailable(1))], Root::Silence(0, 1)),
-            (vec![(0, TimedOut(2)), (1, Unavailable(1))], Root::Silence(0, 2)),
-            // Somebody did something else than wait.
-            (vec![(0, Unavailable(1)), (1, Ledger)], Root::Failure(1)),
-            (vec![(0, Unavailable(1)), (2, BundleSpent), (1, Unavailable(2))], Root::Failure(1)),
-            // In a circle, somebody is named.
-            (vec![(0, Unavailable(1)), (1, Unavailable(2)), (2, Unavailable(1))], Root::Silence(1, 2)),
-            (vec![], Root::Failure(0)),
-        ] {
-            let blames: Vec<_> =
-                failed.iter().map(|&(server, failure)| Blame { server, failure, cause: None }).collect();
-            assert_eq!(root(&blames), expected, "{failed:?}");
-        }
     }
 }
