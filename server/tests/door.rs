@@ -216,7 +216,7 @@ async fn ask(site: &Site, device: &Device, opened: &Mutex<Opened>, input: &[u8],
 /// Answers of a device in the time that is looked at, and what it was told.
 type Served = (usize, usize, Told);
 
-/// Asks again and again, `at_once` at a time; `number` of the device.
+/// Asks one request after the other until `to`; `number` of the device.
 async fn keep_asking(
     (site, device, opened): (Arc<Site>, Arc<Device>, Arc<Mutex<Opened>>),
     number: usize,
@@ -292,6 +292,7 @@ async fn beside_a_greedy_one(pool: Pool, homes: [u8; 4]) {
     assert!(served[..4].iter().all(|&answers| answers * 100 >= all * 15), "{served:?}");
     assert_eq!(busy[..4], [0; 4], "who asks for little is not sent away");
     assert!(busy[4] > 0);
+    assert!(waits.iter().all(|&waits| waits > 0), "nobody was told how long it takes: {waits:?}");
     // In the middle, whatever else the machine does meanwhile.
     assert!(ratios.iter().all(|[_, middle, _]| (0.5..=2.0).contains(middle)), "{ratios:.2?}");
 }

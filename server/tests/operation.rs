@@ -299,7 +299,7 @@ async fn draining_under_load_gives_every_request_that_was_taken_its_answer() {
                     Ok(logits) => assert_eq!(logits, site.expected(digit)),
                     // Not taken any more, or too late for that.
                     Err(told) => {
-                        assert!(told.contains("Busy") || told.contains("stopping"), "{told}");
+                        assert!(told.contains("ShuttingDown") || told.contains("stopping"), "{told}");
                         return answers;
                     }
                 }

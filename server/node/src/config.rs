@@ -124,7 +124,7 @@ pub struct Pool {
     /// Mebibytes of bundles kept in memory too, which answers sooner; all are files in `state`.
     pub memory_mib: usize,
     /// Mebibytes that all bundles may take on disk.
-    pub disk_mib: usize,
+    pub disk_mib: u64,
 }
 
 impl Default for Pool {
@@ -135,6 +135,9 @@ impl Default for Pool {
 
 /// Most bundles of a pool: their names are one message between servers.
 pub(crate) const MAX_POOL: usize = 50_000;
+
+/// An exbibyte.
+const MAX_DISK_MIB: u64 = 1 << 40;
 
 /// An exbibyte, so that bytes can be counted.
 const MAX_MEMORY_MIB: usize = usize::MAX >> 24;
@@ -340,8 +343,8 @@ impl Config {
         if memory_mib > MAX_MEMORY_MIB {
             return Err(format!("[pool] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
         }
-        if !(1..=MAX_MEMORY_MIB).contains(&disk_mib) {
-            return Err(format!("[pool] disk_mib = {disk_mib} is not from 1 to {MAX_MEMORY_MIB}"));
+        if !(1..=MAX_DISK_MIB).contains(&disk_mib) {
+            return Err(format!("[pool] disk_mib = {disk_mib} is not from 1 to {MAX_DISK_MIB}"));
         }
         if size > MAX_POOL {
             return Err(format!("[pool] size = {size} is more than {MAX_POOL}"));

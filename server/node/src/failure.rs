@@ -40,6 +40,9 @@ pub enum Failure {
     /// The cluster has been set up anew since, or not at all yet.
     #[error("the cluster was set up anew meanwhile")]
     OtherEpoch,
+    /// The server ends when what is under way has ended.
+    #[error("it is stopping")]
+    Stopping,
     /// A bundle the server does not have.
     #[error("it does not have the bundle (any more)")]
     UnknownBundle,

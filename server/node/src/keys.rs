@@ -145,7 +145,7 @@ pub fn sealing_key(path: &Path) -> Result<ServerSealingKey, Error> {
 }
 
 /// Reads a file that only this server may read.
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
     private::close(path)?;
     read(path)
 }

@@ -111,7 +111,9 @@ impl Node {
         let span = self.span(Phase::Bundle, job, Some(&bundle));
         let job = self.jobs.start(job, self.limits.preprocess(), Phase::Bundle)?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
-        let (making, spool) = self.store.begin(bundle)?;
+        let store = self.store.clone();
+        let begun = tokio::task::spawn_blocking(move || store.begin(bundle)).await;
+        let (making, spool) = begun.map_err(|_| Failure::Internal)??;
         let store = self.store.clone();
         // Gone with this future: a thread cannot be stopped, but then it need not store what it made.
         let asking = Arc::new(());

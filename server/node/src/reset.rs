@@ -23,12 +23,12 @@ const NAME: usize = 8;
 pub struct ResetKey(Zeroizing<[u8; 32]>);
 
 impl ResetKey {
-    /// Reads the key of a state directory, or makes it.
+    /// Reads the key of a state directory, which is there, or makes it.
     pub fn load(state: &Path) -> Result<ResetKey, Error> {
-        private::folder(state)?;
         let path = state.join(FILE);
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            private::close(&path)?;
+        if path.exists()
+            && let Ok(text) = keys::read_secret(&path)
+        {
             let mut key = Zeroizing::new([0; 32]);
             if keys::from_hex(text.trim(), key.as_mut_slice()).is_some() {
                 return Ok(ResetKey(key));
@@ -36,7 +36,8 @@ impl ResetKey {
         }
         // Damaged, it is of no use to anybody.
         let key = ResetKey::random()?;
-        private::replace(&path, keys::to_hex(&*key.0).as_bytes()).map_err(|e| Error::write(&path, e))?;
+        private::replace(&path, Zeroizing::new(keys::to_hex(&*key.0)).as_bytes())
+            .map_err(|e| Error::write(&path, e))?;
         Ok(key)
     }
 
@@ -47,8 +48,9 @@ impl ResetKey {
 
     /// Settings of the socket called `label`.
     pub(crate) fn endpoint(&self, label: &str) -> EndpointConfig {
-        let key: Zeroizing<[u8; 32]> =
-            Zeroizing::new(Sha256::new().chain_update(*self.0).chain_update(label).finalize().into());
+        let key: Zeroizing<[u8; 32]> = Zeroizing::new(
+            Sha256::new().chain_update(self.0.as_slice()).chain_update(label).finalize().into(),
+        );
         let reset: Arc<dyn HmacKey> = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &*key));
         let mut config = EndpointConfig::new(reset);
         config.cid_generator(|| Box::new(Names));
@@ -84,6 +86,7 @@ mod tests {
     fn the_key_stays_unless_it_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
+        private::folder(&state).unwrap();
         let first = ResetKey::load(&state).unwrap();
         assert_eq!(*first.0, *ResetKey::load(&state).unwrap().0);
         std::fs::write(state.join(FILE), "no key").unwrap();

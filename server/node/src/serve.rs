@@ -82,7 +82,7 @@ async fn run(
         folder: config.state.clone(),
         cluster: settings.cluster(),
         memory: config.pool.memory_mib << 20,
-        disk: (config.pool.disk_mib as u64).saturating_mul(1 << 20),
+        disk: config.pool.disk_mib.saturating_mul(1 << 20),
         servers: names.zip(settings.ledgers()).collect(),
     };
     let store = Arc::new(Store::open(&storage, planned.clone(), ledger.clone())?);
@@ -181,10 +181,11 @@ async fn drained(node: &Node, mut stop: watch::Receiver<Stop>) {
 }
 
 /// Ends when the ledger is no longer where it was.
-async fn lost(ledger: &FileLedger) -> Error {
+async fn lost(ledger: &Arc<FileLedger>) -> Error {
     loop {
         tokio::time::sleep(WATCH).await;
-        if let Err(error) = ledger.check_place() {
+        let ledger = ledger.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ledger.check_place()).await {
             return error;
         }
     }

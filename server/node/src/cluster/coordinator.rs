@@ -63,6 +63,8 @@ pub(crate) struct Cluster {
     making: tokio::sync::Mutex<()>,
     /// Whether bundles can be made: the cluster is set up, and the last one did not fail.
     makes: AtomicBool,
+    /// Whether the cluster was ever set up since the start.
+    was_set_up: AtomicBool,
     /// No bundles are made, for a disk is full.
     paused: AtomicBool,
     /// Told when servers turn out to have other bundles than the gateway believes.
@@ -88,6 +90,7 @@ impl Cluster {
             next_job: AtomicU64::new(u64::from_le_bytes(first)),
             making: tokio::sync::Mutex::default(),
             makes: AtomicBool::new(false),
+            was_set_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             doubts: Notify::new(),
             ended,
@@ -139,7 +142,6 @@ impl Cluster {
 
     /// Keeps the pool filled, for ever. Fails only when the very first set-up shows that this model cannot be served.
     pub async fn supervise(&self) -> Result<(), Error> {
-        let mut served = false;
         let mut brief = BRIEF;
         loop {
             self.node.mesh.connected().await;
@@ -155,7 +157,7 @@ impl Cluster {
             let mut pause = PAUSE;
             match self.set_up().await {
                 Ok(epoch) => {
-                    served = true;
+                    self.was_set_up.store(true, Ordering::Relaxed);
                     self.makes.store(true, Ordering::Relaxed);
                     let filled = self.fill(&epoch, &generations).await;
                     self.makes.store(false, Ordering::Relaxed);
@@ -165,13 +167,14 @@ impl Cluster {
                             self.report("making a bundle", &blame);
                             if blame.failure == Failure::Disk {
                                 self.wait_for_room(&generations).await;
-                                pause = Duration::ZERO;
+                                // Not all that keeps a file from being written shows before it is tried.
+                                pause = DISK_PAUSE;
                             }
                         }
                     }
                 }
                 Err(blame) => {
-                    if let (false, Some(cause)) = (served, lasting(&blame)) {
+                    if let (false, Some(cause)) = (self.was_set_up(), lasting(&blame)) {
                         return Err(Error::SetUp(cause.to_string()));
                     }
                     self.report("the set-up", &blame);
@@ -218,7 +221,8 @@ impl Cluster {
         let gone = |ready: &Ready| !ours.contains(&ready.bundle);
         self.pool.remove(gone).iter_mut().for_each(Ready::used);
         // Bundles in use stay as they are: each server decides by its own record.
-        let in_use: Vec<BundleId> = self.stock.held().iter().copied().collect();
+        let in_use: Vec<BundleId> =
+            self.stock.held().iter().filter(|id| !ours.contains(id)).copied().collect();
         let keep: Vec<BundleId> = common.iter().copied().chain(in_use).collect();
         let destroyed = self.node.store.keep(&keep);
         self.tell(&Command::Keep(keep)).await?;
@@ -237,6 +241,11 @@ impl Cluster {
             self.report("taking stock", &blame);
             format!("server {} ({}): {}", blame.server, self.node.mesh.name(blame.server), blame.failure)
         })
+    }
+
+    /// Whether the cluster was set up since the start.
+    pub fn was_set_up(&self) -> bool {
+        self.was_set_up.load(Ordering::Relaxed)
     }
 
     /// The pool as it is now.
@@ -335,7 +344,8 @@ impl Cluster {
         if let Some(missing) = self.node.mesh.missing() {
             return Err(missing);
         }
-        if self.pool.ready() == 0 && self.paused.load(Ordering::Relaxed) {
+        // None is made for those who would have to wait.
+        if self.paused.load(Ordering::Relaxed) && self.pool.waiting() >= self.pool.ready() {
             return Ok(Take::Full(Busy { retry_after: DISK_PAUSE }));
         }
         let take = self.pool.take(who);

@@ -120,8 +120,8 @@ impl Worker {
             }
         };
         result.map(|()| Done::Done).map_err(|(what, broken)| {
-            // Caused by a device, not by a server: nothing for an operator to act on.
-            if matches!(broken.failure, Failure::UnknownSession | Failure::CounterUsed) {
+            // Caused by a device or by an operator: nothing to act on.
+            if matches!(broken.failure, Failure::UnknownSession | Failure::CounterUsed | Failure::Stopping) {
                 return broken.failure;
             }
             let cause = broken.cause.map_or_else(|| broken.failure.to_string(), |c| c.to_string());
@@ -179,7 +179,7 @@ impl Worker {
     async fn infer(&self, job: u64, bundle: BundleId, usage: Use) -> Result<(), Broken> {
         let start = Instant::now();
         let Some(_under_way) = self.node.drain.enter() else {
-            return Err(Failure::Unavailable(self.node.me()).into());
+            return Err(Failure::Stopping.into());
         };
         // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
         let permit = timeout(self.node.limits.infer(), self.online.acquire()).await;

@@ -247,24 +247,34 @@ impl Place {
         }
         usage.hour.take(address_requests_hour, HOUR, now).map_err(Some)?;
         usage.requests += 1;
-        if let Some(connection) = state.connections.get_mut(&self.id) {
-            connection.open += 1;
-        }
         Ok(Open { place: self })
     }
 
-    /// Whether a session can be opened or taken up; `Err` says when to try again. `handshake`: it costs the servers
-    /// one.
-    pub fn session(&self, handshake: bool) -> Result<(), Duration> {
+    /// Keeps the connection from being ended for another, until an answer is taken.
+    pub fn busy(&self) -> Answering<'_> {
+        if let Some(connection) = self.door.state().connections.get_mut(&self.id) {
+            connection.open += 1;
+        }
+        Answering { place: self }
+    }
+
+    /// Counts a session that is being opened or taken up, until this is dropped; `Err` says when to try again.
+    /// `handshake`: it costs the servers one.
+    pub fn session(&self, handshake: bool) -> Result<Opening<'_>, Duration> {
         let Limits { address_sessions, address_handshakes, .. } = self.door.limits;
         let now = Instant::now();
         let mut state = self.door.state();
         let usage = state.usage(self.source, &self.door.limits, now);
         if !below(usage.sessions, address_sessions) {
-            // Nobody knows when one ends. Those that are given up go about that soon.
-            return Err(self.door.limits.idle());
+            // Nobody knows when one ends. That of a device that has vanished ends with its silent connection.
+            return Err(super::idle(self.door.limits.infer()));
         }
-        if handshake { usage.minute.take(address_handshakes, MINUTE, now) } else { Ok(()) }
+        if handshake {
+            usage.minute.take(address_handshakes, MINUTE, now)?;
+        }
+        // Several at once must not all find place for one.
+        usage.sessions += 1;
+        Ok(Opening { place: self })
     }
 
     /// The connection has so many sessions now.
@@ -302,6 +312,33 @@ impl Drop for Place {
     }
 }
 
+/// A session that is being opened.
+pub(super) struct Opening<'a> {
+    place: &'a Place,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Some(usage) = self.place.door.state().sources.get_mut(&self.place.source) {
+            usage.sessions -= 1;
+        }
+    }
+}
+
+/// A connection that has an answer to come.
+pub(super) struct Answering<'a> {
+    place: &'a Place,
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.place.door.state().connections.get_mut(&self.place.id) {
+            connection.open -= 1;
+            connection.idle = Instant::now();
+        }
+    }
+}
+
 /// A request that waits or runs.
 pub(super) struct Open<'a> {
     place: &'a Place,
@@ -312,10 +349,6 @@ impl Drop for Open<'_> {
         let mut state = self.place.door.state();
         if let Some(usage) = state.sources.get_mut(&self.place.source) {
             usage.requests -= 1;
-        }
-        if let Some(connection) = state.connections.get_mut(&self.place.id) {
-            connection.open -= 1;
-            connection.idle = Instant::now();
         }
     }
 }
@@ -343,14 +376,14 @@ mod tests {
     fn the_oldest_idle_one_makes_place() {
         let door = Door::new(Limits { connections: 3, ..Limits::default() }, 2);
         let places: Vec<Place> = (0..3).map(|n| enter(&door, Over::Quic, n).unwrap()).collect();
-        let busy = places[0].request().ok().unwrap();
+        let busy = places[0].busy();
         // It has asked for something since.
-        drop(places[1].request());
+        drop(places[1].busy());
         let new = enter(&door, Over::Quic, 9).unwrap();
         assert_eq!([0, 1, 2].map(|n| gone(&places[n])), [false, false, true]);
         let other = enter(&door, Over::Quic, 8).unwrap();
         assert!(gone(&places[1]) && !gone(&new));
-        let (_a, _b) = (new.request().ok().unwrap(), other.request().ok().unwrap());
+        let (_a, _b) = (new.busy(), other.busy());
         assert!(enter(&door, Over::Quic, 7).is_none(), "all are busy");
         let _tcp = (enter(&door, Over::Tcp, 7).unwrap(), enter(&door, Over::Tcp, 7).unwrap());
         drop(busy);
@@ -377,9 +410,12 @@ mod tests {
         let second = enter(&door, Over::Tcp, 1).unwrap();
         let third = enter(&door, Over::Tcp, 1).unwrap();
         assert!(gone(&first) && !gone(&second) && !gone(&third), "over both transports");
-        assert!(third.session(true).is_ok());
+        let vanished = super::super::idle(Limits::default().infer());
+        let opening = third.session(true).ok().unwrap();
+        assert_eq!(second.session(true).err(), Some(vanished), "one at a time");
+        drop(opening);
         third.sessions(1);
-        assert_eq!(second.session(true), Err(Limits::default().idle()));
+        assert_eq!(second.session(true).err(), Some(vanished));
         third.sessions(0);
         let one = third.request().ok().unwrap();
         assert_eq!(second.request().err(), Some(None), "one at a time");
@@ -390,7 +426,7 @@ mod tests {
         assert!(pause > Duration::from_secs(1190) && pause <= Duration::from_secs(1200), "{pause:?}");
         assert!(second.session(true).is_ok() && second.session(false).is_ok());
         assert!(second.session(true).is_ok());
-        let pause = second.session(true).unwrap_err();
+        let pause = second.session(true).err().unwrap();
         assert!(pause > Duration::from_secs(9) && pause <= Duration::from_secs(10), "{pause:?}");
         assert!(enter(&door, Over::Quic, 1).is_none(), "and handshakes");
         assert!(enter(&door, Over::Quic, 2).is_some(), "another address");

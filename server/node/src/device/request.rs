@@ -19,7 +19,7 @@ use crate::access::source::Who;
 use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::cluster::{Blame, Cluster, Links, Ready};
 use crate::failure::Failure;
-use crate::operation::{drain, metrics};
+use crate::operation::metrics;
 use crate::service::pool::{Take, Turn};
 
 /// One device's connection.
@@ -122,8 +122,10 @@ impl Device {
     pub async fn request(&self, message: Result<Vec<u8>, End>, mut reply: impl Responder, start: Instant) {
         // Under way until the device has the answer.
         let under_way = self.cluster.drain().enter();
+        let _answering = self.place.busy();
         let result = match message {
-            Ok(_) if under_way.is_none() => Err(End::Busy(drain::PAUSE)),
+            // The device looks for the next gateway at once.
+            Ok(_) if under_way.is_none() => Err(Refusal::ShuttingDown.into()),
             // It is counted until its answer is on its way: another may follow then.
             Ok(message) => match self.place.request() {
                 Ok(_open) => self.decoded(&mut reply, &message, start).await,
@@ -175,7 +177,7 @@ impl Device {
                 if sealed.len() != self.cluster.servers() {
                     return Err(Refusal::WrongServers.into());
                 }
-                self.place.session(true).map_err(End::Busy)?;
+                let _counted = self.place.session(true).map_err(End::Busy)?;
                 let incarnation = Incarnation { nonce, exporter: self.exporter };
                 let keys = sealed.iter().map(KeyId::of).collect();
                 let opening = OpenSession { session, model, incarnation, keys, sealed: Vec::new() };
@@ -189,7 +191,7 @@ impl Device {
                 if tags.len() != self.cluster.servers() {
                     return Err(Refusal::WrongServers.into());
                 }
-                self.place.session(false).map_err(End::Busy)?;
+                let _counted = self.place.session(false).map_err(End::Busy)?;
                 let incarnation = Incarnation { nonce, exporter: self.exporter };
                 let resuming = ResumeSession { session, incarnation, tag: Default::default() };
                 let (cluster, tags) = (self.cluster.clone(), tags.to_vec());
@@ -253,7 +255,12 @@ impl Device {
         let turn = self.turn(reply, session).await?;
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
         let (cluster, input) = (self.cluster.clone(), input.to_vec());
-        let job = tokio::spawn(async move { cluster.infer(turn, usage, key, input).await });
+        let under_way = cluster.drain().again();
+        let job = tokio::spawn(async move {
+            let result = cluster.infer(turn, usage, key, input).await;
+            drop(under_way);
+            result
+        });
         let logits = job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
             if blame.failure == Failure::UnknownSession {
                 // A remote restarted: the device has to open the session there too.
@@ -373,7 +380,7 @@ fn told(blame: &Blame) -> Refusal {
         Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
         // A server that has just restarted, or dropped what it had after a failure: the cluster is about to be
         // set up anew.
-        Failure::OtherEpoch | Failure::UnknownBundle | Failure::Disk => {
+        Failure::OtherEpoch | Failure::UnknownBundle | Failure::Disk | Failure::Stopping => {
             Refusal::Unavailable { server: server(blame.server) }
         }
         Failure::TimedOut(_) => Refusal::TimedOut,
@@ -404,7 +411,8 @@ mod tests {
     #[test]
     fn what_time_mends_is_told_as_such() {
         let told = |failure| told(&Blame { server: 2, failure, cause: None });
-        for failure in [Failure::Unavailable(2), Failure::OtherEpoch, Failure::UnknownBundle] {
+        let passing = [Failure::OtherEpoch, Failure::UnknownBundle, Failure::Disk, Failure::Stopping];
+        for failure in passing.into_iter().chain([Failure::Unavailable(2)]) {
             assert_eq!(told(failure), Refusal::Unavailable { server: 2 }, "{failure}");
         }
         assert_eq!(told(Failure::TimedOut(1)), Refusal::TimedOut);

@@ -19,7 +19,7 @@ use crate::Error;
 use crate::keys::TLS_NAME;
 
 /// Time for a handshake and the hellos.
-const HANDSHAKE: Duration = Duration::from_secs(3);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
 /// Time for the few bytes that say what a stream is for.
 const HEADER: Duration = Duration::from_secs(10);
 /// First and longest pause between two attempts to connect.

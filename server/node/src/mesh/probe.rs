@@ -8,7 +8,7 @@ use quinn::{Endpoint, EndpointConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::link::is_tls;
+use super::link::{HANDSHAKE, is_tls};
 use super::tls;
 use crate::Error;
 use crate::config::Config;
@@ -84,9 +84,12 @@ async fn dial(
         }
         Ok(Err(error)) => Err(format!("{address}: the handshake failed ({error})")),
         Ok(Ok(connection)) => match timeout(REFUSAL, connection.closed()).await {
-            Ok(_) => Err(format!(
-                "{address} refuses this server's certificate: copy [identity] certificate to its [[peers]]"
-            )),
+            Ok(quinn::ConnectionError::ConnectionClosed(close)) if is_tls(close.error_code.into()) => {
+                Err(format!(
+                    "{address} refuses this server's certificate: copy [identity] certificate to its [[peers]]"
+                ))
+            }
+            Ok(reason) => Err(format!("{address} ended the connection ({reason}): see its log")),
             Err(_) => Ok(()),
         },
     }
@@ -101,7 +104,8 @@ async fn accept(
     let mut found = Vec::new();
     while !awaited.is_empty() {
         let Ok(Some(attempt)) = timeout_at(deadline, endpoint.accept()).await else { break };
-        let Ok(Ok(connection)) = timeout_at(deadline, attempt).await else { continue };
+        // A stranger who does not finish his handshake must not take all the time.
+        let Ok(Ok(connection)) = timeout(HANDSHAKE, attempt).await else { continue };
         let shown = connection.peer_identity();
         let shown = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
         let first = shown.and_then(|shown| shown.into_iter().next());

@@ -228,12 +228,13 @@ impl Admin {
             reasons.push("it drains: no new requests are taken, and it ends soon".to_owned());
         }
         if self.node.me() == 0 && reasons.is_empty() {
-            match self.cluster.get().map(|cluster| cluster.status()) {
-                None => reasons.push("the cluster has not been set up yet".to_owned()),
-                Some(pool) if pool.ready == 0 && !pool.making => {
+            let pool = self.cluster.get().map(|cluster| (cluster.status(), cluster.was_set_up()));
+            match pool {
+                Some((pool, _)) if pool.ready > 0 || pool.making => {}
+                Some((_, true)) => {
                     reasons.push("no bundle is ready, and none can be made: see the log".to_owned());
                 }
-                Some(_) => {}
+                _ => reasons.push("the cluster has not been set up yet".to_owned()),
             }
         }
         reasons

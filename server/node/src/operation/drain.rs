@@ -1,11 +1,6 @@
 //! Ending without taking anybody's answer away: what is under way ends, new requests are refused.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
-
-/// What a device that is refused meanwhile is told to wait: a restart's time.
-pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Default)]
 struct State {
@@ -37,6 +32,12 @@ impl Drain {
             !state.draining
         });
         entered.then(|| UnderWay(self.state.clone()))
+    }
+
+    /// Counts a part of a request that was taken, which may outlive it: its device may leave.
+    pub fn again(&self) -> UnderWay {
+        self.state.send_modify(|state| state.under_way += 1);
+        UnderWay(self.state.clone())
     }
 
     /// Takes no more requests from now on.
@@ -78,7 +79,10 @@ mod tests {
         assert!(drain.enter().is_none());
         assert_eq!(drain.under_way(), 2);
         drop(one);
-        let early = tokio::time::timeout(Duration::from_millis(20), drain.ended()).await;
+        // What belongs to the other is counted though nothing new is taken.
+        drop((drain.again(), two));
+        let two = drain.again();
+        let early = tokio::time::timeout(std::time::Duration::from_millis(20), drain.ended()).await;
         assert!(early.is_err(), "one is still under way");
         drop(two);
         drain.ended().await;

@@ -217,7 +217,8 @@ impl<T> Pool<T> {
                 None => return Take::Full(Busy { retry_after: state.next(who) }),
             }
         }
-        let (position, wait) = (state.waiting.ahead(who), state.next(who));
+        let position = state.waiting.ahead(who);
+        let wait = state.waiting.pace(who).unwrap_or_else(|| state.wait(position));
         let (sender, ticket) = oneshot::channel();
         state.waiting.push(who, sender);
         Take::Queued { position, wait, ticket }

@@ -165,7 +165,10 @@ impl Store {
         ledger: Arc<FileLedger>,
     ) -> Result<Store, Error> {
         let folder = settings.folder.join("bundles");
-        private::folder(&folder)?;
+        // One that is there was looked after with the state directory.
+        if !folder.is_dir() {
+            private::folder(&folder)?;
+        }
         let context = Sha256::new()
             .chain_update(b"seco bundles v1")
             .chain_update(settings.cluster)

@@ -73,9 +73,8 @@ pub(crate) const REMEDY: &str = "restore it from a copy of its last state, or re
                                  (beside the keys) and make new keys with `seco keygen`, so that old sessions \
                                  cannot be used again";
 
-struct State {
-    file: File,
-    length: u64,
+/// What the ledger says. Whoever has this lock waits for nothing.
+struct Memory {
     head: Head,
     /// Spent since the era began, at least.
     bundles: HashSet<BundleId>,
@@ -91,6 +90,12 @@ struct State {
     recent: HashSet<Use>,
     /// The same in order.
     recent_order: VecDeque<Use>,
+}
+
+/// Its file. Whoever has this lock may wait for the disk.
+struct Disk {
+    file: File,
+    length: u64,
     /// After a failed write nobody knows what is behind `length`: it is cut off before anything is spent.
     torn: bool,
     /// Bytes that the disk has set aside for the file.
@@ -107,9 +112,10 @@ pub struct FileLedger {
     path: PathBuf,
     head_path: PathBuf,
     compact_at: u64,
-    state: Mutex<State>,
-    /// Which file has the ledger's name, if nobody removes it. Not in `state`, whose lock is held for as long
-    /// as a disk may take.
+    /// Taken before `memory` by who needs both; threads that must not wait for a disk take `memory` alone.
+    disk: Mutex<Disk>,
+    memory: Mutex<Memory>,
+    /// Which file has the ledger's name, if nobody removes it.
     place: Mutex<Place>,
     /// Holds the directory's lock.
     _lock: File,
@@ -173,9 +179,11 @@ impl FileLedger {
             file.seek(SeekFrom::Start(HEADER.len() as u64)).map_err(read)?;
             format::read(&mut BufReader::new(&mut file), size, count).map_err(damaged)
         };
-        let mut contents = at(found.first().map(|found| found.head.count))?;
+        // Where a head binds, one that does not cannot stand for it.
+        let counts = |found: &&Found| found.binding || binding.is_none();
+        let mut contents = at(found.iter().find(counts).map(|found| found.head.count))?;
         let mut reached = None;
-        for (number, found) in found.iter().enumerate() {
+        for (number, found) in found.iter().filter(counts).enumerate() {
             if number > 0 {
                 contents = at(Some(found.head.count))?;
             }
@@ -215,9 +223,7 @@ impl FileLedger {
         }
 
         let place = Place::of(&file.metadata().map_err(read)?);
-        let mut state = State {
-            file,
-            length: contents.length,
+        let mut memory = Memory {
             head: contents.head,
             bundles: contents.bundles.into_iter().collect(),
             era: contents.era,
@@ -227,81 +233,99 @@ impl FileLedger {
             order: 0,
             recent: HashSet::new(),
             recent_order: VecDeque::new(),
+        };
+        contents.sessions.into_iter().for_each(|session| memory.saw(session));
+        let disk = Disk {
+            file,
+            length: contents.length,
             torn: false,
             reserved: 0,
             recorded: contents.head.count,
             compact_again: 0,
         };
-        contents.sessions.into_iter().for_each(|session| state.saw(session));
         Ok(Self {
             directory: directory.to_owned(),
             path,
             head_path: heads.own.clone(),
             compact_at,
-            state: Mutex::new(state),
+            disk: Mutex::new(disk),
+            memory: Mutex::new(memory),
             place: Mutex::new(place),
             _lock: lock,
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a bundle was ever spent for this session.
     pub fn knows(&self, session: &[u8; 16]) -> bool {
-        self.state().sessions.contains_key(session)
+        self.memory().sessions.contains_key(session)
     }
 
     /// Entries since it was begun.
     pub fn entries(&self) -> u64 {
-        self.state().head.count
+        self.memory().head.count
     }
 
     /// Where the ledger ends.
     pub fn head(&self) -> Head {
-        self.state().head
+        self.memory().head
     }
 
     /// Records where the ledger ends, for the next start: at a clean end.
     pub fn record_head(&self) -> Result<(), Error> {
         // Held meanwhile: a spend that is under way must not compact, and store its own, in between.
-        let state = self.state();
-        state.head.store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
+        let _disk = self.disk();
+        self.head().store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
     }
 
     /// Names the present era, for bundles that are made in it.
     pub fn era(&self) -> [u8; 32] {
-        self.state().era
+        self.memory().era
     }
 
     /// Whether a bundle of this era may still be used.
     pub fn may_use(&self, bundle: &BundleId, era: &[u8; 32]) -> bool {
-        let state = self.state();
-        !state.bundles.contains(bundle) && (*era == state.era || state.noted.contains(bundle))
+        let memory = self.memory();
+        !memory.bundles.contains(bundle) && (*era == memory.era || memory.noted.contains(bundle))
     }
 
-    /// Begins an era in which no bundle is ready: none of before may be used, whatever becomes of its file.
+    /// Begins an era in which no bundle is ready: none of before may be used, whatever becomes of its file. The era gets
+    /// its name from an entry of its own, a spend of no bundle.
     pub fn renounce_bundles(&self) -> io::Result<()> {
-        let mut state = self.state();
-        state.ready.clear();
-        self.compact(&mut state)
+        let mut nothing = [0; 32];
+        keys::random(&mut nothing).map_err(io::Error::other)?;
+        let (mut bundle, mut incarnation) = (BundleId([0; 16]), [0; 16]);
+        bundle.0.copy_from_slice(&nothing[..16]);
+        incarnation.copy_from_slice(&nothing[16..]);
+        let usage = Use { session: [0; 16], incarnation, counter: 0 };
+        self.spend(&bundle, &usage).map_err(io::Error::other)?;
+        let mut disk = self.disk();
+        self.memory().ready.clear();
+        self.compact(&mut disk)
     }
 
-    /// These bundles are ready: the next era must know them.
+    /// These bundles are ready: the next era must know them. Blocking, for one may be about to begin.
     pub fn holds(&self, bundles: impl IntoIterator<Item = BundleId>) {
-        self.state().ready.extend(bundles);
+        let _disk = self.disk();
+        self.memory().ready.extend(bundles);
     }
 
     /// This one is not, whether it was spent or not.
     pub fn releases(&self, bundle: &BundleId) {
-        self.state().ready.remove(bundle);
+        self.memory().ready.remove(bundle);
     }
 
     /// Fails if the ledger is not where it was: then nothing more may be spent, for the next start would not
     /// know of it.
     pub fn check_place(&self) -> Result<(), Error> {
-        // Held while compaction changes it.
+        // Held while a compaction changes it.
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if fs::metadata(&self.path).is_ok_and(|found| Place::of(&found) == *place) {
             return Ok(());
@@ -313,28 +337,39 @@ impl FileLedger {
     }
 
     /// Rewrites the file with head, sessions and ready bundles alone: a new era.
-    fn compact(&self, state: &mut State) -> io::Result<()> {
+    fn compact(&self, disk: &mut Disk) -> io::Result<()> {
+        let (head, mut sessions, ready) = {
+            let memory = self.memory();
+            let sessions: Vec<_> =
+                memory.sessions.iter().map(|(session, order)| (*order, *session)).collect();
+            (memory.head, sessions, memory.ready.iter().copied().collect::<Vec<BundleId>>())
+        };
         // First: the new file does not have the entries before its own.
-        state.record(&self.head_path)?;
-        let mut sessions: Vec<_> = state.sessions.iter().map(|(session, order)| (*order, *session)).collect();
+        disk.record(&head, &self.head_path)?;
         sessions.sort_unstable();
         let sessions: Vec<_> = sessions.into_iter().map(|(_, session)| session).collect();
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready: Vec<BundleId> = state.ready.iter().copied().collect();
-        state.file = write_new(&self.path, &state.head, &sessions, &ready)?;
-        state.era = state.head.chain;
-        state.noted = ready.into_iter().collect();
-        if state.bundles.len() > MAX_BUNDLES {
-            state.bundles.clear();
+        let new = New::write(&self.path, &head, &sessions, &ready)?;
+        disk.file = {
+            let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = new.put()?;
+            *place = Place::of(&file.metadata()?);
+            file
+        };
+        disk.length = live(sessions.len(), ready.len());
+        disk.reserved = 0;
+        {
+            let mut memory = self.memory();
+            memory.era = head.chain;
+            memory.noted = ready.into_iter().collect();
+            if memory.bundles.len() > MAX_BUNDLES {
+                memory.bundles.clear();
+            }
         }
-        state.length = state.live();
-        state.reserved = 0;
-        *place = Place::of(&state.file.metadata()?);
-        Ok(())
+        private::sync_folder(&self.directory)
     }
 }
 
-impl State {
+impl Memory {
     fn saw(&mut self, session: [u8; 16]) {
         self.order += 1;
         self.sessions.insert(session, self.order);
@@ -356,10 +391,17 @@ impl State {
         self.recent_order.push_back(*usage);
     }
 
+    /// Bytes of the file after a compaction.
+    fn live(&self) -> u64 {
+        live(self.sessions.len(), self.noted.len())
+    }
+}
+
+impl Disk {
     /// Records where the ledger ends.
-    fn record(&mut self, path: &Path) -> io::Result<()> {
-        self.head.store(path)?;
-        self.recorded = self.head.count;
+    fn record(&mut self, head: &Head, path: &Path) -> io::Result<()> {
+        head.store(path)?;
+        self.recorded = head.count;
         Ok(())
     }
 
@@ -386,56 +428,65 @@ impl State {
         }
         self.reserved = self.length + RESERVE;
     }
+}
 
-    /// Bytes after a compaction.
-    fn live(&self) -> u64 {
-        (HEADER.len() + (1 + self.sessions.len() + self.noted.len()) * RECORD) as u64
-    }
+/// Bytes of a file without spends.
+fn live(sessions: usize, ready: usize) -> u64 {
+    (HEADER.len() + (1 + sessions + ready) * RECORD) as u64
 }
 
 impl Ledger for FileLedger {
     fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
-        let mut state = self.state();
-        if state.torn {
-            state.cut()?;
+        // Spends are one after the other: only they change the head.
+        let mut disk = self.disk();
+        let head = self.head();
+        if disk.torn {
+            disk.cut()?;
         }
         // A ledger that is set back must be noticed: its end may be owed for some time, not for ever.
-        if state.head.count - state.recorded >= MAX_OWED {
-            state.record(&self.head_path)?;
-        }
-        if state.bundles.contains(bundle) {
-            return Err(LedgerError::BundleSpent);
-        }
-        if state.recent.contains(usage) {
-            return Err(LedgerError::CounterUsed);
+        if head.count - disk.recorded >= MAX_OWED {
+            disk.record(&head, &self.head_path)?;
         }
         if let Err(error) = self.check_place() {
             return Err(LedgerError::Io(io::Error::other(error.to_string())));
         }
-        // In memory first: whatever becomes of the write, neither is used again.
-        state.bundles.insert(*bundle);
-        state.ready.remove(bundle);
-        state.used(usage);
-        state.saw(usage.session);
-        let (record, head) = format::spend(&state.head, bundle, usage);
-        state.reserve();
-        let written = state.file.write_all(&record).and_then(|()| state.file.sync_data());
+        {
+            let mut memory = self.memory();
+            if memory.bundles.contains(bundle) {
+                return Err(LedgerError::BundleSpent);
+            }
+            if memory.recent.contains(usage) {
+                return Err(LedgerError::CounterUsed);
+            }
+            // In memory first: whatever becomes of the write, neither is used again.
+            memory.bundles.insert(*bundle);
+            memory.ready.remove(bundle);
+            memory.used(usage);
+            memory.saw(usage.session);
+        }
+        let (record, head) = format::spend(&head, bundle, usage);
+        disk.reserve();
+        let written = disk.file.write_all(&record).and_then(|()| disk.file.sync_data());
         if let Err(error) = written {
             // Nothing was sent, so the record need not stay.
-            state.torn = true;
-            let _ = state.cut();
+            disk.torn = true;
+            let _ = disk.cut();
             return Err(LedgerError::Io(error));
         }
-        state.head = head;
-        state.length += RECORD as u64;
+        disk.length += RECORD as u64;
+        let live = {
+            let mut memory = self.memory();
+            memory.head = head;
+            memory.live()
+        };
         // The spend itself is on disk. What follows may fail, on a full disk, and is tried again.
-        if state.length > self.compact_at.max(2 * state.live()) && head.count >= state.compact_again {
-            if let Err(error) = self.compact(&mut state) {
+        if disk.length > self.compact_at.max(2 * live) && head.count >= disk.compact_again {
+            if let Err(error) = self.compact(&mut disk) {
                 tracing::warn!(%error, directory = %self.directory.display(), "the ledger cannot be compacted");
-                state.compact_again = head.count + HEAD_EVERY;
+                disk.compact_again = head.count + HEAD_EVERY;
             }
         } else if head.count.is_multiple_of(HEAD_EVERY)
-            && let Err(error) = state.record(&self.head_path)
+            && let Err(error) = disk.record(&head, &self.head_path)
         {
             tracing::warn!(%error, directory = %self.directory.display(), "the ledger's end cannot be recorded");
         }
@@ -494,16 +545,35 @@ fn open_file(path: &Path) -> io::Result<(File, Vec<u8>)> {
 
 /// Writes a ledger without spends and puts it in place, durably.
 fn write_new(path: &Path, head: &Head, sessions: &[[u8; 16]], ready: &[BundleId]) -> io::Result<File> {
-    let new = path.with_extension("new");
-    let file = private::options().write(true).create(true).truncate(true).open(&new)?;
-    let mut output = BufWriter::new(file);
-    output.write_all(HEADER)?;
-    output.write_all(&format::base(head, sessions.len(), ready.len()))?;
-    sessions.iter().try_for_each(|session| output.write_all(&format::session(session)))?;
-    ready.iter().try_for_each(|bundle| output.write_all(&format::ready(bundle)))?;
-    let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
+    let file = New::write(path, head, sessions, ready)?.put()?;
     path.parent().map_or(Ok(()), private::sync_folder)?;
     Ok(file)
+}
+
+/// A ledger without spends that is on disk and has another name yet.
+struct New<'a> {
+    path: &'a Path,
+    new: PathBuf,
+    file: File,
+}
+
+impl<'a> New<'a> {
+    fn write(path: &'a Path, head: &Head, sessions: &[[u8; 16]], ready: &[BundleId]) -> io::Result<New<'a>> {
+        let new = path.with_extension("new");
+        let file = private::options().write(true).create(true).truncate(true).open(&new)?;
+        let mut output = BufWriter::new(file);
+        output.write_all(HEADER)?;
+        output.write_all(&format::base(head, sessions.len(), ready.len()))?;
+        sessions.iter().try_for_each(|session| output.write_all(&format::session(session)))?;
+        ready.iter().try_for_each(|bundle| output.write_all(&format::ready(bundle)))?;
+        let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok(New { path, new, file })
+    }
+
+    /// Gives it its name. That is durable when the folder is.
+    fn put(self) -> io::Result<File> {
+        fs::rename(&self.new, self.path)?;
+        Ok(self.file)
+    }
 }

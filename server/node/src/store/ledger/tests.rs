@@ -95,7 +95,7 @@ fn refuses_what_was_used() {
 fn few_uses_are_remembered_and_the_last_ones() {
     let site = Site::new();
     let ledger = site.open();
-    let mut state = ledger.state();
+    let mut state = ledger.memory();
     (0..2 * RECENT as u64).for_each(|n| state.used(&usage(n)));
     assert_eq!((state.recent.len(), state.recent_order.len()), (RECENT, RECENT));
     drop(state);
@@ -281,11 +281,11 @@ fn a_write_that_fails_is_not_for_ever() {
     assert_eq!(spend(&ledger, 1, 1), "ok");
     let length = fs::metadata(site.path()).unwrap().len();
     // A handle that cannot be written, as a disk that takes part of a record and then no more.
-    let writable = std::mem::replace(&mut ledger.state().file, File::open(site.path()).unwrap());
+    let writable = std::mem::replace(&mut ledger.disk().file, File::open(site.path()).unwrap());
     assert_eq!(spend(&ledger, 2, 2), "other");
     assert_eq!(spend(&ledger, 3, 3), "other", "cannot be cut either");
     (&writable).write_all(&[3; 20]).unwrap();
-    ledger.state().file = writable;
+    ledger.disk().file = writable;
     assert_eq!(spend(&ledger, 4, 4), "ok");
     assert_eq!(fs::metadata(site.path()).unwrap().len(), length + RECORD as u64);
     // What was refused is not used after all.
