@@ -9,7 +9,7 @@ use seco_node::operation::log::{self, Filter};
 use seco_node::serve::{ServeOptions, serve};
 use seco_node::{keys, memory};
 use seco_tools::split::{Choices, DeploymentOptions, SplitOptions, deployment, split};
-use seco_tools::{Error, admin, check, doctor, infer, init};
+use seco_tools::{Error, admin, check, doctor, infer, init, token};
 
 /// Private neural-network inference over several servers that do not trust each other.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ enum Command {
     Keygen(Keygen),
     /// Try an ONNX model: does it work, how exact is it, what does it cost.
     Check(check::Options),
+    /// Make, list and revoke the tokens by which a gateway tells who may use it.
+    Token(token::Options),
     /// Turn an ONNX model into one file for each server.
     Split(Split),
     /// Write the file that devices need to use a cluster.
@@ -129,6 +131,7 @@ fn main() -> ExitCode {
             | Command::Serve(_)
             | Command::Keygen(_)
             | Command::Split(_)
+            | Command::Token(_)
             | Command::Infer(_)
     ) {
         memory::keep_secret();
@@ -207,6 +210,7 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
         }
         Command::Admin(options) => admin::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Token(options) => token::run(&options),
         Command::Check(options) => check::run(&options, measure()),
         Command::Infer(options) => infer::run(&options),
         #[cfg(feature = "lab")]

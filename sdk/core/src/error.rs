@@ -65,6 +65,9 @@ pub enum Error {
     /// Bytes are not a session blob, or were damaged.
     #[error("not a session blob, or a damaged one")]
     SessionBlob,
+    /// Text is no token.
+    #[error("not a token, which is seco_ and 48 hexadecimal digits")]
+    Token,
     /// A session blob was written by another version.
     #[error("a session blob of version {got}, this is version {}", crate::SESSION_BLOB_VERSION)]
     SessionBlobVersion {

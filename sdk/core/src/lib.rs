@@ -14,6 +14,7 @@
 //! | [`seal`] | session keys sealed to the servers, hybrid post-quantum | 3 |
 //! | [`session`] | the device's keys, to be kept | 3 |
 //! | [`requester`] | one connection's requests: counter, masking and unmasking | 3 |
+//! | [`token`] | who may use a gateway | 3 |
 //! | [`blob`] | a session as bytes for storage | 3 |
 //! | [`input`] | pixels in the order that models take | 3 |
 //!
@@ -38,6 +39,7 @@ pub mod pad;
 pub mod requester;
 pub mod seal;
 pub mod session;
+pub mod token;
 
 pub use blob::{MAX_SESSION_BLOB, SESSION_BLOB_VERSION};
 pub use error::{Error, Result};
@@ -50,6 +52,7 @@ pub use seal::{
     ServerSetId,
 };
 pub use session::{ModelInfo, Session};
+pub use token::{Token, TokenId};
 
 use core::fmt;
 use serde::{Deserialize, Serialize};

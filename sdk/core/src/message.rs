@@ -18,6 +18,7 @@
 
 use crate::pad::TAG_LEN;
 use crate::seal::SEALED_LEN;
+use crate::token::{TOKEN_LEN, Token};
 use crate::{Error, ModelId, Result, SessionId, check_servers};
 use core::fmt;
 use serde::{Deserialize, Serialize, Serializer};
@@ -31,8 +32,11 @@ pub const MAX_HEADER: usize = 4;
 /// Longest message that a length prefix can announce, in bytes.
 const MAX_MESSAGE: usize = (1 << (7 * MAX_HEADER)) - 1;
 
-/// Upper bound for everything in a frame but its byte string: header, version, tag and numbers.
+/// Upper bound for everything in a frame but its last byte string: header, version, tag, numbers, token.
 pub const FRAME_OVERHEAD: usize = 80;
+
+/// What a [`Request::Admit`] adds to a message, at most: version, tag, and two byte strings' lengths.
+pub(crate) const ADMIT_OVERHEAD: usize = 1 + 1 + 1 + TOKEN_LEN + MAX_HEADER;
 
 /// Device to gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +85,16 @@ pub enum Request<'a> {
         /// [`resume_tags`] takes it apart.
         #[serde(serialize_with = "as_bytes")]
         tags: &'a [u8],
+    },
+    /// A [`Request::Open`] or [`Request::Resume`] of a device with a token, which counts for what follows on the
+    /// connection; answered as the request that is in it, or refused as [`Refusal::TokenInvalid`] and the like.
+    Admit {
+        /// The token's bytes.
+        #[serde(serialize_with = "as_bytes")]
+        token: &'a [u8],
+        /// The request's message, with its version. [`Request::admitted`] reads it.
+        #[serde(serialize_with = "as_bytes")]
+        request: &'a [u8],
     },
 }
 
@@ -179,6 +193,33 @@ pub enum Refusal {
     /// The servers are stopping.
     #[error("the servers are shutting down; try again later")]
     ShuttingDown,
+    /// The gateway serves only devices that show a token.
+    #[error("the gateway asks for a token; get one from its operator")]
+    TokenMissing,
+    /// The gateway does not know the token, or does not take it any more.
+    #[error("the gateway does not take the token: it is unknown or was revoked; get another one")]
+    TokenInvalid,
+    /// The token's time is over.
+    #[error("the token has expired; get another one")]
+    TokenExpired,
+    /// All requests that the token is good for were made.
+    #[error("the token is used up{}", Again(*retry_after_s))]
+    TokenExhausted {
+        /// Seconds until there is another one; 0: never.
+        retry_after_s: u32,
+    },
+}
+
+/// When there are requests again.
+struct Again(u32);
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("; get another one"),
+            seconds => write!(f, " for now; try again in {seconds} s"),
+        }
+    }
 }
 
 impl<'a> Request<'a> {
@@ -222,6 +263,32 @@ impl<'a> Request<'a> {
         Ok(start)
     }
 
+    /// Writes the frame of a [`Request::Admit`] with this request in it into `out`, which needs
+    /// [`Request::frame_bound`] and [`FRAME_OVERHEAD`] bytes; otherwise as [`Request::encode_frame`].
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`], or [`Error::TooLong`] for 256 MiB and more.
+    pub fn encode_frame_with<'o>(&self, token: &Token, out: &'o mut [u8]) -> Result<&'o [u8]> {
+        // Its message begins where that of the other leaves room for it.
+        let inner = out.get_mut(FRAME_OVERHEAD - MAX_HEADER..).ok_or(Error::BufferTooSmall)?;
+        let (_, len) = write_message(self, inner)?;
+        let end = FRAME_OVERHEAD + len;
+        let admit = Request::Admit { token: token.as_bytes(), request: &[] };
+        let start = admit.encode_frame_around(out.get_mut(..end).ok_or(Error::BufferTooSmall)?)?;
+        out.get(start..end).ok_or(Error::BufferTooSmall)
+    }
+
+    /// The request in a [`Request::Admit`].
+    ///
+    /// # Errors
+    /// As [`Request::decode`]; another than [`Request::Open`] and [`Request::Resume`] is malformed.
+    pub fn admitted(request: &'a [u8]) -> Result<Self> {
+        match decode(request)? {
+            request @ (Self::Open { .. } | Self::Resume { .. }) => Ok(request),
+            _ => Err(Error::Malformed),
+        }
+    }
+
     /// Reads a message: a frame without its header.
     ///
     /// # Errors
@@ -234,6 +301,8 @@ impl<'a> Request<'a> {
     #[must_use]
     pub const fn frame_bound(&self) -> usize {
         match self {
+            // The token is a part of what comes around the bytes.
+            Self::Admit { request: bytes, .. } => bytes.len().saturating_add(FRAME_OVERHEAD),
             Self::Open { sealed: bytes, .. }
             | Self::Infer { input: bytes, .. }
             | Self::Probe { noise: bytes, .. }
@@ -343,6 +412,12 @@ pub fn decode_header(bytes: &[u8], limit: usize) -> Result<Option<Header>> {
 fn encode_frame<'o>(body: &impl Serialize, out: &'o mut [u8]) -> Result<&'o [u8]> {
     // The length is known only after encoding: leave room for the longest prefix and put the prefix right
     // before the message, so that nothing has to move.
+    let (start, len) = write_message(body, out)?;
+    out.get(start..MAX_HEADER + len).ok_or(Error::BufferTooSmall)
+}
+
+/// Writes a message at `out[MAX_HEADER..]` and its length before it; where the frame starts, and the message's length.
+fn write_message(body: &impl Serialize, out: &mut [u8]) -> Result<(usize, usize)> {
     let (version, rest) =
         out.get_mut(MAX_HEADER..).and_then(<[u8]>::split_first_mut).ok_or(Error::BufferTooSmall)?;
     *version = WIRE_VERSION;
@@ -352,7 +427,7 @@ fn encode_frame<'o>(body: &impl Serialize, out: &'o mut [u8]) -> Result<&'o [u8]
     for (to, from) in out.iter_mut().skip(start).zip(header.iter().take(header_len)) {
         *to = *from;
     }
-    out.get(start..MAX_HEADER + len).ok_or(Error::BufferTooSmall)
+    Ok((start, len))
 }
 
 /// The length prefix of a message, and how many bytes of the array it takes.
@@ -397,6 +472,7 @@ impl fmt::Debug for Request<'_> {
             }
             Self::Probe { down, noise } => write!(f, "Probe({} B up, {down} B down)", noise.len()),
             Self::Resume { session, .. } => write!(f, "Resume({session:?})"),
+            Self::Admit { request, .. } => write!(f, "Admit({} B)", request.len()),
         }
     }
 }

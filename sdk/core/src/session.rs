@@ -24,7 +24,7 @@
 //! ```
 
 use crate::incarnation::{EXPORTER_LEN, Incarnation};
-use crate::message::FRAME_OVERHEAD;
+use crate::message::{ADMIT_OVERHEAD, FRAME_OVERHEAD};
 use crate::pack::packed_len;
 use crate::seal::{self, Binding, MAX_SEALED, ServerSealingKey, ServerSetId};
 use crate::{Error, MAX_SERVERS, ModelId, Request, Requester, Result, SessionId, SessionKey, blob};
@@ -72,7 +72,9 @@ impl ModelInfo {
     /// Bytes of the longest message that a gateway takes for this model.
     #[must_use]
     pub const fn request_limit(&self) -> usize {
-        FRAME_OVERHEAD + if self.input_len > MAX_SEALED { self.input_len } else { MAX_SEALED }
+        // Only sessions are opened with a token.
+        let opening = MAX_SEALED + ADMIT_OVERHEAD;
+        FRAME_OVERHEAD + if self.input_len > opening { self.input_len } else { opening }
     }
 
     /// Bytes of the longest message that a device takes for this model.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use seco_core::message::{FRAME_OVERHEAD, Header, MAX_HEADER, decode_header, resume_tags, sealed_keys};
 use seco_core::{
     Binding, Error, Incarnation, ModelId, Request, Response, SEALED_LEN, SEALING_KEY_LEN, ServerSealingKey,
-    ServerSetId, SessionId, SessionKey, WIRE_VERSION, mux, pack,
+    ServerSetId, SessionId, SessionKey, Token, WIRE_VERSION, mux, pack,
 };
 
 #[test]
@@ -23,6 +23,7 @@ fn every_truncation_and_every_extension_of_a_message_fails() {
         Request::Infer { handle: 70_000, counter: 1 << 40, input: &[5; 300] },
         Request::Probe { down: 500, noise: &[6; 200] },
         Request::Resume { session: SessionId([1; 16]), nonce: [4; 16], tags: &[7; 48] },
+        Request::Admit { token: &[8; 24], request: &[9; 100] },
     ];
     for request in requests {
         let mut buffer = vec![0; request.frame_bound()];
@@ -48,9 +49,43 @@ fn other_versions_and_unknown_variants() {
     assert_eq!(Response::decode(&[0]), Err(Error::Version { got: 0 }));
     assert_eq!(Response::decode(&[]), Err(Error::Malformed));
     assert_eq!(Request::decode(&[2, 3, 0]), Err(Error::Malformed));
-    assert_eq!(Request::decode(&[&[2, 4], [0; 16].as_slice()].concat()), Err(Error::Malformed));
+    assert_eq!(Request::decode(&[&[2, 5], [0; 16].as_slice()].concat()), Err(Error::Malformed));
     assert_eq!(Response::decode(&[2, 7, 0]), Err(Error::Malformed));
-    assert_eq!(Response::decode(&[2, 5, 12]), Err(Error::Malformed));
+    assert_eq!(Response::decode(&[2, 5, 16]), Err(Error::Malformed));
+}
+
+/// What a token opens is a session, and nothing else.
+#[test]
+fn admitted_requests() {
+    let token = Token::new([5; 24]);
+    let open = Request::Open {
+        session: SessionId([1; 16]),
+        model: ModelId([2; 32]),
+        nonce: [4; 16],
+        sealed: &[3; 40],
+    };
+    let resume = Request::Resume { session: SessionId([1; 16]), nonce: [4; 16], tags: &[7; 48] };
+    let infer = Request::Infer { handle: 1, counter: 2, input: &[3; 9] };
+    let admit = Request::Admit { token: token.as_bytes(), request: &[] };
+    for (request, good) in [(open, true), (resume, true), (infer, false), (admit, false)] {
+        let mut buffer = vec![0; request.frame_bound() + FRAME_OVERHEAD];
+        let frame = request.encode_frame_with(&token, &mut buffer).unwrap();
+        let header = decode_header(frame, 1000).unwrap().unwrap();
+        let message = header.message(frame).unwrap();
+        let Request::Admit { token: shown, request: within } = Request::decode(message).unwrap() else {
+            panic!()
+        };
+        assert_eq!(Token::from_bytes(shown).unwrap().id(), token.id());
+        let read = Request::admitted(within);
+        assert_eq!(read, if good { Ok(request) } else { Err(Error::Malformed) });
+        for len in 0..within.len() {
+            assert_eq!(Request::admitted(&within[..len]), Err(Error::Malformed), "{len} bytes");
+        }
+        let shortest = frame.len() + FRAME_OVERHEAD - (message.len() - within.len() + header.header_len);
+        for short in 0..shortest {
+            assert!(request.encode_frame_with(&token, &mut vec![0; short]).is_err(), "{short}");
+        }
+    }
 }
 
 #[test]

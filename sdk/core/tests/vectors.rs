@@ -45,6 +45,9 @@ fn requests() {
     request(Request::Probe { down: 1000, noise: &[0xff] }, "060202e80701ff");
     let resume = Request::Resume { session, nonce, tags: &[4, 5] };
     request(resume, &format!("250203{}{}020405", "ab".repeat(16), "ef".repeat(16)));
+    let token = [0xee; 24];
+    let admit = Request::Admit { token: &token, request: &[2, 3, 0] };
+    request(admit, &format!("1f020418{}03020300", "ee".repeat(24)));
 }
 
 #[test]
@@ -70,6 +73,11 @@ fn responses() {
         (Refusal::WrongServers, "09"),
         (Refusal::SealRejected { server: 1 }, "0a01"),
         (Refusal::ShuttingDown, "0b"),
+        (Refusal::TokenMissing, "0c"),
+        (Refusal::TokenInvalid, "0d"),
+        (Refusal::TokenExpired, "0e"),
+        (Refusal::TokenExhausted { retry_after_s: 0 }, "0f00"),
+        (Refusal::TokenExhausted { retry_after_s: 300 }, "0fac02"),
     ] {
         response(Response::Refused { reason }, &format!("{:02x}0205{body}", 2 + body.len() / 2));
     }

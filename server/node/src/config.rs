@@ -37,9 +37,23 @@ pub struct Config {
     /// Limits of time and number.
     #[serde(default)]
     pub limits: Limits,
+    /// Who may use the gateway; without it, anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// The port for those who run the server; without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,
+}
+
+/// Tokens of devices, on the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The file that `seco token` writes.
+    pub tokens: PathBuf,
+    /// Whether devices without a token are turned away. If not, tokens only limit those who show one.
+    #[serde(default = "yes")]
+    pub required: bool,
 }
 
 /// The port that tells health and metrics, and takes the orders of `seco admin`.
@@ -280,6 +294,7 @@ impl Config {
             &mut config.identity.opening_key,
         ];
         let more = config.identity.retired_opening_keys.iter_mut();
+        let more = more.chain(config.access.as_mut().map(|access| &mut access.tokens));
         let certificates = config.peers.iter_mut().map(|p| &mut p.certificate);
         for path in paths.into_iter().chain(more).chain(certificates) {
             *path = base.join(&*path);
@@ -331,6 +346,11 @@ impl Config {
             (true, false) => return Err("[listen] device is missing: the gateway serves devices".to_owned()),
             (false, true) => return Err("[listen] device is for server 0, the gateway, only".to_owned()),
             _ => {}
+        }
+        if self.access.is_some() && !self.is_gateway() {
+            return Err(
+                "[access] is for server 0, the gateway, only: devices show it their tokens".to_owned()
+            );
         }
         if let Some(Admin { listen, public: false }) = self.admin
             && !listen.ip().to_canonical().is_loopback()
@@ -405,7 +425,7 @@ mod tests {
         assert_eq!(gateway.peer(2).unwrap().certificate, Path::new("/etc/seco/remote-2.cert.pem"));
         // What the sample says are the defaults are the defaults.
         assert_eq!((gateway.pool, gateway.limits), (Pool::default(), Limits::default()));
-        assert_eq!(gateway.admin, None);
+        assert_eq!((gateway.access, gateway.admin), (None, None));
         let remote = parse(REMOTE).unwrap();
         assert_eq!((remote.index, remote.servers(), remote.is_gateway()), (1, 3, false));
         assert_eq!(remote.limits, Limits::default());
@@ -475,6 +495,16 @@ mod tests {
         }
         assert!(with("listen = \"[::1]:7480\"").is_ok());
         assert!(with("listen = \"127.0.0.1:7480\"\nopen = true").unwrap_err().contains("unknown field"));
+    }
+
+    #[test]
+    fn tokens_are_the_gateways() {
+        let with = |text: &str, access: &str| parse(&format!("{text}\n[access]\n{access}\n"));
+        let access = with(GATEWAY, "tokens = \"tokens.toml\"").unwrap().access.unwrap();
+        assert_eq!((access.tokens.as_path(), access.required), (Path::new("/etc/seco/tokens.toml"), true));
+        assert!(!with(GATEWAY, "tokens = \"t\"\nrequired = false").unwrap().access.unwrap().required);
+        assert!(with(REMOTE, "tokens = \"tokens.toml\"").unwrap_err().contains("gateway, only"));
+        assert!(with(GATEWAY, "").unwrap_err().contains("missing field `tokens`"));
     }
 
     #[test]

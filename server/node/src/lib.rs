@@ -3,7 +3,7 @@
 //! Sockets, files, clocks and threads are here; the protocol itself is `seco-protocol`, which runs
 //! over [`mesh`] on threads that may block.
 
-mod access;
+pub mod access;
 pub mod cluster;
 pub mod config;
 mod device;

@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::access::opening::OpeningKeys;
 use crate::access::sessions::{Connected, Sessions};
+use crate::access::tokens::Tokens;
 use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::cluster::jobs::Jobs;
 use crate::config::Limits;
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     pub ledger: Arc<FileLedger>,
     pub store: Arc<Store>,
     pub sessions: Mutex<Sessions>,
+    /// Of devices, where the gateway knows any.
+    pub tokens: Option<Arc<Tokens>>,
     pub opening_keys: OpeningKeys,
     /// Where devices are served and over what, on the gateway.
     pub device: Option<(SocketAddr, &'static str)>,

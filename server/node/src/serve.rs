@@ -9,11 +9,13 @@ use seco_core::SealingKeyHash;
 use seco_model::PartyModel;
 use seco_protocol::PlannedModel;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::Error;
 use crate::access::opening::OpeningKeys;
 use crate::access::sessions::Sessions;
+use crate::access::tokens::Tokens;
 use crate::cluster::Cluster;
 use crate::cluster::Worker;
 use crate::cluster::jobs::Jobs;
@@ -100,6 +102,9 @@ async fn run(
         Some(admin) => Some(Admin::bind(admin.listen).await?),
         None => None,
     };
+    let access = config.access.as_ref();
+    let tokens =
+        access.map(|access| Tokens::open(&access.tokens, access.required, &config.state)).transpose()?;
     let node = Arc::new(Node {
         mesh: mesh.clone(),
         planned,
@@ -108,6 +113,7 @@ async fn run(
         ledger: ledger.clone(),
         store,
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
+        tokens: tokens.clone(),
         opening_keys,
         device: device.map(|address| (address, if config.listen.device_tcp { "UDP and TCP" } else { "UDP" })),
         limits: config.limits,
@@ -123,6 +129,7 @@ async fn run(
     let admin_address = port.as_ref().and_then(|port| port.local_addr().ok());
     events.emit(&Event::Listening { server: config.index, mesh: addresses, device, admin: admin_address });
     let administered = port.map(|port| tokio::spawn(admin.clone().serve(port)));
+    let kept = tokens.clone().map(|tokens| tokio::spawn(tokens.keep()));
 
     let (closing, closing_store) = (gateway.clone(), node.store.clone());
     let work = async {
@@ -152,13 +159,14 @@ async fn run(
         error = lost(&ledger) => Err(error),
         () = drained(&node, stop) => Ok(()),
     };
-    if let Some(administered) = administered {
-        administered.abort();
-    }
+    administered.iter().chain(&kept).for_each(JoinHandle::abort);
     if let Some(gateway) = closing {
         gateway.close().await;
     }
     mesh.close().await;
+    if let Some(tokens) = tokens {
+        tokens.store();
+    }
     result.and(closing_store.close())
 }
 

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
-use seco_core::message::decode_header;
+use seco_core::message::{FRAME_OVERHEAD, decode_header};
 use seco_core::{
     EXPORTER_LABEL, EXPORTER_LEN, ModelId, ModelInfo, Pending, Request, Requester, Response,
-    ServerSealingKey, Session,
+    ServerSealingKey, Session, Token,
 };
 use seco_model::FixedModel;
-use seco_node::config::{Admin, Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::config::{Access, Admin, Config, Identity, Limits, Listen, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 use seco_tools::split::{self, DeploymentOptions, SplitOptions};
@@ -132,6 +132,8 @@ pub struct Site {
     pub limits: Limits,
     /// Whether the gateway serves devices over TCP too.
     pub tcp: bool,
+    /// The gateway's tokens.
+    pub access: Option<Access>,
     /// Whether servers have an admin port.
     pub admin: bool,
     mesh: Vec<Option<SocketAddr>>,
@@ -164,6 +166,7 @@ impl Site {
             pool: Pool { size: 2, low: 1, ..Pool::default() },
             limits: Limits { infer_s: 30, ..Limits::default() },
             tcp: true,
+            access: None,
             admin: false,
             mesh: vec![None; servers],
         }
@@ -198,6 +201,7 @@ impl Site {
             peers: peers.collect(),
             pool: self.pool,
             limits: self.limits,
+            access: (index == 0).then(|| self.access.clone()).flatten(),
             admin: self.admin.then_some(Admin { listen: LOOPBACK, public: false }),
         }
     }
@@ -287,7 +291,7 @@ impl Site {
         let tls = self.tls(&[b"seco/1"]);
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let connection = endpoint.connect_with(config, address, "seco").unwrap().await?;
-        Ok(Device { connection, limit: self.info().response_limit() })
+        Ok(Device { connection, token: None, limit: self.info().response_limit() })
     }
 
     /// What the deployment file `name` is made of, for a gateway that devices reach at `address`.
@@ -322,6 +326,8 @@ pub fn digits() -> Vec<Vec<u8>> {
 /// A device's connection with the gateway.
 pub struct Device {
     pub connection: Connection,
+    /// Shown with every session that it opens or takes up.
+    pub token: Option<Token>,
     limit: usize,
 }
 
@@ -379,7 +385,13 @@ impl Device {
 
     /// The handle that the answer gives.
     pub async fn opened(&self, request: &Request<'_>) -> Result<u32, String> {
-        let messages = self.ask(request).await;
+        let messages = match &self.token {
+            Some(token) => {
+                let mut buffer = vec![0; request.frame_bound() + FRAME_OVERHEAD];
+                self.ask_raw(request.encode_frame_with(token, &mut buffer).unwrap()).await
+            }
+            None => self.ask(request).await,
+        };
         match Response::decode(messages.last().unwrap()).unwrap() {
             Response::Opened { handle } => Ok(handle),
             other => Err(format!("{other:?}")),

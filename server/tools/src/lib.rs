@@ -13,5 +13,6 @@ pub mod process;
 pub mod samples;
 pub mod split;
 pub mod terminal;
+pub mod token;
 
 pub use error::Error;

@@ -192,6 +192,7 @@ impl Cluster {
             peers,
             pool: self.pool,
             limits: self.limits,
+            access: None,
             admin: None,
         })
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::commands::Command;
 use super::coordinator::{Cluster, Links};
 use crate::access::sessions::Connected;
+use crate::access::tokens::Tokens;
 use crate::failure::Failure;
 use crate::operation::drain::Drain;
 use crate::operation::metrics::Metrics;
@@ -55,6 +56,11 @@ impl Cluster {
     /// Whether requests are still taken.
     pub fn drain(&self) -> &Drain {
         &self.node.drain
+    }
+
+    /// Who may use the gateway, if not anybody.
+    pub fn tokens(&self) -> Option<&Arc<Tokens>> {
+        self.node.tokens.as_ref()
     }
 
     /// A server that is not connected.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
+use crate::access::bucket::{Bucket, HOUR, MINUTE};
 use crate::access::source::Source;
 use crate::config::Limits;
 
@@ -20,8 +21,6 @@ const VALIDATE: usize = 4;
 const MAX_SOURCES: usize = 1 << 16;
 /// With fewer nobody looks which ones can be forgotten.
 const MIN_SWEEP: usize = 1 << 10;
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// How a connection came. Each has its own places, so that neither crowds out the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,38 +75,6 @@ struct Usage {
     requests: usize,
     minute: Bucket,
     hour: Bucket,
-}
-
-/// What was used lately. It empties by a limit in a period.
-struct Bucket {
-    level: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn new(now: Instant) -> Self {
-        Self { level: 0.0, at: now }
-    }
-
-    fn settle(&mut self, limit: usize, period: Duration, now: Instant) -> f64 {
-        let gone = now.saturating_duration_since(self.at).as_secs_f64() / period.as_secs_f64();
-        self.level = (self.level - gone * limit as f64).max(0.0);
-        self.at = now;
-        self.level
-    }
-
-    /// Uses one of `limit` in `period`; or says when there is one again.
-    fn take(&mut self, limit: usize, period: Duration, now: Instant) -> Result<(), Duration> {
-        if limit == 0 {
-            return Ok(());
-        }
-        let above = self.settle(limit, period, now) + 1.0 - limit as f64;
-        if above > 0.0 {
-            return Err(period.mul_f64(above / limit as f64).max(Duration::from_millis(1)));
-        }
-        self.level += 1.0;
-        Ok(())
-    }
 }
 
 /// Whether `used` is below a limit, of which 0 is none.

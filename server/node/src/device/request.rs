@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use seco_core::message::{resume_tags, sealed_keys};
 use seco_core::{
-    EXPORTER_LEN, Incarnation, KeyId, Refusal, Request, Response, SessionId, WIRE_VERSION, pack,
+    EXPORTER_LEN, Incarnation, KeyId, Refusal, Request, Response, SessionId, Token, TokenId, WIRE_VERSION,
+    pack,
 };
 use seco_protocol::Use;
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ use super::door::Place;
 use super::{MAX_HANDLES, TRANSFER};
 use crate::access::sessions::Connected;
 use crate::access::source::Who;
+use crate::access::tokens::Paid;
 use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::cluster::{Blame, Cluster, Links, Ready};
 use crate::failure::Failure;
@@ -31,6 +33,8 @@ pub(super) struct Device {
     /// What the connection's TLS session yields at both ends.
     exporter: [u8; EXPORTER_LEN],
     handles: Mutex<Handles>,
+    /// The token that was shown last.
+    token: Mutex<Option<TokenId>>,
 }
 
 /// Short names of a connection's incarnations of sessions.
@@ -115,7 +119,8 @@ async fn send(reply: &mut impl Responder, response: &Response<'_>) -> Result<(),
 impl Device {
     pub fn new(cluster: Arc<Cluster>, place: Place, tcp: bool, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
         cluster.metrics().connected(tcp);
-        Arc::new(Self { cluster, place, tcp, exporter, handles: Mutex::default() })
+        let (handles, token) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { cluster, place, tcp, exporter, handles, token })
     }
 
     /// One request and its answer. `start` is when its first byte was awaited.
@@ -169,6 +174,62 @@ impl Device {
         start: Instant,
     ) -> Result<Vec<u8>, End> {
         match request {
+            Request::Admit { token, request } => {
+                let request = Request::admitted(request).map_err(|_| Refusal::Malformed)?;
+                let token = Token::from_bytes(token).map_err(|_| Refusal::Malformed)?;
+                self.show(&token)?;
+                self.session(request).await
+            }
+            Request::Open { .. } | Request::Resume { .. } => {
+                self.may_ask()?;
+                self.session(request).await
+            }
+            Request::Infer { handle, counter, input } => {
+                let (connected, links) = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
+                let paid = self.pay()?;
+                self.known(handle, connected, &links).await?;
+                self.infer(reply, connected, (counter, input), paid, start).await
+            }
+            Request::Probe { down, noise } => {
+                let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
+                Ok(encode(&Response::Probe { noise: &echo }))
+            }
+            // A request of a later version that this one does not know does not decode.
+            _ => Err(Refusal::Malformed.into()),
+        }
+    }
+
+    fn token(&self) -> MutexGuard<'_, Option<TokenId>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a token for the connection. A gateway without tokens takes any.
+    fn show(&self, token: &Token) -> Result<(), Refusal> {
+        if let Some(tokens) = self.cluster.tokens() {
+            let id = tokens.admit(token)?;
+            *self.token() = Some(id);
+        }
+        Ok(())
+    }
+
+    /// Whether devices are served that show no token, or this one has shown one on this connection.
+    fn may_ask(&self) -> Result<(), Refusal> {
+        match self.cluster.tokens() {
+            Some(tokens) if tokens.required() && self.token().is_none() => Err(Refusal::TokenMissing),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the connection's token pays for a request.
+    fn pay(&self) -> Result<Option<Paid>, Refusal> {
+        self.may_ask()?;
+        let token = *self.token();
+        self.cluster.tokens().zip(token).map(|(tokens, id)| tokens.pay(id)).transpose()
+    }
+
+    /// Opens a session or takes one up.
+    async fn session(&self, request: Request<'_>) -> Result<Vec<u8>, End> {
+        match request {
             Request::Open { session, model, nonce, sealed } => {
                 if model != self.cluster.info().id {
                     return Err(Refusal::WrongModel.into());
@@ -198,16 +259,6 @@ impl Device {
                 let resume = async move { cluster.resume(&resuming, &tags).await };
                 self.opened("taking up a session", (session, incarnation.id()), resume).await
             }
-            Request::Infer { handle, counter, input } => {
-                let (connected, links) = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
-                self.known(handle, connected, &links).await?;
-                self.infer(reply, connected, counter, input, start).await
-            }
-            Request::Probe { down, noise } => {
-                let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
-                Ok(encode(&Response::Probe { noise: &echo }))
-            }
-            // A request of a later version that this one does not know does not decode.
             _ => Err(Refusal::Malformed.into()),
         }
     }
@@ -236,8 +287,8 @@ impl Device {
         &self,
         reply: &mut impl Responder,
         connected: Connected,
-        counter: u64,
-        input: &[u8],
+        (counter, input): (u64, &[u8]),
+        paid: Option<Paid>,
         start: Instant,
     ) -> Result<Vec<u8>, End> {
         let info = self.cluster.info();
@@ -253,6 +304,10 @@ impl Device {
         let (session, incarnation) = connected;
         let usage = Use { session: session.0, incarnation: incarnation.0, counter };
         let turn = self.turn(reply, session).await?;
+        // From here on a bundle is used, whether or not the device waits for the answer.
+        if let Some(paid) = paid {
+            paid.used();
+        }
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
         let (cluster, input) = (self.cluster.clone(), input.to_vec());
         let under_way = cluster.drain().again();

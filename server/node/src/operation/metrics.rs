@@ -271,6 +271,11 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Unavailable { .. } => "unavailable",
         Refusal::TimedOut => "timed-out",
         Refusal::Internal => "internal",
+        Refusal::ShuttingDown => "shutting-down",
+        Refusal::TokenMissing => "token-missing",
+        Refusal::TokenInvalid => "token-invalid",
+        Refusal::TokenExpired => "token-expired",
+        Refusal::TokenExhausted { .. } => "token-exhausted",
         _ => "other",
     }
 }

@@ -1,0 +1,46 @@
+//! How much was used lately, against a limit in a period.
+
+use std::time::{Duration, Instant};
+
+/// A minute.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+/// An hour.
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// What was used lately. It empties by a limit in a period.
+pub(crate) struct Bucket {
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { level: 0.0, at: now }
+    }
+
+    /// What is left of it now.
+    pub(crate) fn settle(&mut self, limit: usize, period: Duration, now: Instant) -> f64 {
+        let gone = now.saturating_duration_since(self.at).as_secs_f64() / period.as_secs_f64();
+        self.level = (self.level - gone * limit as f64).max(0.0);
+        self.at = now;
+        self.level
+    }
+
+    /// Uses one of `limit` in `period`, of which 0 is none; or says when there is one again.
+    pub(crate) fn take(&mut self, limit: usize, period: Duration, now: Instant) -> Result<(), Duration> {
+        if limit == 0 {
+            return Ok(());
+        }
+        let above = self.settle(limit, period, now) + 1.0 - limit as f64;
+        if above > 0.0 {
+            return Err(period.mul_f64(above / limit as f64).max(Duration::from_millis(1)));
+        }
+        self.level += 1.0;
+        Ok(())
+    }
+
+    /// One that was taken was not used.
+    pub(crate) fn give_back(&mut self) {
+        self.level = (self.level - 1.0).max(0.0);
+    }
+}
