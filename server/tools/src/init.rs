@@ -33,6 +33,16 @@ pub struct Options {
     pub device_port: u16,
 }
 
+/// Of the gateway only.
+const ACCESS: &str = r#"
+# Who may use the gateway. Without this, anybody who has the deployment file, within [limits].
+# [access]
+# The file of tokens, which `seco token` writes and the gateway reads again when it changes. It has hashes, no secrets.
+# tokens = "tokens.toml"
+# Whether devices without a token are turned away. If not, tokens only limit those who show one.
+# required = true
+"#;
+
 /// The name of a server in a sample cluster and in the demo.
 pub fn name(index: usize) -> String {
     if index == 0 { "gateway".to_owned() } else { format!("remote-{index}") }
@@ -302,6 +312,9 @@ address_requests_hour = {address_requests_hour}
 # public = false
 "#
         );
+        if index == 0 {
+            text.push_str(ACCESS);
+        }
         text
     }
 
