@@ -3,6 +3,7 @@
 use crate::cost::HeapMeter;
 use crate::store::SessionStore;
 use crate::{Client, Deployment, Error, Result};
+use seco_core::Token;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) fallback_delay: Duration,
     pub(crate) store: Option<Arc<dyn SessionStore>>,
     pub(crate) session_max_age: Duration,
+    pub(crate) token: Option<Token>,
     pub(crate) keep_sent: bool,
     pub(crate) heap_meter: Option<Arc<dyn HeapMeter>>,
 }
@@ -62,6 +64,7 @@ impl ClientBuilder {
             fallback_delay: Duration::from_secs(1),
             store: None,
             session_max_age: Duration::from_secs(30 * 24 * 3600),
+            token: None,
             keep_sent: false,
             heap_meter: None,
         };
@@ -111,6 +114,17 @@ impl ClientBuilder {
     /// day ahead of the clock is given up as well.
     pub fn session_max_age(mut self, age: Duration) -> Self {
         self.settings.session_max_age = age;
+        self
+    }
+
+    /// Shows the gateway this token, with every session that is opened or taken up. Whoever runs the gateway gives
+    /// tokens away, if it asks for them. Default: none.
+    ///
+    /// Refused, it is told as [`Error::Refused`] with [`Refusal::TokenMissing`](crate::Refusal::TokenMissing),
+    /// [`TokenInvalid`](crate::Refusal::TokenInvalid), [`TokenExpired`](crate::Refusal::TokenExpired) or
+    /// [`TokenExhausted`](crate::Refusal::TokenExhausted).
+    pub fn token(mut self, token: Token) -> Self {
+        self.settings.token = Some(token);
         self
     }
 

@@ -197,7 +197,11 @@ impl Error {
             Self::Closed(loss) => *loss != Loss::Local,
             Self::Refused(refusal) => matches!(
                 refusal,
-                Refusal::Unavailable { .. } | Refusal::TimedOut | Refusal::Internal | Refusal::ShuttingDown
+                Refusal::Unavailable { .. }
+                    | Refusal::TimedOut
+                    | Refusal::Internal
+                    | Refusal::ShuttingDown
+                    | Refusal::TokenExhausted { retry_after_s: 1.. }
             ),
             Self::File { .. }
             | Self::Deployment { .. }

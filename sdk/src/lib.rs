@@ -45,7 +45,7 @@ pub use deployment::{Address, CertificatePin, Deployment, Gateway, Model, Server
 pub use error::{Error, Loss, Result, Violation};
 pub use prediction::{Answer, Kind, Last, Output, Prediction};
 pub use quantise::{Quantise, Quantised};
-pub use seco_core::{MAX_SESSION_BLOB, ModelId, ModelInfo, Refusal, ServerSealingKey, input};
+pub use seco_core::{MAX_SESSION_BLOB, ModelId, ModelInfo, Refusal, ServerSealingKey, Token, input};
 pub use store::{FileStore, SessionStore};
 #[doc(hidden)]
 pub use tls::plain_config;

@@ -11,7 +11,7 @@ use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use seco_core::{
     MAX_SERVERS, ModelInfo, Pending, Refusal, Request, Requester, Response, SEALED_LEN, ServerSealingKey,
-    ServerSetId, Session, SessionId, pad::TAG_LEN,
+    ServerSetId, Session, SessionId, Token, message::FRAME_OVERHEAD, pad::TAG_LEN,
 };
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -57,6 +57,8 @@ pub(crate) struct Linker {
     /// Where sessions are kept, if they are.
     store: Option<Arc<dyn SessionStore>>,
     session_max_age: Duration,
+    /// Shown with every session.
+    token: Option<Token>,
 }
 
 impl Linker {
@@ -66,9 +68,19 @@ impl Linker {
         let (model, servers) = (deployment.model_info()?, deployment.sealing_keys());
         let limit = model.response_limit();
         let dialer = Dialer::new(deployment, &settings, limit, runtime.clone())?;
-        let Settings { connect_timeout, request_timeout, store, session_max_age, .. } = settings;
+        let Settings { connect_timeout, request_timeout, store, session_max_age, token, .. } = settings;
         let caller = Caller::new(limit, request_timeout, runtime);
-        Ok(Self { dialer, servers, model, connect_timeout, request_timeout, caller, store, session_max_age })
+        Ok(Self {
+            dialer,
+            servers,
+            model,
+            connect_timeout,
+            request_timeout,
+            caller,
+            store,
+            session_max_age,
+            token,
+        })
     }
 
     /// Whether a link's session is too old to go on with.
@@ -131,8 +143,12 @@ impl Linker {
 
     /// What the gateway calls the session that `request` opens or resumes.
     async fn handle(&self, connection: &Connection, request: &Request<'_>) -> Result<u32> {
-        let mut frame = vec![0; request.frame_bound()];
-        let frame = request.encode_frame(&mut frame).map_err(Error::Session)?;
+        let mut frame = vec![0; request.frame_bound() + FRAME_OVERHEAD];
+        let frame = match &self.token {
+            Some(token) => request.encode_frame_with(token, &mut frame),
+            None => request.encode_frame(&mut frame),
+        };
+        let frame = frame.map_err(Error::Session)?;
         let frame = Bytes::copy_from_slice(frame);
         let mut message = Vec::new();
         let call = self.caller.call(connection, frame, |_| {}, &mut message);

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::{Device, Site, digits};
-use seco_core::{Request, Response, Token};
+use common::{Device, Site, data, digits};
+use seco_core::{Refusal, Request, Response, Token};
 use seco_node::config::{Access, Pool};
+use seco_sdk::{Client, Error, Transport};
 use serde_json::Value;
 
 /// `seco token`, which must succeed.
@@ -163,6 +164,58 @@ async fn tokens_that_are_not_required_limit_who_shows_one() {
     for _ in 0..2 {
         assert_eq!(anybody.infer(&mut opened, digit).await.unwrap(), site.expected(digit));
     }
+}
+
+/// The SDK shows its token on every connection, and tells what is wrong with it; `seco infer` takes it from a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_and_the_command_line_show_tokens() {
+    let mut site = site(true);
+    let config = settings(&site, 0);
+    let file = site.folder.path().join("token");
+    token(&config, &["add", "--out", file.to_str().unwrap()]);
+    let good: Token = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    let few = add(&config, &["--requests", "2"]);
+    let (mut servers, address) = site.start_all();
+    servers[0].wait_bundle();
+    let deployment = site.deployment(address);
+    let digit = &digits()[0];
+    for transport in [Transport::Quic, Transport::Tcp] {
+        let client = || Client::builder(deployment.clone()).transport(transport);
+        let refusal = |result: Result<Client, Error>| match result.err().unwrap() {
+            Error::Refused(refusal) => refusal,
+            other => panic!("{other}"),
+        };
+        assert_eq!(refusal(client().connect().await), Refusal::TokenMissing);
+        assert_eq!(refusal(client().token(Token::new([9; 24])).connect().await), Refusal::TokenInvalid);
+        let served = client().token(good.clone()).connect().await.unwrap();
+        assert_eq!(served.infer(digit).await.unwrap().logits, site.expected(digit));
+        let limited = client().token(few.clone()).connect().await;
+        let limited = match transport {
+            Transport::Quic => limited.unwrap(),
+            _ => {
+                assert_eq!(refusal(limited), Refusal::TokenExhausted { retry_after_s: 0 });
+                continue;
+            }
+        };
+        for _ in 0..2 {
+            assert_eq!(limited.infer(digit).await.unwrap().logits, site.expected(digit));
+        }
+        match limited.infer(digit).await.unwrap_err() {
+            Error::Refused(Refusal::TokenExhausted { retry_after_s: 0 }) => {}
+            other => panic!("{other}"),
+        }
+    }
+    let infer = |token: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
+        command
+            .args(["infer", "--count", "1", "--deployment"])
+            .arg(site.folder.path().join("deployment.toml"));
+        command.arg("--input").arg(data("mlp-digits-20.npy")).args(token).output().unwrap()
+    };
+    let told = infer(&["--token", file.to_str().unwrap()]);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let told = infer(&[]);
+    assert!(String::from_utf8_lossy(&told.stderr).contains("asks for a token"), "{told:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use crate::terminal::{self, Ink};
-use crate::{Error, interrupt};
+use crate::{Error, interrupt, token};
 
 /// A request has its own time limit; this long after it something is wrong.
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,6 +34,9 @@ pub struct Options {
     /// Seconds that a request may take: a wait for a bundle, and outages of servers, which are waited for.
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u16).range(1..))]
     pub timeout: u16,
+    /// A file with the token that the gateway asks for, from its operator.
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
     /// Prints one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -118,7 +121,10 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
     shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;
     let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
     let limit = Duration::from_secs(options.timeout.into());
-    let builder = Client::builder(deployment).request_timeout(limit);
+    let mut builder = Client::builder(deployment).request_timeout(limit);
+    if let Some(path) = &options.token {
+        builder = builder.token(token::read(path)?);
+    }
     let client = limited(limit, builder.connect()).await?;
     let mut told = Vec::new();
     for (index, input) in inputs.iter().enumerate().filter(|(index, _)| chosen.contains(index)) {

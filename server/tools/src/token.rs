@@ -124,6 +124,12 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
+/// Reads a device's token from a file, which `seco token add --out` wrote.
+pub fn read(path: &Path) -> Result<Token, Error> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?);
+    text.parse().map_err(|e| Error::Usage(format!("{}: {e}", path.display())))
+}
+
 /// Changes the file under a lock, so that of two commands at the same time none undoes the other.
 fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> Result<(), Error>) -> Result<(), Error> {
     let mut lock = path.as_os_str().to_owned();
