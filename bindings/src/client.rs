@@ -30,16 +30,19 @@ pub struct SecoClient {
 
 #[uniffi::export]
 impl SecoClient {
-    /// Connects, and opens a session or goes on with the one in `store`.
+    /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that
+    /// asks for it; not among the settings, which a log may show.
     ///
     /// # Errors
     /// Any but `WrongInputSize`.
-    #[uniffi::constructor(default(store = None, cancellation = None))]
+    #[uniffi::constructor(default(store = None, cancellation = None, token = None))]
     pub async fn connect(
         config: ClientConfig,
         store: Option<Arc<dyn SessionStore>>,
         cancellation: Option<Arc<Cancellation>>,
+        token: Option<String>,
     ) -> Result<Arc<Self>, SecoError> {
+        let token = token.map(Zeroizing::new);
         let runtime = runtime::handle()?;
         let deployment = Deployment::from_toml(&config.deployment)?;
         let transport = match config.transport {
@@ -55,6 +58,9 @@ impl SecoClient {
             .fallback_delay(limit.min(Duration::from_secs(1)))
             .session_max_age(DAY * config.session_max_age_days)
             .keep_sent(config.keep_sent);
+        if let Some(token) = token {
+            builder = builder.token(token.parse().map_err(|_| SecoError::no_token())?);
+        }
         if let Some(store) = store {
             builder = builder.session_store(Arc::new(Adapter(store)));
         }

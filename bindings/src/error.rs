@@ -71,10 +71,33 @@ pub enum SecoError {
         /// Which of both.
         reason: String,
     },
+    /// 11: the gateway serves only who shows a token, or does not take this one. Its operator gives them away.
+    #[error("{reason}")]
+    TokenRefused {
+        /// What is wrong with it.
+        problem: TokenProblem,
+        /// Where it is exhausted for now, seconds until it is good again; otherwise 0.
+        retry_after_s: u32,
+        /// What to do.
+        reason: String,
+    },
+}
+
+/// What is wrong with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+pub enum TokenProblem {
+    /// None was shown.
+    Missing,
+    /// It is unknown, or was revoked.
+    Invalid,
+    /// Its time is over.
+    Expired,
+    /// All requests that it is good for were made.
+    Exhausted,
 }
 
 impl SecoError {
-    /// The stable number of this kind of error: `1..=10`.
+    /// The stable number of this kind of error: `1..=11`.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -88,7 +111,12 @@ impl SecoError {
             Self::IncompatibleServer { .. } => 8,
             Self::Storage { .. } => 9,
             Self::Closed { .. } => 10,
+            Self::TokenRefused { .. } => 11,
         }
+    }
+
+    pub(crate) fn no_token() -> Self {
+        Self::InvalidConfiguration { reason: "the token is not seco_ and 48 hexadecimal digits".to_owned() }
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -112,13 +140,27 @@ impl From<Error> for SecoError {
             Error::Refused(Refusal::Malformed) | Error::Protocol(_) => Self::IncompatibleServer { reason },
             Error::Timeout { .. } | Error::Refused(Refusal::TimedOut) => Self::Timeout { reason },
             Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown) => Self::Network { reason },
-            Error::Refused(_) => Self::Refused { reason },
+            Error::Refused(refusal) => match token_problem(refusal) {
+                Some((problem, retry_after_s)) => Self::TokenRefused { problem, retry_after_s, reason },
+                None => Self::Refused { reason },
+            },
             Error::PinMismatch { .. } => Self::UntrustedServer { reason },
             Error::Storage(_) | Error::NoRandomness => Self::Storage { reason },
             Error::Closed(Loss::Local) | Error::Session(_) => Self::Closed { reason },
             // Of what later versions add, trying again is the best guess.
             _ => Self::Network { reason },
         }
+    }
+}
+
+/// What a refusal says of the token, and when to try again.
+fn token_problem(refusal: Refusal) -> Option<(TokenProblem, u32)> {
+    match refusal {
+        Refusal::TokenMissing => Some((TokenProblem::Missing, 0)),
+        Refusal::TokenInvalid => Some((TokenProblem::Invalid, 0)),
+        Refusal::TokenExpired => Some((TokenProblem::Expired, 0)),
+        Refusal::TokenExhausted { retry_after_s } => Some((TokenProblem::Exhausted, retry_after_s)),
+        _ => None,
     }
 }
 
@@ -161,6 +203,8 @@ mod tests {
             (Refusal::TimedOut, 4),
             (Refusal::WrongModel, 6),
             (Refusal::Malformed, 8),
+            (Refusal::TokenMissing, 11),
+            (Refusal::TokenExhausted { retry_after_s: 5 }, 11),
         ] {
             assert_eq!(SecoError::from(Error::Refused(refusal)).code(), code, "{refusal}");
         }

@@ -14,7 +14,7 @@ mod store;
 mod types;
 
 pub use client::SecoClient;
-pub use error::{SecoError, StoreError};
+pub use error::{SecoError, StoreError, TokenProblem};
 pub use runtime::Cancellation;
 pub use store::SessionStore;
 pub use types::{

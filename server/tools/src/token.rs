@@ -65,31 +65,22 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let what = "has no tokens: give the gateway's settings an [access] tokens = \"tokens.toml\"";
         Error::Usage(format!("{}: {what}", path.display()))
     })?;
-    let text = match &options.order {
+    let told = match &options.order {
         Order::Add { label, expires, requests, requests_hour, out } => {
             check_label(label)?;
-            let mut secret = Zeroizing::new([0; token::TOKEN_LEN]);
-            keys::random(secret.as_mut_slice())?;
-            let new = Token::new(*secret);
+            let new = random()?;
             let entry = Entry {
                 expires: expires.map(|time| tokens::now().saturating_add(time.as_secs())),
                 requests: *requests,
                 requests_hour: *requests_hour,
                 ..Entry::new(&new, label.clone())
             };
-            let digits = Zeroizing::new(keys::to_hex(new.as_bytes()));
-            let shown = Zeroizing::new(format!("{}{}", token::PREFIX, *digits));
+            let shown = text(&new);
             // First, for a token that is nowhere written down is of no use to anybody.
             if let Some(out) = out {
-                private::create(out, format!("{}\n", *shown).as_bytes(), private::SECRET)?;
+                write(out, &shown)?;
             }
-            change(&access.tokens, |file| {
-                if file.tokens.len() >= MAX_TOKENS {
-                    return Err(Error::Usage(format!("there are {MAX_TOKENS} tokens already")));
-                }
-                file.tokens.push(entry);
-                Ok(())
-            })?;
+            insert(&access.tokens, entry)?;
             let id = new.id();
             match (out, options.json) {
                 (Some(out), true) => serde_json::json!({ "id": id.to_string(), "file": out }).to_string(),
@@ -120,8 +111,41 @@ pub fn run(options: &Options) -> Result<(), Error> {
             }
         }
     };
-    terminal::print(&text);
+    terminal::print(&told);
     Ok(())
+}
+
+/// Makes a token without limits in the file `tokens`, and writes it to the new file `out`.
+pub fn add(tokens: &Path, out: &Path, label: &str) -> Result<(), Error> {
+    let new = random()?;
+    write(out, &text(&new))?;
+    insert(tokens, Entry::new(&new, label.to_owned()))
+}
+
+fn random() -> Result<Token, Error> {
+    let mut secret = Zeroizing::new([0; token::TOKEN_LEN]);
+    keys::random(secret.as_mut_slice())?;
+    Ok(Token::new(*secret))
+}
+
+/// As people pass it on.
+fn text(token: &Token) -> Zeroizing<String> {
+    let digits = Zeroizing::new(keys::to_hex(token.as_bytes()));
+    Zeroizing::new(format!("{}{}", token::PREFIX, *digits))
+}
+
+fn write(out: &Path, text: &str) -> Result<(), Error> {
+    Ok(private::create(out, Zeroizing::new(format!("{text}\n")).as_bytes(), private::SECRET)?)
+}
+
+fn insert(tokens: &Path, entry: Entry) -> Result<(), Error> {
+    change(tokens, |file| {
+        if file.tokens.len() >= MAX_TOKENS {
+            return Err(Error::Usage(format!("there are {MAX_TOKENS} tokens already")));
+        }
+        file.tokens.push(entry);
+        Ok(())
+    })
 }
 
 /// Reads a device's token from a file, which `seco token add --out` wrote.

@@ -1,7 +1,7 @@
 import Foundation
 
 extension SecoError {
-    /// The stable number of this kind of error, 1 to 10: for logs and reports.
+    /// The stable number of this kind of error, 1 to 11: for logs and reports.
     public var code: Int {
         switch self {
         case .InvalidConfiguration: return 1
@@ -14,19 +14,23 @@ extension SecoError {
         case .IncompatibleServer: return 8
         case .Storage: return 9
         case .Closed: return 10
+        case .TokenRefused: return 11
         }
     }
 }
 
 // Cancelling the task of any of these cancels what it does, and throws `CancellationError`.
 extension SecoClient {
-    /// Connects, and opens a session or goes on with the one in `store`.
+    /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that
+    /// asks for it.
     ///
     /// - Throws: `SecoError`, of any kind but `WrongInputSize`.
     public static func connect(
-        config: ClientConfig, store: (any SessionStore)? = nil
+        config: ClientConfig, store: (any SessionStore)? = nil, token: String? = nil
     ) async throws -> SecoClient {
-        try await untilCancelled { try await connectUntil(config: config, store: store, cancellation: $0) }
+        try await untilCancelled {
+            try await connectUntil(config: config, store: store, cancellation: $0, token: token)
+        }
     }
 
     /// Runs the model on `input`, one byte per value in the order of the model's input.

@@ -73,7 +73,7 @@ extension Problem {
         case .Network: self = .noConnection
         case .Timeout, .Busy: self = .busy
         case .UntrustedServer, .IncompatibleServer: self = .wrongServers
-        case .Refused, .Storage, .Closed: self = .other
+        case .Refused, .Storage, .Closed, .TokenRefused: self = .other
         }
     }
 }

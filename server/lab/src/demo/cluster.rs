@@ -7,11 +7,11 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use seco_node::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::config::{Access, Config, Identity, Limits, Listen, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 pub use seco_tools::init::name;
-use seco_tools::split;
+use seco_tools::{split, token};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -100,6 +100,7 @@ pub struct Cluster {
     /// Where the gateway listens for devices.
     device: SocketAddr,
     delay: Option<Duration>,
+    access: Option<Access>,
     running: Vec<Server>,
     relays: Vec<Relay>,
     progress: Vec<Progress>,
@@ -120,12 +121,21 @@ impl Cluster {
             limits: Limits::default(),
             device,
             delay,
+            access: None,
             running: Vec::new(),
             relays: Vec::new(),
             progress: vec![Progress::default(); servers],
             notices,
             notify,
         }
+    }
+
+    /// Lets the gateway serve only who shows a token; makes one and writes it to `file`, which must be new.
+    pub fn ask_for_tokens(&mut self, file: &Path) -> Result<(), Error> {
+        let tokens = self.folder.join("tokens.toml");
+        token::add(&tokens, file, "demo")?;
+        self.access = Some(Access { tokens, required: true });
+        Ok(())
     }
 
     /// Makes keys and certificates of all servers.
@@ -192,7 +202,7 @@ impl Cluster {
             peers,
             pool: self.pool,
             limits: self.limits,
-            access: None,
+            access: self.access.clone().filter(|_| index == 0),
             admin: None,
         })
     }

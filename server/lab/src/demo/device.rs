@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seco_node::config::Limits;
-use seco_sdk::{Client, Deployment, Prediction, Transport, UdpBytes};
+use seco_sdk::{Client, Deployment, Prediction, Token, Transport, UdpBytes};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::report::DeviceBytes;
@@ -36,10 +36,17 @@ pub struct Answer {
 
 impl Device {
     /// Connects and opens a session. `delay` is the one-way delay of the demo's network.
-    pub async fn connect(deployment: Deployment, delay: Option<Duration>) -> Result<Device, Error> {
+    pub async fn connect(
+        deployment: Deployment,
+        delay: Option<Duration>,
+        token: Option<Token>,
+    ) -> Result<Device, Error> {
         let quiet = QUIET + 4 * delay.unwrap_or_default();
         // QUIC alone: its bytes are what the demo is about.
-        let builder = Client::builder(deployment).transport(Transport::Quic).request_timeout(limit());
+        let mut builder = Client::builder(deployment).transport(Transport::Quic).request_timeout(limit());
+        if let Some(token) = token {
+            builder = builder.token(token);
+        }
         let client = limited("opening a session", builder.connect()).await?;
         sleep(quiet).await;
         let session = since(client.handshake_bytes(), client.udp_bytes());

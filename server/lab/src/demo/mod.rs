@@ -18,7 +18,7 @@ use seco_protocol::Counts;
 use seco_tools::samples::{Network, Samples};
 use seco_tools::split::{self, Split};
 use seco_tools::terminal::{self, Ink};
-use seco_tools::{check, infer, interrupt};
+use seco_tools::{check, infer, interrupt, token};
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
@@ -67,6 +67,9 @@ pub struct Options {
     /// Overwrites the file of --deployment.
     #[arg(long, requires = "deployment")]
     pub force: bool,
+    /// Serves only devices that show a token; one is made, and written to this new file.
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
     /// Prints the results as one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -131,6 +134,9 @@ async fn until_interrupted(options: &Options) -> Result<(), Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let device = options.listen.unwrap_or(any);
     let mut cluster = Cluster::new(folder.path(), usize::from(options.servers), device, delay);
+    if let Some(file) = &options.token {
+        cluster.ask_for_tokens(file)?;
+    }
     let result = tokio::select! {
         result = predict(options, folder.path(), &mut cluster) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
@@ -219,7 +225,8 @@ async fn predict(options: &Options, folder: &Path, cluster: &mut Cluster) -> Res
     let file = options.deployment.clone().unwrap_or_else(|| folder.join("deployment.toml"));
     let deployment = cluster.deployment(&file).await?;
     let delay = options.net.map(|net| net.delay);
-    let connected = cluster.during(Device::connect(deployment, delay)).await?;
+    let token = options.token.as_deref().map(token::read).transpose()?;
+    let connected = cluster.during(Device::connect(deployment, delay, token)).await?;
     let mut device = match connected {
         Ok(device) => device,
         Err(error) => return Err(cluster.blame(error).await),

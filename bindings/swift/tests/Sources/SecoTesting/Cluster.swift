@@ -1,12 +1,13 @@
 import Foundation
 
-/// A real cluster: gateway and remote servers as processes of this machine.
+/// A real cluster: gateway and remote servers as processes of this machine; guarded, it serves only who shows its token.
 public final class Cluster: @unchecked Sendable {
     public let folder: URL
     public let deployment: String
+    public let token: String?
     private let process = Process()
 
-    public init(model: String = "minionn", servers: Int = 3) throws {
+    public init(model: String = "minionn", servers: Int = 3, guarded: Bool = false) throws {
         folder = FileManager.default.temporaryDirectory.appendingPathComponent("seco-\(UUID())")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         let (file, log) = (folder.appendingPathComponent("deployment.toml"), folder.appendingPathComponent("log"))
@@ -16,6 +17,8 @@ public final class Cluster: @unchecked Sendable {
             "demo", "--keep", "--model", model, "--servers", "\(servers)", "--count", "1",
             "--listen", "127.0.0.1", "--deployment", file.path,
         ]
+        let shown = folder.appendingPathComponent("token")
+        if guarded { process.arguments? += ["--token", shown.path] }
         let output = try FileHandle(forWritingTo: log)
         process.standardOutput = output
         process.standardError = output
@@ -28,6 +31,7 @@ public final class Cluster: @unchecked Sendable {
             Thread.sleep(forTimeInterval: 0.05)
         }
         deployment = try String(contentsOf: file, encoding: .utf8)
+        token = guarded ? try String(contentsOf: shown, encoding: .utf8) : nil
     }
 
     /// Ends all servers.

@@ -3,7 +3,7 @@ package io.github.seco
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
-/** The stable number of this kind of error, 1 to 10: for logs and reports. */
+/** The stable number of this kind of error, 1 to 11: for logs and reports. */
 val SecoException.code: Int
     get() = when (this) {
         is SecoException.InvalidConfiguration -> 1
@@ -16,6 +16,7 @@ val SecoException.code: Int
         is SecoException.IncompatibleServer -> 8
         is SecoException.Storage -> 9
         is SecoException.Closed -> 10
+        is SecoException.TokenRefused -> 11
     }
 
 /** [SecoClient.infer], telling [tell] how the request is getting on, on the library's thread. */

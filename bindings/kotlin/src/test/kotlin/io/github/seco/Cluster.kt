@@ -4,17 +4,23 @@ import java.io.File
 import java.nio.file.Files
 import java.util.concurrent.TimeUnit
 
-/** A real cluster: gateway and remote servers as processes of this machine, serving [model]. */
-class Cluster(model: String = "minionn", servers: Int = 3) : AutoCloseable {
+/**
+ * A real cluster: gateway and remote servers as processes of this machine, serving [model]; [guarded], only to who shows
+ * its [token].
+ */
+class Cluster(model: String = "minionn", servers: Int = 3, guarded: Boolean = false) : AutoCloseable {
     val folder: File = Files.createTempDirectory("seco-test").toFile()
     val deployment: String
+    val token: String?
     private val process: Process
 
     init {
         val (file, log) = File(folder, "deployment.toml") to File(folder, "log")
+        val shown = File(folder, "token")
+        val access = if (guarded) listOf("--token", "$shown") else emptyList()
         process = ProcessBuilder(
             System.getProperty("seco.server"), "demo", "--keep", "--model", model, "--servers", "$servers",
-            "--count", "1", "--listen", "127.0.0.1", "--deployment", "$file",
+            "--count", "1", "--listen", "127.0.0.1", "--deployment", "$file", *access.toTypedArray(),
         ).redirectErrorStream(true).redirectOutput(log).start()
         // Children of a test that is killed must not stay.
         Runtime.getRuntime().addShutdownHook(Thread { close() })
@@ -24,6 +30,7 @@ class Cluster(model: String = "minionn", servers: Int = 3) : AutoCloseable {
             Thread.sleep(50)
         }
         deployment = file.readText()
+        token = if (guarded) shown.readText() else null
     }
 
     /** Ends all servers. */
