@@ -125,6 +125,20 @@ def closes(spec):
     return spec["podSelector"] == {} and both and not spec.get("ingress") and not spec.get("egress")
 
 
+def selects(selector, labels):
+    """Whether a selector takes pods with these labels. An empty one takes all."""
+    must(set(selector) <= {"matchLabels"}, f"a policy selects by {sorted(selector)}: these rules know matchLabels alone")
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def ports(rule, name):
+    """What a policy's rule opens, as (port, protocol)."""
+    must(rule.get("ports"), f"{name}: opens all ports")
+    for port in rule.get("ports", []):
+        must(set(port) == {"port", "protocol"}, f"{name}: opens {port}, not one port of one protocol")
+        yield (port.get("port"), port.get("protocol"))
+
+
 def network_rules(everything):
     """Every way that a policy opens, as (from, to, port); `from` is `anyone` where no peer is named."""
     policies = [o for o in everything if o["kind"] == "NetworkPolicy"]
@@ -137,14 +151,16 @@ def network_rules(everything):
         me = (namespace, labels["seco/cell"])
         must(namespace in closed, f"{namespace}: is not closed")
         for policy in policies:
-            selector = policy["spec"]["podSelector"].get("matchLabels", {})
-            if policy["metadata"]["namespace"] != namespace or not selector.items() <= labels.items() or not selector:
+            spec = policy["spec"]
+            if policy["metadata"]["namespace"] != namespace or not selects(spec["podSelector"], labels):
                 continue
-            for rules, found in ((policy["spec"].get("ingress", []), ins), (policy["spec"].get("egress", []), outs)):
+            name = f"{namespace}/{policy['metadata']['name']}"
+            for rules, found in ((spec.get("ingress", []), ins), (spec.get("egress", []), outs)):
                 for rule in rules:
+                    opened = list(ports(rule, name))
                     for peer in rule.get("from", rule.get("to", [])) or [{"ipBlock": {}}]:
-                        for other in who(peer, servers):
-                            found.update((me, other, (port["port"], port["protocol"])) for port in rule["ports"])
+                        for other in who(peer, namespace, servers):
+                            found.update((me, other, port) for port in opened)
     for server in servers:
         settings = server["settings"]
         me = (server["metadata"]["namespace"], server["spec"]["template"]["metadata"]["labels"]["seco/cell"])
@@ -164,16 +180,20 @@ def network_rules(everything):
         must(rest == {(("monitoring", None), (7490, "TCP"))}, f"{me}: is reached by {rest}")
 
 
-def who(peer, servers):
-    """The servers that a policy's peer is, as (namespace, cell); others as (namespace, None)."""
+def who(peer, own, servers):
+    """The servers that a policy's peer is, as (namespace, cell); others as (namespace, None). `own`: the policy's."""
     if "ipBlock" in peer:
         return {"anyone"}
-    namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
-    selector = peer.get("podSelector", {}).get("matchLabels", {})
+    chosen = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": own}}).get("matchLabels", {})
+    if set(chosen) != {"kubernetes.io/metadata.name"}:
+        return {("more namespaces than one", None)}
+    namespace = chosen["kubernetes.io/metadata.name"]
+    selector = peer.get("podSelector", {})
     if not any(server["metadata"]["namespace"] == namespace for server in servers):
-        return {(namespace, None if not any(key.startswith("seco/") for key in selector) else "no such pod")}
+        ours = any(key.startswith("seco/") for key in selector.get("matchLabels", {}))
+        return {(namespace, "no such pod" if ours else None)}
     pods = [s["spec"]["template"]["metadata"]["labels"] for s in servers if s["metadata"]["namespace"] == namespace]
-    return {(namespace, labels["seco/cell"]) for labels in pods if selector.items() <= labels.items()}
+    return {(namespace, labels["seco/cell"]) for labels in pods if selects(selector, labels)}
 
 
 def main():
