@@ -55,7 +55,8 @@ enum Command {
 const SERVE_HELP: &str = "\
 What happens is told in lines on standard error, among them one that says `ready`, once devices are
 served. SECO_LOG says how much: error, warn, info (as usual), debug or trace, for all or by module, such as
-SECO_LOG=warn,seco_node=debug. `seco admin log` changes it while the server runs, where it has an [admin] port.
+SECO_LOG=warn,seco_node=debug. `seco admin log` changes it while the server runs, where it has an [admin] port;
+`seco admin --help` says what else can be asked and ordered there.
 Told to stop (SIGTERM, Ctrl-C, `seco admin drain`), a server takes no new requests and ends when those under way
 have ended, or after [limits] infer_s; told a second time, at once.
 
@@ -124,16 +125,7 @@ struct Split {
 fn main() -> ExitCode {
     memory::keep();
     let Cli { command } = Cli::parse();
-    if matches!(
-        command,
-        Command::Doctor(_)
-            | Command::Init(_)
-            | Command::Serve(_)
-            | Command::Keygen(_)
-            | Command::Split(_)
-            | Command::Token(_)
-            | Command::Infer(_)
-    ) {
+    if has_secrets(&command) {
         memory::keep_secret();
     }
     // The servers of a measurement start and stop all the time.
@@ -149,6 +141,17 @@ fn main() -> ExitCode {
             eprintln!("seco: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether it has keys, a network's weights or somebody's inputs in its memory.
+fn has_secrets(command: &Command) -> bool {
+    match command {
+        Command::Admin(_) => false,
+        // A profiler must see what is measured, and all of it is made for the measurement.
+        #[cfg(feature = "lab")]
+        Command::Bench(_) => false,
+        _ => true,
     }
 }
 

@@ -46,10 +46,10 @@ fn people_are_told_in_eighty_columns() {
         "It works",
         "for 20 of 20 inputs",
         "right labels, float and private",
-        "sums that wrapped around",
+        "sums that wrapped or were cut off",
         "ahead: bytes between servers",
         "messages in sequence",
-        "Bytes and messages are exact",
+        "Bytes and messages are those of the protocol's plan",
         " --servers 3 ",
     ] {
         assert!(told.contains(part), "{part}: {told}");
@@ -123,7 +123,7 @@ fn programs_are_told_by_stable_names() {
     assert!(report["fidelity"]["float_accuracy"].as_f64().unwrap() >= 0.9);
     assert_eq!(
         keys(&report["layers"][0]),
-        "and_gates bytes ciphertexts_in ciphertexts_out headroom_bits kind largest least macs name online_bytes products \
+        "and_gates bytes ciphertexts_in ciphertexts_out clamped headroom_bits kind largest least macs name online_bytes products \
          relus scale shape used_bits width worst_bits"
     );
     let sum = |field: &str| -> u64 {

@@ -123,6 +123,13 @@ pub struct Output {
 // A scale is a number (checked), so equality is an equivalence.
 impl Eq for Output {}
 
+impl Output {
+    /// Values that one label is chosen from: the last axis of more than one.
+    pub(crate) fn row(&self) -> usize {
+        self.shape.iter().rev().copied().find(|&size| size > 1).unwrap_or(1)
+    }
+}
+
 /// The operator that was left out at the end of a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Last {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -11,7 +11,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use seco_node::Config;
-use seco_node::operation::admin::HEADER;
+use seco_node::operation::admin::{HEADER, LONGEST};
 use seco_node::operation::status::Status;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -20,8 +20,10 @@ use crate::{Error, terminal};
 
 /// Time for an answer that needs no waiting.
 const SHORT: Duration = Duration::from_secs(10);
-/// Time to take stock: after the bundle that is being made, and the requests under way.
-const LONG: Duration = Duration::from_secs(900);
+/// Time to take stock: what the server takes at most, and its answer.
+const LONG: Duration = LONGEST.saturating_add(SHORT);
+/// Time for a server to drain. What is still under way then ends with [limits] infer_s or not at all.
+const DRAIN: Duration = Duration::from_secs(900);
 /// Longest answer.
 const MAX_BODY: usize = 1 << 20;
 /// Pause between two looks whether a server has ended.
@@ -106,13 +108,36 @@ async fn order(options: &Options) -> Result<String, Error> {
             if !json {
                 terminal::note(&format!("no new requests are taken; {} are under way", under_way.trim()));
             }
-            // The port closes when the server ends.
-            while TcpStream::connect(address).await.is_ok() {
-                sleep(PAUSE).await;
-            }
-            Ok(told("server", "ended"))
+            let seconds = ended(address).await?.as_secs_f64();
+            Ok(match json {
+                true => serde_json::json!({ "server": "ended", "seconds": seconds }).to_string(),
+                false => format!("ended after {seconds:.1} s"),
+            })
         }
     }
+}
+
+/// Waits until a server that drains has ended; gives how long that took.
+async fn ended(address: SocketAddr) -> Result<Duration, Error> {
+    let start = Instant::now();
+    // The port closes when the server ends.
+    while let Ok(Ok(_)) = timeout(SHORT, TcpStream::connect(address)).await {
+        // Whoever is there and does not drain was started since.
+        let status = status(address).await.ok();
+        if status.as_ref().is_some_and(|status| !status.draining) {
+            break;
+        }
+        if start.elapsed() > DRAIN {
+            let under_way = status.map_or(0, |status| status.under_way);
+            return Err(Error::Failed(format!(
+                "{address}: it has not ended in {} s, and {under_way} requests are under way: see its log, or send it \
+                 SIGTERM to end it at once",
+                DRAIN.as_secs()
+            )));
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(start.elapsed())
 }
 
 /// Where a server's admin port is reached from its own machine.

@@ -92,7 +92,9 @@ fn label(real: &mut Real) -> Result<(), Error> {
 fn too_wide(layer: &str, needed: u32, goal: &Goal) -> String {
     let remedy = match (goal.width, goal.weight_bits, goal.activation_bits) {
         (WidthRule::Worst, ..) => "leave out --width worst",
-        (_, None, None) => "its values are too far apart for integers; scale its weights down",
+        (_, None, None) => {
+            "give few --weight-bits and --activation-bits, say 5 and 5, or train it with smaller weights"
+        }
         _ => "give fewer --weight-bits or --activation-bits",
     };
     format!("layer {layer} needs {needed} bits for its sums, and there are 32 at most: {remedy}")

@@ -14,7 +14,8 @@ use crate::{Error, Executor, FixedModel};
 pub struct Fidelity {
     /// Number of inputs.
     pub inputs: usize,
-    /// Inputs of which all labels are the same: the largest of every answer of several values, the sign of one.
+    /// Inputs of which all labels are the same: the largest of every answer of several values, or of each of its rows
+    /// where the network ends in a choice by row, and the sign of one.
     pub same: usize,
     /// Inputs whose labels differ where the float network's best two are further apart than the error asked for.
     pub different: usize,
@@ -68,8 +69,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
-/// [`Error::Shape`] if the model is
-/// not consistent.
+/// [`Error::Shape`] if the model is not consistent.
 pub fn compare(real: &Real, model: &FixedModel, samples: &[&[u8]], error: f64) -> Result<Comparison, Error> {
     let (truth, _) = Truth::new(real, samples)?;
     let all: Vec<usize> = (0..samples.len()).collect();
@@ -163,8 +163,8 @@ pub(super) fn beside(
     }))
 }
 
-/// What an output says, by the float network and by the integers, which are taken off `rest`: by row where indices are
-/// the answer. Of other outputs the largest difference is kept in `error`, in parts of `unit`.
+/// What an output says, by the float network and by the integers, which are taken off `rest`: by row where a label of each
+/// is what the network ends in. Of outputs that are not indices the largest difference is kept in `error`, in parts of `unit`.
 fn labels<'a>(
     output: &Output,
     float: &'a [f64],
@@ -184,7 +184,12 @@ fn labels<'a>(
     }
     let worst = own.iter().zip(float).fold(0f64, |worst, (a, b)| worst.max((a - b).abs()));
     *error = error.max(worst / unit);
-    vec![(float, [label(float), label(&own)])]
+    let row = match output.last {
+        Last::Softmax | Last::LogSoftmax | Last::ArgMax => output.row(),
+        _ => float.len().max(1),
+    };
+    let rows = float.chunks(row).zip(own.chunks(row));
+    rows.map(|(float, own)| (float, [label(float), label(own)])).collect()
 }
 
 /// What an answer says: the number of the largest of several values, and of one whether it is positive.

@@ -192,7 +192,9 @@ impl Build<'_> {
         let worst = (-low).max(0) as f64 / 2f64.powi(shift as i32);
         let constant = if self.rule == WidthRule::Worst { worst.ceil() } else { seen.min(worst.ceil()) };
         if self.rule == WidthRule::Worst && integer(constant * 2f64.powi(shift as i32)).is_none() {
-            return Err(Error::Width { layer: origin.name.clone(), needed: signed_width(low, high) });
+            // The constant itself may be what has no room.
+            let needed = signed_width(low, high).max(33);
+            return Err(Error::Width { layer: origin.name.clone(), needed });
         }
         Ok(constant)
     }

@@ -47,8 +47,8 @@ pub(crate) struct Input {
     pub name: String,
     /// Sizes of its axes, nothing for one that is open; nothing if the file does not say.
     pub dims: Option<Vec<Option<usize>>>,
-    /// The type of its elements, if that is one of integers.
-    pub integers: Option<String>,
+    /// The type of its elements and that one's name, if it is one of integers.
+    pub integers: Option<(Element, String)>,
 }
 
 fn bad(what: impl Into<String>) -> Error {
@@ -327,17 +327,18 @@ fn the_input(
     // they stand for.
     let mut readers = nodes.iter().filter(|n| n.input.contains(&input.name));
     let found = type_name(tensor.elem_type);
-    let float = Element::from_onnx(tensor.elem_type).map(Element::is_float);
-    let known = match float {
-        Some(float) => float || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str())),
-        None => false,
+    let element = Element::from_onnx(tensor.elem_type);
+    let known = match element {
+        // Which byte is true is for a comparison to say.
+        Some(Element::Bool) | None => false,
+        Some(element) => element.is_float() || readers.all(|n| FROM_INTEGERS.contains(&n.op_type.as_str())),
     };
     if !known {
         return Err(bad(format!(
             "input {name} is of type {found}, and FLOAT is needed: export in float32 (devices send bytes all the same)"
         )));
     }
-    let integers = (float == Some(false)).then_some(found);
+    let integers = element.filter(|element| !element.is_float()).map(|element| (element, found));
     Ok(Input { name: input.name.clone(), dims: dims(input)?, integers })
 }
 
@@ -366,20 +367,35 @@ fn dims(value: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>, Error> {
 }
 
 impl Input {
-    /// Refuses a normalisation that makes of the device's integers other numbers than an input of integers can have.
+    /// Refuses a normalisation that makes of the device's integers, of so many bits, other numbers than an input of
+    /// integers can have.
     ///
     /// # Errors
     /// [`Error::Options`].
-    pub(crate) fn check_integers(&self, gain: &[f64], offset: &[f64]) -> Result<(), Error> {
-        match &self.integers {
-            Some(found) if gain.iter().chain(offset).any(|number| number.fract() != 0.0) => {
-                Err(Error::Options(format!(
-                    "input {} is of integers ({found}), and the normalisation would make fractions of them: give --scale 1, without \
-                     --mean and --std",
-                    printable(&self.name)
-                )))
-            }
-            _ => Ok(()),
+    pub(crate) fn check_integers(&self, bits: u32, gain: &[f64], offset: &[f64]) -> Result<(), Error> {
+        let Some((element, found)) = &self.integers else { return Ok(()) };
+        let (low, high) = element.range();
+        let largest = 2f64.powi(bits as i32) - 1.0;
+        // An input of INT8 has half of what a byte has below zero.
+        let below = if high as f64 >= largest { 0.0 } else { high as f64 + 1.0 };
+        let remedy = match below {
+            0.0 => "--scale 1, without --mean and --std".to_owned(),
+            below => format!("--scale 1 --mean {below} --std 1"),
+        };
+        let refused = |why: String| {
+            let name = printable(&self.name);
+            Err(Error::Options(format!("input {name} is of integers ({found}), and {why}: give {remedy}")))
+        };
+        if gain.iter().chain(offset).any(|number| number.fract() != 0.0) {
+            return refused("the normalisation would make fractions of them".to_owned());
+        }
+        let ends = gain.iter().zip(offset).flat_map(|(gain, offset)| [*offset, gain * largest + offset]);
+        let (least, most) = ends.fold((0f64, 0f64), |(least, most), end| (least.min(end), most.max(end)));
+        match least < low as f64 || most > high as f64 {
+            true => refused(format!(
+                "the normalisation would make numbers from {least} to {most}, beyond {low} to {high}"
+            )),
+            false => Ok(()),
         }
     }
 

@@ -116,7 +116,17 @@ impl<'a> Known<'a> {
 
     /// Integers that were an attribute before version `since` of the operators and are input `index` from then on.
     pub(crate) fn list(&self, attribute: &str, index: usize, since: i64) -> Result<Option<&'a [i64]>, Error> {
-        if self.opset < since { self.node.ints(attribute) } else { self.integers(index) }
+        if self.opset < since {
+            return self.node.ints(attribute);
+        }
+        match self.node.has(attribute) {
+            true => Err(self.node.error(format!(
+                "attribute {attribute} is an input since version {since} of the operators, and the file has {}: export it \
+                 again",
+                self.opset
+            ))),
+            false => self.integers(index),
+        }
     }
 
     /// The axis that attribute `axis` names of `rank` ones.

@@ -34,7 +34,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let real_input = shape.get(1..).unwrap_or_default().to_vec();
     let axis = channel_axis(&parsed, &shape, &options.normalisation);
     let (gain, offset) = options.normalisation.values(&real_input, axis)?;
-    parsed.input.check_integers(&gain, &offset)?;
+    parsed.input.check_integers(options.input_bits, &gain, &offset)?;
     let id = context.normalise(&input, gain, offset)?;
     context.names.insert(parsed.input.name.clone(), Secret::new(id, shape).into());
     let constants = std::mem::take(&mut parsed.constants);

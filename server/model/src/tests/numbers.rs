@@ -2,9 +2,9 @@
 
 use super::{generator, pick};
 use crate::graph::{Gather, Last};
-use crate::numbers::{Goal, choose};
+use crate::numbers::{Chosen, Goal, choose, compare};
 use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealOutput, RealTerm};
-use crate::{Conv, Dense, Error, Executor, Geometry, InputSpec, WidthRule};
+use crate::{Conv, Dense, Error, Executor, FixedModel, Geometry, InputSpec, WidthRule};
 use rand_core::Rng;
 
 fn node(op: RealOp) -> RealNode {
@@ -202,4 +202,66 @@ fn bits_are_added_for_labels_alone() {
     let goal = Goal { error: 1e-4, ..Goal::default() };
     let chosen = choose(&real, &InputSpec::new(vec![5], 8), &samples, &goal).unwrap();
     assert!(chosen.reached && chosen.fidelity.same == 8, "{:?} {:?}", chosen.fidelity, chosen.precision);
+}
+
+/// Two rows of three values, by a layer each.
+fn rows(last: Last) -> (Real, Chosen, Vec<u8>) {
+    let geometry = Geometry::Dense(Dense { inputs: 4, outputs: 6 });
+    let weights: Vec<f64> = (0..24).map(|i| f64::from((i * 7 + 3) % 11 - 5) / 8.0).collect();
+    let nodes = vec![node(RealOp::Linear(Linear { input: 0, geometry, weights, bias: vec![0.25; 6] }))];
+    let outputs = vec![output(1, &[2, 3], last)];
+    let real = Real { name: "r".to_owned(), input: vec![4], nodes, outputs };
+    let samples: Vec<u8> = (0..200u32).map(|i| (i * i * 37 % 251) as u8).collect();
+    let input = InputSpec::new(real.input.clone(), 8);
+    let chosen = choose(&real, &input, &samples, &Goal::default()).unwrap();
+    (real, chosen, samples)
+}
+
+/// Whoever compares must notice a network that is another one: a weight, a bias, a width, a scale.
+#[test]
+fn a_spoilt_network_is_noticed() {
+    type Spoil = fn(&mut FixedModel);
+    for last in [Last::Nothing, Last::Softmax] {
+        let (real, chosen, samples) = rows(last);
+        let inputs: Vec<&[u8]> = samples.chunks(4).collect();
+        let good = compare(&real, &chosen.model, &inputs, 0.01).unwrap();
+        assert!(good.fidelity.error < 0.01 && good.fidelity.wrapped == 0, "{:?}", good.fidelity);
+        assert_eq!((good.fidelity.inputs, good.fidelity.different), (50, 0));
+        assert_eq!(good.labels.len(), 50);
+        let spoils: [(&str, Spoil); 4] = [
+            ("weight", |model| model.layers[0].weights[9] *= -2),
+            ("bias", |model| model.layers[0].bias[4] += (150.0 / model.graph.outputs[0].scale) as i64),
+            ("width", |model| model.graph.nodes.iter_mut().for_each(|node| node.width -= 4)),
+            ("scale", |model| model.graph.outputs[0].scale *= 2.0),
+        ];
+        for (what, spoil) in spoils {
+            let mut spoilt = chosen.model.clone();
+            spoil(&mut spoilt);
+            let found = compare(&real, &spoilt, &inputs, 0.01).unwrap().fidelity;
+            assert!(found.error > 0.05, "{what}: {found:?}");
+            assert_eq!(found.wrapped > 0, what == "width", "{what}: {found:?}");
+            assert_eq!(found.different > 0, what != "scale", "{what}: {found:?}");
+        }
+    }
+}
+
+/// Of an answer by row every row has a label, and the first one's is told.
+#[test]
+fn labels_are_those_of_every_row() {
+    for last in [Last::Softmax, Last::LogSoftmax, Last::ArgMax] {
+        let (real, chosen, samples) = rows(last);
+        let inputs: Vec<&[u8]> = samples.chunks(4).collect();
+        let good = compare(&real, &chosen.model, &inputs, 0.01).unwrap();
+        assert!(good.labels.iter().all(|[float, fixed]| *float < 3 && *fixed < 3));
+        // The largest of all is in the first row, and the second row is another.
+        let mut spoilt = chosen.model.clone();
+        let unit = (1.0 / spoilt.graph.outputs[0].scale) as i64;
+        spoilt.layers[0].bias.iter_mut().take(3).for_each(|bias| *bias += 30 * unit);
+        let (before, shifted) = (good.fidelity.same, compare(&real, &spoilt, &inputs, 0.01).unwrap());
+        assert_eq!(shifted.fidelity.same, before, "a row that is shifted as a whole has the same label");
+        spoilt.layers[0].bias[5] += 90 * unit;
+        let found = compare(&real, &spoilt, &inputs, 0.01).unwrap();
+        assert!(found.fidelity.same < before && found.fidelity.different > 0, "{last:?}");
+        assert_eq!(found.labels, shifted.labels, "the first row is what it was");
+    }
 }

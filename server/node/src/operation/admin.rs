@@ -36,8 +36,8 @@ pub const HEADER: &str = "x-seco-admin";
 const MAX_CONNECTIONS: usize = 32;
 /// Time for a request's head, and for its body.
 const TRANSFER: Duration = Duration::from_secs(10);
-/// Time for a whole connection: taking stock waits for a bundle.
-const WHOLE: Duration = Duration::from_secs(600);
+/// Time for an answer: taking stock waits for the bundle that is being made.
+pub const LONGEST: Duration = Duration::from_secs(900);
 /// Longest body: a filter.
 const MAX_BODY: usize = 4096;
 /// Pause where the system could not make a connection.
@@ -86,7 +86,7 @@ impl Admin {
                     if let Ok(place) = places.clone().try_acquire_owned() {
                         let admin = self.clone();
                         tokio::spawn(async move {
-                            let _ = timeout(WHOLE, admin.connection(stream, from)).await;
+                            let _ = timeout(LONGEST + 2 * TRANSFER, admin.connection(stream, from)).await;
                             drop(place);
                         });
                     }
@@ -207,13 +207,20 @@ impl Admin {
             return conflict("only the gateway takes stock: ask it");
         }
         let Some(cluster) = self.cluster.get() else { return conflict("not all servers are connected yet") };
-        match cluster.collect().await {
-            Ok(destroyed) => {
+        // What has begun is ended, also if whoever asked has left.
+        let cluster = cluster.clone();
+        let work = tokio::spawn(async move { cluster.collect().await });
+        match timeout(LONGEST, work).await {
+            Ok(Ok(Ok(destroyed))) => {
                 let kept = self.node.store.len();
                 let text = serde_json::json!({ "kept": kept, "destroyed": destroyed }).to_string();
                 (StatusCode::OK, JSON, text)
             }
-            Err(why) => conflict(&why),
+            Ok(Ok(Err(why))) => conflict(&why),
+            Ok(Err(_)) => failed(),
+            Err(_) => {
+                conflict("it still waits for a bundle that is being made, and takes stock then: see the log")
+            }
         }
     }
 

@@ -151,7 +151,7 @@ fn totals(report: &Report) -> String {
     };
     let _ = write!(
         table,
-        "</table></div>\n<p class=\"note\">Bytes and messages are exact, counted from the protocol's plan. Times are estimates from \
+        "</table></div>\n<p class=\"note\">Bytes and messages are those of the protocol's plan, without QUIC's and IP's headers. Times are estimates from \
          {rates}, for servers like it. LAN: 0.1 ms one way and 10 Gbit/s; WAN: 20 ms and 200 Mbit/s. Memory is \
          estimated from what is kept and under way.</p>\n"
     );

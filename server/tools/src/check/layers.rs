@@ -25,6 +25,8 @@ pub struct Layer {
     pub used_bits: Option<u32>,
     pub worst_bits: Option<u32>,
     pub headroom_bits: Option<u32>,
+    /// Whether other inputs may make it less than what its shift was lifted by, where it is cut off.
+    pub clamped: Option<bool>,
     pub relus: Option<u64>,
     pub and_gates: Option<u64>,
     pub ciphertexts_in: Option<usize>,
@@ -100,6 +102,7 @@ impl Layer {
             self.headroom_bits = Some(self.width.saturating_sub(used));
         }
         self.worst_bits = sum.map(|sum| sum.worst);
+        self.clamped = sum.map(|sum| sum.clamped);
     }
 
     /// The largest magnitude that was seen.

@@ -2,7 +2,7 @@
 //!
 //! No server is started and no network is split. The network runs in floating point and, with the numbers that
 //! `seco split` would choose, in the integers of the protocol; both see the same inputs. Bytes and messages are counted
-//! from the plan of the protocol ([`seco_protocol::cost`]) and are exact; times come from what the units of work take on
+//! from the plan of the protocol ([`seco_protocol::cost`]), QUIC's and IP's headers apart; times come from what the units of work take on
 //! this machine ([`rates`]).
 //!
 //! # `--json`
@@ -20,7 +20,7 @@
 //! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, what so many could show of other inputs with 95% confidence if they had not chosen the numbers too; `largest_error` of a number of an answer, in parts of the float network's largest; `wrapped` sums, or cut off; with labels, `float_accuracy` and `fixed_accuracy` |
 //! | `confusion` | of the first output: `classes`, and `counts` by float label, by fixed label |
 //! | `macs`, `relus`, `and_gates` | of one inference |
-//! | `layers` | in order: `name`, `kind` (`linear`, `relu` or `answer`), `shape`, `macs`, `scale` (what an integer is worth), `width` (bits), `least`, `largest` (integers seen), `used_bits`, `worst_bits`, `headroom_bits`, `relus`, `and_gates`, `ciphertexts_in`, `ciphertexts_out`, `products`, `bytes` ahead and `online_bytes`, with `servers` servers |
+//! | `layers` | in order: `name`, `kind` (`linear`, `relu` or `answer`), `shape`, `macs`, `scale` (what an integer is worth), `width` (bits), `least`, `largest` (integers seen), `used_bits`, `worst_bits`, `headroom_bits`, `clamped` (whether other inputs may make it less than its shift allows, where it is cut off), `relus`, `and_gates`, `ciphertexts_in`, `ciphertexts_out`, `products`, `bytes` ahead and `online_bytes`, with `servers` servers |
 //! | `servers`, `gateway_layers` | that the layers' figures and `next` are for |
 //! | `totals` | for 2, 3, 4 and `servers` servers: see below |
 //! | `rates` | CPU-seconds by unit of work, `measured` or not |

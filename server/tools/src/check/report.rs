@@ -11,10 +11,10 @@ use super::Options;
 use super::estimate::{self, Network, Totals};
 use super::evidence::Evidence;
 use super::layers::{self, Layer};
-use crate::Error;
 use crate::check::rates::Rates;
 use crate::split::{self, SplitOptions};
 use crate::terminal::percent;
+use crate::{Error, placement};
 
 /// Classes of a confusion that is kept: a picture of more says nothing.
 const CLASSES: usize = 1000;
@@ -108,15 +108,19 @@ impl Report {
             Cost::of(architecture, |_, _| OT_PARAMETER).map_err(|e| refused(e.to_string()))
         };
         let multiply = estimate::multiply(model);
+        let names: Vec<&str> = graph.layers().map(|layer| layer.name).collect();
         let mut totals = Vec::new();
         let mut rows = Vec::new();
         let mut and_gates = 0;
         for servers in options.sizes() {
             let own = servers == task.servers;
-            let held = task.gateway_layers.min(model.layers.len());
             let placements = match own {
                 true => placements.to_vec(),
-                false => seco_model::paper_placements(model.layers.len(), servers, held),
+                // Servers that are named may be none of a smaller cluster, which then has no column.
+                false => match placement::placements(&names, &SplitOptions { servers, ..task.clone() }) {
+                    Ok(placements) => placements,
+                    Err(_) => continue,
+                },
             };
             let architecture =
                 model.architecture(servers, &placements).map_err(|e| refused(e.to_string()))?;
@@ -191,9 +195,12 @@ impl Report {
 fn labels_of(real: &Real) -> usize {
     let Some(output) = real.outputs.first() else { return 2 };
     let all = output.shape.iter().product::<usize>();
-    let along = output.shape.iter().rev().copied().find(|&size| size > 1);
-    // An index is one of an axis.
-    if output.last == Last::Index { along.unwrap_or(1).max(2) } else { all.max(2) }
+    let row = output.shape.iter().rev().copied().find(|&size| size > 1);
+    match output.last {
+        // One label for each row, and the first row's is counted.
+        Last::Index | Last::ArgMax | Last::Softmax | Last::LogSoftmax => row.unwrap_or(1).max(2),
+        _ => all.max(2),
+    }
 }
 
 fn confusion(labels: &[[usize; 2]], count: usize, classes: Option<Vec<String>>) -> Confusion {

@@ -113,7 +113,7 @@ fn exactness(report: &Report, text: &mut String) {
         line("largest difference of an answer", format!("{difference} of its largest"));
     }
     let wrapped = if fidelity.wrapped == 0 { "none".to_owned() } else { grouped(fidelity.wrapped) };
-    line("sums that wrapped around", wrapped);
+    line("sums that wrapped or were cut off", wrapped);
     let precision = &report.precision;
     line(
         "weights, activations",
@@ -193,7 +193,7 @@ fn costs(report: &Report, text: &mut String) {
         false => "what another machine does (without --no-bench this one is measured)",
     };
     let words = format!(
-        "Bytes and messages are exact. Times are estimates from {rates}, for servers like it; LAN: 0.1 ms one way, \
+        "Bytes and messages are those of the protocol's plan, without QUIC's and IP's headers. Times are estimates from {rates}, for servers like it; LAN: 0.1 ms one way, \
          10 Gbit/s, WAN: 20 ms, 200 Mbit/s. Memory is estimated from what is kept and under way."
     );
     paragraph(&words, "  ", text);

@@ -24,6 +24,8 @@ enum Reached {
     Stranger(Error),
     /// Nobody.
     Nothing(String),
+    /// Not beyond this machine.
+    Local(Error),
 }
 
 pub(super) async fn examine(file: &Path, findings: &mut Findings) {
@@ -64,6 +66,10 @@ pub(super) async fn examine(file: &Path, findings: &mut Findings) {
                     if open == "TCP" { ", with [listen] device_tcp = true" } else { "" }
                 ),
             ),
+            Reached::Local(error) => {
+                let told = format!("{error}: this is on this machine, and nothing was sent");
+                findings.add(what, Some(false), told);
+            }
             _ => findings.add(what, Some(true), ""),
         }
         reached.push(way);
@@ -74,7 +80,7 @@ pub(super) async fn examine(file: &Path, findings: &mut Findings) {
         Reached::Session(_) => 3,
         Reached::Gateway(_) => 2,
         Reached::Stranger(_) => 1,
-        Reached::Nothing(_) => 0,
+        Reached::Nothing(_) | Reached::Local(_) => 0,
     };
     let untried = "no handshake was done";
     match reached.into_iter().max_by_key(rank) {
@@ -114,8 +120,13 @@ async fn connect(deployment: Deployment, transport: Transport) -> Reached {
         Err(Error::Connect { reason, .. }) => Reached::Nothing(reason.to_string()),
         Err(error @ Error::PinMismatch { .. }) => Reached::Stranger(error),
         Err(
-            error @ (Error::Setup(_) | Error::NoRuntime | Error::NoRandomness | Error::Deployment { .. }),
-        ) => Reached::Nothing(error.to_string()),
+            error @ (Error::Setup(_)
+            | Error::NoRuntime
+            | Error::NoRandomness
+            | Error::Setting { .. }
+            | Error::Storage(_)
+            | Error::Deployment { .. }),
+        ) => Reached::Local(error),
         Err(error) => Reached::Gateway(error),
     }
 }

@@ -198,17 +198,17 @@ fn files(config: &Config, findings: &mut Findings) {
     }
     // The folder is made when the server starts.
     let place = config.state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    let free = store::free(place).unwrap_or(u64::MAX);
+    let what = format!("disk of {}", config.state.display());
     let least = 2 * store::RESERVE;
-    findings.found(
-        format!("disk of {}", config.state.display()),
-        if free < least {
+    match store::free(place) {
+        None => findings.add(what, None, "this system does not say how much is free: see to it yourself"),
+        Some(free) if free < least => {
             let (free, least) = (size(free), size(least));
-            Err(format!("{free} free, and bundles need {least} or more: make room, or move `state`"))
-        } else {
-            Ok(format!("{} free", size(free)))
-        },
-    );
+            let told = format!("{free} free, and bundles need {least} or more: make room, or move `state`");
+            findings.add(what, Some(false), told);
+        }
+        Some(free) => findings.add(what, Some(true), format!("{} free", size(free))),
+    }
 }
 
 fn handles() -> Result<String, String> {

@@ -32,6 +32,7 @@ pub(super) fn convolve(
     if kernel.len() != space.len() {
         return Err(unfit(call, &weights.shape, space));
     }
+    kernel_shape(call, kernel)?;
     let groups = groups(call)?;
     if per_group.saturating_mul(groups) != inputs {
         return Err(call.error(format!(
@@ -92,6 +93,18 @@ fn unfit(call: &Call<'_>, weights: &[usize], space: &[usize]) -> Error {
     ))
 }
 
+/// Refuses a kernel_shape that is not the weights'.
+fn kernel_shape(call: &Call<'_>, kernel: &[usize]) -> Result<(), Error> {
+    let given = sizes(call, "kernel_shape", kernel.len(), 1, 1)?;
+    match call.node.ints("kernel_shape")? {
+        Some(_) if given != kernel => Err(call.error(format!(
+            "kernel_shape = {given:?} is not its weights', which have kernels of {kernel:?}: the file is damaged, so \
+             export it again"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn groups(call: &Call<'_>) -> Result<usize, Error> {
     let groups = call.node.int("group")?.unwrap_or(1);
     usize::try_from(groups)
@@ -142,6 +155,7 @@ pub(super) fn transposed(context: &mut Context, call: &Call<'_>) -> Result<Vec<V
     if kernel.len() != space.len() || *w_inputs != inputs || !inputs.is_multiple_of(groups) {
         return Err(unfit(call, &weights.shape, space));
     }
+    kernel_shape(call, kernel)?;
     let axes = along(call, space, kernel)?;
     let channels = per_group.saturating_mul(groups);
     let shape: Vec<usize> = [1, channels].into_iter().chain(axes.iter().map(|axis| axis.output)).collect();

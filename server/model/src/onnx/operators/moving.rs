@@ -28,7 +28,23 @@ pub(super) fn moved(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
     Ok(made)
 }
 
+/// What an operator that moves values may say of itself.
+fn attributes(op: &str) -> &'static [&'static str] {
+    match op {
+        "Reshape" => &["allowzero"],
+        "Flatten" | "Gather" => &["axis"],
+        "Squeeze" | "Unsqueeze" => &["axes"],
+        "Transpose" => &["perm"],
+        "Slice" => &["axes", "starts", "ends"],
+        "Pad" => &["mode", "pads", "value"],
+        "DepthToSpace" | "SpaceToDepth" => &["blocksize", "mode"],
+        "Split" => &["axis", "num_outputs", "split"],
+        _ => &[],
+    }
+}
+
 fn places_of(call: &Call<'_>, x: &Secret) -> Result<Vec<places::Moved>, Error> {
+    call.only(attributes(&call.node.op_type))?;
     for index in 1..call.inputs.len() {
         call.constant(index, "shapes and places")?;
     }
@@ -42,6 +58,7 @@ fn places_of(call: &Call<'_>, x: &Secret) -> Result<Vec<places::Moved>, Error> {
 }
 
 pub(super) fn identity(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&[])?;
     Ok(vec![call.any_secret(0)?.clone().into()])
 }
 

@@ -205,14 +205,14 @@ pub(super) fn max(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
     })
 }
 
-/// A maximum of what a ReLU made, which nobody else reads, is the ReLU of the maximum: fewer of them, and the result can be
-/// read by a layer. Values that were only moved about in between are moved in front of the maximum.
-fn behind_relu(
+/// A maximum, or minimum, of what a ReLU made, which nobody else reads, is the ReLU of that: fewer of them, and the result
+/// can be read by a layer. Values that were only moved about in between are moved in front of the maximum.
+pub(super) fn behind_relu(
     context: &mut Context,
     call: &Call<'_>,
     x: &Secret,
     shape: Vec<usize>,
-    largest: impl FnOnce(&mut Context, ValueId) -> Result<ValueId, Error>,
+    extreme: impl FnOnce(&mut Context, ValueId) -> Result<ValueId, Error>,
 ) -> Result<Vec<Value>, Error> {
     let readers = call.node.input.first().and_then(|name| context.uses.get(name)).copied();
     let id = match relu_in_front(context, x.id).filter(|_| readers == Some(1)) {
@@ -220,10 +220,10 @@ fn behind_relu(
             for (term, len) in moves.into_iter().rev() {
                 value = context.public(&call.origin, vec![RealTerm { value, ..term }], 0.0, len)?;
             }
-            let largest = largest(context, value)?;
-            context.relu(&call.origin, largest)?
+            let extreme = extreme(context, value)?;
+            context.relu(&call.origin, extreme)?
         }
-        None => largest(context, x.id)?,
+        None => extreme(context, x.id)?,
     };
     Ok(vec![x.with(id, shape).into()])
 }

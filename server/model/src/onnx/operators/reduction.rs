@@ -4,6 +4,7 @@ use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::node::axis;
 use super::maximum::Rows;
+use super::pooling::behind_relu;
 use crate::Error;
 use crate::graph::Window;
 
@@ -52,10 +53,11 @@ pub(super) fn min(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
 fn extreme(context: &mut Context, call: &Call<'_>, sign: f64) -> Result<Vec<Value>, Error> {
     let (x, outer, count, inner, shape) = block(context, call)?;
     let rows = Rows { outer, length: count, inner, step: 1, windows: vec![(0, count)] };
-    let turned = context.sum(&call.origin, &[(sign, x.id)], 0.0)?;
-    let largest = rows.largest(context, &call.origin, turned)?;
-    let id = context.sum(&call.origin, &[(sign, largest)], 0.0)?;
-    Ok(vec![x.with(id, shape).into()])
+    behind_relu(context, call, &x, shape, |context, value| {
+        let turned = context.sum(&call.origin, &[(sign, value)], 0.0)?;
+        let largest = rows.largest(context, &call.origin, turned)?;
+        context.sum(&call.origin, &[(sign, largest)], 0.0)
+    })
 }
 
 /// The input as `outer x count x inner` values, the middle to be reduced, and the shape of the result.

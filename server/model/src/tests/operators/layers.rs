@@ -115,6 +115,8 @@ fn convolutions_that_do_not_fit_are_refused() {
     };
     assert!(said(&[], &[3, 2, 3, 3], &[4, 8, 8]).contains("channels"));
     assert!(said(&[], &[3, 2, 9, 9], &[2, 8, 8]).contains("window"));
+    let text = said(&[ints("kernel_shape", &[5, 5])], &[3, 2, 3, 3], &[2, 8, 8]);
+    assert!(text.contains("y (Conv)") && text.contains("kernels of [3, 3]"), "{text}");
     assert!(said(&[], &[3, 2, 3, 3, 3], &[2, 8, 8, 8]).contains("two-dimensional"));
     assert!(said(&[ints("pads", &[0, 0, -1, 0])], &[3, 2, 3, 3], &[2, 8, 8]).contains("at least 0"));
     assert!(said(&[ints("strides", &[0, 1])], &[3, 2, 3, 3], &[2, 8, 8]).contains("at least 1"));
@@ -210,8 +212,10 @@ fn transposed_convolutions_spread_every_value() {
         let constants = vec![tensor("w", &[4, 2, 3, 2], &weights), tensor("b", &[bias.len()], &bias)];
         close(&answer(13, &[4, 3, 5], nodes, constants, &x), &expected, "ConvTranspose");
     }
-    let nodes = vec![with("ConvTranspose", &["x", "w"], &["y"], &[ints("pads", &[9, 9])])];
-    refused(13, &[4, 5], nodes, vec![tensor("w", &[4, 1, 2], &[1.0; 8])]);
+    for attribute in [ints("pads", &[9, 9]), ints("kernel_shape", &[3])] {
+        let nodes = vec![with("ConvTranspose", &["x", "w"], &["y"], &[attribute])];
+        refused(13, &[4, 5], nodes, vec![tensor("w", &[4, 1, 2], &[1.0; 8])]);
+    }
 }
 
 fn product(a: &[f64], b: &[f64], inner: usize) -> Vec<f64> {

@@ -244,3 +244,25 @@ fn batch_norm_before_and_behind_everything() {
     assert!(refused(14, &[2, 3], training, parameters()).contains("inference"));
     assert!(refused(14, &[3, 3], nodes(), parameters()).contains("[3]"));
 }
+
+#[test]
+fn attributes_that_nobody_knows_are_refused() {
+    let shape = || vec![integers("s", &[1, 4])];
+    let cases: [(&str, &[&str], Vec<crate::onnx::TensorProto>); 6] = [
+        ("Reshape", &["x", "s"], shape()),
+        ("Expand", &["x", "s"], shape()),
+        ("Tile", &["x", "s"], shape()),
+        ("Transpose", &["x"], vec![]),
+        ("Flatten", &["x"], vec![]),
+        ("Identity", &["x"], vec![]),
+    ];
+    for (op, inputs, constants) in cases {
+        let nodes = vec![with(op, inputs, &["y"], &[int("order", 1)])];
+        let text = refused(13, &[4], nodes, constants.clone());
+        assert!(text.contains(&format!("y ({op})")) && text.contains("attribute order"), "{text}");
+    }
+    // Of another version of the operators.
+    let nodes = || vec![with("Squeeze", &["x"], &["y"], &[ints("axes", &[1])])];
+    answer(11, &[1, 4], nodes(), vec![], &[0.0; 4]);
+    assert!(refused(13, &[1, 4], nodes(), vec![]).contains("since version 13"));
+}

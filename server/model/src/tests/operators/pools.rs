@@ -199,6 +199,12 @@ fn maxima_take_few_comparisons() {
     let (_, real) = run(&file(13, &[1, 8, 8], nodes(&pool(2)), vec![], &["y"]), &x);
     assert!(counts(&real).1 <= 7 * 16, "{:?}", counts(&real));
     assert!(real.masked()[real.outputs[0].value]);
+    for (op, axes) in [("ReduceMax", [2, 3]), ("ReduceMin", [2, 3]), ("ReduceMax", [0, 3])] {
+        let nodes = vec![with("Relu", &["x"], &["r"], &[]), with(op, &["r"], &["y"], &[ints("axes", &axes)])];
+        let (_, real) = run(&file(13, &[1, 8, 8], nodes, vec![], &["y"]), &x);
+        assert_eq!(counts(&real).1, 64, "{op} {axes:?}");
+        assert!(real.masked()[real.outputs[0].value], "{op} {axes:?}");
+    }
     // Others who read the ReLU still find it.
     let (answers, _) = run(&file(13, &[1, 8, 8], nodes(&pool(2)), vec![], &["r", "y"]), &x);
     close(&answers[0], &x.iter().map(|x| x.max(0.0)).collect::<Vec<_>>(), "ReLU");

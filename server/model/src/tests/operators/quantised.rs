@@ -135,21 +135,47 @@ fn a_quantised_factor_is_refused() {
     }
 }
 
+/// A file whose input is of another type.
+fn of_type(made: &[u8], data_type: i32) -> Vec<u8> {
+    let mut model = ModelProto::decode(made).unwrap();
+    let input = &mut model.graph.as_mut().unwrap().input[0];
+    input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = data_type;
+    model.encode_to_vec()
+}
+
+/// An input of integers that a byte is not one of, unless half of its range is taken off.
+#[test]
+fn inputs_of_signed_bytes_need_a_mean() {
+    let cast = with("Cast", &["x"], &["y"], &[crate::tests::onnx::int("to", 1)]);
+    let plain = file(13, &[3], vec![cast], vec![], &["y"]);
+    let taken = |data_type: i32, mean: Vec<f64>| {
+        let normalisation = Normalisation { scale: 1.0, mean, ..Default::default() };
+        read(&of_type(&plain, data_type), &ImportOptions { normalisation, ..options() })
+    };
+    let (int8, int16, boolean) = (3, 5, 9);
+    let x = [0.0, 128.0, 255.0];
+    let real = taken(int8, vec![128.0]).unwrap();
+    close(&real.run(&x, |_, _| ()).unwrap()[0], &[-128.0, 0.0, 127.0], "INT8");
+    for mean in [vec![], vec![127.0], vec![129.0]] {
+        let text = taken(int8, mean).unwrap_err().to_string();
+        assert!(text.contains("input x") && text.contains("--scale 1 --mean 128 --std 1"), "{text}");
+    }
+    taken(int16, vec![]).unwrap();
+    let text = taken(UINT8, vec![128.0]).unwrap_err().to_string();
+    assert!(text.contains("from -128 to 127") && text.contains("without --mean"), "{text}");
+    let text = taken(boolean, vec![]).unwrap_err().to_string();
+    assert!(text.contains("input x is of type BOOL"), "{text}");
+}
+
 /// An input of integers, of which no fractions are made by the way.
 #[test]
 fn inputs_of_integers_are_taken_as_they_are() {
-    let integers = |made: Vec<u8>| {
-        let mut model = ModelProto::decode(made.as_slice()).unwrap();
-        let input = &mut model.graph.as_mut().unwrap().input[0];
-        input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = UINT8;
-        model.encode_to_vec()
-    };
     let constants = || vec![tensor("s", &[], &[0.5]), bytes("z", UINT8, &[], &[100])];
     let x = [0.0, 100.0, 255.0];
     let cast = with("Cast", &["x"], &["y"], &[crate::tests::onnx::int("to", 1)]);
     let dequantized = with("DequantizeLinear", &["x", "s", "z"], &["y"], &[]);
     for (node, expected) in [(cast, x), (dequantized, [-50.0, 0.0, 77.5])] {
-        let made = integers(file(13, &[3], vec![node.clone()], constants(), &["y"]));
+        let made = of_type(&file(13, &[3], vec![node.clone()], constants(), &["y"]), UINT8);
         close(&run(&made, &x).0[0], &expected, &node.op_type);
         let fractions = Normalisation { scale: 1.0, mean: vec![0.5], ..Default::default() };
         for normalisation in [Normalisation::default(), fractions] {
