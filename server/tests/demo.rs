@@ -4,7 +4,8 @@
 #[path = "common/files.rs"]
 mod files;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -233,4 +234,75 @@ fn an_interrupted_demo_leaves_no_servers_behind() {
         let there = Command::new("kill").args(["-0", &server]).stderr(Stdio::null()).status().unwrap();
         assert!(!there.success(), "server process {server} still runs");
     }
+}
+
+/// The page of `--web`: its parts, an answer, and what it refuses. A browser tries it in `tests/web`.
+#[cfg(unix)]
+#[test]
+fn the_page_answers_this_machine_alone() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_seco"))
+        .args(["demo", "--web", "--model", "mlp", "--servers", "2"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.starts_with("Open http://")).unwrap();
+    let address = line["Open http://".len()..].split('/').next().unwrap().to_owned();
+    let ask = |method: &str, path: &str, head: &str, body: &[u8]| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{head}\r\n"
+        )
+        .unwrap();
+        // One that is refused may not be read to its end.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().to_owned(), head.to_lowercase(), body.to_owned())
+    };
+    let host = format!("host: {address}\r\n");
+    for path in ["/", "/page.js", "/page.css", "/model", "/live"] {
+        let (status, head, body) = ask("GET", path, &host, &[]);
+        assert_eq!(status, "200", "{path}");
+        assert!(head.contains("default-src 'none'"), "{head}");
+        // Nothing from elsewhere.
+        assert!(!body.contains("//cdn") && !body.contains("https:"), "{path}");
+    }
+    let model: Value = serde_json::from_str(&ask("GET", "/model", &host, &[]).2).unwrap();
+    let sample: Vec<u8> = serde_json::from_value(model["samples"][3]["values"].clone()).unwrap();
+    let asking = format!("{host}x-seco-demo: 1\r\n");
+    let (status, _, body) = ask("POST", "/predict", &asking, &sample);
+    assert_eq!(status, "200", "{body}");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (told["label"].as_u64(), told["equal"].as_bool()),
+        (model["samples"][3]["label"].as_u64(), Some(true))
+    );
+    let sent: Vec<u8> = serde_json::from_value(told["sent"].clone()).unwrap();
+    assert!(sent.len() == sample.len() && sent != sample);
+    assert!(told["servers"][1]["sent_bytes"].as_u64().unwrap() > 0, "{told}");
+
+    for (method, path, head, body, expected) in [
+        ("POST", "/predict", host.as_str(), sample.as_slice(), "403"),
+        ("POST", "/predict", "host: example.org\r\nx-seco-demo: 1\r\n", &sample, "403"),
+        ("GET", "/", "host: example.org\r\n", &[], "403"),
+        ("GET", "/", "", &[], "403"),
+        ("POST", "/predict", &asking, &sample[1..], "400"),
+        ("POST", "/predict", &asking, &[0; 5000], "400"),
+        ("DELETE", "/predict", &asking, &[], "405"),
+        ("GET", "/report", &host, &[], "404"),
+        ("GET", "/../Cargo.toml", &host, &[], "404"),
+    ] {
+        let (status, _, told) = ask(method, path, head, body);
+        assert_eq!(status, expected, "{method} {path} {head:?}: {told}");
+    }
+    // By a signal that it hears, so that it takes its folder and its servers along.
+    assert!(Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap().success());
+    demo.wait().unwrap();
 }

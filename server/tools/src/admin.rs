@@ -260,6 +260,11 @@ fn odd(address: SocketAddr) -> Error {
     ))
 }
 
+/// A server's metrics, as Prometheus would read them.
+pub async fn metrics(address: SocketAddr) -> Result<String, Error> {
+    ask(address, Method::GET, "/metrics", "").await
+}
+
 /// One request and its answer.
 async fn ask(address: SocketAddr, method: Method, path: &str, body: &str) -> Result<String, Error> {
     let limit = if path == "/collect" { LONG } else { SHORT };

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use seco_node::config::{Access, Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::config::{Access, Admin, Config, Identity, Limits, Listen, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 pub use seco_tools::init::name;
@@ -45,6 +45,10 @@ pub struct Progress {
     pub pool: usize,
     /// UDP payload sent to other servers.
     pub sent: u64,
+    /// Seconds of the last inference.
+    pub last_s: Option<f64>,
+    /// Its admin port.
+    pub admin: Option<SocketAddr>,
     /// What failed last.
     pub failure: Option<String>,
 }
@@ -52,7 +56,10 @@ pub struct Progress {
 impl Progress {
     fn absorb(&mut self, event: Event) {
         match event {
-            Event::Listening { mesh, device, .. } => self.listening = Some((mesh, device)),
+            Event::Listening { mesh, device, admin, .. } => {
+                self.listening = Some((mesh, device));
+                self.admin = admin;
+            }
             Event::Ready { mesh_bytes_sent, .. } => {
                 self.ready = true;
                 self.sent = mesh_bytes_sent;
@@ -62,7 +69,8 @@ impl Progress {
                 self.pool = pool;
                 self.sent = mesh_bytes_sent;
             }
-            Event::Inference { pool, mesh_bytes_sent, .. } => {
+            Event::Inference { pool, seconds, mesh_bytes_sent, .. } => {
+                self.last_s = Some(seconds);
                 self.inferences += 1;
                 self.pool = pool;
                 self.sent = mesh_bytes_sent;
@@ -101,6 +109,7 @@ pub struct Cluster {
     device: SocketAddr,
     delay: Option<Duration>,
     access: Option<Access>,
+    admin: bool,
     running: Vec<Server>,
     relays: Vec<Relay>,
     progress: Vec<Progress>,
@@ -122,6 +131,7 @@ impl Cluster {
             device,
             delay,
             access: None,
+            admin: false,
             running: Vec::new(),
             relays: Vec::new(),
             progress: vec![Progress::default(); servers],
@@ -136,6 +146,11 @@ impl Cluster {
         token::add(&tokens, file, "demo")?;
         self.access = Some(Access { tokens, required: true });
         Ok(())
+    }
+
+    /// Gives servers an admin port each.
+    pub fn with_admin(&mut self) {
+        self.admin = true;
     }
 
     /// Makes keys and certificates of all servers.
@@ -203,7 +218,7 @@ impl Cluster {
             pool: self.pool,
             limits: self.limits,
             access: self.access.clone().filter(|_| index == 0),
-            admin: None,
+            admin: self.admin.then_some(Admin { listen: any, public: false }),
         })
     }
 
@@ -306,12 +321,24 @@ impl Cluster {
 
     /// Does the device's work while listening to the servers; one that ends ends it.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Error> {
+        self.watched(work, |_| ()).await
+    }
+
+    /// The same, telling `seen` what the servers have done after each event.
+    pub async fn watched<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        mut seen: impl FnMut(&[Progress]),
+    ) -> Result<T, Error> {
         tokio::pin!(work);
         loop {
             tokio::select! {
                 biased;
                 result = &mut work => return Ok(result),
-                notice = self.notices.recv() => self.note(notice).await?,
+                notice = self.notices.recv() => {
+                    self.note(notice).await?;
+                    seen(&self.progress);
+                }
             }
         }
     }

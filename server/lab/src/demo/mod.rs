@@ -6,6 +6,7 @@
 pub(crate) mod cluster;
 mod device;
 mod report;
+mod web;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,13 @@ pub struct Options {
     /// Overwrites the file of --deployment.
     #[arg(long, requires = "deployment")]
     pub force: bool,
+    /// Serves a page on this machine, on which anybody draws and sees what becomes of it, until Ctrl-C; at this address
+    /// [default: 127.0.0.1, any free port].
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, conflicts_with_all = ["json", "net", "count"])]
+    pub web: Option<Option<SocketAddr>>,
+    /// Shows a report of `seco bench paper` on that page.
+    #[arg(long, value_name = "FOLDER", requires = "web")]
+    pub report: Option<PathBuf>,
     /// Serves only devices that show a token; one is made, and written to this new file.
     #[arg(long, value_name = "FILE")]
     pub token: Option<PathBuf>,
@@ -137,6 +145,9 @@ async fn until_interrupted(options: &Options) -> Result<(), Error> {
     if let Some(file) = &options.token {
         cluster.ask_for_tokens(file)?;
     }
+    if options.web.is_some() {
+        cluster.with_admin();
+    }
     let result = tokio::select! {
         result = predict(options, folder.path(), &mut cluster) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
@@ -203,6 +214,23 @@ async fn predict(options: &Options, folder: &Path, cluster: &mut Cluster) -> Res
     voice.say(&introduction(&samples, &split.architecture));
     if let Some(warning) = split.warning() {
         terminal::note(&format!("seco: warning: {warning}"));
+    }
+
+    if let Some(address) = options.web {
+        let (files, picture) = (split.files.clone(), web::Picture::new(&samples, split)?);
+        cluster.make_keys()?;
+        cluster.start(files, web::POOL, Limits::default()).await?;
+        let file = options.deployment.clone().unwrap_or_else(|| folder.join("deployment.toml"));
+        let site = web::Site {
+            deployment: cluster.deployment(&file).await?,
+            token: options.token.as_deref().map(token::read).transpose()?,
+            picture,
+            report: options.report.clone(),
+        };
+        return web::run(cluster, site, address, |address| {
+            voice.say(&format!("Open http://{address}/ in a browser of this machine. Ctrl-C ends it."));
+        })
+        .await;
     }
 
     let stretch = samples.count.min(STRETCH).min(affordable(counts.and_gates, options.servers));
