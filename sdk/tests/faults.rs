@@ -40,7 +40,7 @@ async fn requests(client: &Client, rounds: usize) {
         for (i, input) in inputs.iter().enumerate() {
             let pause = Duration::from_millis([0, 1, 3, 10, 30][(i + round) % 5]);
             let _ = tokio::time::timeout(pause, client.infer(input)).await;
-            // Refused, lost twice or answered.
+            // Refused, out of time or answered.
             let _ = client.infer(input).await;
         }
         for (input, result) in inputs.iter().zip(client.infer_many(&inputs).await) {
@@ -84,7 +84,7 @@ async fn a_network_and_a_gateway_that_fail(via: Transport) {
         }
         requests(&client, 1).await;
     }
-    // A path that dies in mid-request, and comes back for the second try.
+    // A path that dies in mid-request, and comes back for another try.
     gateway.answer([Action::Hang]);
     let all = inputs();
     let before = gateway.shared.seen.lock().unwrap().len();

@@ -46,6 +46,8 @@ pub enum Action {
     Reset,
     /// Closes the connection.
     Close,
+    /// Refuses, for it is shutting down, and closes the connection a little later.
+    Drain,
 }
 
 /// Every test of `$name(via: Transport)` over QUIC and over TCP.
@@ -363,6 +365,11 @@ async fn answer(mut wire: Wire, exporter: &[u8; EXPORTER_LEN], message: &[u8], s
         }
         Action::Reset => wire.reset(),
         Action::Close => wire.close(),
+        Action::Drain => {
+            wire.reply(Response::Refused { reason: Refusal::ShuttingDown }).await;
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            wire.close();
+        }
     }
     wire.finish();
 }
