@@ -145,7 +145,7 @@ async fn requests_run_side_by_side(via: Transport) {
     assert_eq!(seen, (0..8).map(|counter| (0, counter)).collect::<Vec<_>>());
 }
 
-async fn a_forgotten_session_is_opened_anew_once(via: Transport) {
+async fn a_forgotten_session_is_opened_anew_by_all_together_and_not_for_ever(via: Transport) {
     let gateway = FakeGateway::start(via);
     let client = Arc::new(gateway.client().connect().await.unwrap());
     client.infer(&image()).await.unwrap();
@@ -435,7 +435,7 @@ over_both!(
     real_numbers_are_asked_about,
     a_queued_request_waits,
     requests_run_side_by_side,
-    a_forgotten_session_is_opened_anew_once,
+    a_forgotten_session_is_opened_anew_by_all_together_and_not_for_ever,
     a_request_whose_connection_is_lost_is_sent_again,
     a_request_is_made_again_until_its_time_is_up,
     a_gateway_that_shuts_down_is_left_when_it_has,

@@ -187,6 +187,11 @@ pub fn image() -> Vec<u8> {
     (0..784u32).map(|i| (i * i % 251) as u8).collect()
 }
 
+/// A folder in memory, where the system has such a place: what is to be durable is not waited for there.
+pub fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A client that waits for a second.
 pub fn impatient(deployment: &Deployment) -> ClientBuilder {
     Client::builder(deployment.clone())

@@ -258,7 +258,8 @@ final class SecoTests: XCTestCase {
         let (client, digit) = (try await SecoClient.connect(config: config), digits.small[0])
         _ = try await client.infer(digit)
         short.close()
-        let (start, (seen, tell)) = (Date(), AsyncStream<RequestProgress>.makeStream())
+        let start = Date()
+        let (seen, tell) = AsyncStream<RequestProgress>.makeStream()
         let lost = await code { _ = try await client.infer(digit) { tell.yield($0) } }
         XCTAssert([3, 4].contains(lost), "\(lost)")
         XCTAssertLessThan(Date().timeIntervalSince(start), 8)
