@@ -93,7 +93,12 @@ impl SecoClient {
         };
         let request = async move {
             let input = match form {
-                Some(InputForm::Floats) => client.quantised(&floats(&input)?)?,
+                // Wiped before the request is made, which may take long.
+                Some(InputForm::Floats) => {
+                    let floats = floats(&input)?;
+                    drop(input);
+                    client.quantised(&floats)?
+                }
                 None => Quantised { bytes: input, cut: false },
             };
             Ok(client.infer_quantised(&input, tell).await?.into())
@@ -112,8 +117,10 @@ impl SecoClient {
         cancellation: Option<Arc<Cancellation>>,
     ) -> Result<Vec<Prediction>, SecoError> {
         let client = self.client.clone();
+        let inputs = Zeroizing::new(inputs);
         let all = async move {
             let results = client.infer_many(&inputs).await;
+            drop(inputs);
             results.into_iter().map(|result| Ok(result?.into())).collect()
         };
         Task::spawn(&self.runtime, cancellation.as_deref(), all).result().await

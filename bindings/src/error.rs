@@ -23,7 +23,8 @@ pub enum SecoError {
         /// Both, and the model's axes.
         reason: String,
     },
-    /// 3: the servers cannot be reached, or the connection was lost twice. Try again later, or with a network.
+    /// 3: the servers cannot be reached, or the connection was lost, and the request's time limit left no time for
+    /// another try. Try again later, or with a network.
     #[error("{reason}")]
     Network {
         /// What happened.

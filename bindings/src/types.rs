@@ -1,5 +1,7 @@
 //! Settings and results as the foreign languages see them.
 
+use zeroize::Zeroizing;
+
 use crate::SecoError;
 use crate::error::{length, milliseconds};
 
@@ -11,7 +13,8 @@ pub struct ClientConfig {
     /// Limit for reaching the gateway, and again for opening a session, in milliseconds; at most an hour.
     #[uniffi(default = 10_000)]
     pub connect_timeout_ms: u32,
-    /// Limit for one request in all, in milliseconds; at most an hour.
+    /// Limit for one request in all, in milliseconds; at most an hour. A request that servers or network are away for
+    /// is made again until then.
     #[uniffi(default = 60_000)]
     pub request_timeout_ms: u32,
     /// How to reach the gateway. Nothing: QUIC, and TCP where a network blocks UDP.
@@ -205,7 +208,7 @@ impl From<seco_sdk::Cost> for Cost {
 /// How a request is getting on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
 pub enum RequestProgress {
-    /// The masked input left the device; once more if it was lost and sent again.
+    /// The masked input left the device; once more each time that the request is made again.
     Sent,
     /// It waits until the servers have made what it needs.
     Queued {
@@ -216,6 +219,11 @@ pub enum RequestProgress {
     },
     /// It had to wait, and runs now.
     Running,
+    /// A server is away, and the request is made again.
+    Waiting {
+        /// Its place in the deployment file; 0 is the gateway, to which there is a new connection then.
+        server: u32,
+    },
 }
 
 impl RequestProgress {
@@ -227,6 +235,7 @@ impl RequestProgress {
                 Some(Self::Queued { position, wait_ms: milliseconds(wait) })
             }
             seco_sdk::Progress::Running => Some(Self::Running),
+            seco_sdk::Progress::Waiting { server } => Some(Self::Waiting { server: server.into() }),
             _ => None,
         }
     }
@@ -252,6 +261,7 @@ pub fn rgb_planes(interleaved: Vec<u8>, channels: u32) -> Result<Vec<u8>, SecoEr
         4 => seco_sdk::input::planes_from_rgba,
         _ => return Err(invalid(format!("pixels have 3 or 4 channels, not {channels}"))),
     };
+    let interleaved = Zeroizing::new(interleaved);
     let pixels = interleaved.len() / channels as usize;
     let mut planes = vec![0; 3 * pixels];
     split(&interleaved, &mut planes)

@@ -78,8 +78,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Upper limit for one inference or probe in all: queueing, reconnecting and a second try included.
-    /// Default: 60 seconds; at most one hour.
+    /// Upper limit for one inference or probe in all: queueing, reconnecting and all further tries included. An outage
+    /// that is shorter is not an error. Default: 60 seconds; at most one hour.
     pub fn request_timeout(mut self, limit: Duration) -> Self {
         self.settings.request_timeout = limit;
         self
@@ -144,6 +144,10 @@ impl ClientBuilder {
 
     /// Checks the settings, connects, and opens or resumes a session. Runs inside a tokio runtime with its
     /// I/O and time drivers enabled; requests may then be polled by any executor.
+    ///
+    /// A gateway that is silent or, over TCP, refuses connections is asked again until
+    /// [`connect_timeout`](Self::connect_timeout). All else is told at once; unlike a request, connecting is not begun
+    /// again. Where the servers may just be starting, try again while [`Error::is_temporary`].
     ///
     /// # Errors
     /// [`Error::Setting`] with the setting; [`Error::Deployment`], [`Error::NoRuntime`],

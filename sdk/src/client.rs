@@ -1,18 +1,18 @@
-//! The client: one connection, one session, any number of requests at a time (`protocol.md`, section 7).
+//! The client: one connection, one session, any number of requests at a time (`server/PROTOCOL.md`, section 8).
 
 use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::link::{Link, Linker};
 use crate::shape::InputForm;
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, away};
+use crate::wire::Tell;
 use crate::{Deployment, Error, Loss, Output, Prediction, Quantised, Result, TransportKind, Violation, lock};
 use bytes::{Buf as _, Bytes};
 use seco_core::message::FRAME_OVERHEAD;
 use seco_core::{ModelInfo, Refusal, Request, Response};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -36,6 +36,21 @@ pub enum Progress {
     },
     /// The request had to wait, and runs now.
     Running,
+    /// A server is away, and the request is made again. Told after each try.
+    Waiting {
+        /// Its place in the deployment file; 0 is the gateway, to which there is a new connection then.
+        server: u8,
+    },
+}
+
+/// What is asked.
+enum Ask<'a> {
+    Inference(&'a [u8]),
+    Probe {
+        frame: Bytes,
+        /// Bytes of the answer.
+        down: usize,
+    },
 }
 
 /// A connection to a gateway with an open session.
@@ -117,37 +132,20 @@ impl Client {
         self.infer_with(input, |_| {}).await
     }
 
-    /// [`Client::infer`], telling `progress` how the request is getting on: first [`Progress::Sent`]; then, if
-    /// it has to wait, [`Progress::Queued`] with its place and [`Progress::Running`] when its turn has come.
-    /// Called on the thread that polls the future; it should return at once.
+    /// [`Client::infer`], telling `progress` how the request is getting on: [`Progress::Sent`]; then, if it has to wait,
+    /// [`Progress::Queued`] with its place and [`Progress::Running`] when its turn has come; and [`Progress::Waiting`]
+    /// whenever something is away that it needs. Called on the thread that polls the future; it should return at once.
     ///
     /// # Errors
     /// As [`Client::infer`].
-    pub async fn infer_with(&self, input: &[u8], mut progress: impl FnMut(Progress)) -> Result<Prediction> {
+    pub async fn infer_with(
+        &self,
+        input: &[u8],
+        mut progress: impl FnMut(Progress) + Send,
+    ) -> Result<Prediction> {
         self.input.check(input)?;
-        let mut trouble = Trouble::new(self.linker.request_timeout);
-        let result = self
-            .request(async {
-                let (mut link, mut error) = (self.link(), None);
-                loop {
-                    // Boxed, for it is rare and large, and a request's future is moved with it.
-                    if error.is_some() || !self.is_good(&link) {
-                        link = Box::pin(self.mend(link, error, &mut trouble)).await?;
-                    }
-                    let told = |told| {
-                        if told != Progress::Sent {
-                            trouble.is_over();
-                        }
-                        progress(told);
-                    };
-                    match self.infer_on(&link, input, told).await {
-                        Err(failure) => error = Some(failure),
-                        answer => return answer,
-                    }
-                }
-            })
-            .await;
-        result.map_err(|error| trouble.explain(error))
+        let answer = self.request(&Ask::Inference(input), &mut progress).await?;
+        answer.ok_or_else(|| Violation::WrongKind.into())
     }
 
     /// Runs the model on real numbers, in the order of the model's input shape: they become its input values on the
@@ -168,7 +166,7 @@ impl Client {
     pub async fn infer_quantised(
         &self,
         input: &Quantised,
-        progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress) + Send,
     ) -> Result<Prediction> {
         let mut prediction = self.infer_with(&input.bytes, progress).await?;
         prediction.outside_calibration |= input.cut;
@@ -189,7 +187,8 @@ impl Client {
     /// Dropping the future cancels the requests under way and starts no more.
     pub async fn infer_many<I: AsRef<[u8]>>(&self, inputs: &[I]) -> Vec<Result<Prediction>> {
         let mut waiting = inputs.iter().enumerate();
-        let (mut running, mut done) = (Vec::with_capacity(WINDOW), BTreeMap::new());
+        let (mut running, mut done) = (Vec::with_capacity(WINDOW), Vec::new());
+        done.resize_with(inputs.len(), || None);
         poll_fn(|context| {
             loop {
                 while running.len() < WINDOW
@@ -200,7 +199,9 @@ impl Client {
                 let before = running.len();
                 running.retain_mut(|(index, request)| match request.as_mut().poll(context) {
                     Poll::Ready(result) => {
-                        done.insert(*index, result);
+                        if let Some(place) = done.get_mut(*index) {
+                            *place = Some(result);
+                        }
                         false
                     }
                     Poll::Pending => true,
@@ -214,7 +215,7 @@ impl Client {
             }
         })
         .await;
-        done.into_values().collect()
+        done.into_iter().flatten().collect()
     }
 
     /// Sends `up` random bytes and receives `down`: what a plain request of that size would cost. The bytes
@@ -234,28 +235,7 @@ impl Client {
         getrandom::fill(frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default())
             .map_err(|_| Error::NoRandomness)?;
         let frame = framed(&Request::Probe { down: asked, noise: &[] }, frame)?;
-        let mut trouble = Trouble::new(self.linker.request_timeout);
-        let result = self
-            .request(async {
-                let (mut link, mut error) = (self.link(), None);
-                loop {
-                    if error.is_some() || !self.is_good(&link) {
-                        link = Box::pin(self.mend(link, error, &mut trouble)).await?;
-                    }
-                    let mut message = Vec::new();
-                    let call = self.linker.caller.call(&link.connection, frame.clone(), |_| {}, &mut message);
-                    error = match call.await {
-                        Ok(Response::Probe { noise }) if noise.len() == down => return Ok(()),
-                        Ok(Response::Probe { noise }) => {
-                            return Err(Violation::ProbeSize { expected: down, got: noise.len() }.into());
-                        }
-                        Ok(_) => return Err(Violation::WrongKind.into()),
-                        Err(error) => Some(error),
-                    };
-                }
-            })
-            .await;
-        result.map_err(|error| trouble.explain(error))
+        self.request(&Ask::Probe { frame, down }, &mut |_| {}).await.map(drop)
     }
 
     /// The model's outputs in order, as the deployment file has them: what a [`Prediction`] is put together again with
@@ -321,23 +301,33 @@ impl Client {
         self.linker.dialer.network_changed(&self.link().connection)
     }
 
-    /// Tells the gateway that the client is done. Requests under way and later ones fail with
-    /// [`Loss::Local`].
+    /// Tells the gateway that the client is done. Requests under way, those that wait for a server included, and later
+    /// ones fail with [`Loss::Local`].
     pub async fn close(&self) {
         self.linker.dialer.close(&self.link().connection).await;
     }
 
-    async fn request<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        // Pinned here, for it is large and would be moved again at every step.
-        let request = pin!(request);
+    /// Asks until there is an answer, an error that stays, or no more time. A probe's answer is none.
+    async fn request(&self, ask: &Ask<'_>, progress: Tell<'_>) -> Result<Option<Prediction>> {
+        let Linker { dialer, request_timeout, .. } = &self.linker;
+        let mut trouble = Trouble::new(*request_timeout);
         let (before, meter) = (self.traffic(), Meter::start(self.heap_meter.as_ref()));
-        let result = self.linker.dialer.bounded("answer", self.linker.request_timeout, request).await;
-        let cost = meter.stop(self.traffic() - before, self.linker.dialer.current_thread());
+        let result = {
+            // Pinned here, for it is large and would be moved again at every step.
+            let asking = pin!(self.ask(ask, progress, &mut trouble));
+            let asking = async {
+                let answer = until(dialer.closed(), asking).await;
+                answer.unwrap_or(Err(Error::Closed(Loss::Local)))
+            };
+            dialer.bounded("answer", *request_timeout, asking).await
+        };
+        let cost = meter.stop(self.traffic() - before, dialer.current_thread());
         let mut state = lock(&self.state);
         let Cost { cpu, wall, heap_peak, .. } = cost;
         state.spent = state.spent + Cost { cpu, wall, heap_peak, ..Cost::default() };
         state.last = cost;
-        result
+        drop(state);
+        result.map_err(|error| trouble.explain(error))
     }
 
     /// Of all connections; nothing else.
@@ -346,12 +336,48 @@ impl Client {
         state.earlier + state.link.connection.traffic()
     }
 
-    async fn infer_on(
+    async fn ask(
         &self,
-        link: &Link,
-        input: &[u8],
-        progress: impl FnMut(Progress),
-    ) -> Result<Prediction> {
+        ask: &Ask<'_>,
+        progress: Tell<'_>,
+        trouble: &mut Trouble,
+    ) -> Result<Option<Prediction>> {
+        let (mut link, mut error) = (self.link(), None);
+        loop {
+            // Boxed, for it is rare and large, and a request's future is moved with it.
+            if error.is_some() || !self.is_good(&link) {
+                link = Box::pin(self.mend(link, error, trouble, progress)).await?;
+            }
+            let mut told = |told| {
+                if told != Progress::Sent {
+                    trouble.is_over();
+                }
+                progress(told);
+            };
+            let answer = match ask {
+                Ask::Inference(input) => self.infer_on(&link, input, &mut told).await.map(Some),
+                Ask::Probe { frame, down } => self.probe_on(&link, frame, *down).await.map(|()| None),
+            };
+            match answer {
+                Err(failure) => error = Some(failure),
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn probe_on(&self, link: &Link, frame: &Bytes, down: usize) -> Result<()> {
+        let (mut untold, mut message) = (|_| {}, Vec::new());
+        let call = self.linker.caller.call(&link.connection, frame.clone(), &mut untold, &mut message);
+        match call.await? {
+            Response::Probe { noise } if noise.len() == down => Ok(()),
+            Response::Probe { noise } => {
+                Err(Violation::ProbeSize { expected: down, got: noise.len() }.into())
+            }
+            _ => Err(Violation::WrongKind.into()),
+        }
+    }
+
+    async fn infer_on(&self, link: &Link, input: &[u8], progress: Tell<'_>) -> Result<Prediction> {
         let model = &self.linker.model;
         let outside_calibration = self.input.is_left_by(input);
         // Masked and sent from where it is copied to.
@@ -398,11 +424,26 @@ impl Client {
         link: Arc<Link>,
         mut error: Option<Error>,
         trouble: &mut Trouble,
+        progress: Tell<'_>,
     ) -> Result<Arc<Link>> {
         let forgotten = matches!(error, Some(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)));
+        if let (None, Some(loss)) = (&error, link.connection.lost()) {
+            trouble.found(loss);
+            progress(Progress::Waiting { server: 0 });
+        }
         loop {
             if let Some(error) = error {
-                self.linker.dialer.sleep(trouble.pause(error)?).await;
+                let (server, ends) = (away(&error), matches!(error, Error::Refused(Refusal::ShuttingDown)));
+                let pause = pin!(self.linker.dialer.sleep(trouble.pause(error)?));
+                if let Some(server) = server {
+                    progress(Progress::Waiting { server });
+                }
+                if ends {
+                    // Where the gateway ends, the next one is asked.
+                    let _ = until(link.connection.ended(), pause).await;
+                } else {
+                    pause.await;
+                }
             }
             if !forgotten && self.is_good(&link) {
                 return Ok(link);
@@ -438,8 +479,23 @@ impl Client {
         let mut state = lock(&self.state);
         state.earlier = state.earlier + ended;
         state.link = link.clone();
+        drop(state);
+        // Whoever closes meanwhile may have seen the connection before.
+        if self.linker.dialer.is_closed() {
+            link.connection.give_up(Loss::Local);
+        }
         Ok(link)
     }
+}
+
+/// Does `work` until `end`, and says nothing of it if that comes first.
+async fn until<T>(end: impl Future<Output = ()>, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut end = pin!(end);
+    poll_fn(|context| match end.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => work.as_mut().poll(context).map(Some),
+    })
+    .await
 }
 
 /// The frame of `request` around the byte string that follows the first [`FRAME_OVERHEAD`] bytes.

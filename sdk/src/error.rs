@@ -103,8 +103,8 @@ pub enum Error {
         /// The limit.
         limit: Duration,
     },
-    /// The connection ended during a request, which may or may not have been carried out. A request lost for
-    /// the first time is sent again by itself, under another number.
+    /// The connection ended during a request, which may or may not have been carried out, and no time is left to make
+    /// it again.
     #[error("connection lost: {0}; try again")]
     Closed(Loss),
     /// The gateway does not follow the protocol.
@@ -184,7 +184,8 @@ impl Error {
     /// Whether the same call may succeed later although nothing was changed: the network, the servers or the
     /// session store were in the way.
     ///
-    /// The SDK has then tried again already where that loses no time; wait some seconds, or
+    /// Of a request: it was made again as long as its time limit allowed, unless the servers told
+    /// [`Refusal::TimedOut`] or [`Refusal::Internal`]. Of connecting: try again after some seconds, or after
     /// [`Error::Busy::retry_after`].
     #[must_use]
     pub fn is_temporary(&self) -> bool {

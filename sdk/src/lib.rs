@@ -2,7 +2,7 @@
 //!
 //! The device masks its input with one-time pads, sends it to the gateway, and removes the pads from the
 //! answer; everything else happens on the servers. A private request costs the device about what a plain one
-//! would. Section numbers refer to `protocol.md`.
+//! would. Section numbers refer to `server/PROTOCOL.md`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), seco_sdk::Error> {
@@ -36,6 +36,7 @@ mod store;
 mod tls;
 mod transport;
 mod trouble;
+mod watch;
 mod wire;
 
 pub use builder::{ClientBuilder, Transport, TransportKind};

@@ -5,7 +5,7 @@ use crate::dial::Dialer;
 use crate::store::{self, SessionStore};
 use crate::transport::Connection;
 use crate::wire::Caller;
-use crate::{Deployment, Error, Result, Violation, lock};
+use crate::{Deployment, Error, Loss, Result, Violation, lock};
 use bytes::Bytes;
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -69,7 +69,7 @@ impl Linker {
         let limit = model.response_limit();
         let dialer = Dialer::new(deployment, &settings, limit, runtime.clone())?;
         let Settings { connect_timeout, request_timeout, store, session_max_age, token, .. } = settings;
-        let caller = Caller::new(limit, request_timeout, runtime);
+        let caller = Caller { limit, runtime };
         Ok(Self {
             dialer,
             servers,
@@ -151,10 +151,18 @@ impl Linker {
         let frame = frame.map_err(Error::Session)?;
         let frame = Bytes::copy_from_slice(frame);
         let mut message = Vec::new();
-        let call = self.caller.call(connection, frame, |_| {}, &mut message);
-        match self.dialer.bounded("session", self.connect_timeout, call).await? {
-            Response::Opened { handle } => Ok(handle),
-            _ => Err(Violation::WrongKind.into()),
+        let mut untold = |_| {};
+        let call = self.caller.call(connection, frame, &mut untold, &mut message);
+        match self.dialer.bounded("session", self.connect_timeout, call).await {
+            Ok(Response::Opened { handle }) => Ok(handle),
+            Ok(_) => Err(Violation::WrongKind.into()),
+            Err(error) => {
+                if matches!(error, Error::Timeout { .. }) {
+                    // Another connection may do better.
+                    connection.give_up(Loss::Silence);
+                }
+                Err(error)
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Real numbers as a model's inputs (`protocol.md`, section 2: the device sends integers).
+//! Real numbers as a model's inputs (`server/PROTOCOL.md`, section 2: the device sends integers).
 
 use crate::{Error, Model, Result};
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! TLS and QUIC as a device needs them: a pinned certificate, and no packet that carries no request.
 //!
 //! The handshake is classical (X25519): only masked bytes and keys sealed post-quantum travel inside it
-//! (`protocol.md`, section 3).
+//! (`server/PROTOCOL.md`, section 3).
 
 use crate::deployment::CertificatePin;
 use crate::transport::RECEIVE_WINDOW;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The pauses between tries grow from the first of these to the second.
-const SHORTEST_MS: u64 = 50;
-const LONGEST_MS: u64 = 1000;
+const SHORTEST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Sessions that one request replaces at most. Each is sealed anew, and a gateway that forgets all of them is not
 /// mended by more.
@@ -26,6 +26,11 @@ pub(crate) struct Trouble {
 impl Trouble {
     pub(crate) fn new(limit: Duration) -> Self {
         Self { deadline: Instant::now() + limit, tries: 0, sessions: 0, seen: None }
+    }
+
+    /// The connection had ended before the request began.
+    pub(crate) fn found(&mut self, loss: Loss) {
+        self.seen = Some(Error::Closed(loss));
     }
 
     /// It is mended: from now on the request itself takes its time.
@@ -52,12 +57,11 @@ impl Trouble {
             Error::Closed(_)
             | Error::Connect { .. }
             | Error::Timeout { .. }
-            | Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown) => self.growing(),
+            | Error::Refused(Refusal::Unavailable { .. }) => self.growing(),
+            // It takes what is under way to its end; whoever waits for the connection's end knows sooner.
+            Error::Refused(Refusal::ShuttingDown) => jittered(LONGEST),
             // Never sooner than told, and not all devices at the same moment.
-            Error::Busy { retry_after } => {
-                let told = retry_after.as_millis() as u64;
-                Duration::from_millis(told + jittered(told / 4 + SHORTEST_MS))
-            }
+            Error::Busy { retry_after } => *retry_after + jittered(*retry_after / 4 + SHORTEST),
             _ => return Err(error),
         };
         if Instant::now() + pause >= self.deadline {
@@ -70,7 +74,7 @@ impl Trouble {
 
     /// A pause that doubles.
     fn growing(&self) -> Duration {
-        Duration::from_millis(jittered(LONGEST_MS.min(SHORTEST_MS << self.tries.min(5))))
+        jittered(LONGEST.min(SHORTEST * (1 << self.tries.min(5))))
     }
 
     /// What to say of a request that failed: where it ran out of time, what kept it from being sent says more.
@@ -82,12 +86,25 @@ impl Trouble {
     }
 }
 
+/// Whom a request waits for after `error`: a server's place in the deployment file, the gateway's is 0. None where
+/// nobody is away.
+pub(crate) fn away(error: &Error) -> Option<u8> {
+    match error {
+        Error::Refused(Refusal::Unavailable { server }) => Some(*server),
+        Error::Closed(_)
+        | Error::Connect { .. }
+        | Error::Timeout { .. }
+        | Error::Refused(Refusal::ShuttingDown) => Some(0),
+        _ => None,
+    }
+}
+
 /// Between half and all of a time, by chance: what one restart threw out should not come back all at once.
-fn jittered(longest: u64) -> u64 {
+pub(crate) fn jittered(longest: Duration) -> Duration {
     let mut chance = [0];
     // Without randomness it is half.
     let _ = getrandom::fill(&mut chance);
-    longest / 2 + longest * u64::from(chance[0]) / 512
+    longest / 2 + longest * u32::from(chance[0]) / 512
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::network::Network;
 use common::{Action, FakeGateway, image, output, reference};
 use seco_core::{MAX_SERVERS, Response, SEALED_LEN};
 use seco_sdk::{Client, Error, Kind, Last, Loss, Progress, Quantise, Refusal, Transport, UdpBytes};
@@ -144,7 +145,7 @@ async fn requests_run_side_by_side(via: Transport) {
     assert_eq!(seen, (0..8).map(|counter| (0, counter)).collect::<Vec<_>>());
 }
 
-async fn a_forgotten_session_is_opened_anew_once(via: Transport) {
+async fn a_forgotten_session_is_opened_anew_by_all_together_and_not_for_ever(via: Transport) {
     let gateway = FakeGateway::start(via);
     let client = Arc::new(gateway.client().connect().await.unwrap());
     client.infer(&image()).await.unwrap();
@@ -206,10 +207,13 @@ async fn a_request_is_made_again_until_its_time_is_up(via: Transport) {
         refuse(Refusal::ShuttingDown),
         Action::Forget,
     ]);
-    let mut sent = 0;
-    let told = |progress| sent += u32::from(progress == Progress::Sent);
-    assert_eq!(client.infer_with(&image(), told).await.unwrap().logits, reference(&image()));
-    assert_eq!(sent, 6);
+    let mut told = Vec::new();
+    let prediction = client.infer_with(&image(), |progress| told.push(progress)).await.unwrap();
+    assert_eq!(prediction.logits, reference(&image()));
+    let waits = |server| [Progress::Sent, Progress::Waiting { server }];
+    // A session that was forgotten is nobody's absence.
+    let forgotten = [Progress::Sent; 2];
+    assert_eq!(told, [waits(2), waits(0), waits(2), waits(0), forgotten].concat());
     gateway.answer([away.clone(), Action::Close, away.clone()]);
     client.probe(5, 5).await.unwrap();
 
@@ -225,6 +229,44 @@ async fn a_request_is_made_again_until_its_time_is_up(via: Transport) {
     client.infer(&image()).await.unwrap();
     // Whatever happened, no pad served twice, and every number once.
     gateway.shared.audit(&[image()]).unwrap();
+}
+
+/// It is not asked again while it takes others' requests to their end, and its successor at once.
+async fn a_gateway_that_shuts_down_is_left_when_it_has(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect().await.unwrap();
+    gateway.answer([Action::Drain]);
+    let mut told = Vec::new();
+    let prediction = client.infer_with(&image(), |progress| told.push(progress)).await.unwrap();
+    assert_eq!(prediction.logits, reference(&image()));
+    assert_eq!(told, [Progress::Sent, Progress::Waiting { server: 0 }, Progress::Sent]);
+    assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (1, 0)], "on another connection");
+}
+
+/// Whatever a request waits for.
+async fn closing_reaches_requests_that_wait(via: Transport) {
+    let mut gateway = FakeGateway::start(via);
+    let quic = gateway.address();
+    let network = Network::before(&mut gateway, quic).await;
+    let busy = || gateway.answer([Action::Send(Response::Busy { retry_after_ms: 50_000 })]);
+    let lost = || {
+        network.block(true, true);
+        network.cut_tcp();
+    };
+    let waits: [&dyn Fn(); 2] = [&busy, &lost];
+    for wait in waits {
+        let client = gateway.client().connect().await.unwrap();
+        wait();
+        let input = image();
+        let closing = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            client.close().await;
+        };
+        let both = async { tokio::join!(client.infer(&input), closing).0 };
+        let result = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(matches!(result, Err(Error::Closed(Loss::Local))), "{result:?}");
+        assert!(matches!(client.infer(&input).await, Err(Error::Closed(Loss::Local))));
+    }
 }
 
 async fn who_is_busy_is_asked_again_when_they_said(via: Transport) {
@@ -393,9 +435,11 @@ over_both!(
     real_numbers_are_asked_about,
     a_queued_request_waits,
     requests_run_side_by_side,
-    a_forgotten_session_is_opened_anew_once,
+    a_forgotten_session_is_opened_anew_by_all_together_and_not_for_ever,
     a_request_whose_connection_is_lost_is_sent_again,
     a_request_is_made_again_until_its_time_is_up,
+    a_gateway_that_shuts_down_is_left_when_it_has,
+    closing_reaches_requests_that_wait,
     who_is_busy_is_asked_again_when_they_said,
     what_does_not_pass_is_told_at_once,
     a_private_request_is_as_small_as_a_plain_one,

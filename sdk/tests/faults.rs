@@ -10,7 +10,7 @@ mod common;
 
 use common::ledger::Fault;
 use common::network::Network;
-use common::{Action, FakeGateway, image, reference};
+use common::{Action, FakeGateway, image, reference, temporary};
 use seco_core::Response;
 use seco_sdk::{Client, Deployment, Error, FileStore, Loss, Progress, SessionStore, Transport};
 use std::io;
@@ -40,7 +40,7 @@ async fn requests(client: &Client, rounds: usize) {
         for (i, input) in inputs.iter().enumerate() {
             let pause = Duration::from_millis([0, 1, 3, 10, 30][(i + round) % 5]);
             let _ = tokio::time::timeout(pause, client.infer(input)).await;
-            // Refused, lost twice or answered.
+            // Refused, out of time or answered.
             let _ = client.infer(input).await;
         }
         for (input, result) in inputs.iter().zip(client.infer_many(&inputs).await) {
@@ -74,7 +74,7 @@ async fn a_network_and_a_gateway_that_fail(via: Transport) {
             Action::Bytes(vec![0xff; 8]),
         ]);
     };
-    for round in 0..4 {
+    for round in 0..3 {
         fail();
         requests(&client, 1).await;
         match round {
@@ -84,7 +84,7 @@ async fn a_network_and_a_gateway_that_fail(via: Transport) {
         }
         requests(&client, 1).await;
     }
-    // A path that dies in mid-request, and comes back for the second try.
+    // A path that dies in mid-request, and comes back for another try.
     gateway.answer([Action::Hang]);
     let all = inputs();
     let before = gateway.shared.seen.lock().unwrap().len();
@@ -101,7 +101,7 @@ async fn a_network_and_a_gateway_that_fail(via: Transport) {
     assert_eq!(client.infer(&all[0]).await.unwrap().logits, reference(&all[0]));
     let count = gateway.shared.audit(&inputs()).unwrap();
     println!("{via:?}: {count} requests in {} sessions", gateway.shared.names.lock().unwrap().len());
-    assert!(count > 100, "{count}");
+    assert!(count > 70, "{count}");
 }
 
 /// The gateway's process ends while connections to it are made, and another one takes its place.
@@ -151,7 +151,7 @@ impl SessionStore for Unreliable {
 
 async fn a_store_that_fails(via: Transport) {
     let gateway = FakeGateway::start(via);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary();
     let store = FileStore::new(folder.path().join("session"));
     let store = Arc::new(Unreliable { store, calls: AtomicUsize::new(0) });
     let (mut answered, mut failed) = (0, 0);
@@ -306,7 +306,7 @@ fn process(via: Transport, crash: Crash, folder: &Path) -> Process {
 
 /// A folder with the deployment file, and no session.
 fn folder(gateway: &FakeGateway) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary();
     let deployment = gateway.deployment.to_toml().unwrap();
     std::fs::write(folder.path().join("deployment.toml"), deployment).unwrap();
     folder

@@ -142,6 +142,16 @@ async fn a_session_that_cannot_go_on_is_replaced(via: Transport) {
 }
 
 /// A gateway's trouble is not the session's fault.
+/// Another connection may do better.
+async fn a_session_that_is_not_opened_in_time_gives_its_connection_up(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let client = gateway.client().connect_timeout(Duration::from_secs(1)).connect().await.unwrap();
+    gateway.answer([Action::Forget]);
+    gateway.open([Action::Hang]);
+    check(&client).await;
+    assert_eq!(gateway.shared.connections(), 2);
+}
+
 async fn other_answers_to_resuming_are_errors(via: Transport) {
     let gateway = FakeGateway::start(via);
     let store = Arc::new(Memory::default());
@@ -281,6 +291,7 @@ async fn a_session_that_grows_too_old_is_replaced_in_use(via: Transport) {
 }
 
 over_both!(
+    a_session_that_is_not_opened_in_time_gives_its_connection_up,
     a_new_process_goes_on_without_sealing,
     a_lost_connection_keeps_the_session,
     a_session_that_cannot_go_on_is_replaced,

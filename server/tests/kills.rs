@@ -19,7 +19,7 @@ use seco_sdk::{Client, Deployment, Transport};
 const DEVICES: usize = 4;
 /// A device is served again so soon after the restart of a server; the machine may be slow.
 const SOON: Duration = Duration::from_secs(3);
-const MARGIN: Duration = Duration::from_secs(5);
+const MARGIN: Duration = Duration::from_secs(1);
 /// The time limit of a request: longer than a server is ever away.
 const PATIENCE: Duration = Duration::from_secs(20);
 

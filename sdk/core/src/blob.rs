@@ -1,4 +1,4 @@
-//! A session as bytes that the application may store (`protocol.md`, section 3).
+//! A session as bytes that the application may store (`server/PROTOCOL.md`, section 3).
 //!
 //! ```text
 //! blob = "SESS" || version (1) || n (1) || session id (16) || model id (32)

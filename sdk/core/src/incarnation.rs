@@ -1,4 +1,4 @@
-//! What makes every connection's pads new (`protocol.md`, section 3).
+//! What makes every connection's pads new (`server/PROTOCOL.md`, section 3).
 //!
 //! A session's keys may exist twice: a copied memory card, a restored backup, an application beside its
 //! extension. Pads that depended on the session key and a counter alone would then repeat. So they come from

@@ -1,9 +1,9 @@
-//! Inputs as models take them: one byte per value, channel after channel (`protocol.md`, section 3).
+//! Inputs as models take them: one byte per value, channel after channel (`server/PROTOCOL.md`, section 3).
 //!
 //! A model of shape `[channels, height, width]` takes all of one channel before the next, each from left to
 //! right and from top to bottom. Grey images and other single-channel data are in that order already and
 //! need nothing. Scaling to the model's height and width is the application's business; normalisation is
-//! part of the model (section 2), so pixels go in as they are, `0..=255`.
+//! part of the model, so pixels go in as they are, `0..=255`.
 
 use crate::Result;
 use crate::pack::check_len;

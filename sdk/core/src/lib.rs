@@ -2,12 +2,12 @@
 //!
 //! Nothing here opens a socket, reads a clock, allocates or draws randomness of its own: bytes and a
 //! generator come in, bytes go out. Phones, boards without an operating system and the servers share it.
-//! Section numbers refer to `protocol.md`.
+//! Section numbers refer to `server/PROTOCOL.md`.
 //!
 //! | module | what | section |
 //! |---|---|---|
-//! | [`message`] | what travels between device and gateway, and its framing | 7 |
-//! | [`mux`] | the same over one byte stream, for TCP | 7 |
+//! | [`message`] | what travels between device and gateway, and its framing | 8 |
+//! | [`mux`] | the same over one byte stream, for TCP | 8 |
 //! | [`incarnation`] | what makes every connection's pads new | 3 |
 //! | [`pad`] | session keys and the pads they expand to | 3 |
 //! | [`pack`] | `k`-bit words packed without gaps | 3 |

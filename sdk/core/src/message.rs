@@ -1,4 +1,4 @@
-//! What travels between device and gateway, and how it is framed (`protocol.md`, sections 3 and 7).
+//! What travels between device and gateway, and how it is framed (`server/PROTOCOL.md`, sections 3 and 8).
 //!
 //! ```text
 //! frame    = length || message        length: LEB128, at most 4 bytes, counts the message only

@@ -1,5 +1,5 @@
 //! Many requests at a time on one byte stream: how the messages of [`message`](crate::message) travel over
-//! TLS and TCP, where networks block QUIC's UDP (`protocol.md`, section 7, gives requests streams of their
+//! TLS and TCP, where networks block QUIC's UDP (`server/PROTOCOL.md`, section 8, gives requests streams of their
 //! own, which TCP does not have).
 //!
 //! ```text

@@ -1,7 +1,7 @@
 //! `k`-bit words packed without gaps, little-endian: bit `b` of word `i` is bit `i·k + b` of the string, and
 //! bit `j` of the string is bit `j mod 8` of byte `j / 8`. Unused bits of the last byte are zero.
 //!
-//! Logits travel this way: `k` bits per class (`protocol.md`, section 3).
+//! Logits travel this way: `k` bits per class (`server/PROTOCOL.md`, section 3).
 
 use crate::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! Session keys and the one-time pads they expand to (`protocol.md`, section 3).
+//! Session keys and the one-time pads they expand to (`server/PROTOCOL.md`, section 3).
 //!
 //! ```text
 //! K_{j,I} (32) || tag (16) = SHAKE256("SECO incarnation key v1" || K_j (32) || nonce (16) || exporter (32))

@@ -1,4 +1,4 @@
-//! The device's requests on one connection: counter, masking and unmasking (`protocol.md`, sections 3 and 7).
+//! The device's requests on one connection: counter, masking and unmasking (`server/PROTOCOL.md`, sections 3 and 8).
 
 use crate::message::Request;
 use crate::pack::{self, check_len};

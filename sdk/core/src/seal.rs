@@ -1,4 +1,4 @@
-//! Session keys sealed to the servers (`protocol.md`, section 3).
+//! Session keys sealed to the servers (`server/PROTOCOL.md`, section 3).
 //!
 //! HPKE (RFC 9180) in base mode with the X-Wing KEM (X25519 with ML-KEM-768, draft-ietf-hpke-pq), SHAKE256 as
 //! KDF and ChaCha20-Poly1305. Recorded traffic stays closed while either half of the KEM holds. The gateway

@@ -1,4 +1,4 @@
-//! The device's keys of one session (`protocol.md`, section 3).
+//! The device's keys of one session (`server/PROTOCOL.md`, section 3).
 //!
 //! A session outlives connections, and restarts if it is stored: its keys are sealed once in weeks. On every
 //! connection it [starts](Session::start) a new incarnation, whose [`Requester`] masks inputs and reads

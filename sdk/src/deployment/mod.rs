@@ -14,7 +14,6 @@ use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use subtle::ConstantTimeEq;
@@ -43,7 +42,7 @@ pub struct Gateway {
     pub pins: Vec<CertificatePin>,
 }
 
-/// The model, as far as the device is concerned (`protocol.md`, section 1: it learns shapes only).
+/// The model, as far as the device is concerned (`server/PROTOCOL.md`, section 1: it learns shapes only).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Model {
     /// 64 hexadecimal digits.
@@ -213,12 +212,10 @@ impl Deployment {
         let outputs = &self.model.outputs;
         // Each has a value or more.
         check(outputs.len() <= ModelInfo::MAX_VALUES, "model.outputs", "there are too many")?;
-        let mut names = BTreeSet::new();
         for (i, output) in outputs.iter().enumerate() {
             let at = format!("model.outputs[{i}]");
             let printed = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
             check(printed(&output.name), &at, "the name is empty or has control characters")?;
-            check(names.insert(&output.name), &at, "the name is used twice")?;
             check(output.len() != Some(0), &at, "the shape has an axis of 0")?;
             check(output.scale > 0.0 && output.scale.is_finite(), &at, "the scale is not a positive number")?;
             // How many an index is one of, it does not tell.
@@ -226,6 +223,14 @@ impl Deployment {
             let fit = output.classes.is_empty() || index || output.nameable() == Some(output.classes.len());
             check(fit, &at, "there are not as many classes as values")?;
             check(output.classes.iter().all(printed), &at, "a class is empty or has control characters")?;
+        }
+        // Sorted, for there may be very many.
+        let mut names = outputs.iter().map(|output| &output.name).zip(0usize..).collect::<Vec<_>>();
+        names.sort_unstable();
+        for two in names.windows(2) {
+            if let [(one, _), (other, i)] = two {
+                check(one != other, &format!("model.outputs[{i}]"), "the name is used twice")?;
+            }
         }
         self.model_info()?;
         match self.model.quantise.as_ref().and_then(|quantise| quantise.problem(&self.model.input_shape)) {

@@ -1,4 +1,4 @@
-//! Sessions that outlive the process (`protocol.md`, section 3).
+//! Sessions that outlive the process (`server/PROTOCOL.md`, section 3).
 
 use crate::{Error, Result};
 use seco_core::{MAX_SESSION_BLOB, ModelInfo, ServerSetId, Session};

@@ -5,6 +5,7 @@ mod quic;
 mod tcp;
 
 use crate::cost::Cost;
+use crate::watch::Signs;
 use crate::{Loss, Result, TransportKind};
 use bytes::Bytes;
 use seco_core::EXPORTER_LEN;
@@ -66,11 +67,19 @@ impl Connection {
         }
     }
 
-    /// Whether a request that was sent is acknowledged while the gateway works on it.
-    pub(crate) fn acknowledges(&self) -> bool {
+    /// What can be told of its way.
+    pub(crate) fn signs(&self) -> Signs {
         match self {
-            Self::Quic(_) => true,
-            Self::Tcp(_) => false,
+            Self::Quic(connection) => Signs { round_trip: connection.round_trip(), acknowledged: true },
+            Self::Tcp(connection) => Signs { round_trip: connection.round_trip(), acknowledged: false },
+        }
+    }
+
+    /// Ready when the connection has ended.
+    pub(crate) async fn ended(&self) {
+        match self {
+            Self::Quic(connection) => connection.ended().await,
+            Self::Tcp(connection) => connection.ended().await,
         }
     }
 

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 /// Bytes read at once. An answer of ten logits has thirty.
 const CHUNK: usize = 1024;
@@ -51,6 +52,15 @@ impl QuicConnection {
     pub(crate) fn lost(&self) -> Option<Loss> {
         let reason = self.connection.close_reason()?;
         Some(self.given_up.get().copied().unwrap_or(Loss::from(&reason)))
+    }
+
+    pub(crate) async fn ended(&self) {
+        self.connection.closed().await;
+    }
+
+    /// As measured by what was acknowledged.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.connection.rtt()
     }
 
     pub(crate) fn give_up(&self, loss: Loss) {

@@ -10,7 +10,6 @@ use bytes::{Buf, Bytes};
 use seco_core::message::MAX_HEADER;
 use seco_core::mux::{ALPN, MAX_ID, MAX_OPEN, Record, decode_record, empty_record, encode_id};
 use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Response};
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +17,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -36,11 +36,12 @@ const RESERVED: usize = 2;
 #[derive(Clone)]
 pub(crate) struct TcpConnection {
     shared: Arc<Shared>,
-    /// Bounded by what it carries: two commands per open request, and pings, of which the next is sent after
-    /// the last was answered or the connection given up. The task ends with its last sender.
+    /// Bounded by what it carries: two commands per open request, and pings, of which a request sends the
+    /// next after the last was answered or the connection given up. The task ends with its last sender.
     commands: mpsc::UnboundedSender<Command>,
     task: AbortHandle,
     exporter: [u8; EXPORTER_LEN],
+    round_trip: Duration,
 }
 
 /// What the connection's task is to send.
@@ -70,10 +71,22 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     last: u32,
-    requests: BTreeMap<u32, Slot>,
+    /// [`MAX_OPEN`] at most.
+    requests: Vec<Slot>,
+}
+
+impl Open {
+    fn slot(&mut self, id: u32) -> Option<&mut Slot> {
+        self.requests.iter_mut().find(|slot| slot.id == id)
+    }
+
+    fn remove(&mut self, id: u32) {
+        self.requests.retain(|slot| slot.id != id);
+    }
 }
 
 struct Slot {
+    id: u32,
     /// `None` once the request was given up.
     events: Option<mpsc::Sender<Event>>,
     /// Whether sending has begun.
@@ -89,6 +102,7 @@ impl TcpConnection {
     pub(crate) fn start(
         stream: TlsStream<Counted>,
         count: Arc<Count>,
+        round_trip: Duration,
         limit: usize,
         runtime: &Handle,
     ) -> std::result::Result<Self, Loss> {
@@ -107,7 +121,7 @@ impl TcpConnection {
         });
         let (commands, queue) = mpsc::unbounded_channel();
         let task = runtime.spawn(drive(stream, shared.clone(), queue, limit)).abort_handle();
-        Ok(Self { shared, commands, task, exporter })
+        Ok(Self { shared, commands, task, exporter, round_trip })
     }
 
     pub(crate) fn exporter(&self) -> [u8; EXPORTER_LEN] {
@@ -116,6 +130,15 @@ impl TcpConnection {
 
     pub(crate) fn lost(&self) -> Option<Loss> {
         self.shared.end.get().map(|(loss, _)| *loss)
+    }
+
+    pub(crate) async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
+    /// As measured when it was made.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     pub(crate) fn give_up(&self, loss: Loss) {
@@ -155,7 +178,7 @@ impl TcpConnection {
             }
             open.last += 1;
             let id = open.last;
-            open.requests.insert(id, Slot { events: Some(events), begun: false, _place: place });
+            open.requests.push(Slot { id, events: Some(events), begun: false, _place: place });
             id
         };
         let mut exchange = Exchange { connection: self.clone(), id, inbox, early: None };
@@ -191,20 +214,20 @@ impl Shared {
     /// Whether a request is to be sent, that is, was not given up before its turn.
     fn begin(&self, id: u32) -> bool {
         let mut open = lock(&self.open);
-        match open.requests.get_mut(&id) {
+        match open.slot(id) {
             Some(slot) if slot.events.is_some() => {
                 slot.begun = true;
                 true
             }
             _ => {
-                open.requests.remove(&id);
+                open.remove(id);
                 false
             }
         }
     }
 
     fn sent(&self, id: u32) {
-        if let Some(Slot { events: Some(events), .. }) = lock(&self.open).requests.get(&id) {
+        if let Some(Slot { events: Some(events), .. }) = lock(&self.open).slot(id) {
             let _ = events.try_send(Event::Sent);
         }
     }
@@ -215,7 +238,7 @@ impl Shared {
             return Ok(());
         }
         let mut open = lock(&self.open);
-        let slot = open.requests.get(&record.id).filter(|slot| slot.begun);
+        let slot = open.slot(record.id).filter(|slot| slot.begun);
         let slot = slot.ok_or(Violation::UnknownRequest)?;
         // What cannot be read is the answer, and its reader says so.
         let more = matches!(Response::decode(message), Ok(Response::Queued { .. }));
@@ -228,7 +251,7 @@ impl Shared {
                 events.try_send(Event::Message(message.to_vec()));
         }
         if !more {
-            open.requests.remove(&record.id);
+            open.remove(record.id);
         }
         Ok(())
     }
@@ -268,13 +291,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let mut open = lock(&self.connection.shared.open);
-        let Some(slot) = open.requests.get_mut(&self.id) else { return };
+        let Some(slot) = open.slot(self.id) else { return };
         slot.events = None;
         if slot.begun {
             let _ = self.connection.commands.send(Command::Cancel(self.id));
         }
         // A gateway that ends nothing leaves no place for others; another connection may do better.
-        let stuck = open.requests.values().filter(|slot| slot.events.is_none()).count() >= MAX_OPEN;
+        let stuck = open.requests.iter().filter(|slot| slot.events.is_none()).count() >= MAX_OPEN;
         drop(open);
         if stuck {
             self.connection.give_up(Loss::Silence);
@@ -402,12 +425,14 @@ pub(crate) async fn dial(
 ) -> std::result::Result<TcpConnection, Loss> {
     let count = Arc::new(Count::default());
     let connected = async {
+        let start = Instant::now();
         let stream = TcpStream::connect(address).await?;
+        let round_trip = start.elapsed();
         // A request is written in one go and must not wait for an acknowledgement.
         stream.set_nodelay(true)?;
         let stream = Counted::new(stream, count.clone());
-        tokio_rustls::TlsConnector::from(tls).connect(name, stream).await
+        Ok((tokio_rustls::TlsConnector::from(tls).connect(name, stream).await?, round_trip))
     };
-    let stream = connected.await.map_err(|error| loss(&error))?;
-    TcpConnection::start(stream, count, limit, runtime)
+    let (stream, round_trip) = connected.await.map_err(|error| loss(&error))?;
+    TcpConnection::start(stream, count, round_trip, limit, runtime)
 }

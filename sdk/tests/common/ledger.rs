@@ -2,7 +2,7 @@
 
 use super::Shared;
 use seco_core::IncarnationId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a ledger.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +46,12 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// On how many connections sessions were opened or resumed.
+    pub fn connections(&self) -> usize {
+        let incarnations = self.incarnations.lock().unwrap();
+        incarnations.iter().map(|known| known.incarnation.exporter).collect::<HashSet<_>>().len()
     }
 
     /// How many incarnations there were.

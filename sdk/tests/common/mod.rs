@@ -46,6 +46,8 @@ pub enum Action {
     Reset,
     /// Closes the connection.
     Close,
+    /// Refuses, for it is shutting down, and closes the connection a little later.
+    Drain,
 }
 
 /// Every test of `$name(via: Transport)` over QUIC and over TCP.
@@ -183,6 +185,11 @@ pub fn reference(input: &[u8]) -> Vec<i32> {
 
 pub fn image() -> Vec<u8> {
     (0..784u32).map(|i| (i * i % 251) as u8).collect()
+}
+
+/// A folder in memory, where the system has such a place: what is to be durable is not waited for there.
+pub fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// A client that waits for a second.
@@ -363,6 +370,11 @@ async fn answer(mut wire: Wire, exporter: &[u8; EXPORTER_LEN], message: &[u8], s
         }
         Action::Reset => wire.reset(),
         Action::Close => wire.close(),
+        Action::Drain => {
+            wire.reply(Response::Refused { reason: Refusal::ShuttingDown }).await;
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            wire.close();
+        }
     }
     wire.finish();
 }

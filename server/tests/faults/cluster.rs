@@ -279,7 +279,7 @@ impl Device {
     }
 
     /// Calls `sent` whenever the request leaves the device.
-    pub async fn infer_telling(&self, input: &[u8], mut sent: impl FnMut()) -> Answer {
+    pub async fn infer_telling(&self, input: &[u8], mut sent: impl FnMut() + Send) -> Answer {
         // What leaves and is lost, or whose future is dropped, has left all the same.
         let _end = AtTheEnd(|| self.pads.take_down(&self.client, input));
         let told = |progress| {

@@ -22,7 +22,7 @@ public final class SecoClassifier: Classifier {
         try await Self.explained {
             let prediction = try await client.infer(Data(pixels)) { progress in
                 switch progress {
-                case .sent: break
+                case .sent, .waiting: break
                 // Position 1 is the next: nobody is ahead of it.
                 case .queued(let position, _): queued(max(Int(position), 1) - 1)
                 case .running: queued(nil)

@@ -259,9 +259,14 @@ final class SecoTests: XCTestCase {
         _ = try await client.infer(digit)
         short.close()
         let start = Date()
-        let lost = await code { _ = try await client.infer(digit) }
+        let (seen, tell) = AsyncStream<RequestProgress>.makeStream()
+        let lost = await code { _ = try await client.infer(digit) { tell.yield($0) } }
         XCTAssert([3, 4].contains(lost), "\(lost)")
-        XCTAssertLessThan(Date().timeIntervalSince(start), 20)
+        XCTAssertLessThan(Date().timeIntervalSince(start), 8)
+        // The gateway is waited for.
+        tell.finish()
+        let told = await seen.reduce(into: [RequestProgress]()) { $0.append($1) }
+        XCTAssert(told.contains(.waiting(server: 0)), "\(told)")
         let absent = await code { _ = try await SecoClient.connect(config: config) }
         XCTAssert([3, 4].contains(absent), "\(absent)")
     }

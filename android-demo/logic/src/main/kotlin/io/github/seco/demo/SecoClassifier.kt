@@ -16,7 +16,7 @@ class SecoClassifier private constructor(private val client: SecoClient) : Class
             when (progress) {
                 is RequestProgress.Queued -> queued(progress.position.toInt() - 1)
                 RequestProgress.Running -> queued(null)
-                RequestProgress.Sent -> {}
+                RequestProgress.Sent, is RequestProgress.Waiting -> {}
             }
         }.label.toInt()
     }
