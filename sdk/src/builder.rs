@@ -1,6 +1,8 @@
 //! Settings of a client, and their checks.
 
 use crate::cost::HeapMeter;
+use crate::deployment::no_owner;
+use crate::link::Linker;
 use crate::store::SessionStore;
 use crate::{Client, Deployment, Error, Result};
 use seco_core::Token;
@@ -157,6 +159,27 @@ impl ClientBuilder {
     pub async fn connect(self) -> Result<Client> {
         self.settings.validate()?;
         Client::start(self).await
+    }
+}
+
+impl ClientBuilder {
+    /// Asks the gateway for a deployment file that takes the present one's place: signed by the owner whom the present
+    /// one names, and with a larger number. Needs no session, so it helps where one is refused because servers or model
+    /// are others now. The text is checked ([`Deployment::successor`]) and is the application's to keep: best beside the
+    /// old one, until a client has connected with it. `None` where there is no newer one.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the present file names no owner; [`Error::Deployment`] if the file that came is not to be
+    /// used; otherwise as [`ClientBuilder::connect`].
+    pub async fn fetch_update(self) -> Result<Option<String>> {
+        self.settings.validate()?;
+        let update = self.deployment.update.ok_or_else(no_owner)?;
+        let Self { deployment, settings } = self;
+        let text = Linker::new(&deployment, settings)?.fetch_update(&update).await?;
+        match text {
+            Some(text) => deployment.successor(&text).map(|_| Some(text)),
+            None => Ok(None),
+        }
     }
 }
 

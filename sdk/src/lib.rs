@@ -42,7 +42,7 @@ mod wire;
 pub use builder::{ClientBuilder, Transport, TransportKind};
 pub use client::{Client, Progress};
 pub use cost::{Cost, HeapMeter, UdpBytes};
-pub use deployment::{Address, CertificatePin, Deployment, Gateway, Model, Server};
+pub use deployment::{Address, CertificatePin, Deployment, Gateway, Model, Server, Update};
 pub use error::{Error, Loss, Result, Violation};
 pub use prediction::{Answer, Kind, Last, Output, Prediction};
 pub use quantise::{Quantise, Quantised};

@@ -1,6 +1,7 @@
 //! Opening a session on a connection, or taking one up there.
 
 use crate::builder::Settings;
+use crate::deployment::{Update, problem};
 use crate::dial::Dialer;
 use crate::store::{self, SessionStore};
 use crate::transport::Connection;
@@ -139,6 +140,26 @@ impl Linker {
         }
         let (session, requester) = (Arc::new(session), Mutex::new(requester));
         Ok(Link { connection, handle, session, requester })
+    }
+
+    /// The text of a newer deployment file, if the gateway has one; not checked yet.
+    pub(crate) async fn fetch_update(&self, update: &Update) -> Result<Option<String>> {
+        let connection = self.dialer.connect().await?;
+        let request = Request::Update { serial: update.serial, owner: &update.owner };
+        let mut frame = vec![0; request.frame_bound()];
+        let frame = Bytes::copy_from_slice(request.encode_frame(&mut frame).map_err(Error::Session)?);
+        let (mut message, mut untold) = (Vec::new(), |_| {});
+        let call = self.caller.call(&connection, frame, &mut untold, &mut message);
+        let text = match self.dialer.bounded("deployment file", self.connect_timeout, call).await? {
+            Response::Update { text: [] } => None,
+            Response::Update { text } => {
+                let text = std::str::from_utf8(text).map_err(|_| problem("file", "is not text"))?;
+                Some(text.to_owned())
+            }
+            _ => return Err(Violation::WrongKind.into()),
+        };
+        self.dialer.close(&connection).await;
+        Ok(text)
     }
 
     /// What the gateway calls the session that `request` opens or resumes.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{deployment, output};
 use seco_core::ServerOpeningKey;
-use seco_sdk::{CertificatePin, Deployment, Error, Last, Quantise};
+use seco_sdk::{CertificatePin, Deployment, Error, Last, Quantise, Update};
 
 fn example() -> Deployment {
     let servers: Vec<_> = (1..=3).map(|seed| ServerOpeningKey::from_seed([seed; 32])).collect();
@@ -289,5 +289,62 @@ fn values_of_other_types_are_refused_at_their_line() {
     // Cut anywhere, it is an error or lacks something; never a panic.
     for end in (0..text.len()).step_by(7) {
         let _ = Deployment::from_toml(&text[..end]);
+    }
+}
+
+/// The next file must be the owner's, of the same owner, newer, and whole.
+#[test]
+fn only_the_owner_replaces_a_file() {
+    use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+    let keys = [0, 1].map(|_| KeyPair::generate_for(&PKCS_ED25519).unwrap());
+    let owner = |key: &KeyPair| <[u8; 32]>::try_from(key.der_bytes()).unwrap();
+    let file = |key: &KeyPair, serial| {
+        let mut deployment = example();
+        deployment.update = Some(Update { owner: owner(key), serial });
+        deployment
+    };
+    let sign = |deployment: &Deployment, key: &KeyPair| {
+        let text = deployment.to_toml().unwrap();
+        Deployment::signed(&text, |message| key.sign(message).unwrap().try_into().unwrap())
+    };
+    let present = file(&keys[0], 5);
+    let mut next = file(&keys[0], 6);
+    next.gateway.server_name = "elsewhere.test".into();
+    let text = sign(&next, &keys[0]);
+    assert_eq!(present.successor(&text).unwrap(), next);
+    // A signed file is read as any other, by whoever trusts its source.
+    assert_eq!(Deployment::from_toml(&text).unwrap(), next);
+
+    let refused = |present: &Deployment, text: &str| match present.successor(text).unwrap_err() {
+        Error::Deployment { at, .. } => at,
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused(&example(), &text), "update", "nobody may replace a file without an owner");
+    assert_eq!(refused(&next, &text), "update.serial", "not by itself");
+    assert_eq!(refused(&file(&keys[0], 7), &text), "update.serial", "not by an older one");
+    assert_eq!(refused(&present, &sign(&file(&keys[0], 6), &keys[1])), "signature");
+    assert_eq!(refused(&present, &sign(&file(&keys[1], 6), &keys[0])), "update.owner");
+    assert_eq!(refused(&present, &sign(&example(), &keys[0])), "update");
+    assert_eq!(refused(&present, &next.to_toml().unwrap()), "signature");
+    let (line, rest) = text.split_once('\n').unwrap();
+    for altered in [
+        text.replace("elsewhere.test", "evilwhere.test"),
+        text.replace("serial = 6", "serial = 9"),
+        format!("{text}\n"),
+        format!("\n{text}"),
+        format!("{line}\r\n{rest}"),
+        rest.to_owned(),
+        format!("{}\n{rest}", line.replace("signature = \"", "signature = \"00")),
+        String::new(),
+        "signature = \"".to_owned(),
+    ] {
+        assert_eq!(refused(&present, &altered), "signature", "{altered:.60}");
+    }
+    for at in 0..text.len() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] ^= 1;
+        if let Ok(altered) = String::from_utf8(bytes) {
+            assert!(present.successor(&altered).is_err(), "byte {at}");
+        }
     }
 }

@@ -102,6 +102,9 @@ struct Keygen {
     /// Name of the server; the files are called after it.
     #[arg(long)]
     name: String,
+    /// Makes the key of the owner of deployment files instead (see `seco deployment --owner`): NAME.owner.key.
+    #[arg(long)]
+    owner: bool,
 }
 
 #[derive(Args)]
@@ -186,7 +189,11 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
         Command::Serve(Serve { config, events, with_parent, .. }) => {
             Ok(serve(&ServeOptions { config, events, log: Some(filter), with_parent })?)
         }
-        Command::Keygen(Keygen { out, name }) => {
+        Command::Keygen(Keygen { out, name, owner: true }) => {
+            println!("secret, for the owner only: {}", keys::generate_owner(&out, &name)?.display());
+            Ok(())
+        }
+        Command::Keygen(Keygen { out, name, owner: false }) => {
             let files = keys::generate(&out, &name)?;
             println!("secret, for this server only: {} {}", files.key.display(), files.opening_key.display());
             println!("for the other servers:        {}", files.certificate.display());

@@ -96,6 +96,14 @@ pub enum Request<'a> {
         #[serde(serialize_with = "as_bytes")]
         request: &'a [u8],
     },
+    /// Asks for a newer deployment file; answered by [`Response::Update`].
+    Update {
+        /// The number of the device's own.
+        serial: u64,
+        /// The owner's public key.
+        #[serde(serialize_with = "as_bytes")]
+        owner: &'a [u8],
+    },
 }
 
 /// Gateway to device.
@@ -138,6 +146,12 @@ pub enum Response<'a> {
         /// Random bytes, without meaning.
         #[serde(serialize_with = "as_bytes")]
         noise: &'a [u8],
+    },
+    /// Answer to [`Request::Update`].
+    Update {
+        /// A deployment file signed by its owner, at most 65,535 bytes; none where there is no newer one.
+        #[serde(serialize_with = "as_bytes")]
+        text: &'a [u8],
     },
 }
 
@@ -306,6 +320,7 @@ impl<'a> Request<'a> {
             Self::Open { sealed: bytes, .. }
             | Self::Infer { input: bytes, .. }
             | Self::Probe { noise: bytes, .. }
+            | Self::Update { owner: bytes, .. }
             | Self::Resume { tags: bytes, .. } => bytes.len().saturating_add(FRAME_OVERHEAD),
         }
     }
@@ -333,7 +348,7 @@ impl<'a> Response<'a> {
     #[must_use]
     pub const fn frame_bound(&self) -> usize {
         match self {
-            Self::Logits { masked: bytes } | Self::Probe { noise: bytes } => {
+            Self::Logits { masked: bytes } | Self::Probe { noise: bytes } | Self::Update { text: bytes } => {
                 bytes.len().saturating_add(FRAME_OVERHEAD)
             }
             Self::Opened { .. }
@@ -473,6 +488,7 @@ impl fmt::Debug for Request<'_> {
             Self::Probe { down, noise } => write!(f, "Probe({} B up, {down} B down)", noise.len()),
             Self::Resume { session, .. } => write!(f, "Resume({session:?})"),
             Self::Admit { request, .. } => write!(f, "Admit({} B)", request.len()),
+            Self::Update { serial, .. } => write!(f, "Update(after {serial})"),
         }
     }
 }
@@ -488,6 +504,7 @@ impl fmt::Debug for Response<'_> {
             Self::Busy { retry_after_ms } => write!(f, "Busy({retry_after_ms} ms)"),
             Self::Refused { reason } => write!(f, "Refused({reason:?})"),
             Self::Probe { noise } => write!(f, "Probe({} B)", noise.len()),
+            Self::Update { text } => write!(f, "Update({} B)", text.len()),
         }
     }
 }

@@ -24,6 +24,7 @@ fn every_truncation_and_every_extension_of_a_message_fails() {
         Request::Probe { down: 500, noise: &[6; 200] },
         Request::Resume { session: SessionId([1; 16]), nonce: [4; 16], tags: &[7; 48] },
         Request::Admit { token: &[8; 24], request: &[9; 100] },
+        Request::Update { serial: 1 << 40, owner: &[5; 32] },
     ];
     for request in requests {
         let mut buffer = vec![0; request.frame_bound()];
@@ -49,8 +50,8 @@ fn other_versions_and_unknown_variants() {
     assert_eq!(Response::decode(&[0]), Err(Error::Version { got: 0 }));
     assert_eq!(Response::decode(&[]), Err(Error::Malformed));
     assert_eq!(Request::decode(&[2, 3, 0]), Err(Error::Malformed));
-    assert_eq!(Request::decode(&[&[2, 5], [0; 16].as_slice()].concat()), Err(Error::Malformed));
-    assert_eq!(Response::decode(&[2, 7, 0]), Err(Error::Malformed));
+    assert_eq!(Request::decode(&[&[2, 6], [0; 16].as_slice()].concat()), Err(Error::Malformed));
+    assert_eq!(Response::decode(&[2, 8, 0]), Err(Error::Malformed));
     assert_eq!(Response::decode(&[2, 5, 16]), Err(Error::Malformed));
 }
 

@@ -48,6 +48,7 @@ fn requests() {
     let token = [0xee; 24];
     let admit = Request::Admit { token: &token, request: &[2, 3, 0] };
     request(admit, &format!("1f020418{}03020300", "ee".repeat(24)));
+    request(Request::Update { serial: 300, owner: &[7, 8] }, "070205ac02020708");
 }
 
 #[test]
@@ -60,6 +61,7 @@ fn responses() {
     response(Response::Queued { position: 2, wait_ms: 1500 }, "05020302dc0b");
     response(Response::Busy { retry_after_ms: 1 }, "03020401");
     response(Response::Probe { noise: &[] }, "03020600");
+    response(Response::Update { text: b"ab" }, "050207026162");
     for (reason, body) in [
         (Refusal::UnknownSession, "00"),
         (Refusal::WrongModel, "01"),

@@ -4,8 +4,11 @@
 
 mod address;
 mod read;
+mod update;
 
 pub use address::Address;
+pub use update::Update;
+pub(crate) use update::no_owner;
 
 use crate::shape::{self, InputForm};
 use crate::{Error, Output, Quantise, Result, hex};
@@ -27,6 +30,9 @@ pub struct Deployment {
     pub gateway: Gateway,
     /// The model.
     pub model: Model,
+    /// Who may replace this file, if anybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
     /// All servers, the gateway first. Two to eight.
     pub servers: Vec<Server>,
 }

@@ -1,6 +1,6 @@
 //! Reading the deployment file key by key. Deserialization by `serde` reads the same, and takes 80 KB more of a phone.
 
-use super::{Address, CertificatePin, Deployment, Gateway, Model, Server, check_version, problem};
+use super::{Address, CertificatePin, Deployment, Gateway, Model, Server, Update, check_version, problem};
 use crate::{Error, Last, Output, Quantise, Result, hex};
 use seco_core::{ModelId, SEALING_KEY_LEN, ServerSealingKey};
 use std::str::FromStr;
@@ -35,6 +35,11 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         outputs: table.list("outputs", output)?,
     };
     table.end()?;
+    let update = if file.has("update") { Some(update(file.table("update")?)?) } else { None };
+    if file.has("signature") {
+        // Of use to those who have the file before: see `Deployment::successor`.
+        file.string("signature", hex::decode_array::<64>, "an Ed25519 signature, 128 hexadecimal digits")?;
+    }
     let servers = file.list("servers", |value| {
         let mut table = value.table()?;
         let server = Server {
@@ -44,7 +49,15 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         table.end().map(|()| server)
     })?;
     file.end()?;
-    Ok(Deployment { version, gateway, model, servers })
+    Ok(Deployment { version, gateway, model, update, servers })
+}
+
+fn update(mut table: Table<'_>) -> Result<Update> {
+    let update = Update {
+        owner: table.string("owner", hex::decode_array, "an Ed25519 key, 64 hexadecimal digits")?,
+        serial: table.number("serial")?,
+    };
+    table.end().map(|()| update)
 }
 
 fn quantise(mut table: Table<'_>) -> Result<Quantise> {

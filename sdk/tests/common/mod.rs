@@ -163,6 +163,7 @@ pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpe
             quantise: None,
             outputs: vec![output("scores", &[10])],
         },
+        update: None,
         servers: (1..)
             .zip(servers)
             .map(|(i, key)| Server { name: format!("server {i}"), sealing_key: key.sealing_key().unwrap() })

@@ -25,6 +25,9 @@ pub struct Config {
     pub model: PathBuf,
     /// Directory for the ledger of used bundles; made when missing.
     pub state: PathBuf,
+    /// Deployment files that devices are offered when theirs is older, on the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<PathBuf>,
     /// Keys of this server.
     pub identity: Identity,
     /// Where it listens.
@@ -146,6 +149,9 @@ impl Default for Pool {
         Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10 }
     }
 }
+
+/// Most deployment files that a gateway offers.
+const MAX_OFFERS: usize = 16;
 
 /// Most bundles of a pool: their names are one message between servers.
 pub(crate) const MAX_POOL: usize = 50_000;
@@ -294,6 +300,7 @@ impl Config {
             &mut config.identity.opening_key,
         ];
         let more = config.identity.retired_opening_keys.iter_mut();
+        let more = more.chain(&mut config.deployments);
         let more = more.chain(config.access.as_mut().map(|access| &mut access.tokens));
         let certificates = config.peers.iter_mut().map(|p| &mut p.certificate);
         for path in paths.into_iter().chain(more).chain(certificates) {
@@ -346,6 +353,15 @@ impl Config {
             (true, false) => return Err("[listen] device is missing: the gateway serves devices".to_owned()),
             (false, true) => return Err("[listen] device is for server 0, the gateway, only".to_owned()),
             _ => {}
+        }
+        if self.deployments.len() > MAX_OFFERS {
+            return Err(format!(
+                "deployments has {} files, at most {MAX_OFFERS} are offered",
+                self.deployments.len()
+            ));
+        }
+        if !self.deployments.is_empty() && !self.is_gateway() {
+            return Err("deployments is for server 0, the gateway, only".to_owned());
         }
         if self.access.is_some() && !self.is_gateway() {
             return Err(

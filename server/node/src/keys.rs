@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use seco_core::{ServerOpeningKey, ServerSealingKey};
@@ -34,12 +35,7 @@ pub struct KeyFiles {
 
 /// Makes a server's keys in `dir` (created when missing). Existing files are not overwritten.
 pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(Error::Usage(format!(
-            "--name {name:?}: give one of letters, digits, - _ . that does not begin with a dot"
-        )));
-    }
+    check_name(name)?;
     fs::create_dir_all(dir).map_err(|e| Error::write(dir, e))?;
     let files = KeyFiles {
         certificate: dir.join(format!("{name}.cert.pem")),
@@ -67,6 +63,60 @@ pub fn generate(dir: &Path, name: &str) -> Result<KeyFiles, Error> {
     let sealing = public_half(&ServerOpeningKey::from_seed(*seed), &files.opening_key)?;
     private::create(&files.sealing_key, to_hex(sealing.as_bytes()).as_bytes(), PUBLIC)?;
     Ok(files)
+}
+
+/// Makes the key of whoever owns a deployment file, `NAME.owner.key` in `dir`, mode 0600; gives its path.
+pub fn generate_owner(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+    check_name(name)?;
+    fs::create_dir_all(dir).map_err(|e| Error::write(dir, e))?;
+    let path = dir.join(format!("{name}.owner.key"));
+    if path.exists() {
+        return Err(Error::Exists { path, remedy: "choose another --name or --out, or remove it" });
+    }
+    let seed = secret()?;
+    private::create(&path, Zeroizing::new(to_hex(seed.as_slice())).as_bytes(), SECRET)?;
+    Ok(path)
+}
+
+/// The key of a deployment file's owner.
+pub struct OwnerKey(Ed25519KeyPair);
+
+impl OwnerKey {
+    /// Reads what [`generate_owner`] wrote.
+    pub fn load(path: &Path) -> Result<OwnerKey, Error> {
+        let text = read_secret(path)?;
+        let mut seed = Zeroizing::new([0; 32]);
+        let read = from_hex(text.trim(), seed.as_mut_slice());
+        let pair = read.and_then(|()| Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).ok());
+        pair.map(OwnerKey).ok_or_else(|| Error::Key {
+            path: path.to_owned(),
+            what: "is no owner's key: make one with `seco keygen --owner`".to_owned(),
+        })
+    }
+
+    /// The public half.
+    pub fn public(&self) -> [u8; 32] {
+        let mut public = [0; 32];
+        public.copy_from_slice(self.0.public_key().as_ref());
+        public
+    }
+
+    /// A signature.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.0.sign(message).as_ref());
+        signature
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(Error::Usage(format!(
+            "--name {name:?}: give one of letters, digits, - _ . that does not begin with a dot"
+        )));
+    }
+    Ok(())
 }
 
 /// Ed25519 is the one kind of certificate that devices have code for.

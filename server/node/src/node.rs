@@ -2,6 +2,7 @@
 //! inference.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ pub(crate) struct Node {
     pub ledger: Arc<FileLedger>,
     pub store: Arc<Store>,
     pub sessions: Mutex<Sessions>,
+    /// Deployment files for devices whose own is older.
+    pub deployments: Arc<[PathBuf]>,
     /// Of devices, where the gateway knows any.
     pub tokens: Option<Arc<Tokens>>,
     pub opening_keys: OpeningKeys,

@@ -113,6 +113,7 @@ async fn run(
         ledger: ledger.clone(),
         store,
         sessions: Mutex::new(Sessions::new(config.limits.sessions)),
+        deployments: config.deployments.as_slice().into(),
         tokens: tokens.clone(),
         opening_keys,
         device: device.map(|address| (address, if config.listen.device_tcp { "UDP and TCP" } else { "UDP" })),

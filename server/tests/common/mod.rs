@@ -132,6 +132,8 @@ pub struct Site {
     pub limits: Limits,
     /// Whether the gateway serves devices over TCP too.
     pub tcp: bool,
+    /// Deployment files that the gateway offers.
+    pub deployments: Vec<PathBuf>,
     /// The gateway's tokens.
     pub access: Option<Access>,
     /// Whether servers have an admin port.
@@ -166,6 +168,7 @@ impl Site {
             pool: Pool { size: 2, low: 1, ..Pool::default() },
             limits: Limits { infer_s: 30, ..Limits::default() },
             tcp: true,
+            deployments: Vec::new(),
             access: None,
             admin: false,
             mesh: vec![None; servers],
@@ -187,6 +190,7 @@ impl Site {
             name: format!("s{index}"),
             model: self.parts[index].clone(),
             state: self.folder.path().join(format!("state-{index}")),
+            deployments: if index == 0 { self.deployments.clone() } else { Vec::new() },
             identity: Identity {
                 certificate,
                 key,

@@ -315,6 +315,13 @@ pub struct DeploymentOptions {
         allow_negative_numbers = true
     )]
     pub real_offset: Vec<f64>,
+    /// The owner's key (`seco keygen --owner`): signs the file, so that the gateway can pass it on to devices that have
+    /// an older one of the same owner.
+    #[arg(long, value_name = "FILE")]
+    pub owner: Option<PathBuf>,
+    /// With --owner: the file's number, larger than that of the one before [default: the seconds since 1970].
+    #[arg(long, value_name = "N", requires = "owner")]
+    pub serial: Option<u64>,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -334,6 +341,8 @@ impl DeploymentOptions {
             classes: None,
             real_scale: Vec::new(),
             real_offset: Vec::new(),
+            owner: None,
+            serial: None,
             out,
             force: false,
         }
@@ -356,6 +365,8 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         classes,
         real_scale,
         real_offset,
+        owner,
+        serial,
         out,
         force,
     } = options;
@@ -376,6 +387,11 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         let name = name.strip_suffix(".sealing.pub").unwrap_or(&name).to_owned();
         Ok(seco_sdk::Server { name, sealing_key: keys::sealing_key(path)? })
     };
+    let owner = owner.as_deref().map(keys::OwnerKey::load).transpose()?;
+    let update = owner.as_ref().map(|owner| seco_sdk::Update {
+        owner: owner.public(),
+        serial: serial.unwrap_or_else(seco_node::access::tokens::now),
+    });
     let deployment = Deployment {
         version: Deployment::VERSION,
         gateway: seco_sdk::Gateway {
@@ -393,9 +409,13 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             quantise: quantise(real_scale, real_offset)?,
             outputs: outputs(&architecture.graph, &classes),
         },
+        update,
         servers: sealing_keys.iter().map(server).collect::<Result<_, Error>>()?,
     };
-    let text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
+    let mut text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
+    if let Some(owner) = owner {
+        text = Deployment::signed(&text, |message| owner.sign(message));
+    }
     fs::write(out, text).map_err(|e| Error::write(out, e))?;
     Ok(deployment)
 }

@@ -207,6 +207,7 @@ impl Cluster {
             model: model
                 .ok_or_else(|| Error::Failed(format!("there is no model file for {}", name(index))))?,
             state: self.folder.join(name(index)).join("state"),
+            deployments: Vec::new(),
             identity: Identity {
                 certificate: keys.certificate,
                 key: keys.key,

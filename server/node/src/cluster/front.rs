@@ -1,5 +1,6 @@
 //! What the front door for devices asks the cluster besides its work.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,11 @@ impl Cluster {
     /// Whether requests are still taken.
     pub fn drain(&self) -> &Drain {
         &self.node.drain
+    }
+
+    /// Deployment files for devices whose own is older.
+    pub fn deployments(&self) -> Arc<[PathBuf]> {
+        self.node.deployments.clone()
     }
 
     /// Who may use the gateway, if not anybody.

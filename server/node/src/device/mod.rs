@@ -7,6 +7,7 @@
 
 mod door;
 mod files;
+mod offers;
 mod quic;
 mod request;
 mod tcp;

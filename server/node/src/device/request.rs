@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::door::Place;
-use super::{MAX_HANDLES, TRANSFER};
+use super::{MAX_HANDLES, TRANSFER, offers};
 use crate::access::sessions::Connected;
 use crate::access::source::Who;
 use crate::access::tokens::Paid;
@@ -193,6 +193,12 @@ impl Device {
             Request::Probe { down, noise } => {
                 let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
                 Ok(encode(&Response::Probe { noise: &echo }))
+            }
+            Request::Update { serial, owner } => {
+                let (files, owner) = (self.cluster.deployments(), owner.to_vec());
+                let newer = tokio::task::spawn_blocking(move || offers::newer(&files, &owner, serial)).await;
+                let text = newer.map_err(|_| Refusal::Internal)?.unwrap_or_default();
+                Ok(encode(&Response::Update { text: text.as_bytes() }))
             }
             // A request of a later version that this one does not know does not decode.
             _ => Err(Refusal::Malformed.into()),

@@ -1,0 +1,42 @@
+//! Deployment files that devices are offered when theirs is older (section 8 of PROTOCOL.md).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use seco_sdk::{Deployment, Update};
+use tracing::warn;
+
+/// Longest file: an answer's bytes.
+pub const MAX_FILE: u64 = 65_535;
+
+/// A file that may be offered, and whose it is.
+fn read(path: &Path) -> Result<(Update, String), String> {
+    let bad = |what: String| format!("{}: {what}", path.display());
+    let length = fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
+    if length > MAX_FILE {
+        return Err(bad(format!("has {length} bytes, devices take {MAX_FILE}")));
+    }
+    let text = fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+    let deployment = Deployment::from_toml(&text).map_err(|e| bad(e.to_string()))?;
+    let update = deployment.update.ok_or_else(|| bad("names no owner: no device may take it".to_owned()))?;
+    // Devices check the signature with the key that they have; a file without one is a slip.
+    if !text.starts_with("signature = ") {
+        return Err(bad("is not signed: write it with `seco deployment --owner`".to_owned()));
+    }
+    Ok((update, text))
+}
+
+/// What a device may take instead of its own file: of its owner's files the one with the largest number, if that is
+/// larger than `serial`. Reads the files, so that those of now are offered. Blocking.
+pub fn newer(files: &[PathBuf], owner: &[u8], serial: u64) -> Option<String> {
+    let read = |path: &PathBuf| match read(path) {
+        Ok(found) => Some(found),
+        Err(what) => {
+            warn!("not offered to devices: {what}");
+            None
+        }
+    };
+    let found =
+        files.iter().filter_map(read).filter(|(update, _)| update.owner == owner && update.serial > serial);
+    found.max_by_key(|(update, _)| update.serial).map(|(_, text)| text)
+}
