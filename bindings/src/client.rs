@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use seco_sdk::{Client, Deployment, Quantised};
+use seco_sdk::{Client, ClientBuilder, Deployment, Quantised};
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
@@ -16,6 +16,42 @@ use crate::{
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Settings as the SDK has them.
+fn builder(config: &ClientConfig) -> Result<ClientBuilder, SecoError> {
+    let deployment = Deployment::from_toml(&config.deployment)?;
+    let transport = match config.transport {
+        None => seco_sdk::Transport::Auto,
+        Some(Transport::Quic) => seco_sdk::Transport::Quic,
+        Some(Transport::Tcp) => seco_sdk::Transport::Tcp,
+    };
+    let limit = Duration::from_millis(config.connect_timeout_ms.into());
+    Ok(Client::builder(deployment)
+        .connect_timeout(limit)
+        .request_timeout(Duration::from_millis(config.request_timeout_ms.into()))
+        .transport(transport)
+        .fallback_delay(limit.min(Duration::from_secs(1)))
+        .session_max_age(DAY * config.session_max_age_days)
+        .keep_sent(config.keep_sent))
+}
+
+/// Asks the gateway for the text of a deployment file that takes that of `config`'s place: signed by the owner whom the
+/// present one names, and newer. Nothing where there is none. It was checked; keep it beside the old one until a client
+/// has connected with it. Also helps where a session is refused because servers or model are others now.
+///
+/// # Errors
+/// `InvalidConfiguration` if the present file names no owner, or what came is not to be used; `Network`, `Timeout`,
+/// `UntrustedServer`, `IncompatibleServer`, `Closed`.
+#[uniffi::export(default(cancellation = None))]
+pub async fn fetch_deployment_update(
+    config: ClientConfig,
+    cancellation: Option<Arc<Cancellation>>,
+) -> Result<Option<String>, SecoError> {
+    let runtime = runtime::handle()?;
+    let builder = builder(&config)?;
+    let fetching = async move { Ok(builder.fetch_update().await?) };
+    Task::spawn(&runtime, cancellation.as_deref(), fetching).result().await
+}
 
 /// A connection to a gateway with an open session. Any number of requests may run at a time; one that is
 /// cancelled leaves it usable.
@@ -44,20 +80,7 @@ impl SecoClient {
     ) -> Result<Arc<Self>, SecoError> {
         let token = token.map(Zeroizing::new);
         let runtime = runtime::handle()?;
-        let deployment = Deployment::from_toml(&config.deployment)?;
-        let transport = match config.transport {
-            None => seco_sdk::Transport::Auto,
-            Some(Transport::Quic) => seco_sdk::Transport::Quic,
-            Some(Transport::Tcp) => seco_sdk::Transport::Tcp,
-        };
-        let limit = Duration::from_millis(config.connect_timeout_ms.into());
-        let mut builder = Client::builder(deployment)
-            .connect_timeout(limit)
-            .request_timeout(Duration::from_millis(config.request_timeout_ms.into()))
-            .transport(transport)
-            .fallback_delay(limit.min(Duration::from_secs(1)))
-            .session_max_age(DAY * config.session_max_age_days)
-            .keep_sent(config.keep_sent);
+        let mut builder = builder(&config)?;
         if let Some(token) = token {
             builder = builder.token(token.parse().map_err(|_| SecoError::no_token())?);
         }

@@ -13,7 +13,7 @@ mod runtime;
 mod store;
 mod types;
 
-pub use client::SecoClient;
+pub use client::{SecoClient, fetch_deployment_update};
 pub use error::{SecoError, StoreError, TokenProblem};
 pub use runtime::Cancellation;
 pub use store::SessionStore;

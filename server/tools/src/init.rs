@@ -34,6 +34,12 @@ pub struct Options {
 }
 
 /// Of the gateway only.
+const OFFERS: &str = r#"
+# Deployment files that devices are offered when theirs is older: written by `seco deployment --owner`.
+# deployments = ["deployment.toml"]
+"#;
+
+/// Of the gateway only.
 const ACCESS: &str = r#"
 # Who may use the gateway. Without this, anybody who has the deployment file, within [limits].
 # [access]
@@ -182,7 +188,7 @@ model = "server-{index}.seco"
 # restarts and belong to this server alone. Where the ledger ends is also written to a file beside
 # opening_key (NAME.*.ledger.head): a ledger that is lost or set back stops the server.
 state = "state"
-
+{offers}
 [identity]
 # From `seco keygen --name {name}`. The certificate is public, the two keys are secret.
 certificate = "{name}.cert.pem"
@@ -195,6 +201,7 @@ opening_key = "{name}.opening.key"
 # UDP address for the other servers.
 mesh = "{mesh}"
 "#,
+            offers = if index == 0 { OFFERS } else { "" },
             a_server = if index == 0 { "a gateway (server 0)" } else { "a remote server" },
             mesh = self.listen(index, self.mesh_ports.get(index).copied().unwrap_or_default()),
         );

@@ -19,6 +19,15 @@ extension SecoError {
     }
 }
 
+/// Asks the gateway for the text of a deployment file that takes that of `config`'s place: signed by the owner whom the
+/// present one names, and newer. `nil` where there is none. It was checked; keep it beside the old one until a client has
+/// connected with it. Cancelling the task cancels it.
+///
+/// - Throws: `SecoError`; `InvalidConfiguration` if the present file names no owner, or what came is not to be used.
+public func fetchDeploymentUpdate(config: ClientConfig) async throws -> String? {
+    try await untilCancelled { try await fetchDeploymentUpdateUntil(config: config, cancellation: $0) }
+}
+
 // Cancelling the task of any of these cancels what it does, and throws `CancellationError`.
 extension SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that

@@ -31,5 +31,13 @@ final class TokenTests: XCTestCase {
         let client = try await SecoClient.connect(config: config, token: cluster.token)
         let prediction = try await client.infer(try Digits().small[0])
         XCTAssertEqual(prediction.logits.count, 10)
+
+        // Its deployment file names no owner.
+        do {
+            _ = try await fetchDeploymentUpdate(config: config)
+            XCTFail("nobody may replace that file")
+        } catch let error as SecoError {
+            XCTAssertEqual(error.code, 1)
+        }
     }
 }

@@ -31,5 +31,8 @@ class TokenTest {
                 assertEquals(10, client.infer(Digits.small[0]).logits.size)
             }
         }
+        // Its deployment file names no owner, so that nobody may replace it.
+        val ownerless = assertThrows(SecoException::class.java) { runBlocking { fetchDeploymentUpdate(config) } }
+        assertEquals(1, ownerless.code)
     }
 }
