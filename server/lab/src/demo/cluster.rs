@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use seco_node::config::{Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::config::{Admin, Config, Identity, Limits, Listen, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 pub use seco_tools::init::name;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Error;
-use crate::relay::Relay;
+use crate::relay::{Link, Relay};
 
 /// A server has this long to open its sockets.
 const LISTEN_LIMIT: Duration = Duration::from_secs(60);
@@ -35,8 +35,12 @@ const MAX_LINES: usize = 8;
 pub struct Progress {
     /// Its addresses: for other servers, for devices.
     pub listening: Option<(SocketAddr, Option<SocketAddr>)>,
+    /// Its admin port, if there is one.
+    pub admin: Option<SocketAddr>,
     /// Keys and base OTs are there.
     pub ready: bool,
+    /// How long making them took, in seconds.
+    pub setup_s: f64,
     /// Bundles made.
     pub bundles: usize,
     /// Inferences done.
@@ -52,9 +56,13 @@ pub struct Progress {
 impl Progress {
     fn absorb(&mut self, event: Event) {
         match event {
-            Event::Listening { mesh, device, .. } => self.listening = Some((mesh, device)),
-            Event::Ready { mesh_bytes_sent, .. } => {
+            Event::Listening { mesh, device, admin, .. } => {
+                self.listening = Some((mesh, device));
+                self.admin = admin;
+            }
+            Event::Ready { mesh_bytes_sent, seconds, .. } => {
                 self.ready = true;
+                self.setup_s = seconds;
                 self.sent = mesh_bytes_sent;
             }
             Event::Bundle { pool, mesh_bytes_sent, .. } => {
@@ -100,6 +108,7 @@ pub struct Cluster {
     /// Where the gateway listens for devices.
     device: SocketAddr,
     delay: Option<Duration>,
+    admin: bool,
     running: Vec<Server>,
     relays: Vec<Relay>,
     progress: Vec<Progress>,
@@ -120,12 +129,18 @@ impl Cluster {
             limits: Limits::default(),
             device,
             delay,
+            admin: false,
             running: Vec::new(),
             relays: Vec::new(),
             progress: vec![Progress::default(); servers],
             notices,
             notify,
         }
+    }
+
+    /// Gives every server an admin port, on loopback.
+    pub fn with_admin(self) -> Cluster {
+        Cluster { admin: true, ..self }
     }
 
     /// Makes keys and certificates of all servers.
@@ -167,7 +182,9 @@ impl Cluster {
         for peer in (0..self.progress.len()).filter(|&i| i != index) {
             let listening = self.progress.get(peer).and_then(|p| p.listening);
             let address = match listening {
-                Some((mesh, _)) if peer > index => Some(self.through_relay(mesh).await?.to_string()),
+                Some((mesh, _)) if peer > index => {
+                    Some(self.through_relay(mesh, self.delay.map(Link::from)).await?.to_string())
+                }
                 _ => None,
             };
             let certificate = self.keys_of(peer)?.certificate.clone();
@@ -192,7 +209,7 @@ impl Cluster {
             peers,
             pool: self.pool,
             limits: self.limits,
-            admin: None,
+            admin: self.admin.then_some(Admin { listen: any, public: false }),
         })
     }
 
@@ -200,10 +217,10 @@ impl Cluster {
         self.keys.get(index).ok_or_else(|| Error::Failed(format!("there are no keys for {}", name(index))))
     }
 
-    /// The address of a relay in front of `target`, or `target` itself when there is no delay.
-    async fn through_relay(&mut self, target: SocketAddr) -> Result<SocketAddr, Error> {
-        let Some(delay) = self.delay else { return Ok(target) };
-        let relay = Relay::start(target, delay).await.map_err(|e| Error::bind("UDP", target, e))?;
+    /// The address of a relay in front of `target`, or `target` itself when there is no link to imitate.
+    async fn through_relay(&mut self, target: SocketAddr, link: Option<Link>) -> Result<SocketAddr, Error> {
+        let Some(link) = link else { return Ok(target) };
+        let relay = Relay::start(target, link).await.map_err(|e| Error::bind("UDP", target, e))?;
         let address = relay.address();
         self.relays.push(relay);
         Ok(address)
@@ -211,10 +228,19 @@ impl Cluster {
 
     /// Writes the file that a device needs.
     pub async fn deployment(&mut self, out: &Path) -> Result<seco_sdk::Deployment, Error> {
+        self.deployment_over(out, self.delay.map(Link::from)).await
+    }
+
+    /// The same for a device that reaches the gateway over a link of its own.
+    pub async fn deployment_over(
+        &mut self,
+        out: &Path,
+        link: Option<Link>,
+    ) -> Result<seco_sdk::Deployment, Error> {
         let gateway = self.progress.first().and_then(|p| p.listening).and_then(|(_, device)| device);
         let gateway =
             gateway.ok_or_else(|| Error::Failed("the gateway has no socket for devices".to_owned()))?;
-        let address = self.through_relay(gateway).await?.to_string();
+        let address = self.through_relay(gateway, link).await?.to_string();
         let model = self.models.first().cloned().unwrap_or_default();
         let asked = split::DeploymentOptions::new(address, &self.keys, model, out.to_owned());
         split::deployment(&split::DeploymentOptions { force: true, ..asked })
