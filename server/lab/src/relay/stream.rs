@@ -113,7 +113,7 @@ mod tests {
         let link = Link { delay: Duration::from_millis(10), rate: Some(80_000_000) };
         let relay = StreamRelay::start(target, link).await.unwrap();
         let (mut input, mut output) = TcpStream::connect(relay.address()).await.unwrap().into_split();
-        let data: Vec<u8> = (0..1_000_000u32).map(|i| (i * i >> 3) as u8).collect();
+        let data: Vec<u8> = (0..1_000_000u32).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
         let (sent, start) = (data.clone(), Instant::now());
         let sender = tokio::spawn(async move {
             output.write_all(&sent).await.unwrap();

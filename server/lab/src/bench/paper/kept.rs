@@ -72,3 +72,51 @@ impl Kept {
         fs::write(&path, text).map_err(|e| Error::write(&path, e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::{Cost, Network, System};
+    use super::*;
+
+    #[test]
+    fn parts_are_found_again_by_the_same_program_and_machine_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::look().unwrap();
+        let part = Part {
+            system: System::Seco,
+            model: "mlp".to_owned(),
+            servers: 3,
+            gateway_layers: 1,
+            networks: vec![Network::Lan],
+            requests: 2,
+            repetition: 0,
+        };
+        let user = Cost { online_cpu_s: Some(0.1 + 0.2), ..Cost::default() };
+        let sample = Sample {
+            network: Network::Lan,
+            user,
+            servers: Vec::new(),
+            waiting_s: 1.5,
+            preprocessing_s: 0.0,
+            setup_s: 0.0,
+            equal: 2,
+            count: 2,
+        };
+        let kept = Kept::open(folder.path(), &machine, false).unwrap();
+        assert!(kept.samples(&part).is_none());
+        kept.keep(&part, &vec![sample.clone()], 7.0).unwrap();
+        let again = Kept::open(folder.path(), &machine, false).unwrap();
+        assert_eq!(again.samples(&part), Some((vec![sample], 7.0)));
+        assert!(again.samples(&Part { repetition: 1, ..part.clone() }).is_none());
+        let other = Machine { commit: Some("another".to_owned()), ..machine.clone() };
+        assert!(Kept::open(folder.path(), &other, false).unwrap().samples(&part).is_none());
+        // Half a file, as a machine that lost its power leaves it.
+        let path = folder.path().join("parts").join(format!("{}.json", part.name()));
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        assert!(again.samples(&part).is_none());
+        fs::write(&path, &text).unwrap();
+        let fresh = Kept::open(folder.path(), &machine, true).unwrap();
+        assert!(fresh.samples(&part).is_none());
+    }
+}

@@ -18,6 +18,9 @@ const RANDOM_INPUTS: usize = 20;
 /// Inputs that every measured prediction is one of, at most.
 const QUESTIONS: usize = 100;
 
+/// What makes an ONNX file, and the shape of the network's input.
+type Made = (fn() -> Vec<u8>, [usize; 3]);
+
 /// A network as it is asked for, and where it is found.
 struct Known {
     name: &'static str,
@@ -28,8 +31,8 @@ struct Known {
     channels: Option<[[f64; 3]; 2]>,
     /// Whether the binary has it.
     bundled: bool,
-    /// Made where there is no file, and the shape of its input.
-    made: Option<(fn() -> Vec<u8>, [usize; 3])>,
+    /// For where there is no file.
+    made: Option<Made>,
     /// Linear layers.
     linear: usize,
     /// AND gates, about: for guesses.

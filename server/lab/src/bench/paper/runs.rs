@@ -97,10 +97,10 @@ impl Run {
         let servers = self.samples.iter().map(|sample| sample.servers.len()).max().unwrap_or(0);
         let (servers, servers_spread): (Vec<_>, Vec<_>) =
             (0..servers).map(|index| self.cost(|sample| sample.servers.get(index))).unzip();
-        let times: [(&str, fn(&Sample) -> f64); 3] = [
-            ("waiting_s", |sample| sample.waiting_s),
-            ("preprocessing_s", |sample| sample.preprocessing_s),
-            ("setup_s", |sample| sample.setup_s),
+        let times = [
+            ("waiting_s", self.spread(|sample| Some(sample.waiting_s))),
+            ("preprocessing_s", self.spread(|sample| Some(sample.preprocessing_s))),
+            ("setup_s", self.spread(|sample| Some(sample.setup_s))),
         ];
         let mut spread = Map::new();
         let mut run = json!({
@@ -115,8 +115,7 @@ impl Run {
             "count": count,
             "repetitions": self.samples.len(),
         });
-        for (name, of) in times {
-            let time = self.spread(|sample| Some(of(sample)));
+        for (name, time) in times {
             run[name] = time.map(|time| time.mean).into();
             spread.insert(name.to_owned(), time.map(|time| time.json()).into());
         }

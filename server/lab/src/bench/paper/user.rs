@@ -84,7 +84,7 @@ pub fn run() -> Result<(), Error> {
 
 /// An open way to the answers.
 enum Asker {
-    Seco(Client),
+    Seco(Box<Client>),
     Plain(Endpoint, Connection, Shape),
 }
 
@@ -95,7 +95,7 @@ impl Asker {
             Server::Seco(path) => {
                 let deployment = Deployment::from_file(path).map_err(|e| failed("the deployment file", e))?;
                 let builder = Client::builder(deployment).transport(Transport::Quic).request_timeout(LIMIT);
-                Ok(Asker::Seco(builder.connect().await.map_err(|e| failed(what, e))?))
+                Ok(Asker::Seco(Box::new(builder.connect().await.map_err(|e| failed(what, e))?)))
             }
             Server::Plain { address, certificate, shape } => {
                 let pin = CertificatePin::of(certificate);

@@ -9,11 +9,26 @@ const WIDTH: f64 = 720.0;
 /// Colours, and shapes of points for those who cannot tell colours apart.
 const KINDS: usize = 6;
 
-const STYLE: &str = "\
-.ink{fill:#1d2025}.soft{fill:#626a75}.grid{stroke:#dfe1e4}.c0{--c:#2868b8}.c1{--c:#c9621b}.c2{--c:#1d7a46}.c3{--c:#8a4fb5}\
-.c4{--c:#9a7400}.c5{--c:#5d6670}.mark{fill:var(--c)}.path{stroke:var(--c);fill:none;stroke-width:2}.err{stroke:var(--c)}\
-@media(prefers-color-scheme:dark){.ink{fill:#e8eaed}.soft{fill:#9aa3ad}.grid{stroke:#353a41}.c0{--c:#6aa9f0}\
-.c1{--c:#ee9050}.c2{--c:#5cc98b}.c3{--c:#c598ea}.c4{--c:#d9b84a}.c5{--c:#aab2bb}}";
+/// By kind: on light and on dark ground.
+const COLOURS: [[&str; KINDS]; 2] = [
+    ["#2868b8", "#c9621b", "#1d7a46", "#8a4fb5", "#9a7400", "#5d6670"],
+    ["#6aa9f0", "#ee9050", "#5cc98b", "#c598ea", "#d9b84a", "#aab2bb"],
+];
+
+/// Rules for both grounds.
+fn style() -> String {
+    let rules = |[ink, soft, grid]: [&str; 3], colours: [&str; KINDS]| {
+        let mut rules = format!(".ink{{fill:{ink}}}.soft{{fill:{soft}}}.grid{{stroke:{grid}}}");
+        for (kind, colour) in colours.into_iter().enumerate() {
+            rules += &format!(".mark.c{kind}{{fill:{colour}}}.line.c{kind}{{stroke:{colour}}}");
+        }
+        rules
+    };
+    let [light, dark] = COLOURS;
+    let (light, dark) =
+        (rules(["#1d2025", "#626a75", "#dfe1e4"], light), rules(["#e8eaed", "#9aa3ad", "#353a41"], dark));
+    format!(".line{{fill:none;stroke-width:1.6}}{light}@media(prefers-color-scheme:dark){{{dark}}}")
+}
 
 /// A value with how far off others of it are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,10 +59,11 @@ pub struct Labels<'a> {
 fn open(height: f64, title: &str, description: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         font-family=\"system-ui,sans-serif\" font-size=\"12\"><title>{}</title><desc>{}</desc><style>{STYLE}</style>\n\
+         font-family=\"system-ui,sans-serif\" font-size=\"12\"><title>{}</title><desc>{}</desc><style>{}</style>\n\
          <text class=\"ink\" x=\"12\" y=\"22\" font-size=\"15\" font-weight=\"600\">{}</text>\n",
         escape(title),
         escape(description),
+        style(),
         escape(title)
     )
 }
@@ -144,20 +160,20 @@ pub fn curves(labels: &Labels<'_>, curves: &[Curve]) -> Option<String> {
             let at = place_y(v.value);
             let _ = writeln!(
                 svg,
-                "<path class=\"path c{kind}\" stroke-dasharray=\"6 4\" d=\"M{left} {at:.1}H{:.1}\"/>",
+                "<path class=\"line c{kind}\" stroke-dasharray=\"6 4\" d=\"M{left} {at:.1}H{:.1}\"/>",
                 WIDTH - right
             );
         } else if shown.len() > 1 {
             let path: Vec<String> =
                 shown.iter().map(|(x, v)| format!("{:.1} {:.1}", place_x(*x), place_y(v.value))).collect();
-            let _ = writeln!(svg, "<path class=\"path c{kind}\" d=\"M{}\"/>", path.join("L"));
+            let _ = writeln!(svg, "<path class=\"line c{kind}\" d=\"M{}\"/>", path.join("L"));
         }
         for (x, v) in shown {
             if let Some(within) = v.within {
                 let (low, high) = (place_y((v.value - within).max(v.value / 1e3)), place_y(v.value + within));
                 let _ = writeln!(
                     svg,
-                    "<path class=\"err c{kind}\" d=\"M{:.1} {low:.1}V{high:.1}\"/>",
+                    "<path class=\"line c{kind}\" d=\"M{:.1} {low:.1}V{high:.1}\"/>",
                     place_x(*x)
                 );
             }
