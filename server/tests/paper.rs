@@ -78,7 +78,7 @@ fn every_system_is_measured_reported_and_kept() {
         assert!(number(of(system, "wan"), "/waiting_s") >= 0.04);
     }
     assert_eq!(first["paper"]["resnet32_setup"].as_array().unwrap().len(), 15);
-    assert_eq!(first["machine"]["cores"].as_u64().is_some(), true);
+    assert!(first["machine"]["cores"].as_u64().is_some());
 
     let page = fs::read_to_string(out.join("index.html")).unwrap();
     // It needs nothing from anywhere; the one address in it names SVG.

@@ -176,7 +176,8 @@ async fn measure(options: &Options) -> Result<Report, Error> {
     let small = |part: &Part| options.quick && models::linear_layers(&part.model) < 10;
     all.sort_by_key(|part| (part.repetition, small(part)));
     let mut clock = Estimate::new(&kept, &all);
-    terminal::note(&format!("{} parts, about {}", all.len(), minutes(clock.left(&all))));
+    let limit = if options.quick { ", ten minutes at most" } else { "" };
+    terminal::note(&format!("{} parts, about {}{limit}", all.len(), minutes(clock.left(&all))));
 
     let mut report = Report::new(options, machine);
     let source = |name: &String| Source { name: name.clone(), folder: folder.clone(), loaded: None };

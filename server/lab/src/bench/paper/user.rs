@@ -21,7 +21,7 @@ use crate::bench::child::{self, Process, failed};
 const LIMIT: Duration = Duration::from_secs(600);
 /// QUIC acknowledges up to 25 ms late; after this long, and the delays of the link, nothing more belongs to what was
 /// done.
-const QUIET: Duration = Duration::from_millis(400);
+const QUIET: Duration = Duration::from_millis(250);
 /// Exchanges of the same size before what is measured, so that code and connection are warm.
 const PROBES: usize = 3;
 
