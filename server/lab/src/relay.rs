@@ -1,17 +1,23 @@
-//! A slow wire: UDP relays that hold every datagram back for a while, so that a cluster on one
-//! machine shows what its rounds cost between distant ones.
+//! A slow wire: relays that hold back what they carry, so that a cluster on one machine shows what its
+//! rounds and bytes cost between distant ones. [`Relay`] is for datagrams, [`StreamRelay`] for TCP.
+
+mod link;
+mod stream;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
+
+pub use self::link::Link;
+use self::link::Pace;
+pub use self::stream::StreamRelay;
 
 /// Bytes on their way in one direction. A wire drops what exceeds it, and QUIC sends that again.
 const MAX_HELD: usize = 64 << 20;
@@ -30,11 +36,11 @@ pub struct Relay {
 
 impl Relay {
     /// Opens a socket on loopback that stands for `target`: a datagram to it arrives at `target`
-    /// after `delay`, and so does the answer at the sender.
-    pub async fn start(target: SocketAddr, delay: Duration) -> io::Result<Relay> {
+    /// as `link` says, a delay or a [`Link`], and so does the answer at the sender.
+    pub async fn start(target: SocketAddr, link: impl Into<Link>) -> io::Result<Relay> {
         let front = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         let address = front.local_addr()?;
-        let task = tokio::spawn(serve(front, target, delay)).abort_handle();
+        let task = tokio::spawn(serve(front, target, link.into())).abort_handle();
         Ok(Relay { address, task })
     }
 
@@ -52,7 +58,9 @@ impl Drop for Relay {
 }
 
 /// Takes datagrams of all clients.
-async fn serve(front: Arc<UdpSocket>, target: SocketAddr, delay: Duration) {
+async fn serve(front: Arc<UdpSocket>, target: SocketAddr, link: Link) {
+    // All clients share the wire.
+    let paces = [Pace::new(link), Pace::new(link)];
     let mut routes: HashMap<SocketAddr, Route> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
@@ -60,7 +68,7 @@ async fn serve(front: Arc<UdpSocket>, target: SocketAddr, delay: Duration) {
         let Ok((length, client)) = front.recv_from(&mut buffer).await else { continue };
         if !routes.contains_key(&client) {
             // No socket left: the datagram is lost, the next one tries again.
-            let Ok(route) = Route::open(front.clone(), client, target, delay).await else { continue };
+            let Ok(route) = Route::open(front.clone(), client, target, &paces).await else { continue };
             if routes.len() >= MAX_CLIENTS {
                 let silent = routes.iter().min_by_key(|(_, r)| r.used).map(|(&client, _)| client);
                 silent.map(|client| routes.remove(&client));
@@ -87,12 +95,12 @@ impl Route {
         front: Arc<UdpSocket>,
         client: SocketAddr,
         target: SocketAddr,
-        delay: Duration,
+        [rise, fall]: &[Pace; 2],
     ) -> io::Result<Route> {
         let back = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         back.connect(target).await?;
-        let (up, mut rising) = line(delay);
-        let (down, mut falling) = line(delay);
+        let (up, mut rising) = line(rise);
+        let (down, mut falling) = line(fall);
         let mut tasks = JoinSet::new();
         let upstream = back.clone();
         tasks.spawn(async move {
@@ -121,29 +129,31 @@ impl Route {
 struct Line {
     queue: mpsc::UnboundedSender<(Instant, Box<[u8]>)>,
     held: Arc<AtomicUsize>,
+    pace: Pace,
+    room: usize,
 }
 
 /// Its exit.
 struct Exit {
     queue: mpsc::UnboundedReceiver<(Instant, Box<[u8]>)>,
     held: Arc<AtomicUsize>,
-    delay: Duration,
 }
 
-/// A line in which everything takes `delay`. All wait equally long, so the order stays, and one
-/// timer, for the head, is enough: whatever fell due in the meantime follows without another.
-fn line(delay: Duration) -> (Line, Exit) {
+/// A line with a pace. Nothing overtakes, and one timer, for the head, is enough: whatever fell due in the
+/// meantime follows without another.
+fn line(pace: &Pace) -> (Line, Exit) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let held = Arc::new(AtomicUsize::new(0));
-    (Line { queue: sender, held: held.clone() }, Exit { queue: receiver, held, delay })
+    let room = pace.link().room().min(MAX_HELD);
+    (Line { queue: sender, held: held.clone(), pace: pace.clone(), room }, Exit { queue: receiver, held })
 }
 
 impl Line {
     /// Takes a datagram, or drops it when the line is full. Returns the time.
     fn push(&self, datagram: &[u8]) -> Instant {
         let now = Instant::now();
-        if self.held.fetch_add(datagram.len(), Ordering::Relaxed) + datagram.len() > MAX_HELD
-            || self.queue.send((now, datagram.into())).is_err()
+        if self.held.fetch_add(datagram.len(), Ordering::Relaxed) + datagram.len() > self.room
+            || self.queue.send((self.pace.due(now, datagram.len()), datagram.into())).is_err()
         {
             self.held.fetch_sub(datagram.len(), Ordering::Relaxed);
         }
@@ -154,8 +164,7 @@ impl Line {
 impl Exit {
     /// The next datagram, when it is due.
     async fn next(&mut self) -> Option<Box<[u8]>> {
-        let (arrived, datagram) = self.queue.recv().await?;
-        let due = arrived + self.delay;
+        let (due, datagram) = self.queue.recv().await?;
         if due > Instant::now() {
             sleep_until(due).await;
         }
@@ -167,6 +176,7 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::time::timeout;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -254,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn drops_what_a_full_line_cannot_hold() {
-        let (line, mut exit) = line(Duration::ZERO);
+        let (line, mut exit) = line(&Pace::new(Duration::ZERO.into()));
         let datagram = vec![7; MAX_DATAGRAM];
         let fit = MAX_HELD / MAX_DATAGRAM;
         for _ in 0..fit + 10 {

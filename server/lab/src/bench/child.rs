@@ -44,6 +44,11 @@ impl<W: DeserializeOwned> Process<W> {
         Ok(Self { name, child, output: BufReader::new(output).lines(), words: PhantomData })
     }
 
+    /// Its number, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The next thing it says.
     pub async fn word(&mut self) -> Result<W, Error> {
         let line = self.output.next_line().await.map_err(|e| failed(&self.name, e))?;

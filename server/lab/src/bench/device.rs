@@ -46,17 +46,17 @@
 //!   which keeps the network as it is.
 
 mod party;
-mod report;
+pub(super) mod report;
 mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use seco_model::{Architecture, Executor};
+use seco_model::{Architecture, Executor, Imported};
 use seco_node::keys;
 use seco_protocol::{BundleId, Counts};
 use seco_tools::samples::{Network, Samples};
-use seco_tools::split;
+use seco_tools::split::{self, Split, SplitOptions};
 use seco_tools::{interrupt, terminal};
 
 use self::party::{Job, Outcome, Word};
@@ -64,6 +64,7 @@ use self::report::Report;
 use self::wire::Token;
 use super::child::{Process, failed};
 use crate::Error;
+use crate::relay::{Link, StreamRelay};
 
 const PARTIES: usize = 2;
 /// Holds the weights; the protocol's gateway.
@@ -115,7 +116,7 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
     let (task, place) = (options.clone(), folder.path().to_owned());
     let work = async {
         let prepared = tokio::task::spawn_blocking(move || prepare(&task, &place)).await;
-        measure(prepared.map_err(|_| Error::no_runtime())??, folder.path()).await
+        measure(prepared.map_err(|_| Error::no_runtime())??, folder.path(), None).await
     };
     tokio::select! {
         result = work => result,
@@ -124,24 +125,21 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
 }
 
 /// What is known before a party runs.
-struct Prepared {
-    name: String,
-    architecture: Architecture,
+pub(super) struct Prepared {
+    pub name: String,
+    pub architecture: Architecture,
     /// By party.
-    files: Vec<PathBuf>,
-    inputs: Vec<Vec<u8>>,
+    pub files: Vec<PathBuf>,
+    pub inputs: Vec<Vec<u8>>,
     /// Logits of the plaintext fixed-point executor.
-    expected: Vec<Vec<i32>>,
+    pub expected: Vec<Vec<i32>>,
 }
 
 fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     let samples = Samples::load(&options.network, None, Some(options.count), folder)?;
     let mut task = samples.task(PARTIES, folder.join("model"));
     task.gateway_layers = 0;
-    let imported = split::import(&task)?;
-    // All weights at the server.
-    task.gateway_layers = imported.chosen.model.layers.len();
-    let split = split::deal(imported, &task)?;
+    let split = deal(split::import(&task)?, task)?;
     let model = &split.imported.chosen.model;
     let inputs: Vec<Vec<u8>> = (0..samples.count).map(|i| samples.get(i).to_vec()).collect();
     let expected = Executor::new(model)
@@ -151,7 +149,14 @@ fn prepare(options: &Options, folder: &Path) -> Result<Prepared, Error> {
     Ok(Prepared { name, architecture: split.architecture, files: split.files, inputs, expected })
 }
 
-async fn measure(prepared: Prepared, folder: &Path) -> Result<Report, Error> {
+/// Splits a network between the two: all weights are the server's.
+pub(super) fn deal(imported: Imported, task: SplitOptions) -> Result<Split, Error> {
+    let gateway_layers = imported.chosen.model.layers.len();
+    split::deal(imported, &SplitOptions { servers: PARTIES, gateway_layers, ..task })
+}
+
+/// Measures one inference for each input. With a link, the device reaches the server over it.
+pub(super) async fn measure(prepared: Prepared, folder: &Path, link: Option<Link>) -> Result<Report, Error> {
     let Prepared { name, architecture, files, inputs, expected } = prepared;
     let mut token = Token([0; 16]);
     keys::random(&mut token.0)?;
@@ -169,9 +174,18 @@ async fn measure(prepared: Prepared, folder: &Path) -> Result<Report, Error> {
 
     let start = async |name: &str, job| Process::start(name.to_owned(), "device-party", &job).await;
     let mut server = start("the server", job(SERVER, None, Vec::new())).await?;
-    let Word::Listening(address) = server.word().await? else {
+    let Word::Listening(mut address) = server.word().await? else {
         return Err(server.confused());
     };
+    let relay = match link {
+        Some(link) => {
+            Some(StreamRelay::start(address, link).await.map_err(|e| Error::bind("TCP", address, e))?)
+        }
+        None => None,
+    };
+    if let Some(relay) = &relay {
+        address = relay.address();
+    }
     let mut device = start("the device", job(DEVICE, Some(address), inputs)).await?;
     // One that fails takes the other with it: the first to fail has said why.
     let (device, server) = tokio::try_join!(outcome(&mut device), outcome(&mut server))?;
@@ -184,8 +198,7 @@ async fn measure(prepared: Prepared, folder: &Path) -> Result<Report, Error> {
             return Err(failed("counting bytes", "the parties do not agree"));
         }
     }
-    let equal = device.logits == expected;
-    Report::new(name, &architecture, Counts::of(&architecture), equal, &device, &server)
+    Report::new(name, &architecture, Counts::of(&architecture), &expected, &device, &server)
 }
 
 /// What a party says when all is done.

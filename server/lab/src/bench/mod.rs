@@ -12,8 +12,10 @@ pub mod he;
 pub mod load;
 pub mod net;
 pub mod ot;
+pub mod paper;
 pub mod rates;
 pub mod relu;
+mod watch;
 
 use seco_tools::process;
 use serde_json::Value;
@@ -47,6 +49,8 @@ pub enum Bench {
     Load(load::Options),
     /// CPU time of a gigabyte between two servers, over QUIC and over TCP.
     Net(net::Options),
+    /// The paper's measurements, with its figures beside ours: SECO, DELPHI and a request without privacy.
+    Paper(paper::Options),
     /// A whole ReLU layer, preprocessing and evaluation, between servers that are processes.
     Relu(relu::Options),
     /// One server of `seco bench relu`, which starts it.
@@ -55,6 +59,12 @@ pub enum Bench {
     /// One party of `seco bench device`, which starts it.
     #[command(hide = true)]
     DeviceParty,
+    /// A user's process of `seco bench paper`, which starts it.
+    #[command(hide = true)]
+    PaperUser,
+    /// The server without privacy of `seco bench paper`, which starts it.
+    #[command(hide = true)]
+    PaperServer,
 }
 
 /// A report with what all of them have: the memory of this process, and what the machine can do.
@@ -88,8 +98,11 @@ pub fn run(bench: &Bench) -> Result<(), Error> {
         Bench::Ot(options) => ot::run(options),
         Bench::Load(options) => load::run(options),
         Bench::Net(options) => net::run(options),
+        Bench::Paper(options) => paper::run(options),
         Bench::Relu(options) => relu::run(options),
         Bench::ReluParty => relu::run_party(),
         Bench::DeviceParty => device::run_party(),
+        Bench::PaperUser => paper::run_user(),
+        Bench::PaperServer => paper::run_server(),
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Error;
-use crate::relay::Relay;
+use crate::relay::{Link, Relay};
 
 /// A server has this long to open its sockets.
 const LISTEN_LIMIT: Duration = Duration::from_secs(60);
@@ -35,8 +35,12 @@ const MAX_LINES: usize = 8;
 pub struct Progress {
     /// Its addresses: for other servers, for devices.
     pub listening: Option<(SocketAddr, Option<SocketAddr>)>,
+    /// Its admin port, if there is one.
+    pub admin: Option<SocketAddr>,
     /// Keys and base OTs are there.
     pub ready: bool,
+    /// How long making them took, in seconds.
+    pub setup_s: f64,
     /// Bundles made.
     pub bundles: usize,
     /// Inferences done.
@@ -47,8 +51,6 @@ pub struct Progress {
     pub sent: u64,
     /// Seconds of the last inference.
     pub last_s: Option<f64>,
-    /// Its admin port.
-    pub admin: Option<SocketAddr>,
     /// What failed last.
     pub failure: Option<String>,
 }
@@ -60,8 +62,9 @@ impl Progress {
                 self.listening = Some((mesh, device));
                 self.admin = admin;
             }
-            Event::Ready { mesh_bytes_sent, .. } => {
+            Event::Ready { mesh_bytes_sent, seconds, .. } => {
                 self.ready = true;
+                self.setup_s = seconds;
                 self.sent = mesh_bytes_sent;
             }
             Event::Bundle { pool, mesh_bytes_sent, .. } => {
@@ -148,9 +151,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives servers an admin port each.
-    pub fn with_admin(&mut self) {
-        self.admin = true;
+    /// Gives every server an admin port, on loopback.
+    pub fn with_admin(self) -> Cluster {
+        Cluster { admin: true, ..self }
     }
 
     /// Makes keys and certificates of all servers.
@@ -192,7 +195,9 @@ impl Cluster {
         for peer in (0..self.progress.len()).filter(|&i| i != index) {
             let listening = self.progress.get(peer).and_then(|p| p.listening);
             let address = match listening {
-                Some((mesh, _)) if peer > index => Some(self.through_relay(mesh).await?.to_string()),
+                Some((mesh, _)) if peer > index => {
+                    Some(self.through_relay(mesh, self.delay.map(Link::from)).await?.to_string())
+                }
                 _ => None,
             };
             let certificate = self.keys_of(peer)?.certificate.clone();
@@ -227,10 +232,10 @@ impl Cluster {
         self.keys.get(index).ok_or_else(|| Error::Failed(format!("there are no keys for {}", name(index))))
     }
 
-    /// The address of a relay in front of `target`, or `target` itself when there is no delay.
-    async fn through_relay(&mut self, target: SocketAddr) -> Result<SocketAddr, Error> {
-        let Some(delay) = self.delay else { return Ok(target) };
-        let relay = Relay::start(target, delay).await.map_err(|e| Error::bind("UDP", target, e))?;
+    /// The address of a relay in front of `target`, or `target` itself when there is no link to imitate.
+    async fn through_relay(&mut self, target: SocketAddr, link: Option<Link>) -> Result<SocketAddr, Error> {
+        let Some(link) = link else { return Ok(target) };
+        let relay = Relay::start(target, link).await.map_err(|e| Error::bind("UDP", target, e))?;
         let address = relay.address();
         self.relays.push(relay);
         Ok(address)
@@ -238,10 +243,19 @@ impl Cluster {
 
     /// Writes the file that a device needs.
     pub async fn deployment(&mut self, out: &Path) -> Result<seco_sdk::Deployment, Error> {
+        self.deployment_over(out, self.delay.map(Link::from)).await
+    }
+
+    /// The same for a device that reaches the gateway over a link of its own.
+    pub async fn deployment_over(
+        &mut self,
+        out: &Path,
+        link: Option<Link>,
+    ) -> Result<seco_sdk::Deployment, Error> {
         let gateway = self.progress.first().and_then(|p| p.listening).and_then(|(_, device)| device);
         let gateway =
             gateway.ok_or_else(|| Error::Failed("the gateway has no socket for devices".to_owned()))?;
-        let address = self.through_relay(gateway).await?.to_string();
+        let address = self.through_relay(gateway, link).await?.to_string();
         let model = self.models.first().cloned().unwrap_or_default();
         let asked = split::DeploymentOptions::new(address, &self.keys, model, out.to_owned());
         split::deployment(&split::DeploymentOptions { force: true, ..asked })
@@ -450,80 +464,4 @@ impl LastLines {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sleeper(cluster: &mut Cluster, index: usize, script: &str) {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        tokio::spawn(read_events(index, process.stdout.take().unwrap(), cluster.notify.clone()));
-        let last = LastLines::listen(process.stderr.take().unwrap());
-        cluster.running.push(Server { index, input: process.stdin.take(), process, last });
-    }
-
-    fn cluster() -> Cluster {
-        Cluster::new(Path::new("unused"), 2, (Ipv4Addr::LOCALHOST, 0).into(), None)
-    }
-
-    #[tokio::test]
-    async fn a_server_that_ends_is_named_with_its_last_line() {
-        let mut cluster = cluster();
-        sleeper(&mut cluster, 1, "echo first >&2; echo 'seco: the disk is full' >&2; exit 3");
-        let error = cluster.wait("ever", GRACE, |_| false).await.unwrap_err();
-        assert_eq!(error.to_string(), "remote-1 ended (exit status: 3): the disk is full");
-        // The same while the device waits for an answer.
-        sleeper(&mut cluster, 0, "exit 1");
-        let error = cluster.during(std::future::pending::<()>()).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "gateway ended (exit status: 1) without saying why: start the demo again"
-        );
-        cluster.stop().await;
-    }
-
-    #[tokio::test]
-    async fn events_are_added_up_and_failures_end_a_wait() {
-        let mut cluster = cluster();
-        let script = r#"
-            echo '{"event":"ready","server":0,"seconds":1.5,"mesh_bytes_sent":10}'
-            echo '{"event":"bundle","server":0,"pool":1,"seconds":1.5,"mesh_bytes_sent":30}'
-            echo '{"event":"inference","server":0,"pool":0,"seconds":0.5,"mesh_bytes_sent":35}'
-            read order
-            echo '{"event":"failed","server":0,"what":"bundle lost"}'
-            read end"#;
-        sleeper(&mut cluster, 0, script);
-        cluster.wait("an inference", GRACE, |p| p[0].inferences == 1).await.unwrap();
-        assert_eq!((cluster.progress()[0].bundles, cluster.progress()[0].pool, cluster.sent()), (1, 0, 35));
-        let mut input = cluster.running[0].input.take().unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut input, b"go\n").await.unwrap();
-        let error = cluster.wait("more", GRACE, |_| false).await.unwrap_err();
-        assert_eq!(error.to_string(), "gateway: bundle lost");
-        drop(input);
-        cluster.stop().await;
-    }
-
-    #[tokio::test]
-    async fn waits_end() {
-        let mut cluster = cluster();
-        sleeper(&mut cluster, 0, "read end");
-        let error = cluster.wait("a miracle", Duration::from_millis(20), |_| false).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "waited 0 s in vain for a miracle: is this machine too busy, or short of memory?"
-        );
-        let start = Instant::now();
-        cluster.stop().await;
-        assert!(start.elapsed() < GRACE, "closing its input ends it");
-    }
-
-    #[tokio::test]
-    async fn a_server_that_does_not_listen_is_killed() {
-        let mut cluster = cluster();
-        sleeper(&mut cluster, 0, "exec sleep 60");
-        let start = Instant::now();
-        cluster.stop().await;
-        assert!(start.elapsed() < GRACE + GRACE);
-    }
-}
+mod tests;

@@ -146,7 +146,7 @@ async fn until_interrupted(options: &Options) -> Result<(), Error> {
         cluster.ask_for_tokens(file)?;
     }
     if options.web.is_some() {
-        cluster.with_admin();
+        cluster = cluster.with_admin();
     }
     let result = tokio::select! {
         result = predict(options, folder.path(), &mut cluster) => result,

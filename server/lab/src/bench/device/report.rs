@@ -25,6 +25,8 @@ pub struct Report {
     pub relus: u64,
     /// Whether all logits equal the plaintext fixed-point executor's bit for bit.
     pub equal: bool,
+    /// Of how many inferences they do.
+    pub equal_count: usize,
     /// The party with the input.
     pub device: Device,
     /// The party with the weights.
@@ -37,6 +39,7 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize)]
 pub struct Device {
     pub setup_cpu_s: f64,
+    pub setup_wall_s: f64,
     pub setup_bytes_up: u64,
     pub setup_bytes_down: u64,
     pub preprocessing_cpu_s: f64,
@@ -78,11 +81,13 @@ impl Report {
         model: String,
         architecture: &Architecture,
         Counts { and_gates, relus }: Counts,
-        equal: bool,
+        expected: &[Vec<i32>],
         device: &Outcome,
         server: &Outcome,
     ) -> Result<Report, Error> {
         let inferences = device.logits.len();
+        let equal_count =
+            device.logits.iter().zip(expected).filter(|(got, expected)| got == expected).count();
         let (preprocessing, online) =
             (mean(device.preprocessing, inferences), mean(device.online, inferences));
         Ok(Report {
@@ -90,9 +95,11 @@ impl Report {
             inferences,
             and_gates,
             relus,
-            equal,
+            equal: device.logits == expected,
+            equal_count,
             device: Device {
                 setup_cpu_s: device.setup.cpu.as_secs_f64(),
+                setup_wall_s: device.setup.wall.as_secs_f64(),
                 setup_bytes_up: device.setup.sent,
                 setup_bytes_down: device.setup.received,
                 preprocessing_cpu_s: preprocessing.cpu.as_secs_f64(),

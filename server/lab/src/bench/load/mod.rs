@@ -28,7 +28,6 @@
 
 mod crowd;
 mod report;
-mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,7 +42,7 @@ use tokio::time::sleep;
 
 use self::crowd::{Crowd, Opened, Questions};
 use self::report::{Abandoned, Idle, Report};
-use self::watch::Usage;
+use super::watch::{self, Usage};
 use crate::Error;
 use crate::demo::cluster::Cluster;
 use crate::demo::{self, Prepared};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::crowd::{Tally, Wait};
-use super::watch::Usage;
+use crate::bench::watch::Usage;
 
 /// Points of a distribution, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
