@@ -40,10 +40,24 @@ pub struct Split {
 
 /// Reads the network and chooses its numbers: the whole model in clear.
 pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
-    let SplitOptions { model: path, calibrate, scale, mean, std, goal, shape: given, .. } = options;
+    let (real, reading) = read(options)?;
+    let calibrate = &options.calibrate;
+    let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
+    let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
+    choose(real, &reading, options, (&axes, &samples))
+}
+
+/// [`import`] with what the file of inputs holds: its axes and its values.
+pub(crate) fn import_of(options: &SplitOptions, inputs: (&[usize], &[u8])) -> Result<Imported, Error> {
+    let (real, reading) = read(options)?;
+    choose(real, &reading, options, inputs)
+}
+
+/// The network over the reals.
+fn read(options: &SplitOptions) -> Result<(Real, ImportOptions), Error> {
+    let SplitOptions { model: path, scale, mean, std, shape: given, .. } = options;
     options.check()?;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
-    let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
     let reading = ImportOptions {
         normalisation: Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() },
         shape: (!given.is_empty()).then(|| given.clone()),
@@ -57,14 +71,24 @@ pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
     // Said now, not after the search for numbers.
     let layers = real.nodes.iter().filter(|node| matches!(node.op, RealOp::Linear(_)));
     placement::placements(&layers.map(|node| node.origin.name.as_str()).collect::<Vec<_>>(), options)?;
-    let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
+    Ok((real, reading))
+}
+
+/// The network with its numbers, which these inputs choose.
+fn choose(
+    real: Real,
+    reading: &ImportOptions,
+    options: &SplitOptions,
+    (axes, samples): (&[usize], &[u8]),
+) -> Result<Imported, Error> {
+    let SplitOptions { model: path, calibrate, goal, .. } = options;
     let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
-    match shape::inputs(&real.input, &axes) {
+    match shape::inputs(&real.input, axes) {
         Ok(0) => return Err(wrong("has no inputs: give some that are typical".to_owned())),
         Ok(_) => {}
         Err(mismatch) => return Err(wrong(mismatch.to_string())),
     }
-    Imported::new(real, &reading, &samples, goal).map_err(|e| match e {
+    Imported::new(real, reading, samples, goal).map_err(|e| match e {
         seco_model::Error::Width { layer, needed } => {
             Error::Model { path: path.clone(), what: too_wide(&layer, needed, goal) }
         }

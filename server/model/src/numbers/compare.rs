@@ -9,6 +9,9 @@ use crate::parallel::in_parallel;
 use crate::real::Real;
 use crate::{Error, Executor, FixedModel};
 
+/// One label of so many may be another where the float network's best two are nearly the same.
+const TIES: usize = 20;
+
 /// How well an integer network's answers are the float network's, over some inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fidelity {
@@ -36,6 +39,12 @@ impl Fidelity {
     pub(super) fn reaches(&self, goal: &Goal) -> bool {
         let different = self.different as f64 / self.inputs.max(1) as f64;
         self.error <= goal.error && 1.0 - different >= goal.agreement
+    }
+
+    /// Whether at most one label in twenty is another, near ties included: a network whose answers are so often near ties
+    /// is worth finer numbers.
+    pub(super) fn has_few_ties(&self) -> bool {
+        self.inputs - self.same <= self.inputs / TIES
     }
 
     /// Which of two is nearer to the float network, over the same inputs: fewer labels that differ, then smaller an error.

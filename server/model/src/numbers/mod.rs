@@ -117,7 +117,8 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
     };
     let mut chosen = finish(precision)?;
     for _ in 0..MORE {
-        if chosen.reached || goal.weight_bits.is_some() && goal.activation_bits.is_some() {
+        let enough = chosen.reached && chosen.fidelity.has_few_ties();
+        if enough || goal.weight_bits.is_some() && goal.activation_bits.is_some() {
             break;
         }
         // One more bit of everything that is not given, as long as it helps.

@@ -25,6 +25,9 @@ const PROPOSED: i64 = 17;
 /// Operators that make real numbers of integers, or know what they stand for.
 const FROM_INTEGERS: [&str; 4] = ["Cast", "DequantizeLinear", "QLinearConv", "QLinearMatMul"];
 
+/// Operators that have graphs of their own.
+const WITH_GRAPHS: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
+
 /// A file as it is read.
 pub(crate) struct Parsed {
     /// Name of the graph.
@@ -244,6 +247,13 @@ fn live(
             Maker::Node(i) if seen.insert((0, i)) => {
                 live.nodes.push(i);
                 let node = &nodes[i];
+                // What their graphs read of this one is not looked for.
+                if is_default_domain(&node.domain) && WITH_GRAPHS.contains(&node.op_type.as_str()) {
+                    return Err(node.error(
+                        "branches and loops are not supported, for the steps of a private inference are fixed: export \
+                         the network without them, or have them resolved, say by onnxsim",
+                    ));
+                }
                 open.extend(node.input.iter().filter(|n| !n.is_empty()).map(|n| (n.as_str(), Some(node))));
             }
             Maker::Constant(i) if seen.insert((1, i)) => live.constants.push(i),

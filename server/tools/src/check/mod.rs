@@ -71,7 +71,7 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     let (values, axes) = samples::inputs(&options.input)?;
     let available = axes.first().copied().unwrap_or_default();
     let labels = options.labels.as_deref().map(|path| samples::read_labels(path, available)).transpose()?;
-    let imported = split::import(&task)?;
+    let imported = split::import_of(&task, (&axes, &values))?;
     let names: Vec<&str> = imported.chosen.model.graph.layers().map(|layer| layer.name).collect();
     let placements = placement::placements(&names, &task)?;
     let indices: Vec<usize> = (0..available).collect();

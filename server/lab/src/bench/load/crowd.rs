@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use seco_sdk::{Client, ClientBuilder, Deployment, Progress};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Options, Via};
@@ -21,6 +21,9 @@ const PER_CONNECTION: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Time to connect and to open a session. Longer than usual, for the machine is busy with all of them.
 const CONNECT: Duration = Duration::from_secs(30);
+
+/// The kind of failure of a device that ended before its request did.
+const ENDED: &str = "device_ended";
 
 /// Inputs, and the logits of the plaintext network where it is known.
 pub struct Questions {
@@ -114,14 +117,19 @@ impl Crowd {
         let turn = Arc::new(Semaphore::new(HANDSHAKES));
         let mut tasks = JoinSet::new();
         let mut opened = Opened { count: 0, errors: BTreeMap::new(), clients: Vec::new() };
-        let note = |opened: &mut Opened, result: Result<Client, seco_sdk::Error>| match result {
-            Ok(client) => {
-                opened.count += 1;
-                if keep {
-                    opened.clients.push(client);
+        let note = |opened: &mut Opened, result: Result<Result<Client, seco_sdk::Error>, JoinError>| {
+            let error = match result {
+                Ok(Ok(client)) => {
+                    opened.count += 1;
+                    if keep {
+                        opened.clients.push(client);
+                    }
+                    return;
                 }
-            }
-            Err(error) => *opened.errors.entry(kind(&error)).or_default() += 1,
+                Ok(Err(error)) => kind(&error),
+                Err(_) => ENDED.to_owned(),
+            };
+            *opened.errors.entry(error).or_default() += 1;
         };
         for session in 0..sessions as usize {
             // Never closed.
@@ -132,11 +140,11 @@ impl Crowd {
                 drop(turn);
                 result
             });
-            while let Some(Ok(result)) = tasks.try_join_next() {
+            while let Some(result) = tasks.try_join_next() {
                 note(&mut opened, result);
             }
         }
-        while let Some(Ok(result)) = tasks.join_next().await {
+        while let Some(result) = tasks.join_next().await {
             note(&mut opened, result);
         }
         opened
@@ -164,7 +172,8 @@ impl Crowd {
             });
         }
         let mut connected = vec![Vec::new(); self.devices + usize::from(greedy > 0)];
-        while let Some(Ok((connection, result))) = tasks.join_next().await {
+        while let Some(joined) = tasks.join_next().await {
+            let (connection, result) = joined.map_err(|_| Error::Failed("a device ended".to_owned()))?;
             let client = result.map_err(|e| Error::Failed(format!("a device cannot connect: {e}")))?;
             if let Some(device) = connected.get_mut(connection.min(self.devices)) {
                 device.push(Arc::new(client));
@@ -198,7 +207,9 @@ impl Crowd {
                         let _ = round.ask(&client, device, request, due).await;
                     });
                 }
-                while tasks.try_join_next().is_some() {}
+                while let Some(joined) = tasks.try_join_next() {
+                    round.note(&joined);
+                }
             }
         } else {
             for (device, clients) in connected.0.iter().enumerate() {
@@ -208,7 +219,9 @@ impl Crowd {
                 }
             }
         }
-        while tasks.join_next().await.is_some() {}
+        while let Some(joined) = tasks.join_next().await {
+            round.note(&joined);
+        }
         let mut tally = std::mem::take(&mut *round.tally());
         tally.time = start.elapsed();
         tally
@@ -226,6 +239,13 @@ async fn one_after_the_other(round: Arc<Round>, client: Arc<Client>, device: usi
 impl Round {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a device that ended in the middle of a request.
+    fn note(&self, joined: &Result<(), JoinError>) {
+        if joined.is_err() {
+            *self.tally().errors.entry(ENDED.to_owned()).or_default() += 1;
+        }
     }
 
     /// The number of the next request, if there is to be one.

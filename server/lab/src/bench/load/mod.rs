@@ -11,6 +11,7 @@
 //! | field | |
 //! |---|---|
 //! | `model`, `servers`, `devices`, `transport`, `greedy`, `pool` | as asked for |
+//! | `open` | requests a second that came however long answers took; `null`: every device asks when it has its answer |
 //! | `checked` | whether answers were compared |
 //! | `requests`, `answers`, `wrong` | made; answered; answered otherwise than the plaintext network |
 //! | `refusals` | requests that failed, by kind: `busy`, `unavailable`, `connection_lost`, ... |
@@ -306,6 +307,7 @@ async fn questioned(options: &Options, crowd: &Crowd, processes: &[u32]) -> Resu
         model: options.network.model.display().to_string(),
         devices: options.devices,
         transport: options.transport.name(),
+        open: options.open,
         greedy: options.greedy,
         pool: options.pool,
         checked: !options.unchecked,

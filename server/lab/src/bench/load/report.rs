@@ -116,6 +116,7 @@ pub struct Report {
     pub servers: usize,
     pub devices: u32,
     pub transport: &'static str,
+    pub open: Option<u32>,
     pub greedy: u32,
     pub pool: u32,
     pub checked: bool,
@@ -188,6 +189,11 @@ impl Report {
             let _ = writeln!(text, "{name:<26}{value}");
         };
         row("load", format!("{} devices over {}, {}", self.devices, self.transport, self.model));
+        let requests = match self.open {
+            Some(rate) => format!("{rate} a second, however long answers take"),
+            None => "of each device one after the other".to_owned(),
+        };
+        row("  requests", requests);
         let equal = match (self.checked, self.wrong) {
             (false, _) => "not compared",
             (true, 0) => "all equal the plaintext computation bit for bit",

@@ -182,3 +182,13 @@ fn shapes_of_the_input() {
     assert_eq!(parsed.input.shape(Some(&[3, 8, 9])).unwrap(), image);
     assert_eq!(parsed.input.shape(Some(&[1, 3, 8, 9])).unwrap(), image);
 }
+
+/// Also where the node reads nothing but a constant, and its graphs the network.
+#[test]
+fn branches_are_refused_by_name() {
+    let text = said(changed(|g| {
+        g.node[1] = node("If", &["w"], &["t"]);
+        g.node[1].name = "branch".to_owned();
+    }));
+    assert!(text.contains("branch (If)") && text.contains("branches and loops"), "{text}");
+}
