@@ -193,6 +193,7 @@ impl Cluster {
             pool: self.pool,
             limits: self.limits,
             admin: None,
+            models: Vec::new(),
         })
     }
 
