@@ -62,12 +62,13 @@ have ended, or after [limits] infer_s; told a second time, at once.
 
 With --events, programs are told on standard output, one JSON object a line; `event` says what it is:
   listening   the sockets are open: `mesh`, and `device` on the gateway
-  ready       the cluster is set up: `device` (where devices are served, on the gateway), `devices` (how many
+  ready       the cluster is set up for a model: `device` (where devices are served, on the gateway), `devices` (how many
               at most), `seconds` it took
   bundle      a bundle was made: `pool` (bundles ready), `seconds`
   inference   a request was answered: `pool`, `seconds`
   failed      something went wrong: `what`; the server goes on unless it ends
-All have `server` (its index), most `mesh_bytes_sent` (bytes sent to other servers so far).";
+All have `server` (its index), most `mesh_bytes_sent` (bytes sent to other servers so far); the second to fourth have
+`model` (the start of its id): with several models each has its own.";
 
 #[derive(Args)]
 struct Serve {

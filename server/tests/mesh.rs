@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use seco_core::{KeyId, SealingKeyHash};
+use seco_core::{KeyId, ModelId, SealingKeyHash};
 use seco_node::Error;
 use seco_node::cluster::jobs::Jobs;
 use seco_node::failure::Failure;
@@ -56,7 +56,7 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
         servers,
         key: ids[me].key.clone_key(),
         listen: LOOPBACK,
-        model_id: [model; 32],
+        models: vec![ModelId([model; 32])],
         sealing_keys: sealing_keys(me),
         reset: ResetKey::random().unwrap(),
         records: None,
@@ -228,7 +228,7 @@ async fn a_lost_server_is_noticed_and_comes_back() {
             .collect(),
         key: ids[1].key.clone_key(),
         listen,
-        model_id: [1; 32],
+        models: vec![ModelId([1; 32])],
         sealing_keys: sealing_keys(1),
         reset: ResetKey::random().unwrap(),
         records: None,
@@ -267,7 +267,7 @@ async fn waiting_ends() {
 async fn a_cancelled_job_stops_waiting() {
     let meshes = cluster(2).await;
     let jobs = Arc::new(Jobs::default());
-    let job = jobs.start(3, LIMIT, Phase::Bundle).unwrap();
+    let job = jobs.start(3, &ModelId([1; 32]), LIMIT, Phase::Bundle).unwrap();
     let mesh = meshes[1].clone();
     let running = tokio::spawn(async move {
         job.run(&mesh, &Arc::default(), true, |_lanes: &mut [QuicChannel; 1]| Ok(())).await
@@ -278,7 +278,7 @@ async fn a_cancelled_job_stops_waiting() {
     assert!(result.is_err());
     // The order to cancel may come first.
     jobs.cancel(4);
-    let job = jobs.start(4, LIMIT, Phase::Bundle).unwrap();
+    let job = jobs.start(4, &ModelId([1; 32]), LIMIT, Phase::Bundle).unwrap();
     let metrics = Arc::default();
     let run = job.run(&meshes[1], &metrics, true, |_lanes: &mut [QuicChannel; 1]| Ok(()));
     assert!(tokio::time::timeout(Duration::from_secs(2), run).await.unwrap().is_err());
@@ -297,6 +297,35 @@ async fn another_model_is_told_on_both_sides() {
     let error = remote.mesh.start_up(&mut remote.mistakes, limit).await.unwrap_err();
     assert!(matches!(error, Error::DifferentModel { index: 0, .. }), "{error}");
     assert_eq!(error.to_string().lines().count(), 1);
+}
+
+/// What a server says of its models later counts as what it said in its hello.
+#[tokio::test(flavor = "multi_thread")]
+async fn models_that_change_are_told() {
+    let meshes = cluster(2).await;
+    let [a, b] = [1, 9].map(|n| ModelId([n; 32]));
+    let becomes = |what: &'static str, is: &dyn Fn(&Mesh) -> bool| {
+        let (mesh, deadline) = (&meshes[0], Instant::now() + LIMIT);
+        while !is(mesh) {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    assert_eq!((meshes[0].lacking(&a), meshes[0].lacking(&b)), (None, Some(1)));
+    let links = meshes[0].links(&a);
+    meshes[1].offer(vec![a, b]);
+    becomes("another", &|mesh| mesh.lacking(&b).is_none());
+    assert!(meshes[0].common(1) == [a], "this one does not have it");
+    assert_eq!(meshes[0].links(&a), links, "nothing has changed for the first");
+    meshes[1].offer(vec![b]);
+    becomes("one less", &|mesh| mesh.lacking(&a) == Some(1));
+    assert!(meshes[0].is_connected(1));
+    // Many at once: the last one counts.
+    (0..50).for_each(|n| meshes[1].offer(if n % 2 == 0 { vec![b] } else { vec![a, b] }));
+    becomes("back", &|mesh| mesh.lacking(&a).is_none());
+    assert_ne!(meshes[0].links(&a), links, "what depended on it has gone meanwhile");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(meshes[0].has(1, &a) && meshes[0].has(1, &b));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,7 +443,7 @@ async fn a_port_in_use_is_named() {
         servers,
         key,
         listen,
-        model_id: [1; 32],
+        models: vec![ModelId([1; 32])],
         sealing_keys,
         reset: ResetKey::random().unwrap(),
         records: None,

@@ -17,7 +17,10 @@ const POOL: usize = 6;
 
 /// The bundles of a server, by name.
 fn bundles(state: &Path) -> HashSet<PathBuf> {
-    let files = fs::read_dir(state.join("bundles")).unwrap().map(|entry| entry.unwrap().path());
+    // In a folder for each model, of which there is one.
+    let list = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folders = list(state.join("bundles")).filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| list(folder).collect::<Vec<_>>());
     files.filter(|path| path.extension().is_some_and(|e| e == "bundle")).collect()
 }
 

@@ -10,6 +10,7 @@ use seco_sdk::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::mesh::MAX_MODELS;
 use crate::store::ledger::Heads;
 
 /// Everything one server is told. Paths in the file are relative to the file; [`Config::load`]
@@ -46,6 +47,49 @@ pub struct Config {
     /// The port for those who run the server; without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,
+    /// Models beside `model`, which `[pool]` is for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Model>,
+}
+
+/// One of several models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// This server's part of it (`seco split`).
+    pub part: PathBuf,
+    /// What people call it; without one it is called by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How many bundles of it are kept ready.
+    #[serde(default)]
+    pub pool: Pool,
+}
+
+/// Longest name of a model.
+const MAX_NAME: usize = 64;
+
+impl Model {
+    /// The lines of the settings that it needs.
+    ///
+    /// # Errors
+    /// A path that is no text.
+    pub fn to_settings(&self) -> Result<String, String> {
+        #[derive(Serialize)]
+        struct Lines<'a> {
+            models: [&'a Model; 1],
+        }
+        toml::to_string(&Lines { models: [self] }).map_err(|error| one_line(&error.to_string()))
+    }
+
+    /// A model's name, if it can be one: it is a label of metrics.
+    pub fn check_name(name: &str) -> Result<(), String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(allowed) {
+            return Ok(());
+        }
+        Err(format!("name = {name:?} is not 1 to {MAX_NAME} letters, digits, dots, dashes and underscores"))
+    }
 }
 
 /// Tokens of devices, on the gateway.
@@ -142,11 +186,33 @@ pub struct Pool {
     pub memory_mib: usize,
     /// Mebibytes that all bundles may take on disk.
     pub disk_mib: u64,
+    /// Of several models', bundles of the one with the highest are made first (the gateway's setting counts).
+    pub priority: u8,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10 }
+        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10, priority: 0 }
+    }
+}
+
+impl Pool {
+    /// Whether these can be meant; `key` names them in the file.
+    pub fn check(&self, key: &str) -> Result<(), String> {
+        let Pool { size, low, memory_mib, disk_mib, priority: _ } = *self;
+        if memory_mib > MAX_MEMORY_MIB {
+            return Err(format!("[{key}] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
+        }
+        if !(1..=MAX_DISK_MIB).contains(&disk_mib) {
+            return Err(format!("[{key}] disk_mib = {disk_mib} is not from 1 to {MAX_DISK_MIB}"));
+        }
+        if size > MAX_POOL {
+            return Err(format!("[{key}] size = {size} is more than {MAX_POOL}"));
+        }
+        if size == 0 || low >= size {
+            return Err(format!("[{key}] low = {low} must be less than size = {size}, and size at least 1"));
+        }
+        Ok(())
     }
 }
 
@@ -265,6 +331,12 @@ impl Config {
         Heads::new(&self.identity.opening_key, &self.identity.retired_opening_keys, model)
     }
 
+    /// All models: `model` with `[pool]`, and those of `[[models]]`.
+    pub fn all_models(&self) -> Vec<Model> {
+        let first = Model { part: self.model.clone(), name: None, pool: self.pool };
+        std::iter::once(first).chain(self.models.iter().cloned()).collect()
+    }
+
     /// Number of servers.
     pub fn servers(&self) -> usize {
         self.peers.len() + 1
@@ -303,7 +375,8 @@ impl Config {
         let more = more.chain(&mut config.deployments);
         let more = more.chain(config.access.as_mut().map(|access| &mut access.tokens));
         let certificates = config.peers.iter_mut().map(|p| &mut p.certificate);
-        for path in paths.into_iter().chain(more).chain(certificates) {
+        let parts = config.models.iter_mut().map(|model| &mut model.part);
+        for path in paths.into_iter().chain(more).chain(certificates).chain(parts) {
             *path = base.join(&*path);
         }
         config.peers.sort_by_key(|p| p.index);
@@ -375,18 +448,13 @@ impl Config {
                 "[admin] listen = {listen} can be reached from other machines: use 127.0.0.1, or say public = true"
             ));
         }
-        let Pool { size, low, memory_mib, disk_mib } = self.pool;
-        if memory_mib > MAX_MEMORY_MIB {
-            return Err(format!("[pool] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
+        self.pool.check("pool")?;
+        if self.models.len() >= MAX_MODELS {
+            return Err(format!("[[models]] are more than {}", MAX_MODELS - 1));
         }
-        if !(1..=MAX_DISK_MIB).contains(&disk_mib) {
-            return Err(format!("[pool] disk_mib = {disk_mib} is not from 1 to {MAX_DISK_MIB}"));
-        }
-        if size > MAX_POOL {
-            return Err(format!("[pool] size = {size} is more than {MAX_POOL}"));
-        }
-        if size == 0 || low >= size {
-            return Err(format!("[pool] low = {low} must be less than size = {size}, and size at least 1"));
+        for model in &self.models {
+            model.pool.check("models.pool")?;
+            model.name.as_deref().map_or(Ok(()), Model::check_name).map_err(|e| format!("[[models]] {e}"))?;
         }
         let Limits { setup_s, preprocess_s, infer_s, connect_s, idle_s, .. } = self.limits;
         for (key, value) in [
@@ -484,6 +552,15 @@ mod tests {
             (change("ot_parameter = 2", "ot_parameter = 3"), "1: ot_parameter = 3 is not 1, 2, 4 or 8"),
             (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),
             (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
+            (change("[limits]", "[[models]]\nname = \"b\"\n[limits]"), "missing field `part`"),
+            (
+                change("[limits]", "[[models]]\npart = \"b\"\nname = \"b c\"\n[limits]"),
+                "name = \"b c\" is not",
+            ),
+            (
+                change("[limits]", "[[models]]\npart = \"b\"\n[models.pool]\nlow = 4\n[limits]"),
+                "[models.pool] low = 4 must be less than size = 4",
+            ),
             (change("sessions = 10000", "sessions = 0"), "sessions = 0"),
             (change("parallel = 4", "parallel = 65"), "parallel = 65"),
             (change("idle_s = 15", "idle_s = 0"), "idle_s = 0"),

@@ -61,6 +61,9 @@ pub enum Failure {
     /// The session is for another model.
     #[error("the session is for another model")]
     WrongModel,
+    /// The server does not have the model, or no longer.
+    #[error("it does not have this model: add it there too (seco admin models add)")]
+    LacksModel,
     /// The sealed session key cannot be opened.
     #[error(
         "the sealed session key does not open: it was altered, or made for another session or connection"

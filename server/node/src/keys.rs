@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use seco_core::{ServerOpeningKey, ServerSealingKey};
+use seco_core::{ModelId, ServerOpeningKey, ServerSealingKey};
 use seco_sdk::CertificatePin;
 use zeroize::Zeroizing;
 
@@ -209,6 +209,11 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Error> {
         });
     }
     fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Error::read(path, e))
+}
+
+/// The start of a model's id in hexadecimal, as logs and metrics name it.
+pub fn short(model: &ModelId) -> String {
+    to_hex(model.0.get(..4).unwrap_or_default())
 }
 
 /// Bytes as lower-case hexadecimal digits.

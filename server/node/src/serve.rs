@@ -2,37 +2,34 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use seco_core::SealingKeyHash;
-use seco_model::PartyModel;
-use seco_protocol::PlannedModel;
+use seco_core::{ModelId, SealingKeyHash};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::Error;
 use crate::access::opening::OpeningKeys;
-use crate::access::sessions::Sessions;
 use crate::access::tokens::Tokens;
-use crate::cluster::Cluster;
-use crate::cluster::Worker;
 use crate::cluster::jobs::Jobs;
+use crate::cluster::{Cluster, obey};
 use crate::config::Config;
 use crate::device::Gateway;
 use crate::keys;
 use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
-use crate::node::Node;
+use crate::node::{Node, Obeys, Orders};
 use crate::operation::admin::Admin;
 use crate::operation::drain::Drain;
 use crate::operation::events::{Event, Events};
 use crate::operation::log::Filter;
 use crate::reset::ResetKey;
-use crate::service::part::{model_info, read_part};
-use crate::store::ledger::FileLedger;
-use crate::store::{self, Store};
+use crate::service::models::{Loaded, Models};
+use crate::store;
+use crate::store::ledger::{FileLedger, Heads};
+use crate::store::records::Ledgers;
 
 /// Pause between two looks whether the ledger is still there. What is spent looks by itself.
 const WATCH: Duration = Duration::from_secs(1);
@@ -71,29 +68,29 @@ async fn run(
     log: Option<Filter>,
     stop: watch::Receiver<Stop>,
 ) -> Result<(), Error> {
-    let model = Arc::new(load_model(config)?);
-    let info = model_info(&model);
-    let bad = |e: seco_protocol::Error| Error::Model { path: config.model.clone(), what: e.to_string() };
-    let planned = PlannedModel::new(model).map_err(bad)?;
+    let loaded = Loaded::read_all(config)?;
+    let ids: Vec<ModelId> = loaded.iter().map(|loaded| loaded.info.id).collect();
     let opening_keys = OpeningKeys::load(&config.identity)?;
-    let ledger = Arc::new(FileLedger::open(&config.state, &config.ledger_heads(&info.id.0))?);
+    let heads: Vec<Heads> = ids.iter().map(|id| config.ledger_heads(&id.0)).collect();
+    let ledger = Arc::new(FileLedger::open_all(&config.state, &heads)?);
     let reset = ResetKey::load(&config.state)?;
-    let mut settings = settings(config, info.id.0, opening_keys.hashes(), reset.clone())?;
-    let names = settings.servers.iter().map(|server| server.name.clone());
-    let storage = store::Settings {
-        folder: config.state.clone(),
-        cluster: settings.cluster(),
-        memory: config.pool.memory_mib << 20,
-        disk: config.pool.disk_mib.saturating_mul(1 << 20),
-        servers: names.zip(settings.ledgers()).collect(),
-    };
-    let store = Arc::new(Store::open(&storage, planned.clone(), ledger.clone())?);
-    settings.records = Some(store.clone());
+    let mut settings = settings(config, ids.clone(), opening_keys.hashes(), reset.clone())?;
+    let cluster = settings.cluster();
+    let ledgers = Arc::new(Ledgers::open(&config.state, ledger.clone(), &settings.servers)?);
+    let mut models = Vec::new();
+    for loaded in loaded {
+        let store = loaded.store(config, cluster, &ledgers)?;
+        models.push((loaded, store));
+    }
+    store::sweep(&config.state, &ids)?;
+    settings.records = Some(ledgers.clone());
+    let request_limit =
+        models.iter().map(|(loaded, _)| loaded.info.request_limit()).max().unwrap_or_default();
     let Started { mesh, commands, mut mistakes } = Mesh::start(settings)?;
     let gateway = match config.listen.device {
         Some(address) => {
             let Config { listen, identity, limits, .. } = config;
-            Some(Gateway::bind(address, listen.device_tcp, identity, &info, limits, &reset).await?)
+            Some(Gateway::bind(address, listen.device_tcp, identity, request_limit, limits, &reset).await?)
         }
         None => None,
     };
@@ -107,12 +104,8 @@ async fn run(
         access.map(|access| Tokens::open(&access.tokens, access.required, &config.state)).transpose()?;
     let node = Arc::new(Node {
         mesh: mesh.clone(),
-        planned,
-        info,
         jobs: Arc::new(Jobs::default()),
-        ledger: ledger.clone(),
-        store,
-        sessions: Mutex::new(Sessions::new(config.limits.sessions)),
+        ledgers: ledgers.clone(),
         deployments: config.deployments.as_slice().into(),
         tokens: tokens.clone(),
         opening_keys,
@@ -120,11 +113,13 @@ async fn run(
         limits: config.limits,
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
-        resting: Mutex::new(None),
         metrics: Arc::default(),
         drain: Drain::default(),
+        orders: Orders::new(&config.limits)?,
+        obeys: Obeys::new(&config.limits),
     });
-    let admin = Admin::new(node.clone(), &config.name, log);
+    let (models, mut hopeless) = Models::new(node.clone(), config.clone(), cluster, models);
+    let admin = Admin::new(node.clone(), models.clone(), &config.name, log);
     let addresses = mesh.address()?;
     info!(name = config.name, index = config.index, mesh = %addresses, "listening");
     let admin_address = port.as_ref().and_then(|port| port.local_addr().ok());
@@ -132,17 +127,19 @@ async fn run(
     let administered = port.map(|port| tokio::spawn(admin.clone().serve(port)));
     let kept = tokens.clone().map(|tokens| tokio::spawn(tokens.keep()));
 
-    let (closing, closing_store) = (gateway.clone(), node.store.clone());
+    let (closing, served) = (gateway.clone(), models.clone());
     let work = async {
         let all = mesh.wait_for_all(&mut mistakes, config.limits.connect());
         match gateway {
             Some(gateway) => {
-                let cluster = Cluster::new(node.clone(), config.pool)?;
-                admin.serves(cluster.clone());
+                let cluster = Cluster::new(node.clone(), served.clone());
                 // From the start: devices are told who is missing.
-                let devices = tokio::spawn(gateway.serve(cluster.clone()));
+                let devices = tokio::spawn(gateway.serve(cluster));
                 let result = match all.await {
-                    Ok(()) => cluster.supervise().await,
+                    Ok(()) => {
+                        served.supervise().await;
+                        hopeless.recv().await.map_or(Ok(()), Err)
+                    }
                     Err(error) => Err(error),
                 };
                 devices.abort();
@@ -150,7 +147,7 @@ async fn run(
             }
             None => {
                 all.await?;
-                Arc::new(Worker::new(node.clone(), config.pool)).run(commands).await;
+                obey(served, commands).await;
                 Ok(())
             }
         }
@@ -168,7 +165,8 @@ async fn run(
     if let Some(tokens) = tokens {
         tokens.store();
     }
-    result.and(closing_store.close())
+    models.close();
+    result.and(ledgers.close())
 }
 
 /// Ends when the server was told to end, by a signal or through the admin port, and what it had begun has ended.
@@ -200,30 +198,9 @@ async fn lost(ledger: &Arc<FileLedger>) -> Error {
     }
 }
 
-/// Reads this server's part of the model and checks that it is this server's.
-fn load_model(config: &Config) -> Result<PartyModel, Error> {
-    let path = &config.model;
-    let bad = |what: String| Error::Model { path: path.clone(), what };
-    let model = read_part(path)?;
-    let (index, servers) = (model.index(), model.architecture().servers);
-    if index != config.index {
-        return Err(bad(format!(
-            "is the part of server {index}, but this is server {}: use server-{}.seco",
-            config.index, config.index
-        )));
-    }
-    if servers != config.servers() {
-        return Err(bad(format!(
-            "was split among {servers} servers, but index and [[peers]] make {}: split it again or correct them",
-            config.servers()
-        )));
-    }
-    Ok(model)
-}
-
 fn settings(
     config: &Config,
-    model_id: [u8; 32],
+    models: Vec<ModelId>,
     sealing_keys: Vec<SealingKeyHash>,
     reset: ResetKey,
 ) -> Result<Settings, Error> {
@@ -243,7 +220,7 @@ fn settings(
         servers,
         key,
         listen: config.listen.mesh,
-        model_id,
+        models,
         sealing_keys,
         reset,
         records: None,

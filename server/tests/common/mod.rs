@@ -3,6 +3,8 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod admin;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -138,6 +140,8 @@ pub struct Site {
     pub access: Option<Access>,
     /// Whether servers have an admin port.
     pub admin: bool,
+    /// Models beside the first.
+    pub models: Vec<More>,
     mesh: Vec<Option<SocketAddr>>,
 }
 
@@ -171,6 +175,7 @@ impl Site {
             deployments: Vec::new(),
             access: None,
             admin: false,
+            models: Vec::new(),
             mesh: vec![None; servers],
         }
     }
@@ -207,6 +212,7 @@ impl Site {
             limits: self.limits,
             access: (index == 0).then(|| self.access.clone()).flatten(),
             admin: self.admin.then_some(Admin { listen: LOOPBACK, public: false }),
+            models: self.models.iter().map(|model| model.settings(index)).collect(),
         }
     }
 
@@ -249,13 +255,16 @@ impl Site {
     }
 
     pub fn info(&self) -> ModelInfo {
-        let graph = &self.model.graph;
-        ModelInfo {
-            id: ModelId(self.model_id),
-            input_len: graph.input.len(),
-            values: graph.answer_len(),
-            width: graph.answer_width(),
-        }
+        info(&self.model, self.model_id)
+    }
+
+    /// Another split of the bundled network, whose inputs are divided by another number, so that it answers differently.
+    pub fn split_more(&self, name: &str, scale: f32) -> More {
+        let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
+        let usual = SplitOptions::new(model, digits, self.keys.len(), self.folder.path().join(name));
+        let split = split::split(&SplitOptions { scale: scale.into(), ..usual }).unwrap();
+        let model = split.imported.chosen.model;
+        More { name: name.to_owned(), model, parts: split.files, id: split.model_id, pool: self.pool }
     }
 
     /// A session of a device.
@@ -311,8 +320,48 @@ impl Site {
 
     /// The plaintext fixed-point network's logits.
     pub fn expected(&self, input: &[u8]) -> Vec<i32> {
-        seco_model::Executor::new(&self.model).unwrap().run(input).unwrap().logits
+        expected(&self.model, input)
     }
+}
+
+/// A model beside the first of a site.
+pub struct More {
+    pub name: String,
+    pub model: FixedModel,
+    pub parts: Vec<PathBuf>,
+    pub id: [u8; 32],
+    pub pool: Pool,
+}
+
+impl More {
+    /// A server's settings for it.
+    pub fn settings(&self, index: usize) -> seco_node::config::Model {
+        let (part, name) = (self.parts[index].clone(), Some(self.name.clone()));
+        seco_node::config::Model { part, name, pool: self.pool }
+    }
+
+    /// A session of a device.
+    pub fn session(&self, site: &Site, seed: u8) -> Session {
+        Session::new(info(&self.model, self.id), &site.sealing_keys(), 0, &mut rng(seed)).unwrap()
+    }
+
+    pub fn expected(&self, input: &[u8]) -> Vec<i32> {
+        expected(&self.model, input)
+    }
+}
+
+fn info(model: &FixedModel, id: [u8; 32]) -> ModelInfo {
+    let graph = &model.graph;
+    ModelInfo {
+        id: ModelId(id),
+        input_len: graph.input.len(),
+        values: graph.answer_len(),
+        width: graph.answer_width(),
+    }
+}
+
+fn expected(model: &FixedModel, input: &[u8]) -> Vec<i32> {
+    seco_model::Executor::new(model).unwrap().run(input).unwrap().logits
 }
 
 pub fn rng(seed: u8) -> chacha20::ChaCha20Rng {

@@ -11,8 +11,9 @@ use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use seco_node::Config;
-use seco_node::operation::admin::{HEADER, LONGEST};
-use seco_node::operation::status::Status;
+use seco_node::config::{self, Pool};
+use seco_node::operation::admin::{HEADER, LONGEST, Removed};
+use seco_node::operation::status::{Bundles, Model, Status};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -53,6 +54,11 @@ enum Order {
     Pool,
     /// Its devices: how many, and nothing about any of them.
     Sessions,
+    /// Its models; or add and remove some while it runs.
+    Models {
+        #[command(subcommand)]
+        change: Option<Change>,
+    },
     /// Take no new requests, finish those under way, and end.
     Drain,
     /// Compare the servers' bundles and destroy what not all of them have (ask the gateway).
@@ -61,6 +67,29 @@ enum Order {
     Log {
         /// Such as warn, or info,seco_node=debug.
         filter: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Change {
+    /// Serve another model, once the other servers have their parts too.
+    Add {
+        /// This server's part of it, from `seco split`.
+        part: PathBuf,
+        /// What people call it.
+        #[arg(long)]
+        name: Option<String>,
+        /// Bundles kept ready (the gateway's number counts).
+        #[arg(long, value_name = "SIZE")]
+        pool: Option<usize>,
+        /// Bundles of the model with the highest are made first (the gateway's number counts).
+        #[arg(long, value_name = "NUMBER")]
+        priority: Option<u8>,
+    },
+    /// Serve a model no longer: finish the requests under way for it, and destroy its bundles.
+    Remove {
+        /// Its name, or the start of its id.
+        model: String,
     },
 }
 
@@ -93,6 +122,29 @@ async fn order(options: &Options) -> Result<String, Error> {
         Order::Log { filter: None } => Ok(told("filter", &ask(address, Method::GET, "/log", "").await?)),
         Order::Log { filter: Some(filter) } => {
             Ok(told("filter", &ask(address, Method::PUT, "/log", filter).await?))
+        }
+        Order::Models { change: None } => {
+            let text = ask(address, Method::GET, "/models", "").await?;
+            let models: Vec<Model> = serde_json::from_str(&text).map_err(|_| odd(address))?;
+            Ok(if json { text } else { list(&models) })
+        }
+        Order::Models { change: Some(Change::Add { part, name, pool, priority }) } => {
+            let part =
+                std::path::absolute(part).map_err(|e| Error::Usage(format!("{}: {e}", part.display())))?;
+            let usual = Pool::default();
+            let (size, priority) = (pool.unwrap_or(usual.size), priority.unwrap_or(usual.priority));
+            let pool = Pool { size, low: size.saturating_mul(usual.low) / usual.size, priority, ..usual };
+            let model = config::Model { part, name: name.clone(), pool };
+            let body = serde_json::to_string(&model).map_err(|e| Error::Failed(e.to_string()))?;
+            let text = ask(address, Method::POST, "/models/add", &body).await?;
+            let added: Model = serde_json::from_str(&text).map_err(|_| odd(address))?;
+            let lines = model.to_settings().map_err(Error::Failed)?;
+            Ok(if json { text } else { told_added(&added, &lines) })
+        }
+        Order::Models { change: Some(Change::Remove { model }) } => {
+            let text = ask(address, Method::POST, "/models/remove", model).await?;
+            let removed: Removed = serde_json::from_str(&text).map_err(|_| odd(address))?;
+            Ok(if json { text } else { told_removed(&removed) })
         }
         Order::Collect => {
             let answer = ask(address, Method::POST, "/collect", "").await?;
@@ -180,14 +232,21 @@ async fn part(
 }
 
 fn all(status: &Status) -> String {
-    let Status { name, index, version, model, seconds, .. } = status;
+    let Status { name, index, version, models, seconds, .. } = status;
     let role = if *index == 0 { "gateway" } else { "remote" };
-    let mut text = format!("{name}: server {index}, {role}, seco {version}, model {model}, up {seconds} s\n");
+    let titles: Vec<String> = models.iter().map(Model::title).collect();
+    let (some, titles) = (if models.len() == 1 { "model" } else { "models" }, titles.join(", "));
+    let mut text =
+        format!("{name}: server {index}, {role}, seco {version}, {some} {titles}, up {seconds} s\n");
     if status.reasons.is_empty() {
         text.push_str("ready\n");
     }
     for reason in &status.reasons {
         let _ = writeln!(text, "not ready: {reason}");
+    }
+    if models.len() > 1 {
+        text.push_str(&list(models));
+        text.push('\n');
     }
     let _ = writeln!(text, "requests    {} under way, {} jobs", status.under_way, status.jobs);
     for peer in &status.peers {
@@ -205,6 +264,39 @@ fn all(status: &Status) -> String {
         let _ = writeln!(text, "log         {filter}");
     }
     text
+}
+
+/// Models, a line each.
+fn list(models: &[Model]) -> String {
+    let line = |model: &Model| {
+        let Bundles { stored, made, spent, discarded, .. } = model.bundles;
+        let ready = match &model.pool {
+            Some(pool) => format!("{} of {} ready", pool.ready, pool.target),
+            None => format!("{stored} stored"),
+        };
+        let state = if model.reasons.is_empty() { "served".to_owned() } else { model.reasons.join("; ") };
+        let bundles = format!("{ready}, {made} made, {spent} spent, {discarded} destroyed unused");
+        format!("model       {}: {bundles}; {state}", model.title())
+    };
+    models.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn told_added(model: &Model, settings: &str) -> String {
+    let mut text = format!("model {} was added (id {})\n", model.title(), model.id);
+    for reason in &model.reasons {
+        let _ = writeln!(text, "not served yet: {reason}");
+    }
+    let _ = write!(text, "a restart keeps it if these lines are in the settings:\n\n{}", settings.trim_end());
+    text
+}
+
+fn told_removed(removed: &Removed) -> String {
+    let Removed { model, destroyed, settings } = removed;
+    let after = match settings {
+        true => "; take it out of the settings, or the next start serves it again",
+        false => "",
+    };
+    format!("model {model} was removed, {destroyed} bundles of it destroyed here{after}")
 }
 
 fn pool(status: &Status) -> String {
@@ -267,7 +359,7 @@ pub async fn metrics(address: SocketAddr) -> Result<String, Error> {
 
 /// One request and its answer.
 async fn ask(address: SocketAddr, method: Method, path: &str, body: &str) -> Result<String, Error> {
-    let limit = if path == "/collect" { LONG } else { SHORT };
+    let limit = if path == "/collect" || path.starts_with("/models/") { LONG } else { SHORT };
     let unreached = |why: String| {
         Error::Failed(format!(
             "{address}: {why}: is the server running, with [admin] listen at this address?"

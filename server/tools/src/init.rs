@@ -243,7 +243,7 @@ ot_parameter = {}
                 seco_protocol::OT_PARAMETER
             );
         }
-        let Pool { size, low, memory_mib, disk_mib } = Pool::default();
+        let Pool { size, low, memory_mib, disk_mib, priority } = Pool::default();
         let Limits {
             setup_s,
             preprocess_s,
@@ -274,6 +274,8 @@ low = {low}
 memory_mib = {memory_mib}
 # Mebibytes that all bundles may take on disk.
 disk_mib = {disk_mib}
+# With several models (see the end): bundles of the one with the highest are made first, from 0 to 255.
+priority = {priority}
 
 [limits]
 # Seconds for setting up the cluster: keys and base oblivious transfers.
@@ -285,13 +287,13 @@ infer_s = {infer_s}
 # A server that starts waits for the others as long as it takes, and says after so many seconds, and then every
 # minute, who is missing.
 connect_s = {connect_s}
-# Sessions of devices remembered; beyond that the one unused for longest is forgotten, and its
+# Sessions of devices remembered, for each model; beyond that the one unused for longest is forgotten, and its
 # device opens a new one.
 sessions = {sessions}
-# Requests that may wait for a bundle and their turn (gateway); devices and addresses take turns. Of more, those of
-# who has most are told to come back later.
+# Requests that may wait for a bundle and their turn (gateway), for each model; devices and addresses take turns. Of
+# more, those of who has most are told to come back later.
 queue = {queue}
-# Inferences that run at the same time.
+# Inferences that run at the same time, of all models together.
 parallel = {parallel}
 
 # The rest is for the gateway. Connections of devices at the same time, over QUIC and again over TCP; for a new one the
@@ -317,6 +319,18 @@ address_requests_hour = {address_requests_hour}
 # [admin]
 # listen = "127.0.0.1:7480"
 # public = false
+
+# Models beside `model`, to which [pool] belongs: each served once all servers have it. `seco admin models add` does the
+# same while the server runs, and says which lines a restart needs.
+# [[models]]
+# This server's part of it, secret as that of `model` is.
+# part = "other/server-{index}.seco"
+# What people call it in logs and commands, apart from its id.
+# name = "other"
+# As [pool], with the same keys and defaults.
+# [models.pool]
+# size = 4
+# priority = 0
 "#
         );
         if index == 0 {

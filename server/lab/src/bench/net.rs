@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use seco_core::SealingKeyHash;
+use seco_core::{ModelId, SealingKeyHash};
 use seco_node::keys;
 use seco_node::mesh::Clock;
 use seco_node::mesh::{Mesh, Server, Settings, tls};
@@ -133,7 +133,7 @@ async fn quic(count: usize) -> Result<Figures, Error> {
             servers: identities.iter().enumerate().map(server).collect(),
             key: identities[me].key.clone_key(),
             listen: LOOPBACK,
-            model_id: [0; 32],
+            models: vec![ModelId([0; 32])],
             sealing_keys: vec![SealingKeyHash([me as u8; 32])],
             reset: ResetKey::random()?,
             records: None,

@@ -44,7 +44,14 @@ pub(crate) struct ResumeSession {
     pub tag: [u8; TAG_LEN],
 }
 
-/// An order of the gateway. `epoch` names the set-up it relies on, `job` the streams to use. Inferences rely on none.
+/// An order of the gateway, about one of the models.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub model: ModelId,
+    pub command: Command,
+}
+
+/// What it orders. `epoch` names the set-up it relies on, `job` the streams to use. Inferences rely on none.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// Make new keys and base OTs.
@@ -69,7 +76,7 @@ pub(crate) enum Command {
     Room,
     /// Name the bundles that are ready.
     Inventory,
-    /// Destroy all bundles but these, which all servers have.
+    /// Destroy all bundles of the model but these, which all servers have.
     Keep(Vec<BundleId>),
 }
 
@@ -85,11 +92,11 @@ pub(crate) enum Done {
 /// The answer: done, or why not.
 pub(crate) type Reply = Result<Done, Failure>;
 
-/// Sends a command and waits for its answer.
-pub(crate) async fn send(mesh: &Mesh, to: usize, command: &Command, limit: Duration) -> Reply {
+/// Sends an order and waits for its answer.
+pub(crate) async fn send(mesh: &Mesh, to: usize, order: &Order, limit: Duration) -> Reply {
     let exchange = async {
         let (mut send, mut receive) = mesh.command(to).await?;
-        frame::write_value(&mut send, command).await.ok()?;
+        frame::write_value(&mut send, order).await.ok()?;
         frame::read_value::<Reply>(&mut receive, MAX_MESSAGE).await.ok()
     };
     match timeout(limit, exchange).await {
@@ -99,8 +106,8 @@ pub(crate) async fn send(mesh: &Mesh, to: usize, command: &Command, limit: Durat
     }
 }
 
-/// Reads the command of a stream.
-pub(crate) async fn receive(incoming: &mut Incoming) -> Option<Command> {
+/// Reads the order of a stream.
+pub(crate) async fn receive(incoming: &mut Incoming) -> Option<Order> {
     timeout(READ, frame::read_value(&mut incoming.receive, MAX_MESSAGE)).await.ok()?.ok()
 }
 

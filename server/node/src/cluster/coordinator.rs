@@ -1,21 +1,22 @@
-//! The gateway's view of the cluster: it orders set-ups, bundles and inferences, and keeps the pool filled.
+//! The gateway's view of the cluster for one model: it orders set-ups, bundles and inferences, and keeps the pool
+//! filled. Models take turns in what is made ahead, whichever needs it most.
 //!
 //! A set-up is an epoch. Its bundles are numbered, since every server must take the same seeds of the long-lived OT
 //! extension for one, and are made one at a time; after a failure, or when the connection with a remote was lost (it may
-//! have restarted), there is a new epoch. Bundles that are ready depend on none: whenever all servers are connected, the
+//! have restarted), there is a new epoch. Bundles that are ready depend on none: whenever all servers are connected and have the model, the
 //! gateway asks which ones they have, keeps those that all have, and serves from them. Inferences run beside that and
 //! beside each other; a lost link costs those under way and nothing else.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use seco_core::IncarnationKey;
 use seco_core::pad::TAG_LEN;
 use seco_protocol::{BundleId, Use};
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::blame::{Blame, Root, lasting, root};
@@ -24,13 +25,15 @@ use super::stock::{Progress, Ready, Released, Stock};
 use crate::Error;
 use crate::access::sessions::Connected;
 use crate::access::source::Who;
-use crate::cluster::commands::{self, Command, Done, OpenSession, ResumeSession};
+use crate::cluster::commands::{self, Command, Done, OpenSession, Order, ResumeSession};
 use crate::config;
 use crate::failure::{Broken, Failure};
 use crate::keys;
-use crate::node::{Epoch, Node};
+use crate::node::Node;
 use crate::operation::status;
 use crate::service::pool::{Busy, Pool, Take, Turn};
+use crate::service::turns::{Making, Need};
+use crate::service::{Epoch, Service};
 
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -45,21 +48,21 @@ const GRACE: Duration = Duration::from_secs(5);
 /// After a job failed here, the remotes have this long to say why it failed there.
 const REASONS: Duration = Duration::from_secs(1);
 
-/// Sessions that are told to the remotes at the same time.
-const TELLING: usize = 16;
+/// A model that is removed waits so long for what is being made before that is cancelled.
+const LEAVING: Duration = Duration::from_secs(5);
 
-/// Links with all servers, by generation.
+/// Links with all servers that have the model, by generation.
 pub(crate) type Links = Vec<Option<u64>>;
 
-/// The cluster, seen from its gateway.
-pub(crate) struct Cluster {
-    pub(super) node: Arc<Node>,
+/// The cluster and one model, seen from the gateway.
+pub(crate) struct Coordinator {
+    node: Arc<Node>,
+    pub(crate) service: Arc<Service>,
     pool: Pool<Ready>,
     stock: Arc<Stock>,
     /// Most bundles held: a full pool, and one for each inference that may start.
     room: usize,
-    next_job: AtomicU64,
-    /// Held while a bundle is made: some servers have it then, and some not yet.
+    /// Held while keys or a bundle are made: some servers have it then, and some not yet.
     making: tokio::sync::Mutex<()>,
     /// Whether bundles can be made: the cluster is set up, and the last one did not fail.
     makes: AtomicBool,
@@ -70,31 +73,26 @@ pub(crate) struct Cluster {
     /// Told when servers turn out to have other bundles than the gateway believes.
     doubts: Notify,
     /// Incarnations of which the remotes have to be told that they have ended.
-    pub(super) ended: mpsc::UnboundedSender<Vec<Connected>>,
-    /// Sessions that are told to the remotes at the same time: these refuse what comes too fast.
-    telling: Semaphore,
+    pub(super) ended: mpsc::UnboundedSender<Connected>,
 }
 
-impl Cluster {
-    /// A cluster that is not set up yet. Call it inside the runtime.
-    pub fn new(node: Arc<Node>, pool: config::Pool) -> Result<Arc<Self>, Error> {
-        let mut first = [0; 8];
-        keys::random(&mut first)?;
+impl Coordinator {
+    /// Nothing is set up yet. Call it inside the runtime.
+    pub fn new(service: Arc<Service>) -> Arc<Self> {
+        let (node, pool) = (service.node.clone(), service.pool);
         let (events, mut released) = mpsc::unbounded_channel();
         let (ended, gone) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
-            pool: Pool::new(pool, node.limits.queue, node.limits.parallel),
+            pool: Pool::new(pool, node.limits.queue, &node.orders.places),
             stock: Stock::new(events),
             room: pool.size + node.limits.parallel,
-            // Random, so that the streams of an earlier run of this gateway are not taken for new.
-            next_job: AtomicU64::new(u64::from_le_bytes(first)),
             making: tokio::sync::Mutex::default(),
             makes: AtomicBool::new(false),
             was_set_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             doubts: Notify::new(),
             ended,
-            telling: Semaphore::new(TELLING),
+            service,
             node,
         });
         tokio::spawn(front::tell_ends(Arc::downgrade(&cluster), gone));
@@ -110,7 +108,7 @@ impl Cluster {
                     Released::Failed(bundle) => {
                         // A remote that does not answer must not keep others waiting.
                         tokio::spawn(async move {
-                            cluster.node.store.discard(&bundle);
+                            cluster.service.store.discard(&bundle);
                             // One that does not hear of it is told when it is back.
                             let _ = cluster.tell(&Command::Discard { bundle }).await;
                             cluster.stock.release(&bundle);
@@ -119,12 +117,12 @@ impl Cluster {
                 }
             }
         });
-        Ok(cluster)
+        cluster
     }
 
     /// Puts a bundle that all servers have into the pool, unless it is there or under way already.
     fn offer(&self, bundle: BundleId) {
-        if !self.node.store.has(&bundle) {
+        if !self.service.store.has(&bundle) {
             return;
         }
         if let Some(ready) = self.stock.hold(bundle) {
@@ -137,15 +135,59 @@ impl Cluster {
     }
 
     fn job(&self) -> u64 {
-        self.next_job.fetch_add(1, Ordering::Relaxed)
+        self.node.orders.job()
+    }
+
+    /// A server that is not connected, or does not have the model.
+    pub fn lacking(&self) -> Option<usize> {
+        self.node.mesh.lacking(&self.service.info.id)
+    }
+
+    /// The links of now.
+    pub fn links(&self) -> Links {
+        self.node.mesh.links(&self.service.info.id)
+    }
+
+    /// Waits until all servers are connected and have the model. Says who does not have it.
+    async fn complete(&self) {
+        let (mesh, mut changes) = (&self.node.mesh, self.node.mesh.changes());
+        let mut told = Vec::new();
+        while self.lacking().is_some() {
+            let lacking = self.service.lacking();
+            if lacking != told {
+                for &server in &lacking {
+                    let (name, model) = (mesh.name(server), self.service.title());
+                    tracing::warn!("model {model} is not served: server {server} ({name}) does not have it");
+                }
+                told = lacking;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How much the pool needs another bundle.
+    fn need(pool: &Pool<Ready>) -> Need {
+        let config::Pool { size, priority, .. } = pool.settings();
+        let missing = size.saturating_sub(pool.ready()) + pool.waiting();
+        Need { priority, empty: 1000 * missing / size.max(1) }
+    }
+
+    /// Waits for this model's turn to make something ahead.
+    async fn turn(self: &Arc<Self>) -> Making {
+        let cluster = Arc::downgrade(self);
+        let none = Need { priority: 0, empty: 0 };
+        let need = move || cluster.upgrade().map_or(none, |cluster| Self::need(&cluster.pool));
+        self.node.orders.turns.turn(need).await
     }
 
     /// Keeps the pool filled, for ever. Fails only when the very first set-up shows that this model cannot be served.
-    pub async fn supervise(&self) -> Result<(), Error> {
+    pub async fn supervise(self: &Arc<Self>) -> Result<(), Error> {
         let mut brief = BRIEF;
         loop {
-            self.node.mesh.connected().await;
-            let generations = self.node.mesh.generations();
+            self.complete().await;
+            let generations = self.links();
             if let Err(blame) = self.take_stock().await {
                 self.report("taking stock", &blame);
                 self.turn_away_if_incomplete();
@@ -184,7 +226,7 @@ impl Cluster {
             // A link that is back ends the pause: there are bundles to serve from.
             let mut changes = self.node.mesh.changes();
             let _ = timeout(pause, async {
-                while self.node.mesh.generations() == generations && changes.changed().await.is_ok() {}
+                while self.links() == generations && changes.changed().await.is_ok() {}
             })
             .await;
         }
@@ -195,9 +237,9 @@ impl Cluster {
         self.paused.store(true, Ordering::Relaxed);
         // Whoever waits for a bundle is told to come again later.
         self.pool.turn_away();
-        while self.node.mesh.generations() == generations {
+        while self.links() == generations {
             let _ = timeout(DISK_PAUSE, self.stock.taken.notified()).await;
-            if self.node.store.has_room() && self.tell(&Command::Room).await.is_ok() {
+            if self.service.store.has_room() && self.tell(&Command::Room).await.is_ok() {
                 tracing::info!("there is room for bundles again");
                 break;
             }
@@ -211,7 +253,7 @@ impl Cluster {
     ///
     /// Gives how many were destroyed here.
     async fn take_stock(&self) -> Result<usize, Blame> {
-        let mut common = self.node.store.list();
+        let mut common = self.service.store.list();
         for reply in self.ask_each(self.remotes().map(|_| Command::Inventory)).await? {
             let Done::Bundles(theirs) = reply else { return Err(self.own(Failure::Internal.into())) };
             let theirs: HashSet<BundleId> = theirs.into_iter().collect();
@@ -224,7 +266,7 @@ impl Cluster {
         let in_use: Vec<BundleId> =
             self.stock.held().iter().filter(|id| !ours.contains(id)).copied().collect();
         let keep: Vec<BundleId> = common.iter().copied().chain(in_use).collect();
-        let destroyed = self.node.store.keep(&keep);
+        let destroyed = self.service.store.keep(&keep);
         self.tell(&Command::Keep(keep)).await?;
         self.pool.remove(gone).iter_mut().for_each(Ready::used);
         common.into_iter().for_each(|bundle| self.offer(bundle));
@@ -241,6 +283,26 @@ impl Cluster {
             self.report("taking stock", &blame);
             format!("server {} ({}): {}", blame.server, self.node.mesh.name(blame.server), blame.failure)
         })
+    }
+
+    /// Stops whoever supervises, and what is made ahead: the model is removed.
+    pub async fn leave(&self, supervising: Option<&AbortHandle>) {
+        let _nothing_made = match timeout(LEAVING, self.making.lock()).await {
+            Ok(making) => making,
+            Err(_) => {
+                self.node.jobs.cancel_making(&self.service.info.id);
+                self.making.lock().await
+            }
+        };
+        supervising.inspect(|task| task.abort());
+        self.pool.turn_away();
+        self.pool.remove(|_| true).iter_mut().for_each(Ready::used);
+    }
+
+    /// Tells the remotes that no bundle of the model is used any more.
+    pub async fn renounce(&self) {
+        // Whoever does not hear of it finds out when it is asked what it has, or at its next start.
+        let _ = self.tell(&Command::Keep(Vec::new())).await;
     }
 
     /// Whether the cluster was set up since the start.
@@ -264,23 +326,25 @@ impl Cluster {
 
     /// Nobody knows when a server that is gone comes back: requests must not wait for it.
     fn turn_away_if_incomplete(&self) {
-        if self.node.mesh.missing().is_some() {
+        if self.lacking().is_some() {
             self.pool.turn_away();
         }
     }
 
-    async fn set_up(&self) -> Result<Arc<Epoch>, Blame> {
+    async fn set_up(self: &Arc<Self>) -> Result<Arc<Epoch>, Blame> {
+        let _turn = self.turn().await;
+        let _making = self.making.lock().await;
         let mut epoch = [0; 8];
         keys::random(&mut epoch).map_err(|_| self.own(Failure::Internal.into()))?;
         let (job, epoch) = (self.job(), u64::from_le_bytes(epoch));
         let command = Command::SetUp { job, epoch };
-        self.order(job, command, self.node.limits.setup(), true, self.node.set_up(job, epoch)).await
+        self.order(job, command, self.node.limits.setup(), true, self.service.set_up(job, epoch)).await
     }
 
     /// Makes bundles as the pool wants them, until one fails or a connection is lost.
-    async fn fill(&self, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
+    async fn fill(self: &Arc<Self>, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
         let mut changes = self.node.mesh.changes();
-        while self.node.mesh.generations() == generations {
+        while self.links() == generations {
             if !self.pool.wants() || self.stock.held().len() >= self.room {
                 tokio::select! {
                     () = self.stock.taken.notified() => {}
@@ -291,6 +355,18 @@ impl Cluster {
                 }
                 continue;
             }
+            let turn = tokio::select! {
+                turn = self.turn() => turn,
+                () = self.doubts.notified() => {
+                    self.take_stock().await?;
+                    continue;
+                }
+                _ = changes.changed() => continue,
+            };
+            // Other models may have had theirs meanwhile.
+            if !self.pool.wants() {
+                continue;
+            }
             let making = self.making.lock().await;
             let start = Instant::now();
             self.pool.making();
@@ -299,12 +375,12 @@ impl Cluster {
             let (job, bundle) = (self.job(), BundleId(id));
             let index = epoch.party.next_bundle();
             let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
-            let own = self.node.preprocess(job, epoch.clone(), (bundle, index));
+            let own = self.service.preprocess(job, epoch.clone(), (bundle, index));
             self.order(job, command, self.node.limits.preprocess(), true, own).await?;
             self.pool.made(start.elapsed());
             self.offer(bundle);
-            drop(making);
-            self.node.report_bundle(start, self.ready());
+            drop((making, turn));
+            self.service.report_bundle(start, self.ready());
         }
         Ok(())
     }
@@ -314,8 +390,8 @@ impl Cluster {
         let mut sealed = sealed.into_iter();
         let own = OpenSession { sealed: sealed.next().unwrap_or_default(), ..session.clone() };
         // A wrong key is found here, whichever server's it is.
-        self.node.open(&own).map_err(|f| self.own(f.into()))?;
-        let _permit = self.telling.acquire().await;
+        self.service.open(&own).map_err(|f| self.own(f.into()))?;
+        let _permit = self.node.orders.telling.acquire().await;
         self.tell_each(sealed.map(|sealed| Command::Open(OpenSession { sealed, ..session.clone() }))).await
     }
 
@@ -323,17 +399,17 @@ impl Cluster {
     pub async fn resume(&self, session: &ResumeSession, tags: &[[u8; TAG_LEN]]) -> Result<(), Blame> {
         let each = |tag: &[u8; TAG_LEN]| ResumeSession { tag: *tag, ..session.clone() };
         let (own, others) = tags.split_first().ok_or_else(|| self.own(Failure::Internal.into()))?;
-        self.node.resume(&each(own)).map_err(|f| self.own(f.into()))?;
-        let _permit = self.telling.acquire().await;
+        self.service.resume(&each(own)).map_err(|f| self.own(f.into()))?;
+        let _permit = self.node.orders.telling.acquire().await;
         self.tell_each(others.iter().map(|tag| Command::Resume(each(tag)))).await
     }
 
     /// Whether all remotes know the session on a device's connection. `seen` are the links over which they were told;
     /// as long as these stand there is nothing to ask.
     pub async fn still_knows(&self, connected: Connected, seen: &[Option<u64>]) -> Result<Links, Blame> {
-        let links = self.node.mesh.generations();
+        let links = self.links();
         if links != seen {
-            let _permit = self.telling.acquire().await;
+            let _permit = self.node.orders.telling.acquire().await;
             self.tell(&Command::Knows(connected)).await?;
         }
         Ok(links)
@@ -341,8 +417,8 @@ impl Cluster {
 
     /// Takes a ready bundle or a place in the queue for one. `Err` names a server that is missing.
     pub fn take(&self, who: Who) -> Result<Take<Ready>, usize> {
-        if let Some(missing) = self.node.mesh.missing() {
-            return Err(missing);
+        if let Some(lacking) = self.lacking() {
+            return Err(lacking);
         }
         // None is made for those who would have to wait.
         if self.paused.load(Ordering::Relaxed) && self.pool.waiting() >= self.pool.ready() {
@@ -374,7 +450,7 @@ impl Cluster {
         let (job, bundle) = (self.job(), turn.item.bundle);
         turn.item.state = Progress::Started;
         let command = Command::Infer { job, bundle, usage };
-        let own = self.node.infer(job, bundle, usage, key, Some(masked_input));
+        let own = self.service.infer(job, bundle, usage, key, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
         match &result {
@@ -408,8 +484,8 @@ impl Cluster {
     ) -> Result<T, Blame> {
         let mut orders = JoinSet::new();
         for to in self.remotes() {
-            let (mesh, command) = (self.node.mesh.clone(), command.clone());
-            orders.spawn(async move { (to, commands::send(&mesh, to, &command, limit + GRACE).await) });
+            let (mesh, order) = (self.node.mesh.clone(), self.about(command.clone()));
+            orders.spawn(async move { (to, commands::send(&mesh, to, &order, limit + GRACE).await) });
         }
         let mut own = std::pin::pin!(own);
         let mut value = None;
@@ -451,8 +527,8 @@ impl Cluster {
         let at = match root(&failed) {
             Root::Failure(at) => at,
             Root::Silence(at, silent) => {
-                if let Some(missing) = self.node.mesh.missing() {
-                    return self.own(Failure::Unavailable(missing).into());
+                if let Some(lacking) = self.lacking() {
+                    return self.own(Failure::Unavailable(lacking).into());
                 }
                 // Told as that server's, whoever noticed it.
                 let failure = match failed.get(at).map(|blame| blame.failure) {
@@ -469,6 +545,10 @@ impl Cluster {
         Blame { server: self.node.me(), failure: broken.failure, cause: broken.cause }
     }
 
+    fn about(&self, command: Command) -> Order {
+        Order { model: self.service.info.id, command }
+    }
+
     /// Sends a command that needs no job to all remotes.
     pub(super) async fn tell(&self, command: &Command) -> Result<(), Blame> {
         self.tell_each(self.remotes().map(|_| command.clone())).await
@@ -483,8 +563,8 @@ impl Cluster {
     async fn ask_each(&self, commands: impl Iterator<Item = Command>) -> Result<Vec<Done>, Blame> {
         let mut orders = JoinSet::new();
         for (to, command) in self.remotes().zip(commands) {
-            let mesh = self.node.mesh.clone();
-            orders.spawn(async move { (to, commands::send(&mesh, to, &command, SHORT).await) });
+            let (mesh, order) = (self.node.mesh.clone(), self.about(command));
+            orders.spawn(async move { (to, commands::send(&mesh, to, &order, SHORT).await) });
         }
         let mut answers = Ok(Vec::new());
         while let Some(reply) = orders.join_next().await {
@@ -503,6 +583,6 @@ impl Cluster {
         let cause = blame.cause.as_ref().map_or_else(|| blame.failure.to_string(), ToString::to_string);
         let culprit = blame.failure.server().unwrap_or(blame.server);
         let told = format!("{what} failed on server {} ({name}): {cause}", blame.server);
-        self.node.report_failure(what, culprit, told);
+        self.node.report_failure(what, culprit, &self.service.model(), told);
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use seco_core::ModelId;
 use tokio::sync::watch;
 
 use crate::failure::{Broken, Failure};
@@ -31,6 +32,7 @@ struct Table {
 struct Running {
     cancel: watch::Sender<bool>,
     phase: Phase,
+    model: ModelId,
 }
 
 /// A running job; dropped, it is over.
@@ -46,15 +48,22 @@ impl Jobs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a job that may take as long as `limit`. A set-up or a bundle is cancelled by the next set-up.
-    pub fn start(self: &Arc<Self>, id: u64, limit: Duration, phase: Phase) -> Result<Job, Failure> {
+    /// Starts a job for a model that may take as long as `limit`. A set-up or a bundle is cancelled by the model's next
+    /// set-up.
+    pub fn start(
+        self: &Arc<Self>,
+        id: u64,
+        model: &ModelId,
+        limit: Duration,
+        phase: Phase,
+    ) -> Result<Job, Failure> {
         let mut table = self.table();
         let sender = watch::Sender::new(table.cancelled.contains(&id));
         let clock = Clock::of_job(limit, &sender);
         if table.running.contains_key(&id) {
             return Err(Failure::Internal);
         }
-        table.running.insert(id, Running { cancel: sender, phase });
+        table.running.insert(id, Running { cancel: sender, phase, model: *model });
         Ok(Job { id, phase, clock, jobs: self.clone() })
     }
 
@@ -74,9 +83,10 @@ impl Jobs {
         }
     }
 
-    /// Cancels what belongs to a set-up: the cluster is set up anew. Inferences go on.
-    pub fn cancel_making(&self) {
-        for job in self.table().running.values().filter(|job| job.phase != Phase::Inference) {
+    /// Cancels what belongs to a model's set-up: the cluster is set up anew for it. Inferences go on.
+    pub fn cancel_making(&self, model: &ModelId) {
+        let making = |job: &&Running| job.phase != Phase::Inference && job.model == *model;
+        for job in self.table().running.values().filter(making) {
             job.cancel.send_replace(true);
         }
     }

@@ -1,4 +1,4 @@
-//! Servers doing something together: the gateway orders (`Cluster`), remotes obey (`Worker`).
+//! Servers doing something together: for each model the gateway orders (`Coordinator`), and remotes obey (`Worker`).
 
 mod blame;
 pub(crate) mod commands;
@@ -9,6 +9,7 @@ mod stock;
 mod worker;
 
 pub(crate) use self::blame::Blame;
-pub(crate) use self::coordinator::{Cluster, Links};
+pub(crate) use self::coordinator::{Coordinator, Links};
+pub(crate) use self::front::Cluster;
 pub(crate) use self::stock::Ready;
-pub(crate) use self::worker::Worker;
+pub(crate) use self::worker::{Worker, obey};

@@ -1,35 +1,35 @@
-//! A remote: does what the gateway orders.
+//! A remote: does what the gateway orders, for each model.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::{IncarnationId, SessionId};
 use seco_protocol::{BundleId, Use};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
 use tokio::time::timeout;
 
-use crate::cluster::commands::{self, Command, Done, Reply};
-use crate::config;
+use crate::cluster::commands::{self, Command, Done, Order, Reply};
 use crate::failure::{Broken, Failure};
 use crate::mesh::Incoming;
-use crate::node::{Epoch, Node};
+use crate::node::Node;
+use crate::service::models::Models;
+use crate::service::{Epoch, Service};
 
 /// The gateway's number.
 const GATEWAY: usize = 0;
 /// After a loss the remotes find each other again about when the gateway does.
 const RECONNECT: Duration = Duration::from_secs(10);
 
-/// What a remote server does.
+/// What a remote server does for one model.
 pub(crate) struct Worker {
     node: Arc<Node>,
+    service: Arc<Service>,
     state: Mutex<State>,
     /// Bundles it may hold: those of the gateway's pool, those on their way to a request, and those
     /// that the gateway counts as used slightly before this server does.
     room: usize,
-    /// Inferences at the same time, with slack for the same reason.
-    online: Semaphore,
-    /// Bundles are made one at a time.
-    offline: Semaphore,
+    /// Shared by those who make keys or a bundle.
+    making: RwLock<()>,
 }
 
 #[derive(Default)]
@@ -45,38 +45,50 @@ impl State {
     }
 }
 
-impl Worker {
-    pub(crate) fn new(node: Arc<Node>, pool: config::Pool) -> Self {
-        let parallel = node.limits.parallel;
-        Self {
-            node,
-            state: Mutex::default(),
-            room: pool.size + 2 * parallel,
-            online: Semaphore::new(2 * parallel),
-            offline: Semaphore::new(1),
+/// Takes commands until the mesh ends.
+pub(crate) async fn obey(models: Arc<Models>, mut incoming: mpsc::Receiver<Incoming>) {
+    while let Some(mut stream) = incoming.recv().await {
+        if stream.from != GATEWAY {
+            let from = stream.from;
+            commands::reply(stream, Err(Failure::Misbehaved(from))).await;
+            continue;
         }
+        let models = models.clone();
+        tokio::spawn(async move {
+            // A job goes on when its command's stream breaks; the other servers may be fine.
+            let Some(Order { model, command }) = commands::receive(&mut stream).await else { return };
+            let reply = match models.worker(&model) {
+                Some(worker) => worker.obey(command).await,
+                None => Err(Failure::LacksModel),
+            };
+            commands::reply(stream, reply).await;
+        });
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(service: Arc<Service>) -> Arc<Self> {
+        let node = service.node.clone();
+        let room = service.pool.size + 2 * node.limits.parallel;
+        Arc::new(Self { node, service, state: Mutex::default(), room, making: RwLock::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes commands until the mesh ends.
-    pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<Incoming>) {
-        while let Some(mut stream) = incoming.recv().await {
-            if stream.from != GATEWAY {
-                let from = stream.from;
-                commands::reply(stream, Err(Failure::Misbehaved(from))).await;
-                continue;
-            }
-            let remote = self.clone();
-            tokio::spawn(async move {
-                // A job goes on when its command's stream breaks; the other servers may be fine.
-                let Some(command) = commands::receive(&mut stream).await else { return };
-                let reply = remote.obey(command).await;
-                commands::reply(stream, reply).await;
-            });
-        }
+    /// Ends what is made ahead: the model is removed.
+    pub(crate) async fn leave(&self) {
+        *self.state() = State::default();
+        self.node.jobs.cancel_making(&self.service.info.id);
+        // Over when it has noticed.
+        let _ = self.making.write().await;
+    }
+
+    /// Keys or a bundle are begun, until this is dropped; not of a model that is being removed.
+    async fn begins(&self) -> Result<RwLockReadGuard<'_, ()>, Failure> {
+        let making = self.making.read().await;
+        if self.service.drain.has_begun() { Err(Failure::LacksModel) } else { Ok(making) }
     }
 
     async fn obey(&self, command: Command) -> Reply {
@@ -88,19 +100,22 @@ impl Worker {
             Command::Infer { job, bundle, usage } => {
                 self.infer(job, bundle, usage).await.map_err(|e| ("inference", e))
             }
-            Command::Open(session) => return self.node.open(&session).map(|()| Done::Done),
-            Command::Resume(session) => return self.node.resume(&session).map(|()| Done::Done),
+            Command::Open(_) | Command::Resume(_) if self.service.drain.has_begun() => {
+                return Err(Failure::LacksModel);
+            }
+            Command::Open(session) => return self.service.open(&session).map(|()| Done::Done),
+            Command::Resume(session) => return self.service.resume(&session).map(|()| Done::Done),
             Command::Knows(connected) => {
-                let known = self.node.sessions().knows(&connected);
+                let known = self.service.sessions().knows(&connected);
                 return if known { Ok(Done::Done) } else { Err(Failure::UnknownSession) };
             }
             Command::End(ended) => {
-                let mut sessions = self.node.sessions();
+                let mut sessions = self.service.sessions();
                 ended.iter().for_each(|connected| sessions.end(connected));
                 return Ok(Done::Done);
             }
             Command::Discard { bundle } => {
-                self.node.store.discard(&bundle);
+                self.service.store.discard(&bundle);
                 return Ok(Done::Done);
             }
             Command::Cancel { job } => {
@@ -108,11 +123,11 @@ impl Worker {
                 return Ok(Done::Done);
             }
             Command::Room => {
-                return if self.node.store.has_room() { Ok(Done::Done) } else { Err(Failure::Disk) };
+                return if self.service.store.has_room() { Ok(Done::Done) } else { Err(Failure::Disk) };
             }
-            Command::Inventory => return Ok(Done::Bundles(self.node.store.list())),
+            Command::Inventory => return Ok(Done::Bundles(self.service.store.list())),
             Command::Keep(bundles) => {
-                let gone = self.node.store.keep(&bundles);
+                let gone = self.service.store.keep(&bundles);
                 if gone > 0 {
                     tracing::info!(gone, "bundles that not all servers have");
                 }
@@ -121,12 +136,13 @@ impl Worker {
         };
         result.map(|()| Done::Done).map_err(|(what, broken)| {
             // Caused by a device or by an operator: nothing to act on.
-            if matches!(broken.failure, Failure::UnknownSession | Failure::CounterUsed | Failure::Stopping) {
+            use Failure::{CounterUsed, LacksModel, Stopping, UnknownSession};
+            if matches!(broken.failure, UnknownSession | CounterUsed | Stopping | LacksModel) {
                 return broken.failure;
             }
             let cause = broken.cause.map_or_else(|| broken.failure.to_string(), |c| c.to_string());
             let culprit = broken.failure.server().unwrap_or(self.node.me());
-            self.node.report_failure(what, culprit, format!("{what}: {cause}"));
+            self.node.report_failure(what, culprit, &self.service.model(), format!("{what}: {cause}"));
             broken.failure
         })
     }
@@ -135,12 +151,13 @@ impl Worker {
         {
             let mut state = self.state();
             *state = State { ordered: epoch, epoch: None };
-            self.node.jobs.cancel_making();
+            self.node.jobs.cancel_making(&self.service.info.id);
         }
         if timeout(RECONNECT, self.node.mesh.connected()).await.is_err() {
             return Err(Failure::Unavailable(self.node.mesh.missing().unwrap_or_default()).into());
         }
-        let made = self.node.set_up(job, epoch).await?;
+        let _making = self.begins().await?;
+        let made = self.service.set_up(job, epoch).await?;
         let mut state = self.state();
         if state.ordered != epoch {
             return Err(Failure::OtherEpoch.into());
@@ -152,18 +169,19 @@ impl Worker {
     async fn preprocess(&self, job: u64, epoch: u64, (bundle, index): (BundleId, u64)) -> Result<(), Broken> {
         let start = Instant::now();
         // Only one that was cancelled, and has not noticed yet, can be in the way.
-        let permit = timeout(self.node.limits.preprocess(), self.offline.acquire()).await;
+        let permit = timeout(self.node.limits.preprocess(), self.node.obeys.offline.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let current = {
-            if self.node.store.len() >= self.room {
+            if self.service.store.len() >= self.room {
                 return Err(Failure::Full.into());
             }
             self.state().epoch(epoch)?
         };
-        let made = self.node.preprocess(job, current, (bundle, index)).await;
+        let _making = self.begins().await?;
+        let made = self.service.preprocess(job, current, (bundle, index)).await;
         let mut state = self.state();
         if let Err(failure) = state.epoch(epoch) {
-            self.node.store.discard(&bundle);
+            self.service.store.discard(&bundle);
             return Err(failure.into());
         }
         if made.is_err() {
@@ -172,7 +190,7 @@ impl Worker {
         }
         drop(state);
         made?;
-        self.node.report_bundle(start, self.node.store.len());
+        self.service.report_bundle(start, self.service.store.len());
         Ok(())
     }
 
@@ -181,13 +199,16 @@ impl Worker {
         let Some(_under_way) = self.node.drain.enter() else {
             return Err(Failure::Stopping.into());
         };
+        let Some(_of_model) = self.service.drain.enter() else {
+            return Err(Failure::LacksModel.into());
+        };
         // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
-        let permit = timeout(self.node.limits.infer(), self.online.acquire()).await;
+        let permit = timeout(self.node.limits.infer(), self.node.obeys.online.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let Use { session, incarnation, counter } = usage;
-        let key = self.node.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
-        self.node.infer(job, bundle, usage, key, None).await?;
-        self.node.report_inference(start, self.node.store.len());
+        let key = self.service.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
+        self.service.infer(job, bundle, usage, key, None).await?;
+        self.service.report_inference(start, self.service.store.len());
         Ok(())
     }
 }

@@ -16,8 +16,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::Endpoint;
-use seco_core::{ModelInfo, mux};
+use quinn::{Endpoint, ServerConfig};
+use seco_core::mux;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -56,6 +56,9 @@ fn idle(patience: Duration) -> Duration {
 #[derive(Clone)]
 pub(crate) struct Gateway {
     endpoint: Endpoint,
+    /// What new connections over QUIC get, and for requests of which length.
+    config: (ServerConfig, usize),
+    limits: Limits,
     door: Arc<Door>,
     tcp: Option<(Arc<TcpListener>, TlsAcceptor)>,
 }
@@ -66,7 +69,7 @@ impl Gateway {
         address: SocketAddr,
         tcp: bool,
         identity: &Identity,
-        model: &ModelInfo,
+        request_limit: usize,
         limits: &Limits,
         reset: &ResetKey,
     ) -> Result<Self, Error> {
@@ -74,7 +77,8 @@ impl Gateway {
             true => Some(TlsAcceptor::from(Arc::new(tls(identity, mux::ALPN)?))),
             false => None,
         };
-        let config = quic::config(tls(identity, ALPN)?, model, limits).map_err(|_| unusable(identity))?;
+        let config =
+            quic::config(tls(identity, ALPN)?, request_limit, limits).map_err(|_| unusable(identity))?;
         let door = Door::new(*limits, if tcp { files::places(limits.connections) } else { 0 });
         let mut tries = 1;
         loop {
@@ -83,12 +87,19 @@ impl Gateway {
             let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
             let settings = reset.endpoint("devices");
             let endpoint = Endpoint::new(settings, Some(config.clone()), socket, runtime).map_err(bind)?;
-            let Some(acceptor) = &acceptor else { return Ok(Self { endpoint, door, tcp: None }) };
+            let gateway = |tcp| Self {
+                endpoint: endpoint.clone(),
+                config: (config.clone(), request_limit),
+                limits: *limits,
+                door: door.clone(),
+                tcp,
+            };
+            let Some(acceptor) = &acceptor else { return Ok(gateway(None)) };
             let same = endpoint.local_addr().map_err(|_| Error::NoRuntime)?;
             match TcpListener::bind(same).await {
                 Ok(listener) => {
                     let tcp = Some((Arc::new(listener), acceptor.clone()));
-                    return Ok(Self { endpoint, door, tcp });
+                    return Ok(gateway(tcp));
                 }
                 // The system chose a port that is taken over TCP; it will choose another.
                 Err(_) if address.port() == 0 && tries < PORT_TRIES => tries += 1,
@@ -103,7 +114,7 @@ impl Gateway {
     }
 
     /// Serves devices until the UDP socket is closed.
-    pub async fn serve(self, cluster: Arc<Cluster>) {
+    pub async fn serve(mut self, cluster: Arc<Cluster>) {
         // Ends with this function, and its connections with it.
         let mut tasks = JoinSet::new();
         if let Some((listener, acceptor)) = self.tcp.clone() {
@@ -111,6 +122,7 @@ impl Gateway {
         }
         while let Some(incoming) = self.endpoint.accept().await {
             let address = incoming.remote_address();
+            self.fit(cluster.request_limit());
             let valid = incoming.remote_address_validated() || !incoming.may_retry();
             match self.door.admit(Over::Quic, address, valid) {
                 Admission::In(place) => {
@@ -123,6 +135,16 @@ impl Gateway {
                     incoming.refuse();
                 }
             }
+        }
+    }
+
+    /// Fits what new connections get to the longest request, which changes with the models.
+    fn fit(&mut self, request_limit: usize) {
+        let (config, fits) = &mut self.config;
+        if *fits != request_limit {
+            *fits = request_limit;
+            config.transport_config(Arc::new(quic::transport(request_limit, &self.limits)));
+            self.endpoint.set_server_config(Some(config.clone()));
         }
     }
 

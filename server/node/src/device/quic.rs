@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
 use seco_core::message::{MAX_HEADER, decode_header};
-use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, ModelInfo, Refusal};
+use seco_core::{EXPORTER_LABEL, EXPORTER_LEN, Refusal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
@@ -25,18 +25,18 @@ pub(super) const CLOSED: VarInt = VarInt::from_u32(0);
 /// The endpoint's settings. `tls` says who the gateway is.
 pub(super) fn config(
     tls: rustls::ServerConfig,
-    model: &ModelInfo,
+    request_limit: usize,
     limits: &Limits,
 ) -> Result<ServerConfig, rustls::Error> {
     let crypto = QuicServerConfig::try_from(tls)
         .map_err(|_| rustls::Error::General("no cipher suite for QUIC".to_owned()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport(model, limits)));
+    config.transport_config(Arc::new(transport(request_limit, limits)));
     Ok(config)
 }
 
-fn transport(model: &ModelInfo, limits: &Limits) -> TransportConfig {
-    let request = u32::try_from(model.request_limit() + MAX_HEADER).unwrap_or(u32::MAX);
+pub(super) fn transport(request_limit: usize, limits: &Limits) -> TransportConfig {
+    let request = u32::try_from(request_limit + MAX_HEADER).unwrap_or(u32::MAX);
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from(MAX_REQUESTS))
@@ -87,7 +87,7 @@ pub(super) async fn serve(cluster: Arc<Cluster>, place: Place, incoming: Incomin
 
 async fn request(device: Arc<Device>, send: SendStream, mut receive: RecvStream) {
     let start = Instant::now();
-    let limit = device.cluster.info().request_limit();
+    let limit = device.cluster.request_limit();
     let message = timeout(TRANSFER, read(&mut receive, limit)).await.unwrap_or(Err(End::Gone));
     device.request(message, Reply { send, finished: false }, start).await;
 }

@@ -1,7 +1,7 @@
 //! One device and its requests, whatever transport they came by.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use seco_core::message::{resume_tags, sealed_keys};
@@ -19,7 +19,7 @@ use crate::access::sessions::Connected;
 use crate::access::source::Who;
 use crate::access::tokens::Paid;
 use crate::cluster::commands::{OpenSession, ResumeSession};
-use crate::cluster::{Blame, Cluster, Links, Ready};
+use crate::cluster::{Blame, Cluster, Coordinator, Links, Ready};
 use crate::failure::Failure;
 use crate::operation::metrics;
 use crate::service::pool::{Take, Turn};
@@ -46,15 +46,17 @@ struct Handles {
 
 struct Handle {
     name: u32,
+    /// What the session is for; gone once it was removed.
+    model: Weak<Coordinator>,
     connected: Connected,
     /// Links over which all servers were told of it, or asked.
     links: Links,
 }
 
 impl Handles {
-    fn get(&self, name: u32) -> Option<(Connected, Links)> {
+    fn get(&self, name: u32) -> Option<(Weak<Coordinator>, Connected, Links)> {
         let found = self.open.iter().find(|handle| handle.name == name);
-        found.map(|handle| (handle.connected, handle.links.clone()))
+        found.map(|handle| (handle.model.clone(), handle.connected, handle.links.clone()))
     }
 
     /// All servers knew it over these links.
@@ -69,16 +71,19 @@ impl Handles {
     }
 
     /// The handle, and what had to go for it.
-    fn add(&mut self, connected: Connected, links: Links) -> (u32, Option<Connected>) {
-        if let Some(handle) = self.open.iter_mut().find(|handle| handle.connected == connected) {
+    fn add(&mut self, incarnation: Incarnated, links: Links) -> (u32, Option<Incarnated>) {
+        let (model, connected) = incarnation;
+        let same =
+            |handle: &&mut Handle| handle.connected == connected && Weak::ptr_eq(&handle.model, &model);
+        if let Some(handle) = self.open.iter_mut().find(same) {
             handle.links = links;
             return (handle.name, None);
         }
         let oldest = if self.open.len() == MAX_HANDLES { self.open.pop_front() } else { None };
         let name = self.next;
         self.next = self.next.wrapping_add(1);
-        self.open.push_back(Handle { name, connected, links });
-        (name, oldest.map(|handle| handle.connected))
+        self.open.push_back(Handle { name, model, connected, links });
+        (name, oldest.map(|handle| (handle.model, handle.connected)))
     }
 }
 
@@ -134,7 +139,7 @@ impl Device {
             // It is counted until its answer is on its way: another may follow then.
             Ok(message) => match self.place.request() {
                 Ok(_open) => self.decoded(&mut reply, &message, start).await,
-                Err(pause) => Err(End::Busy(pause.unwrap_or_else(|| self.cluster.busy().retry_after))),
+                Err(pause) => Err(End::Busy(pause.unwrap_or_else(|| self.cluster.busy()))),
             },
             Err(end) => Err(end),
         };
@@ -185,10 +190,13 @@ impl Device {
                 self.session(request).await
             }
             Request::Infer { handle, counter, input } => {
-                let (connected, links) = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
+                let (model, connected, links) = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
                 let paid = self.pay()?;
-                self.known(handle, connected, &links).await?;
-                self.infer(reply, connected, (counter, input), paid, start).await
+                // Under way for its model too, which may have been removed, or is about to be.
+                let model = model.upgrade().ok_or(Refusal::WrongModel)?;
+                let _under_way = model.enter().ok_or(Refusal::WrongModel)?;
+                self.known(handle, &model, connected, &links).await?;
+                self.infer(reply, &model, connected, (counter, input), paid, start).await
             }
             Request::Probe { down, noise } => {
                 let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
@@ -237,9 +245,7 @@ impl Device {
     async fn session(&self, request: Request<'_>) -> Result<Vec<u8>, End> {
         match request {
             Request::Open { session, model, nonce, sealed } => {
-                if model != self.cluster.info().id {
-                    return Err(Refusal::WrongModel.into());
-                }
+                let served = self.cluster.model(&model).ok_or(Refusal::WrongModel)?;
                 let sealed = sealed_keys(sealed).map_err(|_| Refusal::WrongServers)?;
                 if sealed.len() != self.cluster.servers() {
                     return Err(Refusal::WrongServers.into());
@@ -249,9 +255,9 @@ impl Device {
                 let keys = sealed.iter().map(KeyId::of).collect();
                 let opening = OpenSession { session, model, incarnation, keys, sealed: Vec::new() };
                 let sealed = sealed.iter().map(|blob| blob.to_vec()).collect();
-                let cluster = self.cluster.clone();
-                let open = async move { cluster.open(&opening, sealed).await };
-                self.opened("opening a session", (session, incarnation.id()), open).await
+                let incarnated = (Arc::downgrade(&served), (session, incarnation.id()));
+                let open = async move { served.open(&opening, sealed).await };
+                self.opened("opening a session", incarnated, open).await
             }
             Request::Resume { session, nonce, tags } => {
                 let tags = resume_tags(tags).map_err(|_| Refusal::WrongServers)?;
@@ -261,29 +267,41 @@ impl Device {
                 let _counted = self.place.session(false).map_err(End::Busy)?;
                 let incarnation = Incarnation { nonce, exporter: self.exporter };
                 let resuming = ResumeSession { session, incarnation, tag: Default::default() };
-                let (cluster, tags) = (self.cluster.clone(), tags.to_vec());
-                let resume = async move { cluster.resume(&resuming, &tags).await };
-                self.opened("taking up a session", (session, incarnation.id()), resume).await
+                let (what, tags) = ("taking up a session", tags.to_vec());
+                let served = self.cluster.resumed(&resuming, &tags);
+                let served = served.ok_or_else(|| {
+                    debug!("{what} was refused: none is known under that key");
+                    Refusal::UnknownSession
+                })?;
+                let incarnated = (Arc::downgrade(&served), (session, incarnation.id()));
+                let resume = async move { served.resume(&resuming, &tags).await };
+                self.opened(what, incarnated, resume).await
             }
             _ => Err(Refusal::Malformed.into()),
         }
     }
 
     /// Makes sure that all servers know the session before a bundle is taken: one of them may have been restarted.
-    async fn known(&self, handle: u32, connected: Connected, links: &Links) -> Result<(), End> {
-        match self.cluster.still_knows(connected, links).await {
+    async fn known(
+        &self,
+        handle: u32,
+        model: &Coordinator,
+        connected: Connected,
+        links: &Links,
+    ) -> Result<(), End> {
+        match model.still_knows(connected, links).await {
             Ok(now) if now != *links => self.handles().confirm(handle, now),
             Ok(_) => {}
             Err(blame) => {
                 if blame.failure == Failure::UnknownSession {
-                    self.cluster.forget(&connected.0);
+                    model.forget(&connected.0);
                     self.place.sessions({
                         let mut handles = self.handles();
                         handles.remove(handle);
                         handles.open.len()
                     });
                 }
-                return Err(self.refusal("a request", &blame).into());
+                return Err(refusal(model, "a request", &blame).into());
             }
         }
         Ok(())
@@ -292,54 +310,60 @@ impl Device {
     async fn infer(
         &self,
         reply: &mut impl Responder,
+        model: &Arc<Coordinator>,
         connected: Connected,
         (counter, input): (u64, &[u8]),
         paid: Option<Paid>,
         start: Instant,
     ) -> Result<Vec<u8>, End> {
-        let info = self.cluster.info();
+        let info = model.info();
         if input.len() != info.input_len {
             let expected = u32::try_from(info.input_len).unwrap_or(u32::MAX);
             return Err(Refusal::WrongInputSize { expected }.into());
         }
         // Before a bundle is taken: repeating one request must not use up the pool.
-        let key = self.cluster.number(&connected, counter).map_err(|failure| match failure {
+        let key = model.number(&connected, counter).map_err(|failure| match failure {
             Failure::CounterUsed => Refusal::CounterUsed,
             _ => Refusal::UnknownSession,
         })?;
         let (session, incarnation) = connected;
         let usage = Use { session: session.0, incarnation: incarnation.0, counter };
-        let turn = self.turn(reply, session).await?;
+        let turn = self.turn(reply, model, session).await?;
         // From here on a bundle is used, whether or not the device waits for the answer.
         if let Some(paid) = paid {
             paid.used();
         }
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
-        let (cluster, input) = (self.cluster.clone(), input.to_vec());
-        let under_way = cluster.drain().again();
+        let (asked, input) = (model.clone(), input.to_vec());
+        let under_way = (self.cluster.drain().again(), model.service.drain.again());
         let job = tokio::spawn(async move {
-            let result = cluster.infer(turn, usage, key, input).await;
+            let result = asked.infer(turn, usage, key, input).await;
             drop(under_way);
             result
         });
         let logits = job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
             if blame.failure == Failure::UnknownSession {
                 // A remote restarted: the device has to open the session there too.
-                self.cluster.forget(&session);
+                model.forget(&session);
             }
-            self.refusal("an inference", &blame)
+            refusal(model, "an inference", &blame)
         })?;
         let mut masked = vec![0; info.logits_len()];
         pack::pack(&logits, info.width, &mut masked).map_err(|_| Refusal::Internal)?;
-        self.cluster.answered(start);
+        model.answered(start);
         Ok(encode(&Response::Logits { masked: &masked }))
     }
 
     /// A bundle and the request's turn, at once or after a wait that the device is told of.
-    async fn turn(&self, reply: &mut impl Responder, device: SessionId) -> Result<Turn<Ready>, End> {
+    async fn turn(
+        &self,
+        reply: &mut impl Responder,
+        model: &Coordinator,
+        device: SessionId,
+    ) -> Result<Turn<Ready>, End> {
         let unavailable = |server| Refusal::Unavailable { server: u8::try_from(server).unwrap_or(u8::MAX) };
         let who = Who { source: self.place.source(), device };
-        match self.cluster.take(who).map_err(unavailable)? {
+        match model.take(who).map_err(unavailable)? {
             Take::Ready(turn) => Ok(turn),
             Take::Full(busy) => Err(End::Busy(busy.retry_after)),
             Take::Queued { position, wait, ticket } => {
@@ -351,9 +375,9 @@ impl Device {
                         Ok(Ok(Ok(turn))) => turn,
                         Ok(Ok(Err(busy))) => return Err(End::Busy(busy.retry_after)),
                         Ok(Err(_)) => {
-                            return Err(match self.cluster.missing() {
+                            return Err(match model.lacking() {
                                 Some(server) => unavailable(server).into(),
-                                None => End::Busy(self.cluster.busy().retry_after),
+                                None => End::Busy(model.busy().retry_after),
                             });
                         }
                         Err(_) => return Err(Refusal::TimedOut.into()),
@@ -373,36 +397,24 @@ impl Device {
     async fn opened(
         &self,
         what: &str,
-        connected: Connected,
+        incarnated: Incarnated,
         exchange: impl Future<Output = Result<(), Blame>> + Send + 'static,
     ) -> Result<Vec<u8>, End> {
-        let links = self.cluster.links();
-        let unclaimed = Incarnations { cluster: self.cluster.clone(), ended: vec![connected] };
+        let model = incarnated.0.upgrade().ok_or(Refusal::WrongModel)?;
+        let links = model.links();
+        let unclaimed = Incarnations { ended: vec![incarnated.clone()] };
         let exchange = tokio::spawn(async move { (exchange.await, unclaimed) });
         let (result, mut unclaimed) = exchange.await.map_err(|_| Refusal::Internal)?;
-        result.map_err(|blame| self.refusal(what, &blame))?;
+        result.map_err(|blame| refusal(&model, what, &blame))?;
         let (handle, oldest, open) = {
             let mut handles = self.handles();
-            let (handle, oldest) = handles.add(connected, links);
+            let (handle, oldest) = handles.add(incarnated, links);
             (handle, oldest, handles.open.len())
         };
         self.place.sessions(open);
         unclaimed.ended = oldest.into_iter().collect();
         drop(unclaimed);
         Ok(encode(&Response::Opened { handle }))
-    }
-
-    /// What the device is told of a failure; the details stay in the log.
-    fn refusal(&self, what: &str, blame: &Blame) -> Refusal {
-        use Failure::{CounterUsed, OtherKey, SealedKey, UnknownSession, WrongModel};
-        match blame.failure {
-            // Caused by a device, not by a server: nothing for an operator to act on.
-            UnknownSession | SealedKey | OtherKey(_) | WrongModel | CounterUsed => {
-                debug!(server = blame.server, reason = %blame.failure, "{what} was refused");
-            }
-            _ => self.cluster.report(what, blame),
-        }
-        told(blame)
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {
@@ -414,24 +426,39 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.cluster.metrics().left(self.tcp);
-        let ended = self.handles().open.drain(..).map(|handle| handle.connected).collect();
-        drop(Incarnations { cluster: self.cluster.clone(), ended });
+        let ended = self.handles().open.drain(..).map(|handle| (handle.model, handle.connected)).collect();
+        drop(Incarnations { ended });
     }
 }
 
+/// A connection's incarnation of a session, and the model that it is for.
+type Incarnated = (Weak<Coordinator>, Connected);
+
 /// Incarnations that end, on all servers, when this is dropped.
 struct Incarnations {
-    cluster: Arc<Cluster>,
-    ended: Vec<Connected>,
+    ended: Vec<Incarnated>,
 }
 
 impl Drop for Incarnations {
     fn drop(&mut self) {
-        let ended = std::mem::take(&mut self.ended);
-        if !ended.is_empty() {
-            self.cluster.end(ended);
+        for (model, connected) in self.ended.drain(..) {
+            // What was removed remembers nobody.
+            let _ = model.upgrade().map(|model| model.end(connected));
         }
     }
+}
+
+/// What the device is told of a failure; the details stay in the log.
+fn refusal(model: &Coordinator, what: &str, blame: &Blame) -> Refusal {
+    use Failure::{CounterUsed, OtherKey, SealedKey, UnknownSession, WrongModel};
+    match blame.failure {
+        // Caused by a device, not by a server: nothing for an operator to act on.
+        UnknownSession | SealedKey | OtherKey(_) | WrongModel | CounterUsed => {
+            debug!(server = blame.server, reason = %blame.failure, "{what} was refused");
+        }
+        _ => model.report(what, blame),
+    }
+    told(blame)
 }
 
 /// What a device is told of a failure.
@@ -441,9 +468,11 @@ fn told(blame: &Blame) -> Refusal {
         Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },
         // A server that has just restarted, or dropped what it had after a failure: the cluster is about to be
         // set up anew.
-        Failure::OtherEpoch | Failure::UnknownBundle | Failure::Disk | Failure::Stopping => {
-            Refusal::Unavailable { server: server(blame.server) }
-        }
+        Failure::OtherEpoch
+        | Failure::UnknownBundle
+        | Failure::Disk
+        | Failure::Stopping
+        | Failure::LacksModel => Refusal::Unavailable { server: server(blame.server) },
         Failure::TimedOut(_) => Refusal::TimedOut,
         Failure::CounterUsed => Refusal::CounterUsed,
         Failure::UnknownSession => Refusal::UnknownSession,
@@ -472,7 +501,13 @@ mod tests {
     #[test]
     fn what_time_mends_is_told_as_such() {
         let told = |failure| told(&Blame { server: 2, failure, cause: None });
-        let passing = [Failure::OtherEpoch, Failure::UnknownBundle, Failure::Disk, Failure::Stopping];
+        let passing = [
+            Failure::OtherEpoch,
+            Failure::UnknownBundle,
+            Failure::Disk,
+            Failure::Stopping,
+            Failure::LacksModel,
+        ];
         for failure in passing.into_iter().chain([Failure::Unavailable(2)]) {
             assert_eq!(told(failure), Refusal::Unavailable { server: 2 }, "{failure}");
         }

@@ -124,7 +124,6 @@ async fn receive(
     mut read: ReadHalf<TlsStream<TcpStream>>,
     outgoing: mpsc::Sender<Outgoing>,
 ) -> &'static str {
-    let limit = device.cluster.info().request_limit();
     let mut requests = Requests {
         open: BTreeMap::new(),
         last: 0,
@@ -152,11 +151,12 @@ async fn receive(
             }
         }
         let start = Instant::now();
-        let record = match timeout(TRANSFER, record(&mut read, &mut buffer, limit)).await {
-            Ok(Ok(record)) => record,
-            Ok(Err(reason)) => return reason,
-            Err(_) => return "too slow",
-        };
+        let record =
+            match timeout(TRANSFER, record(&mut read, &mut buffer, device.cluster.request_limit())).await {
+                Ok(Ok(record)) => record,
+                Ok(Err(reason)) => return reason,
+                Err(_) => return "too slow",
+            };
         while let Some(ended) = requests.tasks.try_join_next() {
             requests.ended(ended);
         }

@@ -1,11 +1,12 @@
 //! What two servers tell each other first: enough to see that they were set up for each other.
 
 use quinn::Connection;
-use seco_core::SealingKeyHash;
+use seco_core::{ModelId, SealingKeyHash};
 use seco_model::MAX_SERVERS;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, FrameError};
+use super::models::{MAX_MODELS, Offer};
 use super::{Server, Settings, VERSION};
 use crate::Error;
 use crate::config::MAX_RETIRED;
@@ -19,7 +20,7 @@ pub(super) struct Hello {
     version: u16,
     index: usize,
     servers: usize,
-    model: [u8; 32],
+    models: Offer,
     cluster: [u8; 32],
     /// Of all keys that open what devices seal to this server, the present one first.
     sealing_keys: Vec<SealingKeyHash>,
@@ -33,6 +34,12 @@ pub(super) struct Hello {
 pub(super) struct Peer {
     pub sealing_keys: Vec<SealingKeyHash>,
     pub ledger: Option<Head>,
+    /// Its models.
+    pub models: Offer,
+    /// Those that both have.
+    pub common: Vec<ModelId>,
+    /// Which of this server's lists it was told.
+    pub told: u64,
 }
 
 impl Hello {
@@ -41,7 +48,7 @@ impl Hello {
             version: VERSION,
             index: settings.me,
             servers: settings.servers.len(),
-            model: settings.model_id,
+            models: Offer { number: 0, models: settings.models.clone() },
             cluster: settings.cluster(),
             sealing_keys: settings.sealing_keys.clone(),
             ot_parameter: 0,
@@ -58,13 +65,10 @@ impl Hello {
         if theirs.index != index || theirs.servers != self.servers || theirs.servers > MAX_SERVERS {
             return Err(Error::DifferentCluster { index, name });
         }
-        if theirs.model != self.model {
-            return Err(Error::DifferentModel {
-                index,
-                name,
-                theirs: short(&theirs.model),
-                ours: short(&self.model),
-            });
+        let common = self.models.common(&theirs.models);
+        if common.is_empty() || theirs.models.models.len() > MAX_MODELS {
+            let (theirs, ours) = (shorts(&theirs.models), shorts(&self.models));
+            return Err(Error::DifferentModel { index, name, theirs, ours });
         }
         if theirs.cluster != self.cluster {
             return Err(Error::DifferentCluster { index, name });
@@ -76,7 +80,8 @@ impl Hello {
         if !(1..=1 + MAX_RETIRED).contains(&theirs.sealing_keys.len()) {
             return Err(Error::DifferentRelease { index, name });
         }
-        Ok(Peer { sealing_keys: theirs.sealing_keys, ledger: theirs.ledger })
+        let Hello { sealing_keys, ledger, models, .. } = theirs;
+        Ok(Peer { sealing_keys, ledger, models, common, told: self.models.number })
     }
 
     /// Exchanges hellos with a server on the first stream. `Ok(Err(_))` is a peer that does not fit.
@@ -86,10 +91,11 @@ impl Hello {
         dialled: bool,
         (index, server): (usize, &Server),
         ledger: Option<Head>,
+        models: Offer,
     ) -> Result<Result<Peer, Error>, FrameError> {
         let stream = if dialled { connection.open_bi().await } else { connection.accept_bi().await };
         let (mut send, mut receive) = stream.map_err(|_| FrameError::Closed)?;
-        let ours = Hello { ot_parameter: server.ot_parameter, ledger, ..self.clone() };
+        let ours = Hello { ot_parameter: server.ot_parameter, ledger, models, ..self.clone() };
         frame::write_value(&mut send, &ours).await?;
         let theirs = frame::read(&mut receive, MAX_HELLO).await?;
         // The version before all: what follows may be another release's.
@@ -107,7 +113,8 @@ impl Hello {
     }
 }
 
-/// Enough of a model id for people to compare.
-fn short(id: &[u8; 32]) -> String {
-    crate::keys::to_hex(&id[..6])
+/// Enough of the models' ids for people to compare.
+fn shorts(offer: &Offer) -> String {
+    let all: Vec<String> = offer.models.iter().map(|id| crate::keys::to_hex(&id.0[..6])).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }

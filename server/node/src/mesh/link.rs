@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming as Attempt, VarInt};
 use rustls::pki_types::CertificateDer;
-use seco_core::SealingKeyHash;
+use seco_core::{ModelId, SealingKeyHash};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::frame::FrameError;
 use super::hello::{Hello, Peer};
-use super::registry::{Key, Registry, abandon};
-use super::{CHANNEL, COMMAND, Incoming, Mistake, Records, Server};
+use super::models::{self, MAX_OFFER, Offer};
+use super::registry::{Key, Pair, Registry, abandon};
+use super::{CHANNEL, COMMAND, Incoming, MODELS, Mistake, Records, Server, frame};
 use crate::Error;
-use crate::keys::TLS_NAME;
+use crate::keys::{self, TLS_NAME};
 
 /// Time for a handshake and the hellos.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) records: Option<Arc<dyn Records>>,
     pub(super) links: Links,
     pub(super) registry: Registry,
+    /// This server's models.
+    pub(super) offer: watch::Sender<Offer>,
     pub(super) changed: watch::Sender<()>,
     pub(super) commands: mpsc::Sender<Incoming>,
     pub(super) mistakes: mpsc::Sender<Mistake>,
@@ -67,6 +70,17 @@ struct State {
     unresolved: HashMap<usize, String>,
     /// What each peer said last in its hello.
     sealing_keys: HashMap<usize, Vec<SealingKeyHash>>,
+    /// What each connected peer said of its models last.
+    models: HashMap<usize, Offered>,
+}
+
+/// A peer's models.
+#[derive(Default)]
+struct Offered {
+    /// Of the list that was heard last.
+    number: u64,
+    /// Each with a number of its own: one that goes and comes back is not what it was.
+    since: HashMap<ModelId, u64>,
 }
 
 impl Links {
@@ -80,6 +94,30 @@ impl Links {
 
     pub(super) fn generation(&self, peer: usize) -> Option<u64> {
         self.state().current.get(&peer).map(|&(generation, _)| generation)
+    }
+
+    /// Names the connection with a peer that has a model, and the time since it has it.
+    pub(super) fn model(&self, peer: usize, model: &ModelId) -> Option<u64> {
+        self.state().models.get(&peer)?.since.get(model).copied()
+    }
+
+    /// A peer says on its connection of this generation which models it has now. Gives those that are new to it and
+    /// those that are gone; nothing where that is old news.
+    fn offered(&self, peer: usize, generation: u64, offer: Offer) -> Option<(Vec<ModelId>, Vec<ModelId>)> {
+        let mut state = self.state();
+        let state = &mut *state;
+        if state.current.get(&peer).is_none_or(|&(present, _)| present != generation) {
+            return None;
+        }
+        let known = state.models.get_mut(&peer).filter(|known| known.number < offer.number)?;
+        known.number = offer.number;
+        let (new, gone) = differences(known, &offer.models);
+        known.since.retain(|model, _| !gone.contains(model));
+        for model in &new {
+            state.next += 1;
+            known.since.insert(*model, state.next);
+        }
+        Some((new, gone))
     }
 
     pub(super) fn sealing_keys(&self, peer: usize) -> Option<Vec<SealingKeyHash>> {
@@ -105,11 +143,13 @@ impl Links {
     }
 
     /// Makes `connection` the present one; returns its generation and the one it replaces.
-    fn install(&self, peer: usize, connection: Connection) -> (u64, Option<Connection>) {
+    fn install(&self, peer: usize, connection: Connection, offer: Offer) -> (u64, Option<Connection>) {
         let mut state = self.state();
         state.next += 1;
         let generation = state.next;
         state.live.insert(generation, (peer, connection.clone()));
+        let since = offer.models.into_iter().map(|model| (model, generation)).collect();
+        state.models.insert(peer, Offered { number: offer.number, since });
         let old = state.current.insert(peer, (generation, connection));
         (generation, old.map(|(_, c)| c))
     }
@@ -124,9 +164,17 @@ impl Links {
         let present = state.current.get(&peer).is_some_and(|&(g, _)| g == generation);
         if present {
             state.current.remove(&peer);
+            state.models.remove(&peer);
         }
         present
     }
+}
+
+/// Models that a list has more than what is known, and fewer.
+fn differences(known: &Offered, models: &[ModelId]) -> (Vec<ModelId>, Vec<ModelId>) {
+    let new = models.iter().filter(|model| !known.since.contains_key(*model)).copied().collect();
+    let gone = known.since.keys().filter(|model| !models.contains(model)).copied().collect();
+    (new, gone)
 }
 
 /// Adds what a connection has sent and received.
@@ -161,13 +209,14 @@ impl Shared {
     }
 
     /// Serves a connection until it ends.
-    async fn serve(self: &Arc<Self>, peer: usize, (connection, Peer { sealing_keys, ledger }): Greeted) {
+    async fn serve(self: &Arc<Self>, peer: usize, (connection, said): Greeted) {
+        let Peer { sealing_keys, ledger, models, common, told } = said;
         // Before the link is used.
         if let (Some(records), Some(head)) = (self.records.clone(), ledger) {
-            let _ = tokio::task::spawn_blocking(move || records.meet(peer, head)).await;
+            let _ = tokio::task::spawn_blocking(move || records.meet(peer, head, &common)).await;
         }
         self.links.state().sealing_keys.insert(peer, sealing_keys);
-        let (generation, old) = self.links.install(peer, connection.clone());
+        let (generation, old) = self.links.install(peer, connection.clone(), models);
         // Streams of a replaced connection are dead, and nobody should wait for them.
         self.registry.lose(peer);
         if let Some(old) = old {
@@ -175,14 +224,16 @@ impl Shared {
         }
         info!(server = peer, name = self.name(peer), address = %connection.remote_address(), "connected");
         self.changed.send_replace(());
+        let telling = tokio::spawn(models::tell(connection.clone(), self.offer.subscribe(), told));
         let reason = loop {
             match connection.accept_bi().await {
                 Ok(pair) => {
-                    tokio::spawn(self.clone().route(peer, pair));
+                    tokio::spawn(self.clone().route((peer, generation), pair));
                 }
                 Err(reason) => break reason,
             }
         };
+        telling.abort();
         if self.links.remove(peer, generation) {
             self.registry.lose(peer);
             warn!(server = peer, name = self.name(peer), %reason, "connection lost");
@@ -191,7 +242,7 @@ impl Shared {
     }
 
     /// Hands a stream that a peer opened to whom it is for.
-    async fn route(self: Arc<Self>, peer: usize, (send, mut receive): super::registry::Pair) {
+    async fn route(self: Arc<Self>, (peer, generation): (usize, u64), (send, mut receive): Pair) {
         let header = async {
             let mut kind = [0u8];
             receive.read_exact(&mut kind).await.ok()?;
@@ -214,8 +265,29 @@ impl Shared {
                     abandon((i.send, i.receive));
                 }
             }
+            Ok(Some((MODELS, _))) => {
+                let offer = timeout(HEADER, frame::read_value::<Offer>(&mut receive, MAX_OFFER)).await;
+                match offer {
+                    Ok(Ok(offer)) if offer.models.len() <= models::MAX_MODELS => {
+                        self.offered(peer, generation, offer);
+                    }
+                    _ => abandon((send, receive)),
+                }
+            }
             _ => abandon((send, receive)),
         }
+    }
+
+    /// A peer's models have changed.
+    fn offered(&self, peer: usize, generation: u64, offer: Offer) {
+        let Some((new, gone)) = self.links.offered(peer, generation, offer) else { return };
+        for model in &new {
+            info!(server = peer, name = self.name(peer), model = keys::short(model), "has another model");
+        }
+        for model in &gone {
+            info!(server = peer, name = self.name(peer), model = keys::short(model), "has a model no longer");
+        }
+        self.changed.send_replace(());
     }
 
     async fn greet(
@@ -225,7 +297,8 @@ impl Shared {
         peer: usize,
     ) -> Result<Result<Peer, Error>, FrameError> {
         let ledger = self.records.as_ref().map(|records| records.head());
-        self.hello.exchange(connection, dialled, (peer, &self.servers[peer]), ledger).await
+        let models = self.offer.borrow().clone();
+        self.hello.exchange(connection, dialled, (peer, &self.servers[peer]), ledger, models).await
     }
 
     /// One attempt to connect with a server that this one dials.

@@ -11,6 +11,7 @@ mod clock;
 pub(crate) mod frame;
 mod hello;
 mod link;
+mod models;
 pub mod probe;
 mod registry;
 pub mod tls;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use quinn::{Endpoint, RecvStream, SendStream, VarInt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use seco_core::{KeyId, SealingKeyHash};
+use seco_core::{KeyId, ModelId, SealingKeyHash};
 use seco_protocol::ChannelError;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
@@ -31,19 +32,22 @@ pub use self::channel::QuicChannel;
 pub use self::clock::Clock;
 use self::hello::Hello;
 use self::link::{Links, Shared};
+pub use self::models::MAX_MODELS;
+use self::models::Offer;
 use self::registry::{Key, Pair, Registry};
 use crate::Error;
 use crate::failure::Failure;
 use crate::reset::ResetKey;
 use crate::store::ledger::Head;
-use crate::store::peers::LedgerName;
 
 /// Version of everything after the TLS handshake.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 /// First byte of a stream: a channel, followed by job and lane.
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
 const COMMAND: u8 = 2;
+/// First byte of a stream: the models that the server has now.
+const MODELS: u8 = 3;
 /// How often it is said that servers are missing.
 const REMINDER: Duration = Duration::from_secs(60);
 /// Commands that wait for the server to take them.
@@ -76,8 +80,8 @@ pub struct Settings {
     pub key: PrivateKeyDer<'static>,
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The model all must have.
-    pub model_id: [u8; 32],
+    /// The models that this server has; one of them at least the others must have too.
+    pub models: Vec<ModelId>,
     /// Of the keys to which devices seal this server's session keys, the present one first; the others
     /// need them to tell what a device bound its keys to.
     pub sealing_keys: Vec<SealingKeyHash>,
@@ -91,8 +95,8 @@ pub struct Settings {
 pub trait Records: Send + Sync {
     /// Where this server's ends.
     fn head(&self) -> Head;
-    /// Another's ends here.
-    fn meet(&self, peer: usize, head: Head);
+    /// Another's ends here, with which this server has these models in common.
+    fn meet(&self, peer: usize, head: Head, common: &[ModelId]);
 }
 
 /// The connections of one server with all others. Clones share them.
@@ -139,15 +143,6 @@ impl Settings {
         }
         cluster.finalize().into()
     }
-
-    /// Names of all servers' ledgers for this model.
-    pub fn ledgers(&self) -> Vec<LedgerName> {
-        let name = |server: &Server| {
-            let hash = Sha256::new().chain_update(Sha256::digest(&server.certificate));
-            hash.chain_update(self.model_id).finalize().into()
-        };
-        self.servers.iter().map(name).collect()
-    }
 }
 
 impl Mesh {
@@ -184,6 +179,7 @@ impl Mesh {
         let (commands_in, commands) = mpsc::channel(MAX_COMMANDS);
         let (mistakes_in, mistakes) = mpsc::channel(16);
         let hello = Hello::new(&settings);
+        let offer = Offer { number: 0, models: settings.models };
         let shared = Arc::new(Shared {
             me: settings.me,
             servers: settings.servers,
@@ -193,6 +189,7 @@ impl Mesh {
             records: settings.records,
             links: Links::default(),
             registry: Registry::default(),
+            offer: watch::Sender::new(offer),
             changed: watch::Sender::new(()),
             commands: commands_in,
             mistakes: mistakes_in,
@@ -249,6 +246,33 @@ impl Mesh {
         (0..self.servers()).map(|i| self.shared.links.generation(i)).collect()
     }
 
+    /// Says what models this server has from now on.
+    pub fn offer(&self, models: Vec<ModelId>) {
+        self.shared.offer.send_modify(|offer| *offer = Offer { number: offer.number + 1, models });
+    }
+
+    /// Whether another server is connected and has a model.
+    pub fn has(&self, server: usize, model: &ModelId) -> bool {
+        self.shared.links.model(server, model).is_some()
+    }
+
+    /// The first other server that is not connected, or does not have a model.
+    pub fn lacking(&self, model: &ModelId) -> Option<usize> {
+        (0..self.servers()).filter(|&i| i != self.me()).find(|&i| !self.has(i, model))
+    }
+
+    /// Names the present connections for a model: equal as long as none was lost, replaced or added, and no server
+    /// gave the model away or got it.
+    pub fn links(&self, model: &ModelId) -> Vec<Option<u64>> {
+        (0..self.servers()).map(|i| self.shared.links.model(i, model)).collect()
+    }
+
+    /// The models that this server and another have.
+    pub fn common(&self, server: usize) -> Vec<ModelId> {
+        let offer = self.shared.offer.borrow();
+        offer.models.iter().filter(|model| self.has(server, model)).copied().collect()
+    }
+
     /// The sealing key of a server that a device has, if it is one of that server's.
     ///
     /// # Errors
@@ -262,7 +286,7 @@ impl Mesh {
         keys.into_iter().find(|key| key.id() == id).ok_or(Failure::OtherKey(server))
     }
 
-    /// Wakes up when a connection is made or lost.
+    /// Wakes up when a connection is made or lost, or another server's models change.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.shared.changed.subscribe()
     }

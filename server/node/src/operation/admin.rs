@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,16 +17,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::log::Filter;
-use super::status::{Bundles, Peer, Sessions, Status};
-use crate::Error;
-use crate::cluster::Cluster;
+use super::status::{Bundles, Model, Peer, Pool, Sessions, Status};
 use crate::node::Node;
+use crate::service::Service;
+use crate::service::models::{Models, Served};
+use crate::{Error, config};
 
 /// The header that every request which changes something must have. A web page elsewhere cannot send it to another
 /// origin without being allowed to, which is never answered.
@@ -36,9 +38,9 @@ pub const HEADER: &str = "x-seco-admin";
 const MAX_CONNECTIONS: usize = 32;
 /// Time for a request's head, and for its body.
 const TRANSFER: Duration = Duration::from_secs(10);
-/// Time for an answer: taking stock waits for the bundle that is being made.
+/// Time for an answer: taking stock waits for a bundle, and removing a model for its requests.
 pub const LONGEST: Duration = Duration::from_secs(900);
-/// Longest body: a filter.
+/// Longest body: a filter, or a model's path.
 const MAX_BODY: usize = 4096;
 /// Pause where the system could not make a connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,25 +52,18 @@ const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-
 /// What the port answers from.
 pub(crate) struct Admin {
     node: Arc<Node>,
+    models: Arc<Models>,
     name: String,
     filter: Option<Filter>,
     started: Instant,
-    /// On the gateway, once all servers were connected.
-    cluster: OnceLock<Arc<Cluster>>,
 }
 
 type Page = (StatusCode, &'static str, String);
 
 impl Admin {
-    pub fn new(node: Arc<Node>, name: &str, filter: Option<Filter>) -> Arc<Self> {
+    pub fn new(node: Arc<Node>, models: Arc<Models>, name: &str, filter: Option<Filter>) -> Arc<Self> {
         let name = name.to_owned();
-        Arc::new(Self { node, name, filter, started: Instant::now(), cluster: OnceLock::new() })
-    }
-
-    /// From now on there is a pool.
-    pub fn serves(&self, cluster: Arc<Cluster>) {
-        // Said once.
-        let _ = self.cluster.set(cluster);
+        Arc::new(Self { node, models, name, filter, started: Instant::now() })
     }
 
     /// Opens the port.
@@ -120,9 +115,9 @@ impl Admin {
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, local: bool) -> Page {
         let path = request.uri().path().to_owned();
         let allowed: &[Method] = match path.as_str() {
-            "/healthz" | "/readyz" | "/metrics" | "/status" => &[Method::GET],
+            "/healthz" | "/readyz" | "/metrics" | "/status" | "/models" => &[Method::GET],
             "/log" => &[Method::GET, Method::PUT],
-            "/drain" | "/collect" => &[Method::POST],
+            "/drain" | "/collect" | "/models/add" | "/models/remove" => &[Method::POST],
             _ => return (StatusCode::NOT_FOUND, TEXT, "there is no such page\n".to_owned()),
         };
         let method = request.method().clone();
@@ -143,6 +138,12 @@ impl Admin {
                 Some(Ok(text)) => (StatusCode::OK, JSON, text),
                 _ => failed(),
             },
+            "/models" => match self.status().await.map(|status| serde_json::to_string(&status.models)) {
+                Some(Ok(text)) => (StatusCode::OK, JSON, text),
+                _ => failed(),
+            },
+            "/models/add" => self.add(request).await,
+            "/models/remove" => self.remove(request).await,
             "/log" if method == Method::GET => match &self.filter {
                 Some(filter) => (StatusCode::OK, TEXT, format!("{}\n", filter.text())),
                 None => no_filter(),
@@ -157,7 +158,7 @@ impl Admin {
     }
 
     async fn health(&self) -> Page {
-        let ledger = self.node.ledger.clone();
+        let ledger = self.node.ledgers.own().clone();
         match tokio::task::spawn_blocking(move || ledger.check_place()).await {
             Ok(Ok(())) => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{error}\n")),
@@ -166,11 +167,15 @@ impl Admin {
     }
 
     async fn readiness(&self) -> Page {
-        let reasons = self.reasons();
+        let served = self.models.list();
+        let reasons = self.reasons(&served);
+        let lines =
+            |reasons: Vec<String>| reasons.iter().map(|reason| format!("{reason}\n")).collect::<String>();
         if reasons.is_empty() {
-            return (StatusCode::OK, TEXT, "ready\n".to_owned());
+            // One that is not served keeps devices of the others from nothing.
+            return (StatusCode::OK, TEXT, format!("ready\n{}", lines(of_models(&served))));
         }
-        (StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.iter().map(|reason| format!("{reason}\n")).collect())
+        (StatusCode::SERVICE_UNAVAILABLE, TEXT, lines(reasons))
     }
 
     async fn metrics(self: &Arc<Self>) -> Page {
@@ -183,13 +188,7 @@ impl Admin {
 
     async fn set_filter(&self, request: Request<Incoming>) -> Page {
         let Some(filter) = &self.filter else { return no_filter() };
-        let body = timeout(TRANSFER, Limited::new(request.into_body(), MAX_BODY).collect()).await;
-        let text = match body {
-            Ok(Ok(body)) => String::from_utf8(body.to_bytes().to_vec()).ok(),
-            _ => None,
-        };
-        let bad = |what: String| (StatusCode::BAD_REQUEST, TEXT, format!("{what}\n"));
-        let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+        let Some(text) = body(request).await.filter(|text| !text.trim().is_empty()) else {
             return bad(format!("the body must be a filter of at most {MAX_BODY} bytes"));
         };
         match filter.set(text.trim()) {
@@ -202,20 +201,29 @@ impl Admin {
     }
 
     async fn collect(&self) -> Page {
-        let conflict = |what: &str| (StatusCode::CONFLICT, TEXT, format!("{what}\n"));
         if self.node.me() != 0 {
             return conflict("only the gateway takes stock: ask it");
         }
-        let Some(cluster) = self.cluster.get() else { return conflict("not all servers are connected yet") };
+        if self.node.mesh.missing().is_some() {
+            return conflict("not all servers are connected");
+        }
         // What has begun is ended, also if whoever asked has left.
-        let cluster = cluster.clone();
-        let work = tokio::spawn(async move { cluster.collect().await });
-        match timeout(LONGEST, work).await {
-            Ok(Ok(Ok(destroyed))) => {
-                let kept = self.node.store.len();
-                let text = serde_json::json!({ "kept": kept, "destroyed": destroyed }).to_string();
-                (StatusCode::OK, JSON, text)
+        let models = self.models.clone();
+        let work = tokio::spawn(async move {
+            let (mut kept, mut destroyed) = (0, 0);
+            // Those that not all servers have are not in stock.
+            for model in models.coordinators().iter().filter(|model| model.lacking().is_none()) {
+                destroyed += model.collect().await?;
+                kept += model.service.store.len();
             }
+            Ok::<_, String>((kept, destroyed))
+        });
+        match timeout(LONGEST, work).await {
+            Ok(Ok(Ok((kept, destroyed)))) => (
+                StatusCode::OK,
+                JSON,
+                serde_json::json!({ "kept": kept, "destroyed": destroyed }).to_string(),
+            ),
             Ok(Ok(Err(why))) => conflict(&why),
             Ok(Err(_)) => failed(),
             Err(_) => {
@@ -224,8 +232,42 @@ impl Admin {
         }
     }
 
-    /// Why requests would not be served now.
-    fn reasons(&self) -> Vec<String> {
+    async fn add(&self, request: Request<Incoming>) -> Page {
+        let model = body(request).await.and_then(|text| serde_json::from_str::<config::Model>(&text).ok());
+        let Some(model) = model else {
+            return bad("the body must say part, and may say name and pool, in JSON".to_owned());
+        };
+        let checked = match model.part.is_absolute() {
+            true => {
+                model.name.as_deref().map_or(Ok(()), config::Model::check_name).and(model.pool.check("pool"))
+            }
+            false => Err("part must be a whole path: the server may run in another folder".to_owned()),
+        };
+        if let Err(why) = checked {
+            return bad(why);
+        }
+        match self.models.add(model).await {
+            Ok(served) => told(move || served.status()).await,
+            Err(error) => conflict(&error.to_string()),
+        }
+    }
+
+    async fn remove(&self, request: Request<Incoming>) -> Page {
+        let Some(name) = body(request).await.filter(|name| !name.trim().is_empty()) else {
+            return bad("the body must be the start of a model's id, or its name".to_owned());
+        };
+        match self.models.remove(name.trim()).await {
+            Ok((destroyed, served)) => {
+                let Service { part, .. } = &*served.service;
+                let (model, settings) = (served.service.title(), self.models.in_settings(part));
+                told(move || Removed { model, destroyed, settings }).await
+            }
+            Err(error) => conflict(&error.to_string()),
+        }
+    }
+
+    /// Why no requests would be served now.
+    fn reasons(&self, served: &[Arc<Served>]) -> Vec<String> {
         let mesh = &self.node.mesh;
         let mut reasons: Vec<String> = (0..mesh.servers())
             .filter(|&peer| peer != mesh.me() && !mesh.is_connected(peer))
@@ -234,15 +276,12 @@ impl Admin {
         if self.node.drain.has_begun() {
             reasons.push("it drains: no new requests are taken, and it ends soon".to_owned());
         }
-        if self.node.me() == 0 && reasons.is_empty() {
-            let pool = self.cluster.get().map(|cluster| (cluster.status(), cluster.was_set_up()));
-            match pool {
-                Some((pool, _)) if pool.ready > 0 || pool.making => {}
-                Some((_, true)) => {
-                    reasons.push("no bundle is ready, and none can be made: see the log".to_owned());
-                }
-                _ => reasons.push("the cluster has not been set up yet".to_owned()),
-            }
+        if reasons.is_empty() && served.iter().all(|served| !served.reasons().is_empty()) {
+            reasons = match served {
+                // The only one needs no name.
+                [only] => only.reasons(),
+                all => of_models(all),
+            };
         }
         reasons
     }
@@ -254,24 +293,17 @@ impl Admin {
     }
 
     fn status_now(&self) -> Status {
-        let Node { mesh, metrics, store, drain, .. } = &*self.node;
+        let Node { mesh, metrics, drain, .. } = &*self.node;
         let peers = (0..mesh.servers()).filter(|&peer| peer != mesh.me()).map(|index| {
             let (sent_bytes, received_bytes) = mesh.bytes(index);
             let connected = mesh.is_connected(index);
             Peer { index, name: mesh.name(index).to_owned(), connected, sent_bytes, received_bytes }
         });
-        let usage = store.usage();
-        let bundles = Bundles {
-            stored: usage.bundles,
-            made: metrics.bundles_made(),
-            spent: usage.spent,
-            discarded: usage.discarded,
-            disk_bytes: usage.bytes,
-            free_bytes: usage.free,
-        };
+        let served = self.models.list();
+        let models: Vec<Model> = served.iter().map(|served| served.status()).collect();
         let sessions = Sessions {
-            remembered: self.node.sessions().len(),
-            limit: self.node.limits.sessions,
+            remembered: served.iter().map(|served| served.service.sessions().len()).sum(),
+            limit: self.node.limits.sessions * served.len(),
             quic: metrics.connections(false),
             tcp: metrics.connections(true),
         };
@@ -279,20 +311,63 @@ impl Admin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self.name.clone(),
             index: mesh.me(),
-            model: self.node.model(),
             seconds: self.started.elapsed().as_secs(),
-            reasons: self.reasons(),
+            reasons: self.reasons(&served),
             draining: drain.has_begun(),
             under_way: drain.under_way(),
             peers: peers.collect(),
-            pool: self.cluster.get().map(|cluster| cluster.status()),
-            bundles,
+            pool: models.iter().filter_map(|model| model.pool.clone()).reduce(Pool::and),
+            bundles: models.iter().fold(Bundles::default(), |sum, model| sum.and(&model.bundles)),
+            models,
             sessions,
             jobs: self.node.jobs.running(),
-            ledger_entries: self.node.ledger.entries(),
+            ledger_entries: self.node.ledgers.own().entries(),
             log_filter: self.filter.as_ref().map(Filter::text),
         }
     }
+}
+
+/// What was removed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Removed {
+    /// Start of the model's id, and its name.
+    pub model: String,
+    /// Bundles that were destroyed here.
+    pub destroyed: usize,
+    /// Whether the settings still name it, so that the next start would serve it again.
+    pub settings: bool,
+}
+
+/// Why models are not served, while others are.
+fn of_models(served: &[Arc<Served>]) -> Vec<String> {
+    let lines = |served: &Arc<Served>| {
+        let title = served.service.title();
+        served.reasons().into_iter().map(move |reason| format!("model {title}: {reason}"))
+    };
+    served.iter().flat_map(lines).collect()
+}
+
+/// A request's body.
+async fn body(request: Request<Incoming>) -> Option<String> {
+    let body = timeout(TRANSFER, Limited::new(request.into_body(), MAX_BODY).collect()).await.ok()?.ok()?;
+    String::from_utf8(body.to_bytes().to_vec()).ok()
+}
+
+/// A page of JSON, made off the runtime's threads.
+async fn told<T: Serialize + Send + 'static>(value: impl FnOnce() -> T + Send + 'static) -> Page {
+    let text = tokio::task::spawn_blocking(move || serde_json::to_string(&value())).await;
+    match text {
+        Ok(Ok(text)) => (StatusCode::OK, JSON, text),
+        _ => failed(),
+    }
+}
+
+fn bad(what: String) -> Page {
+    (StatusCode::BAD_REQUEST, TEXT, format!("{what}\n"))
+}
+
+fn conflict(what: &str) -> Page {
+    (StatusCode::CONFLICT, TEXT, format!("{what}\n"))
 }
 
 /// Whether a request that changes something comes from who may.

@@ -33,6 +33,9 @@ pub enum Event {
         /// Sessions of devices that the server keeps at most (`[limits] sessions`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         devices: Option<usize>,
+        /// Start of the model's id.
+        #[serde(default)]
+        model: String,
         /// Seconds the set-up took.
         seconds: f64,
         /// Total so far.
@@ -42,6 +45,9 @@ pub enum Event {
     Bundle {
         /// Index of the server.
         server: usize,
+        /// Start of the model's id.
+        #[serde(default)]
+        model: String,
         /// Bundles now in the pool.
         pool: usize,
         /// Seconds it took.
@@ -53,6 +59,9 @@ pub enum Event {
     Inference {
         /// Index of the server.
         server: usize,
+        /// Start of the model's id.
+        #[serde(default)]
+        model: String,
         /// Bundles now in the pool.
         pool: usize,
         /// Seconds from the request's arrival to the answer.

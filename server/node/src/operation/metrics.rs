@@ -13,7 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use seco_core::Refusal;
 
-use super::status::Status;
+use super::status::{Bundles, Pool, Status};
 
 /// Upper ends of the buckets of an inference's seconds.
 const ONLINE: [f64; 13] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
@@ -22,6 +22,9 @@ const MAKING: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.
 
 /// Labels with their values.
 type Labels<const N: usize> = [(&'static str, String); N];
+
+/// A number of a page: name, help, and where it is.
+type Shown<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// What a job is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +67,10 @@ struct Sum {
 
 /// What is counted while a server runs.
 pub struct Metrics {
-    bundles: Histogram,
-    made: AtomicU64,
-    inferences: Histogram,
+    /// By model, as the next two.
+    bundles: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    made: Family<Labels<1>, Counter>,
+    inferences: Family<Labels<1>, Histogram, fn() -> Histogram>,
     refusals: Family<Labels<1>, Counter>,
     failed: Family<Labels<2>, Counter>,
     /// By [`Phase`].
@@ -78,9 +82,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            bundles: Histogram::new(MAKING),
-            made: AtomicU64::new(0),
-            inferences: Histogram::new(ONLINE),
+            bundles: Family::new_with_constructor(|| Histogram::new(MAKING)),
+            made: Family::default(),
+            inferences: Family::new_with_constructor(|| Histogram::new(ONLINE)),
             refusals: Family::default(),
             failed: Family::default(),
             traffic: Default::default(),
@@ -90,20 +94,33 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A bundle was made.
-    pub fn made(&self, time: Duration) {
-        self.bundles.observe(time.as_secs_f64());
-        self.made.fetch_add(1, Ordering::Relaxed);
+    /// A model is served: it is on the page from now on.
+    pub fn serves(&self, model: &str) {
+        drop(self.bundles.get_or_create(&of_model(model)));
+        drop(self.inferences.get_or_create(&of_model(model)));
     }
 
-    /// Bundles made so far.
-    pub fn bundles_made(&self) -> u64 {
-        self.made.load(Ordering::Relaxed)
+    /// It is no longer.
+    pub fn forget(&self, model: &str) {
+        self.bundles.remove(&of_model(model));
+        self.made.remove(&of_model(model));
+        self.inferences.remove(&of_model(model));
+    }
+
+    /// A bundle was made.
+    pub fn made(&self, model: &str, time: Duration) {
+        self.bundles.get_or_create(&of_model(model)).observe(time.as_secs_f64());
+        self.made.get_or_create(&of_model(model)).inc();
+    }
+
+    /// Bundles of a model made so far.
+    pub fn bundles_made(&self, model: &str) -> u64 {
+        self.made.get_or_create(&of_model(model)).get()
     }
 
     /// A request was answered.
-    pub fn inferred(&self, time: Duration) {
-        self.inferences.observe(time.as_secs_f64());
+    pub fn inferred(&self, model: &str, time: Duration) {
+        self.inferences.get_or_create(&of_model(model)).observe(time.as_secs_f64());
     }
 
     /// A request was refused; `reason` is from a fixed set.
@@ -157,33 +174,40 @@ impl Metrics {
             "Release of seco",
             Info::new(vec![("version", status.version.clone()), ("server", status.index.to_string())]),
         );
-        let model = [("model", status.model.clone())];
-        let of_model = registry.sub_registry_with_label(("model".into(), status.model.clone().into()));
-        of_model.register("bundle_seconds", "Time that making a bundle took", self.bundles.clone());
+        registry.register("bundle_seconds", "Time that making a bundle took", self.bundles.clone());
         let help = "Time of a request from its arrival to its answer, the wait for a bundle included";
-        of_model.register("inference_seconds", help, self.inferences.clone());
+        registry.register("inference_seconds", help, self.inferences.clone());
         registry.register("refusals", "Requests of devices that were refused", self.refusals.clone());
         let help = "Jobs and exchanges between servers that failed, by the server at fault";
         registry.register("jobs_failed", help, self.failed.clone());
 
         let bundles = &status.bundles;
-        page.counter("bundles_made", "Bundles made", [(model.clone(), bundles.made)]);
-        page.counter("bundles_spent", "Bundles spent for requests", [(model.clone(), bundles.spent)]);
-        page.counter("bundles_discarded", "Bundles destroyed unused", [(model.clone(), bundles.discarded)]);
+        let models = || status.models.iter().map(|model| (of_model(model.short()), model));
+        let counts: [Shown<Bundles>; 3] = [
+            ("bundles_made", "Bundles made", |bundles| bundles.made),
+            ("bundles_spent", "Bundles spent for requests", |bundles| bundles.spent),
+            ("bundles_discarded", "Bundles destroyed unused", |bundles| bundles.discarded),
+        ];
+        for (name, help, count) in counts {
+            page.counter(name, help, models().map(|(labels, model)| (labels, count(&model.bundles))));
+        }
+        let served = models().map(|(labels, model)| (labels, u64::from(model.reasons.is_empty())));
+        page.gauges("model_served", "1 if requests for the model would be served", served);
         page.gauge("bundles_stored", "Bundles on this server's disk", bundles.stored as u64);
         page.gauge("bundles_disk_bytes", "Bytes of bundles on disk", bundles.disk_bytes);
         if let Some(free) = bundles.free_bytes {
             page.gauge("disk_free_bytes", "Bytes that the disk of bundles has left", free);
         }
-        if let Some(pool) = &status.pool {
-            let gauges = [
-                ("pool_ready", "Bundles ready on all servers", pool.ready),
-                ("pool_target", "Bundles that are kept ready", pool.target),
-                ("queue_length", "Requests that wait for a bundle", pool.queue),
-                ("pool_making", "1 if bundles can be made now", usize::from(pool.making)),
+        if status.pool.is_some() {
+            let gauges: [Shown<Pool>; 4] = [
+                ("pool_ready", "Bundles ready on all servers", |pool| pool.ready as u64),
+                ("pool_target", "Bundles that are kept ready", |pool| pool.target as u64),
+                ("queue_length", "Requests that wait for a bundle", |pool| pool.queue as u64),
+                ("pool_making", "1 if bundles can be made now", |pool| u64::from(pool.making)),
             ];
             for (name, help, value) in gauges {
-                page.gauges(name, help, [(model.clone(), value as u64)]);
+                let pools = models().filter_map(|(labels, model)| Some((labels, model.pool.as_ref()?)));
+                page.gauges(name, help, pools.map(|(labels, pool)| (labels, value(pool))));
             }
         }
         let peer = |index: usize| [("peer", index.to_string())];
@@ -218,6 +242,10 @@ impl Metrics {
         text::encode(&mut text, &page.registry)?;
         Ok(text)
     }
+}
+
+fn of_model(model: &str) -> Labels<1> {
+    [("model", model.to_owned())]
 }
 
 /// What one scrape shows.

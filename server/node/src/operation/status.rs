@@ -12,8 +12,8 @@ pub struct Status {
     pub name: String,
     /// Its number; 0 is the gateway.
     pub index: usize,
-    /// Start of the model's id.
-    pub model: String,
+    /// Its models.
+    pub models: Vec<Model>,
     /// Seconds since it started.
     pub seconds: u64,
     /// Why requests would not be served now, one line each; none if they would.
@@ -24,9 +24,9 @@ pub struct Status {
     pub under_way: usize,
     /// The other servers.
     pub peers: Vec<Peer>,
-    /// Bundles for requests; on the gateway.
+    /// Bundles for requests, of all models together; on the gateway.
     pub pool: Option<Pool>,
-    /// Bundles of this server.
+    /// Bundles of this server, of all models together.
     pub bundles: Bundles,
     /// Devices.
     pub sessions: Sessions,
@@ -36,6 +36,35 @@ pub struct Status {
     pub ledger_entries: u64,
     /// Which lines the log has, if it can be changed.
     pub log_filter: Option<String>,
+}
+
+/// One of a server's models.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Model {
+    /// Its id in hexadecimal.
+    pub id: String,
+    /// What people call it, if they do.
+    pub name: Option<String>,
+    /// Why requests for it would not be served now, one line each; none if they would.
+    pub reasons: Vec<String>,
+    /// Bundles for requests; on the gateway.
+    pub pool: Option<Pool>,
+    /// Bundles of this server.
+    pub bundles: Bundles,
+}
+
+impl Model {
+    /// The start of its id, as logs and metrics have it.
+    pub fn short(&self) -> &str {
+        self.id.get(..8).unwrap_or(&self.id)
+    }
+
+    /// What people know it by.
+    pub fn title(&self) -> String {
+        self.name
+            .as_ref()
+            .map_or_else(|| self.short().to_owned(), |name| format!("{} ({name})", self.short()))
+    }
 }
 
 /// Another server.
@@ -70,8 +99,22 @@ pub struct Pool {
     pub making: bool,
 }
 
+impl Pool {
+    /// Both together. Either makes bundles if one of them does.
+    pub(crate) fn and(self, other: Pool) -> Pool {
+        Pool {
+            ready: self.ready + other.ready,
+            target: self.target + other.target,
+            low: self.low + other.low,
+            queue: self.queue + other.queue,
+            queue_limit: self.queue_limit + other.queue_limit,
+            making: self.making || other.making,
+        }
+    }
+}
+
 /// Bundles of one server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Bundles {
     /// On its disk.
     pub stored: usize,
@@ -85,6 +128,20 @@ pub struct Bundles {
     pub disk_bytes: u64,
     /// Bytes that the disk has left, where the system tells.
     pub free_bytes: Option<u64>,
+}
+
+impl Bundles {
+    /// Both together, on one disk.
+    pub(crate) fn and(self, other: &Bundles) -> Bundles {
+        Bundles {
+            stored: self.stored + other.stored,
+            made: self.made + other.made,
+            spent: self.spent + other.spent,
+            discarded: self.discarded + other.discarded,
+            disk_bytes: self.disk_bytes + other.disk_bytes,
+            free_bytes: self.free_bytes.or(other.free_bytes),
+        }
+    }
 }
 
 /// Devices.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::pace::Pace;
+use super::places::{Place, Places, Waiting};
 use super::queue::Queue;
 use crate::access::source::Who;
 use crate::config;
@@ -15,7 +16,11 @@ use crate::config;
 /// says when more should be made: from `low` ready ones on until there are `size`, so that refilling runs in
 /// stretches instead of once after every request.
 pub struct Pool<T> {
-    shared: Arc<Mutex<State<T>>>,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
 }
 
 struct State<T> {
@@ -23,9 +28,7 @@ struct State<T> {
     waiting: Queue<oneshot::Sender<Outcome<T>>>,
     settings: config::Pool,
     queue: usize,
-    parallel: usize,
-    /// Requests whose turn it is.
-    running: usize,
+    places: Arc<Places>,
     filling: bool,
     pace: Pace,
 }
@@ -61,62 +64,53 @@ pub enum Take<T> {
 pub struct Turn<T> {
     /// What it waited for.
     pub item: T,
-    place: Place<T>,
+    since: Instant,
+    pool: Arc<Shared<T>>,
+    place: Place,
 }
 
 impl<T> Turn<T> {
+    fn new(item: T, pool: &Arc<Shared<T>>, place: Place) -> Self {
+        Turn { item, since: Instant::now(), pool: pool.clone(), place }
+    }
+
     /// The request was answered.
     pub fn answered(&self) {
-        if let Some(shared) = &self.place.shared {
-            lock(shared).pace.answered(self.place.since.elapsed());
-        }
+        self.pool.state().pace.answered(self.since.elapsed());
     }
 }
 
-/// One of the requests that may run at a time.
-struct Place<T> {
-    shared: Option<Arc<Mutex<State<T>>>>,
-    since: Instant,
-}
-
-impl<T> Drop for Place<T> {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            let mut state = lock(&shared);
-            state.running -= 1;
-            state.serve(&shared);
-        }
-    }
-}
-
-fn lock<T>(shared: &Arc<Mutex<State<T>>>) -> MutexGuard<'_, State<T>> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<T> State<T> {
-    fn turn(&mut self, shared: &Arc<Mutex<Self>>, item: T) -> Turn<T> {
-        self.running += 1;
-        Turn { item, place: Place { shared: Some(shared.clone()), since: Instant::now() } }
+impl<T> Shared<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives those whose turn it is what is ready.
-    fn serve(&mut self, shared: &Arc<Mutex<Self>>) {
-        while self.running < self.parallel && !self.waiting.is_empty() {
-            let Some(item) = self.ready.pop_front() else { return };
-            let Some(waiter) = self.waiting.pop() else {
-                self.ready.push_front(item);
-                return;
-            };
-            let turn = self.turn(shared, item);
-            if let Err(Ok(mut back)) = waiter.send(Ok(turn)) {
-                // That request gave up. Its place is not given back by itself: the lock is held.
-                back.place.shared = None;
-                self.running -= 1;
-                self.ready.push_front(back.item);
+    fn hand_out(self: &Arc<Self>) {
+        let mut state = self.state();
+        // Given back once the lock is not held any more: others are served then.
+        let mut spare = None;
+        while !state.waiting.is_empty() && !state.ready.is_empty() {
+            let Some(place) = spare.take().or_else(|| state.places.take()) else { break };
+            let (Some(item), Some(waiter)) = (state.ready.pop_front(), state.waiting.pop()) else { break };
+            if let Err(Ok(Turn { item, place, .. })) = waiter.send(Ok(Turn::new(item, self, place))) {
+                // That request gave up.
+                state.ready.push_front(item);
+                spare = Some(place);
             }
         }
+        drop(state);
+        drop(spare);
     }
+}
 
+impl<T: Send + 'static> Waiting for Shared<T> {
+    fn serve(self: Arc<Self>) {
+        self.hand_out();
+    }
+}
+
+impl<T> State<T> {
     /// Time until the turn of a request that is added now.
     fn next(&self, who: Who) -> Duration {
         self.waiting.pace(who).unwrap_or_else(|| self.wait(self.waiting.ahead(who)))
@@ -125,29 +119,31 @@ impl<T> State<T> {
     /// Time until the turn of a request with so many before it.
     fn wait(&self, position: usize) -> Duration {
         let place = position.saturating_add(1);
-        let free = self.parallel.saturating_sub(self.running);
-        self.pace.wait(place.saturating_sub(self.ready.len()), place.saturating_sub(free), self.parallel)
+        let (free, limit) = (self.places.free(), self.places.limit());
+        self.pace.wait(place.saturating_sub(self.ready.len()), place.saturating_sub(free), limit)
     }
 }
 
-impl<T> Pool<T> {
-    /// An empty pool; at most `queue` requests wait, and `parallel` have their turn.
-    pub fn new(settings: config::Pool, queue: usize, parallel: usize) -> Self {
+impl<T: Send + 'static> Pool<T> {
+    /// An empty pool; at most `queue` requests wait, and those that have a place have their turn.
+    pub fn new(settings: config::Pool, queue: usize, places: &Arc<Places>) -> Self {
         let state = State {
             ready: VecDeque::new(),
             waiting: Queue::default(),
             settings,
             queue,
-            parallel,
-            running: 0,
+            places: places.clone(),
             filling: true,
             pace: Pace::default(),
         };
-        Self { shared: Arc::new(Mutex::new(state)) }
+        let shared = Arc::new(Shared { state: Mutex::new(state) });
+        let waiting: Arc<dyn Waiting> = shared.clone();
+        places.add(Arc::downgrade(&waiting));
+        Self { shared }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        lock(&self.shared)
+        self.shared.state()
     }
 
     /// When items are made.
@@ -192,9 +188,8 @@ impl<T> Pool<T> {
 
     /// Adds an item, for the one whose turn is next, if anybody waits.
     pub fn put(&self, item: T) {
-        let mut state = self.state();
-        state.ready.push_back(item);
-        state.serve(&self.shared);
+        self.state().ready.push_back(item);
+        self.shared.hand_out();
     }
 
     /// Takes an item, or a place in the queue.
@@ -202,10 +197,11 @@ impl<T> Pool<T> {
         let mut state = self.state();
         state.waiting.retain(|w| !w.is_closed());
         if state.waiting.is_empty()
-            && state.running < state.parallel
+            && !state.ready.is_empty()
+            && let Some(place) = state.places.take()
             && let Some(item) = state.ready.pop_front()
         {
-            return Take::Ready(state.turn(&self.shared, item));
+            return Take::Ready(Turn::new(item, &self.shared, place));
         }
         if state.waiting.len() >= state.queue {
             match state.waiting.displace(who) {
@@ -253,7 +249,7 @@ mod tests {
     use super::*;
 
     fn pool(size: usize, low: usize, queue: usize) -> Pool<u32> {
-        Pool::new(config::Pool { size, low, ..Default::default() }, queue, 8)
+        Pool::new(config::Pool { size, low, ..Default::default() }, queue, &Places::new(8))
     }
 
     fn who(device: u8) -> Who {
@@ -316,7 +312,7 @@ mod tests {
 
     #[test]
     fn no_more_run_than_may_and_a_place_is_free_at_once() {
-        let pool = Pool::new(config::Pool { size: 8, low: 0, ..Default::default() }, 8, 2);
+        let pool = Pool::new(config::Pool { size: 8, low: 0, ..Default::default() }, 8, &Places::new(2));
         (0..6).for_each(|n| pool.put(n));
         let Take::Ready(one) = pool.take(who(1)) else { panic!() };
         let Take::Ready(_two) = pool.take(who(1)) else { panic!() };
@@ -328,6 +324,32 @@ mod tests {
         // Dropped there, so the next one runs.
         assert_eq!(fourth.try_recv().unwrap().map(|turn| turn.item).unwrap(), 3);
         assert!(matches!(pool.take(who(3)), Take::Ready(_)));
+    }
+
+    /// Pools share the places: those who wait at another have theirs as soon as one is free, and in turn.
+    #[test]
+    fn a_place_goes_to_the_next_pool() {
+        let places = Places::new(1);
+        let new = || Pool::new(config::Pool { size: 8, low: 0, ..Default::default() }, 8, &places);
+        let (a, b) = (new(), new());
+        (0..4).for_each(|n| {
+            a.put(n);
+            b.put(10 + n);
+        });
+        let Take::Ready(first) = a.take(who(1)) else { panic!() };
+        let mut tickets: Vec<_> = [&a, &b, &a, &b].iter().map(|pool| queued(pool.take(who(1))).1).collect();
+        drop(first);
+        // Each turn is dropped before the next is looked for, so all have been given out.
+        let mut order = Vec::new();
+        while order.len() < 4 {
+            let at = tickets.iter_mut().position(|ticket| {
+                ticket.try_recv().is_ok_and(|outcome| outcome.map(|turn| order.push(turn.item)).is_ok())
+            });
+            tickets.remove(at.unwrap());
+        }
+        assert_eq!(order.iter().filter(|item| **item < 10).count(), 2, "{order:?}");
+        assert!(order.windows(2).all(|pair| (pair[0] < 10) != (pair[1] < 10)), "{order:?}");
+        assert_eq!(places.free(), 1);
     }
 
     #[test]

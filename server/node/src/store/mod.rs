@@ -5,12 +5,14 @@
 //! them may still be used is the ledger's decision: a file that comes back, from a backup or after a crash between the
 //! record and the removal, is not.
 //!
-//! Files are in the folder `bundles` of the state directory, one a bundle ([`bundle_file`]). Those that are unfinished,
-//! damaged, of another cluster, model, split or server, or spent, are destroyed when the store is opened.
+//! Files are in the folder `bundles` of the state directory, in a folder for each model, one a bundle ([`bundle_file`]).
+//! Those that are unfinished, damaged, of another cluster, model, split or server, or spent, are destroyed when the
+//! store is opened; those of models that are not served by [`sweep`].
 
 pub mod bundle_file;
 pub mod ledger;
 pub mod peers;
+pub(crate) mod records;
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,14 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use seco_core::ModelId;
 use seco_protocol::{Bundle, BundleId, PlannedModel, SpentBundle, Use};
 use sha2::{Digest as _, Sha256};
 
 use self::bundle_file::{Draft, FileSpool, Memory, Origin, erase};
-use self::ledger::{FileLedger, Head};
-use self::peers::{LedgerName, Peers, SetBack};
+use self::ledger::FileLedger;
 use crate::failure::Failure;
-use crate::mesh::Records;
 use crate::{Error, keys, private};
 
 /// The disk must have this much left after a bundle, for ledgers and logs.
@@ -44,8 +45,57 @@ pub struct Settings {
     pub memory: usize,
     /// Bytes that all bundles may take on disk.
     pub disk: u64,
-    /// All servers: name for messages, and name of the ledger.
-    pub servers: Vec<(String, LedgerName)>,
+}
+
+/// Bytes of a model's id that name its folder, in hexadecimal.
+const TAG: usize = 8;
+
+/// Where all models' bundles are.
+fn all_bundles(state: &Path) -> PathBuf {
+    state.join("bundles")
+}
+
+/// Where a model's bundles are.
+fn of_model(state: &Path, model: &ModelId) -> PathBuf {
+    all_bundles(state).join(keys::to_hex(model.0.get(..TAG).unwrap_or_default()))
+}
+
+/// Whether a file is a bundle's, finished or not.
+fn is_bundle(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "bundle" || e == "part") && path.is_file()
+}
+
+/// Destroys the bundles of all models but these.
+pub fn sweep(state: &Path, models: &[ModelId]) -> Result<(), Error> {
+    let served: Vec<PathBuf> = models.iter().map(|model| of_model(state, model)).collect();
+    let folder = all_bundles(state);
+    let mut destroyed = 0;
+    let mut destroy = |path: &Path| {
+        destroyed += 1;
+        if let Err(error) = erase(path) {
+            tracing::warn!(%error, "{}: cannot be destroyed", path.display());
+        }
+    };
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, Error> {
+        let read = |e| Error::read(folder, e);
+        fs::read_dir(folder).map_err(read)?.map(|entry| Ok(entry.map_err(read)?.path())).collect()
+    };
+    for path in list(&folder)? {
+        if is_bundle(&path) {
+            destroy(&path);
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let ours = path.is_dir() && keys::from_hex(name, &mut [0; TAG]).is_some();
+        if ours && !served.contains(&path) {
+            list(&path)?.iter().filter(|path| is_bundle(path)).for_each(|path| destroy(path));
+            // What else somebody put there stays.
+            let _ = fs::remove_dir(&path);
+        }
+    }
+    if destroyed > 0 {
+        tracing::info!(destroyed, "bundles of models that are not served");
+    }
+    Ok(())
 }
 
 /// The bundles of one server, for one model.
@@ -53,8 +103,6 @@ pub struct Store {
     folder: PathBuf,
     planned: Arc<PlannedModel>,
     ledger: Arc<FileLedger>,
-    peers: Peers,
-    servers: Vec<(String, LedgerName)>,
     context: [u8; 32],
     memory: Arc<Memory>,
     disk: u64,
@@ -164,10 +212,11 @@ impl Store {
         planned: Arc<PlannedModel>,
         ledger: Arc<FileLedger>,
     ) -> Result<Store, Error> {
-        let folder = settings.folder.join("bundles");
-        // One that is there was looked after with the state directory.
-        if !folder.is_dir() {
-            private::folder(&folder)?;
+        let folder = of_model(&settings.folder, &ModelId(*planned.part().id()));
+        // Those that are there were looked after with the state directory.
+        for missing in [&all_bundles(&settings.folder), &folder].into_iter().filter(|folder| !folder.is_dir())
+        {
+            private::folder(missing)?;
         }
         let context = Sha256::new()
             .chain_update(b"seco bundles v1")
@@ -181,8 +230,6 @@ impl Store {
         let store = Store {
             planned,
             ledger,
-            peers: Peers::open(&settings.folder)?,
-            servers: settings.servers.clone(),
             context,
             memory: Memory::new(settings.memory),
             disk: settings.disk,
@@ -193,6 +240,7 @@ impl Store {
             eraser,
             folder,
         };
+        store.take_over(&all_bundles(&settings.folder))?;
         store.load()?;
         Ok(store)
     }
@@ -201,14 +249,26 @@ impl Store {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes over its bundles of before there were several models, which were in the folder above.
+    fn take_over(&self, above: &Path) -> Result<(), Error> {
+        let read = |e| Error::read(above, e);
+        for entry in fs::read_dir(above).map_err(read)? {
+            let path = entry.map_err(read)?.path();
+            if is_bundle(&path) && self.usable(&path).is_some() {
+                let here = self.folder.join(path.file_name().unwrap_or_default());
+                fs::rename(&path, &here).map_err(|e| Error::write(&here, e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes stock of the folder.
     fn load(&self) -> Result<(), Error> {
         let read = |e| Error::read(&self.folder, e);
         let mut destroyed = 0;
         for entry in fs::read_dir(&self.folder).map_err(read)? {
             let path = entry.map_err(read)?.path();
-            let ours = path.extension().is_some_and(|e| e == "bundle" || e == "part");
-            if !ours || !path.is_file() {
+            if !is_bundle(&path) {
                 continue;
             }
             match self.usable(&path) {
@@ -229,7 +289,8 @@ impl Store {
         self.ledger.holds(self.stock().bundles.keys().copied());
         let ready = self.stock().bundles.len();
         if ready + destroyed > 0 {
-            tracing::info!(ready, destroyed, "bundles of before");
+            let model = keys::short(&ModelId(*self.planned.part().id()));
+            tracing::info!(ready, destroyed, model, "bundles of before");
         }
         Ok(())
     }
@@ -329,6 +390,20 @@ impl Store {
         }
     }
 
+    /// Destroys what is still to be destroyed.
+    pub fn close(&self) {
+        self.eraser.finish();
+    }
+
+    /// Destroys all bundles, and the folder: the model is served no longer. Blocking.
+    pub fn destroy(&self) -> usize {
+        let destroyed = self.keep(&[]);
+        self.eraser.finish();
+        // What else somebody put there stays.
+        let _ = fs::remove_dir(&self.folder);
+        destroyed
+    }
+
     /// What it holds and has done.
     pub fn usage(&self) -> Usage {
         let (bundles, bytes) = {
@@ -373,47 +448,6 @@ impl Store {
         self.ledger.releases(id);
         self.eraser.destroy(path);
         spent
-    }
-}
-
-impl Store {
-    /// These servers have confirmed that they spent a bundle, over links that still stand: what they said of their
-    /// ledgers since does not have it yet.
-    pub fn confirmed(&self, servers: impl IntoIterator<Item = usize>) {
-        let names: Vec<LedgerName> =
-            servers.into_iter().filter_map(|index| self.servers.get(index)).map(|(_, name)| *name).collect();
-        self.peers.confirmed(&names);
-    }
-
-    /// Destroys what is still to be destroyed, and writes what is to be known at the next start.
-    pub fn close(&self) -> Result<(), Error> {
-        self.eraser.finish();
-        let flushed = self.peers.flush();
-        self.ledger.record_head().and(flushed)
-    }
-}
-
-impl Records for Store {
-    fn head(&self) -> Head {
-        self.ledger.head()
-    }
-
-    fn meet(&self, peer: usize, head: Head) {
-        let Some((name, ledger)) = self.servers.get(peer) else { return };
-        if let Err(SetBack { had, has }) = self.peers.meet(*ledger, head) {
-            let destroyed = self.keep(&[]);
-            // Also those whose files come back, or are not destroyed yet when this server crashes.
-            match self.ledger.renounce_bundles() {
-                Ok(()) => self.peers.accept(*ledger, head),
-                Err(error) => {
-                    tracing::warn!(%error, "the ledger cannot be written: it will be noticed again")
-                }
-            }
-            tracing::error!(
-                "server {peer} ({name}) was set back: its ledger had {had} entries and has {has}; {destroyed} bundles \
-                     are destroyed here, and with them everywhere; its operator must find out who restored a copy"
-            );
-        }
     }
 }
 

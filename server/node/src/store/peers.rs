@@ -100,12 +100,15 @@ impl Peers {
         self.record_or_tell(&mut state);
     }
 
-    /// These servers have confirmed a spend, every one of them.
-    pub fn confirmed(&self, names: &[LedgerName]) {
+    /// Servers have confirmed a spend, every one of them: each of these groups is one ledger's names. A name that is
+    /// new is known as its others are.
+    pub fn confirmed(&self, ledgers: &[Vec<LedgerName>]) {
         let mut state = self.state();
-        for name in names {
-            if let Some(known) = state.known.get_mut(name) {
-                *known = Known { count: known.count.saturating_add(1), chain: None };
+        for names in ledgers {
+            let counts = names.iter().filter_map(|name| state.known.get(name)).map(|known| known.count);
+            if let Some(count) = counts.max() {
+                let known = Known { count: count.saturating_add(1), chain: None };
+                state.known.extend(names.iter().map(|name| (*name, known)));
             }
         }
         state.unrecorded += 1;
@@ -192,15 +195,17 @@ mod tests {
         let peers = Peers::open(folder.path()).unwrap();
         peers.meet(NAME, head(100, 1)).unwrap();
         // A server that was never met is not made up.
-        (0..EVERY).for_each(|_| peers.confirmed(&[NAME, [9; 32]]));
+        (0..EVERY).for_each(|_| peers.confirmed(&[vec![NAME], vec![[9; 32]]]));
         drop(peers);
         let peers = Peers::open(folder.path()).unwrap();
         let set_back = Err(SetBack { had: 100 + EVERY, has: 100 });
         assert_eq!(peers.meet(NAME, head(100, 1)), set_back, "recorded in between");
         peers.meet(NAME, head(200, 2)).unwrap();
-        peers.confirmed(&[NAME]);
+        // A model that both have since: its name is another of the same ledger.
+        peers.confirmed(&[vec![[5; 32], NAME]]);
+        assert_eq!(peers.meet([5; 32], head(200, 2)), Err(SetBack { had: 201, has: 200 }));
         assert_eq!(peers.meet(NAME, head(201, 7)), Ok(()), "no chain is known of that count");
-        peers.confirmed(&[NAME]);
+        peers.confirmed(&[vec![NAME]]);
         peers.flush().unwrap();
         drop(peers);
         let peers = Peers::open(folder.path()).unwrap();

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use seco_node::config::Config;
+use seco_node::config::{self, Config};
 use seco_node::mesh::{self, tls};
 use seco_node::store::{self, ledger};
 use seco_node::{keys, service};
@@ -86,6 +86,7 @@ fn keys(config: &Config, findings: &mut Findings) -> bool {
     let identity = &config.identity;
     let before = findings.all.len();
     let mut secrets = vec![&identity.key, &identity.opening_key, &config.model];
+    secrets.extend(config.models.iter().map(|model| &model.part));
     secrets.extend(&identity.retired_opening_keys);
     for path in secrets {
         findings.found(format!("mode of {}", path.display()), mode(path));
@@ -173,27 +174,34 @@ fn clock(config: &Config) -> Result<String, String> {
 
 /// Model, ledger, disk.
 fn files(config: &Config, findings: &mut Findings) {
-    // A part that others can read is reported with the keys, and not closed here.
-    if mode(&config.model).is_ok() {
-        match service::part::read_part(&config.model) {
+    let models = config.all_models();
+    for config::Model { part, .. } in &models {
+        let only = models.len() == 1;
+        let about =
+            |what: &str| if only { what.to_owned() } else { format!("{what}, for {}", part.display()) };
+        // A part that others can read is reported with the keys, and not closed here.
+        if mode(part).is_err() {
+            continue;
+        }
+        match service::part::read_part(part) {
             Ok(part) if part.index() != config.index || part.architecture().servers != config.servers() => {
                 let (index, servers) = (part.index(), part.architecture().servers);
                 let what = format!("it is the part of server {index} of {servers}: put this server's there");
-                findings.add("model", Some(false), what);
+                findings.add(about("model"), Some(false), what);
             }
             Ok(part) => {
                 let id = keys::to_hex(part.id().get(..4).unwrap_or_default());
-                findings.add("model", Some(true), format!("{id}, the same on all servers"));
+                findings.add(about("model"), Some(true), format!("{id}, the same on all servers"));
                 let entries = ledger::inspect::inspect(&config.state, &config.ledger_heads(part.id()));
                 findings.found(
-                    "ledger and its head",
+                    about("ledger and its head"),
                     entries.map(|entries| match entries {
                         Some(entries) => format!("{entries} entries"),
                         None => "not begun yet".to_owned(),
                     }),
                 );
             }
-            Err(error) => findings.add("model", Some(false), error.to_string()),
+            Err(error) => findings.add(about("model"), Some(false), error.to_string()),
         }
     }
     // The folder is made when the server starts.

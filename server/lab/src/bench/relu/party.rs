@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use seco_core::SealingKeyHash;
+use seco_core::{ModelId, SealingKeyHash};
 use seco_node::keys;
 use seco_node::mesh::Clock;
 use seco_node::mesh::{Mesh, QuicChannel, Server, Settings, Started};
@@ -107,7 +107,7 @@ async fn work(job: Job) -> Result<(), Error> {
         servers: job.certificates.iter().enumerate().map(server).collect(),
         key: PrivatePkcs8KeyDer::from(job.key.clone()).into(),
         listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-        model_id: [0; 32],
+        models: vec![ModelId([0; 32])],
         sealing_keys: vec![SealingKeyHash([0; 32])],
         reset: ResetKey::random()?,
         records: None,

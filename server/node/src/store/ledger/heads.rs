@@ -60,6 +60,12 @@ impl Heads {
         Heads { own: path.to_owned(), earlier: Vec::new(), others: Vec::new() }
     }
 
+    /// Whether there is a ledger of the model somewhere, which no other may be begun for. One that cannot be read is
+    /// for whoever opens it to complain about.
+    pub(super) fn bind(&self) -> bool {
+        self.load().map_or(true, |found| found.iter().any(|found| found.binding))
+    }
+
     /// What a ledger may have to reach, the most binding first: the model's own, or else those under earlier names,
     /// and then those of other models.
     pub(super) fn load(&self) -> Result<Vec<Found>, Error> {
@@ -189,6 +195,56 @@ mod tests {
         // Nothing that another model left is in the way of one with a folder of its own.
         fs::write(site.path("s.0000000000000000.ledger.head"), "damaged").unwrap();
         assert_eq!(site.serve("fresh", &[7; 32], 0..1), 1);
+    }
+
+    #[test]
+    fn several_models_have_one_ledger_and_each_notices_where_it_goes_back() {
+        const C: [u8; 32] = [0xc3; 32];
+        let site = site();
+        let all = |state: &str, models: &[&[u8; 32]]| {
+            let heads: Vec<Heads> = models.iter().map(|model| site.heads(model)).collect();
+            FileLedger::open_all(&site.path(state), &heads)
+        };
+        let spend = |ledger: &FileLedger, n: u8| {
+            let usage = Use { session: [n; 16], incarnation: [1; 16], counter: 0 };
+            ledger.spend(&BundleId([n; 16]), &usage).unwrap();
+        };
+        assert_eq!(site.serve("state", &A, 0..3), 3);
+        let ledger = all("state", &[&A, &B]).unwrap();
+        spend(&ledger, 3);
+        // Another while it runs.
+        ledger.serves(&site.heads(&C)).unwrap();
+        spend(&ledger, 4);
+        ledger.record_head().unwrap();
+        drop(ledger);
+        let early = fs::read(site.path("state/ledger")).unwrap();
+        let ledger = all("state", &[&C, &A]).unwrap();
+        (5..8).for_each(|n| spend(&ledger, n));
+        ledger.record_head().unwrap();
+        drop(ledger);
+        let late = fs::read(site.path("state/ledger")).unwrap();
+        // Set back, each of the two notices, whichever else is served with it.
+        fs::write(site.path("state/ledger"), early).unwrap();
+        for models in [&[&A, &B][..], &[&B, &A], &[&B, &C], &[&C]] {
+            let told = all("state", models).err().unwrap().to_string();
+            assert!(told.contains("has 5 entries, but had 8"), "{told}");
+        }
+        fs::write(site.path("state/ledger"), late).unwrap();
+        drop(all("state", &[&A, &B, &C]).unwrap());
+        // One that has a ledger elsewhere: begun with others or not, and added later.
+        let told = all("new", &[&[7; 32], &B]).err().unwrap().to_string();
+        assert!(
+            told.contains("is missing, but had 8 entries") && !site.path("new/ledger").exists(),
+            "{told}"
+        );
+        assert_eq!(site.serve("other", &[8; 32], 0..1), 1);
+        for refused in [
+            all("other", &[&[8; 32], &B]).err(),
+            all("other", &[&[8; 32]]).unwrap().serves(&site.heads(&B)).err(),
+        ] {
+            let told = refused.unwrap().to_string();
+            assert!(told.contains("has 1 entries, but had 8") && told.contains("s.b2b2"), "{told}");
+        }
     }
 
     #[test]

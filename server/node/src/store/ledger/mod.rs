@@ -110,7 +110,8 @@ struct Disk {
 pub struct FileLedger {
     directory: PathBuf,
     path: PathBuf,
-    head_path: PathBuf,
+    /// Where its end is remembered: a file for each model. Taken after `disk` by who needs both.
+    heads: Mutex<Vec<PathBuf>>,
     compact_at: u64,
     /// Taken before `memory` by who needs both; threads that must not wait for a disk take `memory` alone.
     disk: Mutex<Disk>,
@@ -125,6 +126,63 @@ impl FileLedger {
     /// Opens or creates the ledger of a state directory. `heads` are the files that remember where it ends.
     pub fn open(directory: &Path, heads: &Heads) -> Result<Self, Error> {
         Self::open_with(directory, heads, COMPACT_AT)
+    }
+
+    /// The same for several models, with the files of each.
+    ///
+    /// # Errors
+    /// Those of [`FileLedger::open`], for any of them.
+    pub fn open_all(directory: &Path, heads: &[Heads]) -> Result<Self, Error> {
+        let (first, others) = heads.split_first().ok_or_else(|| Error::Usage("no model".to_owned()))?;
+        // One that must exist for any of them is not begun anew for another.
+        let mut bound = others.iter();
+        let first = match bound.find(|heads| !directory.join("ledger").exists() && heads.bind()) {
+            Some(bound) => bound,
+            None => first,
+        };
+        let ledger = Self::open(directory, first)?;
+        heads.iter().filter(|heads| heads.own != first.own).try_for_each(|heads| ledger.serves(heads))?;
+        Ok(ledger)
+    }
+
+    /// From now on it is another model's ledger too, with these files.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`] if the model has another ledger, or this one was set back for it. Blocking.
+    pub fn serves(&self, heads: &Heads) -> Result<(), Error> {
+        let mut disk = self.disk();
+        let broken = |what: String| Error::Ledger { path: self.path.clone(), what };
+        let mut found = heads.load()?;
+        found.retain(|found| found.binding);
+        let mut taken_over = None;
+        for (number, Found { head, path: shown, earlier, .. }) in found.iter().enumerate() {
+            let read = |e| Error::read(&self.path, e);
+            let (file, _) = open_file(&self.path).map_err(read)?;
+            let contents = format::read(&mut BufReader::new(file), disk.length, Some(head.count));
+            let contents = contents.map_err(|damage| match damage {
+                Damage::At(byte) => broken(format!("is damaged at byte {byte}: {REMEDY}")),
+                Damage::Io(error) => Error::read(&self.path, error),
+            })?;
+            if contents.chain_there == Some(head.chain) {
+                taken_over = Some((shown, *earlier));
+                break;
+            }
+            if number + 1 == found.len() {
+                return Err(broken(not_reached(contents.head.count, head, shown)));
+            }
+        }
+        self.head().store(&heads.own).map_err(|e| Error::write(&heads.own, e))?;
+        if let Some((old, true)) = taken_over {
+            fs::remove_file(old).map_err(|e| Error::write(old, e))?;
+        }
+        let mut all = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains(&heads.own) {
+            all.push(heads.own.clone());
+        }
+        drop(all);
+        // What the others' files say may be older.
+        disk.recorded = disk.recorded.min(self.head().count);
+        Ok(())
     }
 
     fn open_with(directory: &Path, heads: &Heads, compact_at: u64) -> Result<Self, Error> {
@@ -195,15 +253,7 @@ impl FileLedger {
         if reached.is_none() {
             let entries = contents.head.count;
             if let Some(Found { head, path: shown, .. }) = binding {
-                let shown = shown.display();
-                return Err(broken(if entries < head.count {
-                    format!(
-                        "has {entries} entries, but had {} by {shown}: it was set back or cut short: {REMEDY}",
-                        head.count
-                    )
-                } else {
-                    format!("is not the one that {shown} belongs to (entry {} differs): {REMEDY}", head.count)
-                }));
+                return Err(broken(not_reached(entries, head, shown)));
             }
             // Without entries, its creation was interrupted.
             if entries > 0 {
@@ -246,7 +296,7 @@ impl FileLedger {
         Ok(Self {
             directory: directory.to_owned(),
             path,
-            head_path: heads.own.clone(),
+            heads: Mutex::new(vec![heads.own.clone()]),
             compact_at,
             disk: Mutex::new(disk),
             memory: Mutex::new(memory),
@@ -282,7 +332,12 @@ impl FileLedger {
     pub fn record_head(&self) -> Result<(), Error> {
         // Held meanwhile: a spend that is under way must not compact, and store its own, in between.
         let _disk = self.disk();
-        self.head().store(&self.head_path).map_err(|e| Error::write(&self.head_path, e))
+        let (head, paths) = (self.head(), self.heads());
+        paths.iter().try_for_each(|path| head.store(path).map_err(|e| Error::write(path, e)))
+    }
+
+    fn heads(&self) -> Vec<PathBuf> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Names the present era, for bundles that are made in it.
@@ -345,7 +400,7 @@ impl FileLedger {
             (memory.head, sessions, memory.ready.iter().copied().collect::<Vec<BundleId>>())
         };
         // First: the new file does not have the entries before its own.
-        disk.record(&head, &self.head_path)?;
+        disk.record(&head, &self.heads())?;
         sessions.sort_unstable();
         let sessions: Vec<_> = sessions.into_iter().map(|(_, session)| session).collect();
         let new = New::write(&self.path, &head, &sessions, &ready)?;
@@ -399,8 +454,8 @@ impl Memory {
 
 impl Disk {
     /// Records where the ledger ends.
-    fn record(&mut self, head: &Head, path: &Path) -> io::Result<()> {
-        head.store(path)?;
+    fn record(&mut self, head: &Head, paths: &[PathBuf]) -> io::Result<()> {
+        paths.iter().try_for_each(|path| head.store(path))?;
         self.recorded = head.count;
         Ok(())
     }
@@ -445,7 +500,7 @@ impl Ledger for FileLedger {
         }
         // A ledger that is set back must be noticed: its end may be owed for some time, not for ever.
         if head.count - disk.recorded >= MAX_OWED {
-            disk.record(&head, &self.head_path)?;
+            disk.record(&head, &self.heads())?;
         }
         if let Err(error) = self.check_place() {
             return Err(LedgerError::Io(io::Error::other(error.to_string())));
@@ -486,11 +541,24 @@ impl Ledger for FileLedger {
                 disk.compact_again = head.count + HEAD_EVERY;
             }
         } else if head.count.is_multiple_of(HEAD_EVERY)
-            && let Err(error) = disk.record(&head, &self.head_path)
+            && let Err(error) = disk.record(&head, &self.heads())
         {
             tracing::warn!(%error, directory = %self.directory.display(), "the ledger's end cannot be recorded");
         }
         Ok(())
+    }
+}
+
+/// Says why a ledger with so many entries does not reach a head that binds it.
+fn not_reached(entries: u64, head: &Head, shown: &Path) -> String {
+    let shown = shown.display();
+    if entries < head.count {
+        format!(
+            "has {entries} entries, but had {} by {shown}: it was set back or cut short: {REMEDY}",
+            head.count
+        )
+    } else {
+        format!("is not the one that {shown} belongs to (entry {} differs): {REMEDY}", head.count)
     }
 }
 
