@@ -85,7 +85,7 @@ impl Requester {
         Ok(Request::Resume { session: self.session(), nonce: self.incarnation.nonce, tags })
     }
 
-    /// Takes the next counter `c` and masks `input` in place: `x ^ P_1 ^ … ^ P_n`.
+    /// Takes the next counter `c` and masks `input` in place: `x ^ P_0 ^ … ^ P_{n-1}`.
     ///
     /// # Errors
     /// [`Error::WrongLength`]; [`Error::Exhausted`] after 2^64 requests. `input` is then as it was.

@@ -552,13 +552,13 @@ mod tests {
             (change("ot_parameter = 2", "ot_parameter = 3"), "1: ot_parameter = 3 is not 1, 2, 4 or 8"),
             (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),
             (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
-            (change("[limits]", "[[models]]\nname = \"b\"\n[limits]"), "missing field `part`"),
+            (change("\n[limits]", "\n[[models]]\nname = \"b\"\n[limits]"), "missing field `part`"),
             (
-                change("[limits]", "[[models]]\npart = \"b\"\nname = \"b c\"\n[limits]"),
+                change("\n[limits]", "\n[[models]]\npart = \"b\"\nname = \"b c\"\n[limits]"),
                 "name = \"b c\" is not",
             ),
             (
-                change("[limits]", "[[models]]\npart = \"b\"\n[models.pool]\nlow = 4\n[limits]"),
+                change("\n[limits]", "\n[[models]]\npart = \"b\"\n[models.pool]\nlow = 4\n[limits]"),
                 "[models.pool] low = 4 must be less than size = 4",
             ),
             (change("sessions = 10000", "sessions = 0"), "sessions = 0"),

@@ -6,8 +6,8 @@
 //! [`SpentBundle::infer`]: using one in memory twice does not compile.
 //!
 //! Bytes can be decoded twice, so whoever stores them must see to it that nobody does: the ledger has to remember
-//! the id for as long as the bytes exist anywhere, also across set-ups and compaction. The servers' ledger does not,
-//! for they keep bundles in memory only.
+//! the id for as long as the bytes exist anywhere, also across set-ups and compaction. The servers' ledger knows the
+//! bundles of before a compaction by which were ready then.
 //!
 //! # Format, version 3
 //!

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use seco_sdk::npy::Array;
-use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, shape};
+use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, Refusal, shape};
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use crate::terminal::{self, Ink};
@@ -15,6 +15,9 @@ use crate::{Error, interrupt, token};
 
 /// A request has its own time limit; this long after it something is wrong.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Pause between two tries to open a session while a server is away.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What `seco infer` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -121,11 +124,22 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
     shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;
     let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
     let limit = Duration::from_secs(options.timeout.into());
-    let mut builder = Client::builder(deployment).request_timeout(limit);
-    if let Some(path) = &options.token {
-        builder = builder.token(token::read(path)?);
-    }
-    let client = limited(limit, builder.connect()).await?;
+    let token = options.token.as_deref().map(token::read).transpose()?;
+    let builder = || {
+        let builder = Client::builder(deployment.clone()).request_timeout(limit);
+        token.iter().fold(builder, |builder, token| builder.token(token.clone()))
+    };
+    let deadline = Instant::now() + limit;
+    let client = loop {
+        match builder().connect().await {
+            // What a gateway says that is there itself: servers come back.
+            Err(
+                seco_sdk::Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown)
+                | seco_sdk::Error::Busy { .. },
+            ) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            other => break limited(limit, std::future::ready(other)).await?,
+        }
+    };
     let mut told = Vec::new();
     for (index, input) in inputs.iter().enumerate().filter(|(index, _)| chosen.contains(index)) {
         let start = Instant::now();

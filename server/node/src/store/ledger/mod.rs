@@ -69,8 +69,8 @@ const MAX_OWED: u64 = 1024;
 const MAX_BUNDLES: usize = 1 << 20;
 
 /// What to do when records of the past are lost.
-pub(crate) const REMEDY: &str = "restore it from a copy of its last state, or remove the ledger and its head \
-                                 (beside the keys) and make new keys with `seco keygen`, so that old sessions \
+pub(crate) const REMEDY: &str = "never restore one from a copy; remove the ledger and its head (beside the \
+                                 keys) and make new keys with `seco keygen`, so that old sessions \
                                  cannot be used again";
 
 /// What the ledger says. Whoever has this lock waits for nothing.
