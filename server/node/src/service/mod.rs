@@ -1,5 +1,5 @@
 //! One model on one server: its part of set-ups, bundles, sessions and inferences; bundles that are ready, and requests
-//! that wait for them. A server has many ([`models`]).
+//! that wait for them. A server has many (`models`).
 
 pub(crate) mod models;
 mod pace;

@@ -9,7 +9,7 @@
 //! - *Without privacy*: a server that has the network in clear and sees the input; the same QUIC at the user's end.
 //!
 //! Every repetition starts its processes anew. The user is a process too. All answers are compared with the plaintext
-//! fixed-point network's. [`figures::Cost`] has what is told of each party.
+//! fixed-point network's. `figures::Cost` has what is told of each party.
 //!
 //! # How
 //!
@@ -32,10 +32,10 @@
 //! | field | |
 //! |---|---|
 //! | `system`, `model`, `server_count`, `gateway_layers`, `network` | what it is; `seco`, `delphi` or `plain`; `lan` or `wan` |
-//! | `user`, `servers` | a cost, and a list of them: [`figures::Cost`] |
+//! | `user`, `servers` | a cost, and a list of them: `figures::Cost` |
 //! | `waiting_s`, `preprocessing_s`, `setup_s` | for one prediction; the set-up once |
 //! | `equal`, `count` | answers equal to the plaintext's, and answers, of all repetitions |
-//! | `repetitions`, `spread` | how many, and for every figure `mean`, `min`, `max`, `runs`, `within` ([`figures::Spread`]) |
+//! | `repetitions`, `spread` | how many, and for every figure `mean`, `min`, `max`, `runs`, `within` (`figures::Spread`) |
 //!
 //! `models`, `comparison` (DELPHI against SECO), `paper` (the paper's figures), `device` (instructions, by
 //! `cross/cost`), `machine`, `command`, `left_out` and `method` explain the rest. What was not measured is `null`.
