@@ -26,6 +26,15 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct SecoClient {
     client: Arc<Client>,
     runtime: Handle,
+    #[cfg(feature = "array")]
+    model: seco_sdk::Model,
+}
+
+#[cfg(feature = "array")]
+impl SecoClient {
+    pub(crate) const fn input_model(&self) -> &seco_sdk::Model {
+        &self.model
+    }
 }
 
 #[uniffi::export]
@@ -50,6 +59,8 @@ impl SecoClient {
             Some(Transport::Quic) => seco_sdk::Transport::Quic,
             Some(Transport::Tcp) => seco_sdk::Transport::Tcp,
         };
+        #[cfg(feature = "array")]
+        let model = deployment.model.clone();
         let limit = Duration::from_millis(config.connect_timeout_ms.into());
         let mut builder = Client::builder(deployment)
             .connect_timeout(limit)
@@ -66,7 +77,12 @@ impl SecoClient {
         }
         let connecting = async move { Ok(builder.connect().await?) };
         let client = Arc::new(Task::spawn(&runtime, cancellation.as_deref(), connecting).result().await?);
-        Ok(Arc::new(Self { client, runtime }))
+        Ok(Arc::new(Self {
+            client,
+            runtime,
+            #[cfg(feature = "array")]
+            model,
+        }))
     }
 
     /// Runs the model on `input`, one byte per value in the order of the model's input. `form` is for the packages'
