@@ -73,7 +73,7 @@ class FileSessionStore:
                         os.unlink(entry.path)
 
 
-class _Adapter(_native.SessionStore):  # type: ignore[misc]
+class _Adapter(_native.SessionStore):
     """A store as the library wants it."""
 
     def __init__(self, store: SessionStore) -> None:
@@ -93,7 +93,7 @@ def _told() -> Any:
     try:
         yield
     except Exception as error:
-        raise _native.StoreError.Unavailable(str(error) or repr(error)) from error
+        raise _native.StoreError.Unavailable(str(error) or repr(error)) from error  # type: ignore[attr-defined]
 
 
 def adapted(store: Union[SessionStore, str, os.PathLike[str], None]) -> Any:

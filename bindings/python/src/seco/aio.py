@@ -27,7 +27,7 @@ def _told() -> Iterator[None]:
         raise translated(error) from None
 
 
-class _Listener(_native.ProgressListener):  # type: ignore[misc]
+class _Listener(_native.ProgressListener):
     """Brings what the library's thread says to the loop of the request."""
 
     def __init__(self, tell: Callable[[Progress], object]) -> None:
