@@ -62,6 +62,15 @@ pub async fn fetch_deployment_update(
 pub struct SecoClient {
     client: Arc<Client>,
     runtime: Handle,
+    #[cfg(feature = "array")]
+    model: seco_sdk::Model,
+}
+
+#[cfg(feature = "array")]
+impl SecoClient {
+    pub(crate) const fn input_model(&self) -> &seco_sdk::Model {
+        &self.model
+    }
 }
 
 #[uniffi::export]
@@ -80,6 +89,8 @@ impl SecoClient {
     ) -> Result<Arc<Self>, SecoError> {
         let token = token.map(Zeroizing::new);
         let runtime = runtime::handle()?;
+        #[cfg(feature = "array")]
+        let model = Deployment::from_toml(&config.deployment)?.model;
         let mut builder = builder(&config)?;
         if let Some(token) = token {
             builder = builder.token(token.parse().map_err(|_| SecoError::no_token())?);
@@ -89,7 +100,12 @@ impl SecoClient {
         }
         let connecting = async move { Ok(builder.connect().await?) };
         let client = Arc::new(Task::spawn(&runtime, cancellation.as_deref(), connecting).result().await?);
-        Ok(Arc::new(Self { client, runtime }))
+        Ok(Arc::new(Self {
+            client,
+            runtime,
+            #[cfg(feature = "array")]
+            model,
+        }))
     }
 
     /// Runs the model on `input`, one byte per value in the order of the model's input. `form` is for the packages'

@@ -1,4 +1,4 @@
-//! Writes the Kotlin and Swift sources of the library: `seco-bindgen generate --language kotlin …`.
+//! Writes the Kotlin, Swift and Python sources of the library: `seco-bindgen generate --language kotlin …`.
 
 fn main() {
     uniffi::uniffi_bindgen_main();

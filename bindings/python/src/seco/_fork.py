@@ -1,0 +1,44 @@
+"""Where a client cannot be called, and would wait for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import Iterator
+
+from ._errors import InvalidConfiguration
+
+_started = False
+_forked = False
+_here = threading.local()
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = _started
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def start() -> None:
+    """Before every use of the library: its thread is not in a process that was forked after it started."""
+    global _started
+    if _forked:
+        raise InvalidConfiguration(
+            "the process was forked after its parent had a client: start processes with multiprocessing's 'spawn'"
+        )
+    if getattr(_here, "library", False):
+        raise InvalidConfiguration("a session store or a progress callback must not call a client")
+    _started = True
+
+
+@contextlib.contextmanager
+def library_thread() -> Iterator[None]:
+    """While the application's code runs on a thread that its requests need."""
+    _here.library = True
+    try:
+        yield
+    finally:
+        _here.library = False

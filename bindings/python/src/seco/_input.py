@@ -1,0 +1,71 @@
+"""Arrays on their way to the library, which checks them."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _native
+from ._errors import InvalidConfiguration
+
+Deployment = Union[str, "os.PathLike[str]"]
+
+
+def npy(array: Union[ArrayLike, bytes, bytearray]) -> bytes:
+    """`array` in NumPy's format."""
+    if isinstance(array, (bytes, bytearray)):
+        array = np.frombuffer(array, np.uint8)
+    file = io.BytesIO()
+    try:
+        numbers = np.ascontiguousarray(array)
+        if numbers.dtype == np.float16:
+            numbers = numbers.astype(np.float32)
+        np.lib.format.write_array(file, numbers, allow_pickle=False)
+    except ValueError as error:
+        raise InvalidConfiguration(f"the input is no array of numbers: {error}") from None
+    return file.getvalue()
+
+
+def text(deployment: Deployment) -> str:
+    """The deployment file's text. What has lines is one."""
+    if isinstance(deployment, str) and "\n" in deployment:
+        return deployment
+    try:
+        with open(deployment, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise InvalidConfiguration(f"the deployment file cannot be read: {error}") from error
+
+
+def settings(
+    deployment: Deployment,
+    connect_timeout: float,
+    request_timeout: float,
+    transport: Union[str, None],
+    session_max_age_days: int,
+    keep_sent: bool,
+) -> Any:
+    """Settings as the library wants them, which checks what they say."""
+
+    def milliseconds(name: str, seconds: float) -> int:
+        if not (math.isfinite(seconds) and 0 <= seconds < 4e6):
+            raise InvalidConfiguration(f"{name} is {seconds!r}: give seconds, at most an hour")
+        return math.ceil(seconds * 1000)
+
+    if transport not in (None, "quic", "tcp"):
+        raise InvalidConfiguration(f"transport is {transport!r}: give 'quic', 'tcp' or nothing, for the better one")
+    if not 0 <= session_max_age_days < 1 << 32:
+        raise InvalidConfiguration(f"session_max_age_days is {session_max_age_days!r}: give days, at least 1")
+    return _native.ClientConfig(
+        deployment=text(deployment),
+        connect_timeout_ms=milliseconds("connect_timeout", connect_timeout),
+        request_timeout_ms=milliseconds("request_timeout", request_timeout),
+        transport=None if transport is None else _native.Transport[transport.upper()],
+        session_max_age_days=session_max_age_days,
+        keep_sent=keep_sent,
+    )
