@@ -25,7 +25,7 @@ def npy(array: Union[ArrayLike, bytes, bytearray]) -> bytes:
         numbers = np.ascontiguousarray(array)
         if numbers.dtype == np.float16:
             numbers = numbers.astype(np.float32)
-        np.lib.format.write_array(file, numbers, allow_pickle=False)
+        np.save(file, numbers, allow_pickle=False)
     except ValueError as error:
         raise InvalidConfiguration(f"the input is no array of numbers: {error}") from None
     return file.getvalue()
