@@ -70,7 +70,7 @@ impl Linker {
         let limit = model.response_limit();
         let dialer = Dialer::new(deployment, &settings, limit, runtime.clone())?;
         let Settings { connect_timeout, request_timeout, store, session_max_age, token, .. } = settings;
-        let caller = Caller { limit, runtime };
+        let caller = Caller { limit, time: request_timeout, runtime };
         Ok(Self {
             dialer,
             servers,

@@ -19,6 +19,8 @@ pub(crate) type Tell<'a> = &'a mut (dyn FnMut(Progress) + Send);
 pub(crate) struct Caller {
     /// Longest answer, in bytes.
     pub(crate) limit: usize,
+    /// The requests' time limit.
+    pub(crate) time: Duration,
     /// Timers are made on it, so that any executor may poll requests.
     pub(crate) runtime: Handle,
 }
@@ -70,7 +72,7 @@ impl Caller {
         connection: &Connection,
         mut work: Pin<&mut impl Future<Output = Result<T>>>,
     ) -> Result<T> {
-        let mut watch = Watch::new(connection.traffic(), &connection.signs());
+        let mut watch = Watch::new(connection.traffic(), &connection.signs(), self.time);
         let pause = {
             let _context = self.runtime.enter();
             tokio::time::sleep(watch.pause())

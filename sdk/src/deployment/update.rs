@@ -2,8 +2,8 @@
 //!
 //! An owner has an Ed25519 key, whose public half stands in the file that an application ships. What takes that file's
 //! place begins with a line `signature = "…"` over all the bytes behind it, names the same owner, and has a larger number.
-//! So whoever runs the gateway may pass it on, and cannot change it, keep an old one from being noticed for long, or
-//! bring one back.
+//! So whoever runs the gateway may pass it on, and can neither change it nor bring an old one back. It can keep it to
+//! itself: nothing here tells a device that there is a newer one.
 
 use super::{Deployment, problem};
 use crate::{Error, Result, hex};

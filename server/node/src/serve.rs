@@ -16,7 +16,7 @@ use crate::access::tokens::Tokens;
 use crate::cluster::jobs::Jobs;
 use crate::cluster::{Cluster, obey};
 use crate::config::Config;
-use crate::device::Gateway;
+use crate::device::{Gateway, offers};
 use crate::keys;
 use crate::memory;
 use crate::mesh::{Mesh, Server, Settings, Started};
@@ -99,6 +99,7 @@ async fn run(
         Some(admin) => Some(Admin::bind(admin.listen).await?),
         None => None,
     };
+    offers::check(&config.deployments);
     let access = config.access.as_ref();
     let tokens =
         access.map(|access| Tokens::open(&access.tokens, access.required, &config.state)).transpose()?;

@@ -49,7 +49,7 @@ enum Order {
     },
     /// Show all tokens, without their secrets, and what was used of them.
     List,
-    /// Take tokens no more, at once: sessions that were opened with them end.
+    /// Take tokens no more, at once: requests of connections that showed them are refused.
     Revoke {
         /// Their names, from `seco token list`; or whole tokens.
         #[arg(required = true, value_name = "ID")]
@@ -164,7 +164,40 @@ fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> Result<(), Error>)
     held.lock().map_err(|e| Error::write(&lock, e))?;
     let mut file = TokenFile::load(path)?;
     change(&mut file)?;
-    Ok(file.save(path)?)
+    let owner = owner(path);
+    file.save(path)?;
+    give(path, owner)
+}
+
+/// Whose the file is, or will be: a gateway need not be the user who makes tokens.
+fn owner(path: &Path) -> Option<(u32, u32)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let found = std::fs::metadata(path).or_else(|_| std::fs::metadata(folder)).ok()?;
+        Some((found.uid(), found.gid()))
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Leaves the file with its owner, who could not read it any more otherwise.
+fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    #[cfg(unix)]
+    if let Some((user, group)) = owner
+        && self::owner(path) != Some((user, group))
+    {
+        std::os::unix::fs::chown(path, Some(user), Some(group)).map_err(|e| {
+            let shown = path.display();
+            Error::Failed(format!(
+                "{shown}: was changed, but cannot be given back to its owner ({e}): run this as that user or as root"
+            ))
+        })?;
+    }
+    #[cfg(not(unix))]
+    let _ = (path, owner);
+    Ok(())
 }
 
 /// A token's name, or that of a whole one.

@@ -34,7 +34,7 @@ class WrongInputSize(SecoError, ValueError):
 
 
 class Network(SecoError, ConnectionError):
-    """3: the servers cannot be reached, or the connection was lost twice. Try again later, or with a network."""
+    """3: the servers cannot be reached, or the connection was lost and no time is left for another try. Try again later, or with a network."""
 
     code = 3
 

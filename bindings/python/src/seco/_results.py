@@ -78,12 +78,15 @@ class Progress:
     """How a request is getting on."""
 
     #: ``"sent"`` (the masked input left the device; once more if it was lost), ``"queued"`` (it waits until the servers
-    #: have made what it needs) or ``"running"`` (it had to wait, and runs now).
+    #: have made what it needs), ``"running"`` (it had to wait, and runs now) or ``"waiting"`` (a server is away, and the
+    #: request is made again).
     state: str
     #: Place in the queue, the next is 1; None unless queued.
     position: Optional[int] = None
     #: The servers' estimate of the wait in seconds; None unless queued.
     wait: Optional[float] = None
+    #: Who is waited for: a place in the deployment file, 0 for the gateway; None unless waiting.
+    server: Optional[int] = None
 
 
 def _shaped(numbers: List[float], shape: Tuple[int, ...]) -> NDArray[np.float64]:
@@ -140,4 +143,6 @@ def progress(native: Any) -> Progress:
     """From the library's."""
     if native.is_QUEUED():
         return Progress("queued", native.position, native.wait_ms / 1000)
+    if native.is_WAITING():
+        return Progress("waiting", server=native.server)
     return Progress("sent" if native.is_SENT() else "running")

@@ -79,6 +79,9 @@ impl TokenFile {
         let mut names = std::collections::HashSet::new();
         for entry in &file.tokens {
             let id = entry.name().ok_or_else(|| bad(format!("id = {:?} is no token's", entry.id)))?;
+            if entry.requests_hour == Some(0) {
+                return Err(bad(format!("token {id}: requests_hour = 0 is no number of requests")));
+            }
             if entry.digest().is_none() {
                 return Err(bad(format!("token {id}: hash is not 64 hexadecimal digits")));
             }
@@ -164,6 +167,8 @@ pub(crate) struct Tokens {
     used_path: PathBuf,
     required: bool,
     state: Mutex<State>,
+    /// Held while what was used is written.
+    storing: Mutex<()>,
 }
 
 struct State {
@@ -172,6 +177,8 @@ struct State {
     tokens: HashMap<TokenId, Known>,
     /// Whether something was used that is not on disk.
     dirty: bool,
+    /// Whether the file could not be read the last time.
+    unread: bool,
 }
 
 struct Known {
@@ -210,7 +217,8 @@ impl Tokens {
             path: path.to_owned(),
             used_path: state.join(USED),
             required,
-            state: Mutex::new(State { seen, tokens: HashMap::new(), dirty: false }),
+            state: Mutex::new(State { seen, tokens: HashMap::new(), dirty: false, unread: false }),
+            storing: Mutex::default(),
         };
         tokens.take_over(file, &used(state));
         Ok(Arc::new(tokens))
@@ -254,21 +262,38 @@ impl Tokens {
                 self.take_over(file, &used);
                 tracing::info!(count, "tokens were read again");
             }
-            Err(error) => tracing::error!("the tokens stay as they were: {error}"),
+            Err(error @ Error::Config { .. }) => tracing::error!("the tokens stay as they were: {error}"),
+            // It may be readable the next time, without being another: it is tried again.
+            Err(error) => {
+                if !std::mem::replace(&mut self.state().unread, true) {
+                    tracing::error!("the tokens stay as they were until they can be read: {error}");
+                }
+                return;
+            }
         }
-        self.state().seen = seen;
+        let mut state = self.state();
+        (state.seen, state.unread) = (seen, false);
     }
 
     /// Writes what was used, if that has changed. Blocking.
     pub fn store(&self) {
-        let text: String = {
+        let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now: Vec<(TokenId, u64)> = {
             let mut state = self.state();
             if !std::mem::take(&mut state.dirty) {
                 return;
             }
-            let used = state.tokens.iter().filter(|(_, known)| known.used > 0);
-            used.map(|(id, known)| format!("{id} {}\n", known.used)).collect()
+            state
+                .tokens
+                .iter()
+                .filter(|(_, known)| known.used > 0)
+                .map(|(id, known)| (*id, known.used))
+                .collect()
         };
+        // Of those that are not in the file for the moment, what was used stays.
+        let mut all = self.used_path.parent().map(used).unwrap_or_default();
+        all.extend(now.into_iter().map(|(id, used)| (id.to_string(), used)));
+        let text: String = all.iter().map(|(id, used)| format!("{id} {used}\n")).collect();
         if let Err(error) = private::replace(&self.used_path, text.as_bytes()) {
             tracing::warn!(%error, "{}: cannot be written", self.used_path.display());
             self.state().dirty = true;
@@ -481,6 +506,8 @@ mod tests {
         let mut file = site.file.clone();
         file.tokens[0].hash.pop();
         assert!(load(&file).contains("64 hexadecimal"));
+        file.tokens[0].requests_hour = Some(0);
+        assert!(load(&file).contains("requests_hour = 0"));
         file.tokens[0].id.push('0');
         assert!(load(&file).contains("is no token's"));
     }

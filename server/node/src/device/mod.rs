@@ -7,7 +7,7 @@
 
 mod door;
 mod files;
-mod offers;
+pub(crate) mod offers;
 mod quic;
 mod request;
 mod tcp;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use seco_sdk::{Deployment, Update};
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Longest file: an answer's bytes.
 pub const MAX_FILE: u64 = 65_535;
@@ -26,13 +26,21 @@ fn read(path: &Path) -> Result<(Update, String), String> {
     Ok((update, text))
 }
 
+/// Says which files will not be offered as they are now. Blocking.
+pub fn check(files: &[PathBuf]) {
+    for what in files.iter().filter_map(|path| read(path).err()) {
+        warn!("not offered to devices: {what}");
+    }
+}
+
 /// What a device may take instead of its own file: of its owner's files the one with the largest number, if that is
 /// larger than `serial`. Reads the files, so that those of now are offered. Blocking.
 pub fn newer(files: &[PathBuf], owner: &[u8], serial: u64) -> Option<String> {
     let read = |path: &PathBuf| match read(path) {
         Ok(found) => Some(found),
         Err(what) => {
-            warn!("not offered to devices: {what}");
+            // Said at the start; anybody may ask, as often as the door lets him.
+            debug!("not offered to devices: {what}");
             None
         }
     };

@@ -192,9 +192,14 @@ impl Device {
             Request::Infer { handle, counter, input } => {
                 let (model, connected, links) = self.handles().get(handle).ok_or(Refusal::UnknownSession)?;
                 let paid = self.pay()?;
-                // Under way for its model too, which may have been removed, or is about to be.
-                let model = model.upgrade().ok_or(Refusal::WrongModel)?;
-                let _under_way = model.enter().ok_or(Refusal::WrongModel)?;
+                // Under way for its model too, which may have been removed, or is about to be: then the device finds
+                // out what there is instead.
+                let entered =
+                    model.upgrade().and_then(|model| model.enter().map(|under_way| (model, under_way)));
+                let Some((model, _under_way)) = entered else {
+                    self.drop_handle(handle);
+                    return Err(Refusal::UnknownSession.into());
+                };
                 self.known(handle, &model, connected, &links).await?;
                 self.infer(reply, &model, connected, (counter, input), paid, start).await
             }
@@ -203,6 +208,8 @@ impl Device {
                 Ok(encode(&Response::Probe { noise: &echo }))
             }
             Request::Update { serial, owner } => {
+                // It costs about what a session does.
+                let _counted = self.place.session(true).map_err(End::Busy)?;
                 let (files, owner) = (self.cluster.deployments(), owner.to_vec());
                 let newer = tokio::task::spawn_blocking(move || offers::newer(&files, &owner, serial)).await;
                 let text = newer.map_err(|_| Refusal::Internal)?.unwrap_or_default();
@@ -281,6 +288,15 @@ impl Device {
         }
     }
 
+    /// Forgets a handle, which leads nowhere any more.
+    fn drop_handle(&self, handle: u32) {
+        self.place.sessions({
+            let mut handles = self.handles();
+            handles.remove(handle);
+            handles.open.len()
+        });
+    }
+
     /// Makes sure that all servers know the session before a bundle is taken: one of them may have been restarted.
     async fn known(
         &self,
@@ -295,11 +311,7 @@ impl Device {
             Err(blame) => {
                 if blame.failure == Failure::UnknownSession {
                     model.forget(&connected.0);
-                    self.place.sessions({
-                        let mut handles = self.handles();
-                        handles.remove(handle);
-                        handles.open.len()
-                    });
+                    self.drop_handle(handle);
                 }
                 return Err(refusal(model, "a request", &blame).into());
             }

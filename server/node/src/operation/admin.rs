@@ -246,9 +246,12 @@ impl Admin {
         if let Err(why) = checked {
             return bad(why);
         }
-        match self.models.add(model).await {
-            Ok(served) => told(move || served.status()).await,
-            Err(error) => conflict(&error.to_string()),
+        // What has begun is ended, also if whoever asked has left.
+        let models = self.models.clone();
+        match tokio::spawn(async move { models.add(model).await }).await {
+            Ok(Ok(served)) => told(move || served.status()).await,
+            Ok(Err(error)) => conflict(&error.to_string()),
+            Err(_) => failed(),
         }
     }
 
@@ -256,13 +259,15 @@ impl Admin {
         let Some(name) = body(request).await.filter(|name| !name.trim().is_empty()) else {
             return bad("the body must be the start of a model's id, or its name".to_owned());
         };
-        match self.models.remove(name.trim()).await {
-            Ok((destroyed, served)) => {
+        let models = self.models.clone();
+        match tokio::spawn(async move { models.remove(name.trim()).await }).await {
+            Ok(Ok((destroyed, served))) => {
                 let Service { part, .. } = &*served.service;
                 let (model, settings) = (served.service.title(), self.models.in_settings(part));
                 told(move || Removed { model, destroyed, settings }).await
             }
-            Err(error) => conflict(&error.to_string()),
+            Ok(Err(error)) => conflict(&error.to_string()),
+            Err(_) => failed(),
         }
     }
 

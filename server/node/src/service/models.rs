@@ -261,7 +261,7 @@ impl Models {
         }
         match role {
             Role::Gateway(coordinator) => {
-                let supervising = supervising.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let supervising = supervising.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 coordinator.leave(supervising.as_ref()).await;
                 coordinator.renounce().await;
             }

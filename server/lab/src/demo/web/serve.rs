@@ -33,9 +33,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Everything is this page's own, and no other page may show it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
-/// A report has its style and script in itself, and loads nothing.
-const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
-                             base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+/// A report has its style in itself, has no script, and loads nothing.
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                             form-action 'none'; frame-ancestors 'self'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";

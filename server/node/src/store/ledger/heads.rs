@@ -174,6 +174,19 @@ mod tests {
         assert!(site.path("s.a1a1a1a1a1a1a1a1.ledger.head").exists());
     }
 
+    /// A model that was away while the ledger was compacted comes back.
+    #[test]
+    fn a_model_comes_back_after_a_compaction_without_it() {
+        let site = site();
+        assert_eq!(site.serve("state", &A, 0..3), 3);
+        assert_eq!(site.serve("state", &B, 3..5), 5);
+        let alone = site.open("state", &B).unwrap();
+        alone.renounce_bundles().unwrap();
+        drop(alone);
+        assert_eq!(site.serve("state", &A, 6..7), 7);
+        assert_eq!(site.serve("state", &B, 7..8), 8);
+    }
+
     #[test]
     fn a_folder_may_serve_another_model_next() {
         let site = site();
@@ -190,7 +203,7 @@ mod tests {
         assert!([A, B].iter().all(|model| ledger.knows(model[..16].try_into().unwrap())));
         drop(ledger);
         // The first still cannot begin elsewhere, and goes on here.
-        site.refused("new", &A, "is missing, but had 5 entries");
+        site.refused("new", &A, "is missing, but had 7 entries");
         assert_eq!(site.serve("state", &A, 7..8), 8);
         // Nothing that another model left is in the way of one with a folder of its own.
         fs::write(site.path("s.0000000000000000.ledger.head"), "damaged").unwrap();

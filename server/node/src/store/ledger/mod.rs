@@ -263,6 +263,15 @@ impl FileLedger {
                 )));
             }
         }
+        // Of models that are not served now, but were by this ledger: a compaction must not leave their heads behind.
+        let mut all = vec![heads.own.clone()];
+        for path in &heads.others {
+            if let Ok(Some(head)) = Head::load(path)
+                && at(Some(head.count))?.chain_there == Some(head.chain)
+            {
+                all.push(path.clone());
+            }
+        }
         file.set_len(contents.length).map_err(write)?;
         file.seek(SeekFrom::Start(contents.length)).map_err(write)?;
         file.sync_all().and_then(|()| private::sync_folder(directory)).map_err(write)?;
@@ -296,7 +305,7 @@ impl FileLedger {
         Ok(Self {
             directory: directory.to_owned(),
             path,
-            heads: Mutex::new(vec![heads.own.clone()]),
+            heads: Mutex::new(all),
             compact_at,
             disk: Mutex::new(disk),
             memory: Mutex::new(memory),
