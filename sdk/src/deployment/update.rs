@@ -36,6 +36,12 @@ impl Deployment {
         format!("{FIRST}{}\"\n{text}", hex::encode(&signature))
     }
 
+    /// Whether `text`, this file's, is signed by the owner whom it names: for whoever passes it on.
+    #[must_use]
+    pub fn is_signed(&self, text: &str) -> bool {
+        self.update.is_some_and(|update| verify(&update.owner, text))
+    }
+
     /// Reads the text that is to take this file's place: whoever passed it on need not be trusted.
     ///
     /// # Errors
@@ -46,11 +52,9 @@ impl Deployment {
             self.update.ok_or_else(|| problem("update", "is missing: nobody may replace this file"))?;
         let unsigned =
             || problem("signature", "is not the owner's: the file was altered, or somebody else's");
-        let signed = text.strip_prefix(FIRST).and_then(|rest| rest.split_once("\"\n"));
-        let (signature, rest) = signed.ok_or_else(unsigned)?;
-        let signature: [u8; 64] = hex::decode_array(signature).ok_or_else(unsigned)?;
-        let message = [CONTEXT, rest.as_bytes()].concat();
-        webpki::ring::ED25519.verify_signature(&ours.owner, &message, &signature).map_err(|_| unsigned())?;
+        if !verify(&ours.owner, text) {
+            return Err(unsigned());
+        }
         let next = Deployment::from_toml(text)?;
         match next.update {
             Some(theirs) if theirs.owner != ours.owner => Err(problem("update.owner", "is another")),
@@ -59,6 +63,15 @@ impl Deployment {
             None => Err(problem("update", "is missing")),
         }
     }
+}
+
+/// Whether a text begins with this owner's signature of what follows.
+fn verify(owner: &[u8; 32], text: &str) -> bool {
+    let signed = text.strip_prefix(FIRST).and_then(|rest| rest.split_once("\"\n"));
+    let Some((signature, rest)) = signed else { return false };
+    let Some(signature) = hex::decode_array::<64>(signature) else { return false };
+    let message = [CONTEXT, rest.as_bytes()].concat();
+    webpki::ring::ED25519.verify_signature(owner, &message, &signature).is_ok()
 }
 
 /// A setting that an update needs.

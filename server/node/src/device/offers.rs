@@ -19,9 +19,11 @@ fn read(path: &Path) -> Result<(Update, String), String> {
     let text = fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
     let deployment = Deployment::from_toml(&text).map_err(|e| bad(e.to_string()))?;
     let update = deployment.update.ok_or_else(|| bad("names no owner: no device may take it".to_owned()))?;
-    // Devices check the signature with the key that they have; a file without one is a slip.
-    if !text.starts_with("signature = ") {
-        return Err(bad("is not signed: write it with `seco deployment --owner`".to_owned()));
+    // Devices check it again, with the key that they have. One that they would refuse must not hide a good one.
+    if !deployment.is_signed(&text) {
+        return Err(bad(
+            "is not signed by its owner as it is now: write it with `seco deployment --owner`".to_owned()
+        ));
     }
     Ok((update, text))
 }

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
+use seco_node::keys;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::figures::Sample;
 use super::machine::Machine;
@@ -12,7 +15,7 @@ use super::models::Facts;
 use super::plan::Part;
 use crate::Error;
 
-/// The folder of parts. Those of another program, commit or machine are not seen.
+/// The folder of parts. Those of another program, commit, machine or folder of models are not seen.
 pub struct Kept {
     folder: PathBuf,
     fingerprint: String,
@@ -27,14 +30,18 @@ struct Entry<T> {
 }
 
 impl Kept {
-    /// Makes the folder; if `fresh`, without what is in it.
-    pub fn open(out: &Path, machine: &Machine, fresh: bool) -> Result<Kept, Error> {
+    /// Makes the folder; if `fresh`, without the parts that are in it. `models` are where networks come from.
+    pub fn open(out: &Path, machine: &Machine, models: Option<&Path>, fresh: bool) -> Result<Kept, Error> {
         let folder = out.join("parts");
-        if fresh && folder.exists() {
-            fs::remove_dir_all(&folder).map_err(|e| Error::write(&folder, e))?;
-        }
         fs::create_dir_all(&folder).map_err(|e| Error::write(&folder, e))?;
-        Ok(Kept { folder, fingerprint: machine.fingerprint() })
+        let entries = fs::read_dir(&folder).map_err(|e| Error::read(&folder, e))?;
+        // Parts alone: the folder may have been somebody's.
+        let paths =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| fresh && is_part(path));
+        for path in paths {
+            fs::remove_file(&path).map_err(|e| Error::write(&path, e))?;
+        }
+        Ok(Kept { folder, fingerprint: format!("{}, {}", machine.fingerprint(), listing(models)) })
     }
 
     /// A part's samples and how long they took, if they are there.
@@ -73,6 +80,27 @@ impl Kept {
     }
 }
 
+/// Whether a file is one of ours, whoever wrote it.
+fn is_part(path: &Path) -> bool {
+    let read = |path| serde_json::from_slice::<Entry<serde_json::Value>>(&fs::read(path).ok()?).ok();
+    path.extension().is_some_and(|ending| ending == "json") && read(path).is_some()
+}
+
+/// Names and sizes of a folder's files and when they were written: enough to tell networks from others.
+fn listing(models: Option<&Path>) -> String {
+    let Some(models) = models else { return "no models".to_owned() };
+    let entries = fs::read_dir(models).into_iter().flatten().flatten();
+    let mut files: Vec<String> = entries
+        .filter_map(|entry| {
+            let data = entry.metadata().ok()?;
+            let written = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+            Some(format!("{} {} {written}", entry.file_name().to_string_lossy(), data.len()))
+        })
+        .collect();
+    files.sort();
+    keys::to_hex(&Sha256::digest(files.join("\n")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::figures::{Cost, Network, System};
@@ -102,21 +130,31 @@ mod tests {
             equal: 2,
             count: 2,
         };
-        let kept = Kept::open(folder.path(), &machine, false).unwrap();
+        let open = |machine: &Machine, models: Option<&Path>, fresh: bool| {
+            Kept::open(folder.path(), machine, models, fresh).unwrap()
+        };
+        let kept = open(&machine, None, false);
         assert!(kept.samples(&part).is_none());
         kept.keep(&part, &vec![sample.clone()], 7.0).unwrap();
-        let again = Kept::open(folder.path(), &machine, false).unwrap();
+        let again = open(&machine, None, false);
         assert_eq!(again.samples(&part), Some((vec![sample], 7.0)));
         assert!(again.samples(&Part { repetition: 1, ..part.clone() }).is_none());
         let other = Machine { commit: Some("another".to_owned()), ..machine.clone() };
-        assert!(Kept::open(folder.path(), &other, false).unwrap().samples(&part).is_none());
+        assert!(open(&other, None, false).samples(&part).is_none());
+        let models = tempfile::tempdir().unwrap();
+        let with = open(&machine, Some(models.path()), false);
+        assert!(with.samples(&part).is_none(), "of other networks");
+        fs::write(models.path().join("lenet.onnx"), "trained").unwrap();
+        assert_ne!(with.fingerprint, open(&machine, Some(models.path()), false).fingerprint);
         // Half a file, as a machine that lost its power leaves it.
         let path = folder.path().join("parts").join(format!("{}.json", part.name()));
         let text = fs::read(&path).unwrap();
         fs::write(&path, &text[..text.len() / 2]).unwrap();
         assert!(again.samples(&part).is_none());
         fs::write(&path, &text).unwrap();
-        let fresh = Kept::open(folder.path(), &machine, true).unwrap();
-        assert!(fresh.samples(&part).is_none());
+        let own = folder.path().join("parts/notes.json");
+        fs::write(&own, "{}").unwrap();
+        assert!(open(&machine, None, true).samples(&part).is_none());
+        assert!(own.exists() && !path.exists(), "what is no part stays");
     }
 }

@@ -163,8 +163,8 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
 async fn measure(options: &Options) -> Result<Report, Error> {
     let start = Instant::now();
     let machine = Machine::look()?;
-    let kept = Kept::open(&options.out, &machine, options.fresh)?;
     let folder = options.models.clone().or_else(|| Some(MODELS.into()).filter(|f: &PathBuf| f.is_dir()));
+    let kept = Kept::open(&options.out, &machine, folder.as_deref(), options.fresh)?;
     let names: Vec<String> = match options.model.as_slice() {
         [] => ["minionn", "lenet", "resnet32"].map(str::to_owned).to_vec(),
         some => some.to_vec(),
@@ -176,7 +176,7 @@ async fn measure(options: &Options) -> Result<Report, Error> {
     let small = |part: &Part| options.quick && models::linear_layers(&part.model) < 10;
     all.sort_by_key(|part| (part.repetition, small(part)));
     let mut clock = Estimate::new(&kept, &all);
-    let limit = if options.quick { ", ten minutes at most" } else { "" };
+    let limit = if options.quick { ", nothing begins that may end after ten" } else { "" };
     terminal::note(&format!("{} parts, about {}{limit}", all.len(), minutes(clock.left(&all))));
 
     let mut report = Report::new(options, machine);

@@ -195,6 +195,9 @@ fn command(options: &Options) -> String {
     if !options.gateway_layers.is_empty() {
         text += &format!(" --gateway-layers {}", numbers(&options.gateway_layers));
     }
+    if let Some(models) = &options.models {
+        text += &format!(" --models {}", models.display());
+    }
     for (name, value) in [("runs", options.runs), ("requests", options.requests)] {
         text += &value.map(|value| format!(" --{name} {value}")).unwrap_or_default();
     }
