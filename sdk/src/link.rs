@@ -164,13 +164,13 @@ impl Linker {
 
     /// What the gateway calls the session that `request` opens or resumes.
     async fn handle(&self, connection: &Connection, request: &Request<'_>) -> Result<u32> {
-        let mut frame = vec![0; request.frame_bound() + FRAME_OVERHEAD];
+        // It may have a token in it.
+        let mut buffer = Zeroizing::new(vec![0; request.frame_bound() + FRAME_OVERHEAD]);
         let frame = match &self.token {
-            Some(token) => request.encode_frame_with(token, &mut frame),
-            None => request.encode_frame(&mut frame),
+            Some(token) => request.encode_frame_with(token, &mut buffer),
+            None => request.encode_frame(&mut buffer),
         };
-        let frame = frame.map_err(Error::Session)?;
-        let frame = Bytes::copy_from_slice(frame);
+        let frame = Bytes::from_owner(Zeroizing::new(frame.map_err(Error::Session)?.to_vec()));
         let mut message = Vec::new();
         let mut untold = |_| {};
         let call = self.caller.call(connection, frame, &mut untold, &mut message);

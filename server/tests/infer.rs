@@ -127,6 +127,13 @@ fn mistakes_are_told_in_one_line_and_in_time() {
     let start = Instant::now();
     // It is waited for as long as a request may take, and then named.
     refused(start, &infer(&good, &digits).arg("--timeout=6").output().unwrap(), "server 2");
+    // One that is back in time is no error, though it was away when the session was to be opened.
+    let mut asking = infer(&good, &digits).args(["--count=1", "--timeout=100"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(asking.try_wait().unwrap().is_none(), "it did not wait");
+    let (_back, _) = site.start(2, &[]);
+    let output = asking.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A network that answers with labels alone: they are the integers' and nothing else comes.

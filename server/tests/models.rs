@@ -6,7 +6,8 @@ mod common;
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::admin::{admin, becomes, get, metrics, start, status, text};
 use common::{Device, LIMIT, More, Opened, Server, Site, digits, rng};
 use seco_core::{ModelId, Request, SEALED_LEN, Session};
-use seco_node::config::{Limits, Pool};
+use seco_node::config::Pool;
 use seco_node::keys;
 
 /// Divisors of the second and third model's inputs.
@@ -288,19 +289,47 @@ async fn a_server_that_lacks_a_model_is_named() {
     assert!(log.contains(&format!("(b) is not served: {lacks}")), "{log}");
 }
 
+/// Whoever asks for a removal and leaves has asked for it all the same, and the model can come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_goes_on_when_whoever_asked_for_it_has_left() {
+    let mut site = Site::new(2);
+    site.admin = true;
+    site.models = vec![site.split_more("b", SCALES[0])];
+    // Something is being made all the time, which a removal waits for.
+    site.models[0].pool = Pool { size: 400, low: 399, ..Pool::default() };
+    let (_servers, ports, address) = start_all(&mut site);
+    let device = site.connect(address).await;
+    let second = &site.models[0];
+    drop(open(&device, &site, &second.session(&site, 1)).await);
+    for round in 0..3 {
+        for &port in &ports {
+            let mut stream = TcpStream::connect(port).unwrap();
+            let head = format!("host: {port}\r\nx-seco-admin: 1\r\ncontent-length: 1");
+            stream.write_all(format!("POST /models/remove HTTP/1.1\r\n{head}\r\n\r\nb").as_bytes()).unwrap();
+            // Read, and the connection ended before it is answered.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            drop(stream);
+        }
+        for (index, &port) in ports.iter().enumerate() {
+            let deadline = Instant::now() + LIMIT;
+            while status(port).models.len() > 1 {
+                assert!(Instant::now() < deadline, "server {index} still has it");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let part = second.parts[index].to_str().unwrap();
+            models(port, &["add", part, "--name", "b", "--pool", "400"]).await.unwrap();
+        }
+        let device = site.connect(address).await;
+        let mut opened = open(&device, &site, &second.session(&site, 2 + round)).await;
+        let digit = &digits()[0];
+        assert_eq!(device.infer(&mut opened, digit).await.unwrap(), second.expected(digit));
+    }
+}
+
 #[test]
 fn models_that_cannot_be_served_together_are_told() {
     let site = Site::new(2);
-    let refuse = |change: &dyn Fn(&mut seco_node::Config), part: &str| {
-        let mut config = site.config(1);
-        config.limits = Limits { connect_s: 1, ..Limits::default() };
-        change(&mut config);
-        let mut server = Server::start(&site.write(&config), &[]);
-        let status = server.ended(Duration::from_secs(20));
-        let told = server.stderr();
-        let last = told.lines().last().unwrap_or_default();
-        assert!(!status.success() && last.starts_with("seco: ") && last.contains(part), "{part}: {told}");
-    };
+    let refuse = |change: &dyn Fn(&mut seco_node::Config), part: &str| site.refuses(change, part);
     let more = |index: usize| {
         let (part, name) = (site.parts[index].clone(), None);
         seco_node::config::Model { part, name, pool: Pool::default() }

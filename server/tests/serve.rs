@@ -241,17 +241,7 @@ fn what_prevents_a_start_is_told_in_one_line() {
     let (running, _) = site.start(2, &[]);
     let busy = site.config(2).listen.mesh;
     let other = Site::new(3);
-    let refuse = |change: &dyn Fn(&mut seco_node::Config), part: &str| {
-        let mut config = site.config(1);
-        config.limits = Limits { connect_s: 1, ..Limits::default() };
-        change(&mut config);
-        let mut server = Server::start(&site.write(&config), &[]);
-        let status = server.ended(Duration::from_secs(20));
-        let text = server.stderr();
-        let last = text.lines().last().unwrap_or_default();
-        assert!(!status.success() && last.starts_with("seco: ") && last.contains(part), "{part}: {text}");
-        assert!(!text.contains("panicked"), "{text}");
-    };
+    let refuse = |change: &dyn Fn(&mut seco_node::Config), part: &str| site.refuses(change, part);
     refuse(&|c| c.model = site.parts[0].clone(), "is the part of server 0, but this is server 1");
     refuse(&|c| c.model = other.parts[1].clone(), "server 2 (s2) runs model");
     refuse(&|c| c.peers[1].ot_parameter = 4, "server 2 (s2) has ot_parameter = 2 for the link");

@@ -28,6 +28,11 @@ fn write_key<S: Serializer>(key: &[u8; 32], to: S) -> std::result::Result<S::Ok,
     to.serialize_str(&hex::encode(key))
 }
 
+impl Update {
+    /// Longest text of a file that a gateway can pass on, in bytes: what a device takes of an answer.
+    pub const MAX_TEXT: usize = 65_535;
+}
+
 impl Deployment {
     /// A file's text with its signature, which `sign` makes of the bytes that it is given.
     #[must_use]

@@ -222,6 +222,19 @@ impl Site {
         path
     }
 
+    /// Server 1 does not start with these changes of its settings, and says why in its last line.
+    pub fn refuses(&self, change: &dyn Fn(&mut Config), part: &str) {
+        let mut config = self.config(1);
+        config.limits = Limits { connect_s: 1, ..Limits::default() };
+        change(&mut config);
+        let mut server = Server::start(&self.write(&config), &[]);
+        let status = server.ended(Duration::from_secs(20));
+        let text = server.stderr();
+        let last = text.lines().last().unwrap_or_default();
+        assert!(!status.success() && last.starts_with("seco: ") && last.contains(part), "{part}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+
     /// Starts a server; a later start uses the same address.
     pub fn start(&mut self, index: usize, arguments: &[&str]) -> (Server, Option<SocketAddr>) {
         let mut server = Server::start(&self.write(&self.config(index)), arguments);

@@ -439,6 +439,13 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
     let mut text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
     if let Some(owner) = owner {
         text = Deployment::signed(&text, |message| owner.sign(message));
+        if text.len() > seco_sdk::Update::MAX_TEXT {
+            return Err(Error::Usage(format!(
+                "the file has {} bytes, and a gateway can pass on {}: give shorter --classes, or no --owner",
+                text.len(),
+                seco_sdk::Update::MAX_TEXT
+            )));
+        }
     }
     fs::write(out, text).map_err(|e| Error::write(out, e))?;
     Ok(deployment)

@@ -169,10 +169,7 @@ impl Coordinator {
 
     /// How much the pool needs another bundle.
     fn need(pool: &Pool<Ready>) -> Need {
-        let config::Pool { size, priority, .. } = pool.settings();
-        // No more than all of it: a long queue for one model must not take every turn.
-        let missing = (size.saturating_sub(pool.ready()) + pool.waiting()).min(size);
-        Need { priority, empty: 1000 * missing / size.max(1) }
+        Need { priority: pool.settings().priority, empty: pool.empty() }
     }
 
     /// Waits for this model's turn to make something ahead.

@@ -6,15 +6,12 @@ use std::path::{Path, PathBuf};
 use seco_sdk::{Deployment, Update};
 use tracing::{debug, warn};
 
-/// Longest file: an answer's bytes.
-pub const MAX_FILE: u64 = 65_535;
-
 /// A file that may be offered, and whose it is.
 fn read(path: &Path) -> Result<(Update, String), String> {
     let bad = |what: String| format!("{}: {what}", path.display());
     let length = fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
-    if length > MAX_FILE {
-        return Err(bad(format!("has {length} bytes, devices take {MAX_FILE}")));
+    if length > Update::MAX_TEXT as u64 {
+        return Err(bad(format!("has {length} bytes, devices take {}", Update::MAX_TEXT)));
     }
     let text = fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
     let deployment = Deployment::from_toml(&text).map_err(|e| bad(e.to_string()))?;

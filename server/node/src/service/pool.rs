@@ -163,6 +163,15 @@ impl<T: Send + 'static> Pool<T> {
         state.waiting.len()
     }
 
+    /// Part of the pool that is empty, in thousandths. Those who wait count as items that are missing, up to all of it:
+    /// a long queue for one model must not take every turn.
+    pub fn empty(&self) -> usize {
+        let waiting = self.waiting();
+        let state = self.state();
+        let size = state.settings.size.max(1);
+        1000 * (size.saturating_sub(state.ready.len()) + waiting).min(size) / size
+    }
+
     /// Whether another item should be made now.
     pub fn wants(&self) -> bool {
         let mut state = self.state();
@@ -259,6 +268,21 @@ mod tests {
     fn queued<T>(take: Take<T>) -> (usize, oneshot::Receiver<Outcome<T>>) {
         let Take::Queued { position, ticket, .. } = take else { panic!() };
         (position, ticket)
+    }
+
+    #[test]
+    fn a_long_queue_is_no_emptier_than_an_empty_pool() {
+        let pool = pool(4, 3, 64);
+        assert_eq!(pool.empty(), 1000);
+        pool.put(1);
+        assert_eq!(pool.empty(), 750);
+        drop(pool.take(who(1)));
+        let waiting: Vec<_> = (0..40).map(|device| queued(pool.take(who(device)))).collect();
+        assert_eq!(pool.empty(), 1000);
+        // Who gave up does not count.
+        drop(waiting);
+        (0..4).for_each(|item| pool.put(item));
+        assert_eq!(pool.empty(), 0);
     }
 
     #[test]

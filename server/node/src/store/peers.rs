@@ -60,14 +60,22 @@ impl Peers {
     /// Reads the file of a state directory. A damaged one says nothing: it is begun anew.
     pub fn open(folder: &Path) -> Result<Peers, Error> {
         let path = folder.join(FILE);
-        let text = match fs::metadata(&path) {
-            Ok(found) if found.len() <= MAX_FILE => {
+        let found = fs::metadata(&path).ok();
+        let text = match &found {
+            Some(found) if found.len() <= MAX_FILE => {
                 private::close(&path)?;
                 fs::read_to_string(&path).unwrap_or_default()
             }
             _ => String::new(),
         };
-        let known = parse(&text).unwrap_or_default();
+        let known = parse(&text);
+        if known.is_none() && found.is_some() {
+            tracing::warn!(
+                "{}: cannot be read and is begun anew: a server that was set back is not noticed",
+                path.display()
+            );
+        }
+        let known = known.unwrap_or_default();
         Ok(Peers { path, state: Mutex::new(State { known, unrecorded: 0 }) })
     }
 

@@ -104,6 +104,8 @@ struct Disk {
     recorded: u64,
     /// Spends from which on a compaction that failed is tried again.
     compact_again: u64,
+    /// Whether the folder may still have the name of a file that was replaced.
+    unsynced: bool,
 }
 
 /// A ledger in a directory that belongs to one running server.
@@ -301,6 +303,7 @@ impl FileLedger {
             reserved: 0,
             recorded: contents.head.count,
             compact_again: 0,
+            unsynced: false,
         };
         Ok(Self {
             directory: directory.to_owned(),
@@ -429,7 +432,17 @@ impl FileLedger {
                 memory.bundles.clear();
             }
         }
-        private::sync_folder(&self.directory)
+        disk.unsynced = true;
+        self.sync_folder(disk)
+    }
+
+    /// Makes the file's name durable: without it, what is spent could be forgotten with the file.
+    fn sync_folder(&self, disk: &mut Disk) -> io::Result<()> {
+        if disk.unsynced {
+            private::sync_folder(&self.directory)?;
+            disk.unsynced = false;
+        }
+        Ok(())
     }
 }
 
@@ -507,6 +520,7 @@ impl Ledger for FileLedger {
         if disk.torn {
             disk.cut()?;
         }
+        self.sync_folder(&mut disk)?;
         // A ledger that is set back must be noticed: its end may be owed for some time, not for ever.
         if head.count - disk.recorded >= MAX_OWED {
             disk.record(&head, &self.heads())?;
