@@ -31,26 +31,30 @@
 //! **A full disk**: a record that could not be written is cut off again, nothing is sent, and the next spend tries anew.
 //! A compaction that fails is tried again later.
 
+mod file;
 mod format;
 mod head;
 mod heads;
 pub mod inspect;
+mod state;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::{self, File, TryLockError};
-use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use seco_protocol::{BundleId, Ledger, LedgerError, Use};
 
+use self::file::{New, Place, lock, open_file, write_new};
 use self::format::{Damage, HEADER, HEADER_V1, HEADER_V2, RECORD};
 pub use self::head::Head;
 use self::heads::Found;
 pub use self::heads::{Heads, is_head};
+use self::state::{Disk, Memory, live};
 use crate::{Error, keys, private};
 
 /// A file smaller than this is not compacted (64,000 inferences).
@@ -72,41 +76,6 @@ const MAX_BUNDLES: usize = 1 << 20;
 pub(crate) const REMEDY: &str = "never restore one from a copy; remove the ledger and its head (beside the \
                                  keys) and make new keys with `seco keygen`, so that old sessions \
                                  cannot be used again";
-
-/// What the ledger says. Whoever has this lock waits for nothing.
-struct Memory {
-    head: Head,
-    /// Spent since the era began, at least.
-    bundles: HashSet<BundleId>,
-    /// Where the era began.
-    era: [u8; 32],
-    /// Ready at its beginning.
-    noted: HashSet<BundleId>,
-    /// Ready now.
-    ready: HashSet<BundleId>,
-    /// When each session was used last.
-    sessions: HashMap<[u8; 16], u64>,
-    order: u64,
-    recent: HashSet<Use>,
-    /// The same in order.
-    recent_order: VecDeque<Use>,
-}
-
-/// Its file. Whoever has this lock may wait for the disk.
-struct Disk {
-    file: File,
-    length: u64,
-    /// After a failed write nobody knows what is behind `length`: it is cut off before anything is spent.
-    torn: bool,
-    /// Bytes that the disk has set aside for the file.
-    reserved: u64,
-    /// Spends at the last recording of the head.
-    recorded: u64,
-    /// Spends from which on a compaction that failed is tried again.
-    compact_again: u64,
-    /// Whether the folder may still have the name of a file that was replaced.
-    unsynced: bool,
-}
 
 /// A ledger in a directory that belongs to one running server.
 pub struct FileLedger {
@@ -446,72 +415,6 @@ impl FileLedger {
     }
 }
 
-impl Memory {
-    fn saw(&mut self, session: [u8; 16]) {
-        self.order += 1;
-        self.sessions.insert(session, self.order);
-        if self.sessions.len() > MAX_SESSIONS {
-            // An eighth at once, so that the sorting is rare.
-            let mut orders: Vec<u64> = self.sessions.values().copied().collect();
-            let (_, &mut limit, _) = orders.select_nth_unstable(MAX_SESSIONS / 8);
-            self.sessions.retain(|_, order| *order >= limit);
-        }
-    }
-
-    fn used(&mut self, usage: &Use) {
-        if self.recent_order.len() == RECENT
-            && let Some(oldest) = self.recent_order.pop_front()
-        {
-            self.recent.remove(&oldest);
-        }
-        self.recent.insert(*usage);
-        self.recent_order.push_back(*usage);
-    }
-
-    /// Bytes of the file after a compaction.
-    fn live(&self) -> u64 {
-        live(self.sessions.len(), self.noted.len())
-    }
-}
-
-impl Disk {
-    /// Records where the ledger ends.
-    fn record(&mut self, head: &Head, paths: &[PathBuf]) -> io::Result<()> {
-        paths.iter().try_for_each(|path| head.store(path))?;
-        self.recorded = head.count;
-        Ok(())
-    }
-
-    /// Cuts off what is behind the last whole record.
-    fn cut(&mut self) -> io::Result<()> {
-        self.reserved = 0;
-        self.file.set_len(self.length)?;
-        self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.sync_all()?;
-        self.torn = false;
-        Ok(())
-    }
-
-    /// Sets disk space aside, so that spends still fit when bundles, or somebody else, have filled the disk.
-    fn reserve(&mut self) {
-        if self.length + RECORD as u64 <= self.reserved {
-            return;
-        }
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::{FallocateFlags, fallocate};
-            // Not all file systems can.
-            let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, RESERVE);
-        }
-        self.reserved = self.length + RESERVE;
-    }
-}
-
-/// Bytes of a file without spends.
-fn live(sessions: usize, ready: usize) -> u64 {
-    (HEADER.len() + (1 + sessions + ready) * RECORD) as u64
-}
-
 impl Ledger for FileLedger {
     fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
         // Spends are one after the other: only they change the head.
@@ -592,79 +495,4 @@ fn last_uses(mut sessions: Vec<[u8; 16]>) -> Vec<[u8; 16]> {
     sessions.retain(|session| seen.len() < MAX_SESSIONS && seen.insert(*session));
     sessions.reverse();
     sessions
-}
-
-/// Which file it is, whatever its name.
-#[derive(PartialEq, Eq)]
-struct Place(#[cfg(unix)] (u64, u64));
-
-impl Place {
-    #[cfg(unix)]
-    fn of(metadata: &fs::Metadata) -> Place {
-        use std::os::unix::fs::MetadataExt as _;
-        Place((metadata.dev(), metadata.ino()))
-    }
-
-    #[cfg(not(unix))]
-    fn of(_: &fs::Metadata) -> Place {
-        Place()
-    }
-}
-
-/// Takes the directory for this process.
-fn lock(directory: &Path) -> Result<File, Error> {
-    let path = directory.join("lock");
-    let open = private::options().write(true).create(true).truncate(false).open(&path);
-    let lock = open.map_err(|e| Error::write(&path, e))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::Ledger {
-            path: directory.to_owned(),
-            what: "is in use by another server: give each its own [state] directory".to_owned(),
-        }),
-        Err(TryLockError::Error(e)) => Err(Error::write(&path, e)),
-    }
-}
-
-/// Opens a ledger and reads its first bytes, as many as there are.
-fn open_file(path: &Path) -> io::Result<(File, Vec<u8>)> {
-    let mut file = private::options().read(true).write(true).open(path)?;
-    let mut header = Vec::new();
-    (&mut file).take(HEADER.len() as u64).read_to_end(&mut header)?;
-    Ok((file, header))
-}
-
-/// Writes a ledger without spends and puts it in place, durably.
-fn write_new(path: &Path, head: &Head, sessions: &[[u8; 16]], ready: &[BundleId]) -> io::Result<File> {
-    let file = New::write(path, head, sessions, ready)?.put()?;
-    path.parent().map_or(Ok(()), private::sync_folder)?;
-    Ok(file)
-}
-
-/// A ledger without spends that is on disk and has another name yet.
-struct New<'a> {
-    path: &'a Path,
-    new: PathBuf,
-    file: File,
-}
-
-impl<'a> New<'a> {
-    fn write(path: &'a Path, head: &Head, sessions: &[[u8; 16]], ready: &[BundleId]) -> io::Result<New<'a>> {
-        let new = path.with_extension("new");
-        let file = private::options().write(true).create(true).truncate(true).open(&new)?;
-        let mut output = BufWriter::new(file);
-        output.write_all(HEADER)?;
-        output.write_all(&format::base(head, sessions.len(), ready.len()))?;
-        sessions.iter().try_for_each(|session| output.write_all(&format::session(session)))?;
-        ready.iter().try_for_each(|bundle| output.write_all(&format::ready(bundle)))?;
-        let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        Ok(New { path, new, file })
-    }
-
-    /// Gives it its name. That is durable when the folder is.
-    fn put(self) -> io::Result<File> {
-        fs::rename(&self.new, self.path)?;
-        Ok(self.file)
-    }
 }
