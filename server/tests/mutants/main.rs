@@ -193,11 +193,19 @@ fn every_change_applies_and_every_test_exists() {
             fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {}: {e}", mutant.breaks, mutant.file));
         mutant.apply(&source).unwrap_or_else(|error| panic!("{error}"));
         let name = format!("fn {}(", mutant.test.rsplit("::").next().unwrap());
-        let has = |file: &&String| {
-            file.ends_with(".rs")
-                && fs::read_to_string(root().join(file)).is_ok_and(|text| text.contains(&name))
+        let package = format!("name = \"{}\"\n", mutant.package);
+        let contains = |file: &String, text: &str| {
+            fs::read_to_string(root().join(file)).is_ok_and(|found| found.contains(text))
         };
-        assert!(sources.iter().any(|file| has(&file)), "{}: there is no {name})", mutant.breaks);
+        let manifest = sources.iter().find(|file| file.ends_with("Cargo.toml") && contains(file, &package));
+        let manifest = manifest.unwrap_or_else(|| panic!("{}: there is no {package}", mutant.breaks));
+        let folder = manifest.strip_suffix("Cargo.toml").unwrap();
+        let home = match mutant.target.as_str() {
+            "lib" => format!("{folder}src/"),
+            target => format!("{folder}tests/{target}"),
+        };
+        let has = |file: &&String| file.starts_with(&home) && file.ends_with(".rs") && contains(file, &name);
+        assert!(sources.iter().any(|file| has(&file)), "{}: there is no {name}) in {home}", mutant.breaks);
     }
 }
 
