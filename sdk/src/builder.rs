@@ -148,8 +148,9 @@ impl ClientBuilder {
     /// I/O and time drivers enabled; requests may then be polled by any executor.
     ///
     /// A gateway that is silent or, over TCP, refuses connections is asked again until
-    /// [`connect_timeout`](Self::connect_timeout). All else is told at once; unlike a request, connecting is not begun
-    /// again. Where the servers may just be starting, try again while [`Error::is_temporary`].
+    /// [`connect_timeout`](Self::connect_timeout). One that is busy, that ends, or that misses another server is asked
+    /// again as long as a request may take ([`request_timeout`](Self::request_timeout)). All else is told at once. Where
+    /// the servers may just be starting, try again while [`Error::is_temporary`].
     ///
     /// # Errors
     /// [`Error::Setting`] with the setting; [`Error::Deployment`], [`Error::NoRuntime`],

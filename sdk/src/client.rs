@@ -104,9 +104,20 @@ impl Client {
         let linker = Linker::new(&deployment, settings)?;
         let input = deployment.model.input_form();
         let outputs = deployment.model.outputs.as_slice().into();
-        let connection = linker.dialer.connect().await?;
-        let handshake = connection.traffic().bytes();
-        let link = Arc::new(linker.stored_or_new_session(connection).await?);
+        let mut trouble = Trouble::new(linker.request_timeout);
+        let (link, handshake) = loop {
+            let connection = linker.dialer.connect().await?;
+            let handshake = connection.traffic().bytes();
+            match linker.stored_or_new_session(connection).await {
+                Ok(link) => break (Arc::new(link), handshake),
+                // What a gateway says that is there itself: servers come back.
+                Err(
+                    error @ (Error::Busy { .. }
+                    | Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown)),
+                ) => linker.dialer.sleep(trouble.pause(error)?).await,
+                Err(error) => return Err(error),
+            }
+        };
         let spent = meter.stop(Cost::default(), linker.dialer.current_thread());
         let (earlier, last, sent) = (Cost::default(), Cost::default(), None);
         let state = Mutex::new(State { link, earlier, last, spent, sent });

@@ -244,6 +244,30 @@ async fn a_gateway_that_shuts_down_is_left_when_it_has(via: Transport) {
     assert_eq!(*gateway.shared.seen.lock().unwrap(), [(0, 0), (1, 0)], "on another connection");
 }
 
+/// What passes is waited for when a session is opened too, as long as a request may take; all else is told at once.
+async fn connecting_waits_for_servers_that_are_away(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let refused = |reason| Action::Send(Response::Refused { reason });
+    let away = [
+        refused(Refusal::Unavailable { server: 2 }),
+        Action::Send(Response::Busy { retry_after_ms: 10 }),
+        refused(Refusal::ShuttingDown),
+    ];
+    gateway.open(away);
+    let client = gateway.client().connect().await.unwrap();
+    assert_eq!(client.infer(&image()).await.unwrap().logits, reference(&image()));
+    gateway.open([refused(Refusal::TokenMissing)]);
+    let told = gateway.client().connect().await.err().unwrap();
+    assert!(matches!(told, Error::Refused(Refusal::TokenMissing)), "{told}");
+    // What is still in the way when the time is up is told.
+    gateway.open((0..200).map(|_| refused(Refusal::Unavailable { server: 1 })));
+    let hurried = gateway.client().request_timeout(Duration::from_millis(700));
+    let start = tokio::time::Instant::now();
+    let told = hurried.connect().await.err().unwrap();
+    assert!(matches!(told, Error::Refused(Refusal::Unavailable { server: 1 })), "{told}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
 /// Whatever a request waits for.
 async fn closing_reaches_requests_that_wait(via: Transport) {
     let mut gateway = FakeGateway::start(via);
@@ -443,6 +467,7 @@ over_both!(
     a_request_is_made_again_until_its_time_is_up,
     a_gateway_that_shuts_down_is_left_when_it_has,
     closing_reaches_requests_that_wait,
+    connecting_waits_for_servers_that_are_away,
     who_is_busy_is_asked_again_when_they_said,
     what_does_not_pass_is_told_at_once,
     a_private_request_is_as_small_as_a_plain_one,

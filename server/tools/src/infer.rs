@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use seco_sdk::npy::Array;
-use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, Refusal, shape};
+use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, shape};
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use crate::terminal::{self, Ink};
@@ -15,9 +15,6 @@ use crate::{Error, interrupt, token};
 
 /// A request has its own time limit; this long after it something is wrong.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Pause between two tries to open a session while a server is away.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What `seco infer` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -125,21 +122,9 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
     let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
     let limit = Duration::from_secs(options.timeout.into());
     let token = options.token.as_deref().map(token::read).transpose()?;
-    let builder = || {
-        let builder = Client::builder(deployment.clone()).request_timeout(limit);
-        token.iter().fold(builder, |builder, token| builder.token(token.clone()))
-    };
-    let deadline = Instant::now() + limit;
-    let client = loop {
-        match builder().connect().await {
-            // What a gateway says that is there itself: servers come back.
-            Err(
-                seco_sdk::Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown)
-                | seco_sdk::Error::Busy { .. },
-            ) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
-            other => break limited(limit, std::future::ready(other)).await?,
-        }
-    };
+    let builder = Client::builder(deployment).request_timeout(limit);
+    let builder = token.into_iter().fold(builder, seco_sdk::ClientBuilder::token);
+    let client = limited(limit, builder.connect()).await?;
     let mut told = Vec::new();
     for (index, input) in inputs.iter().enumerate().filter(|(index, _)| chosen.contains(index)) {
         let start = Instant::now();
