@@ -158,21 +158,19 @@ async fn other_answers_to_resuming_are_errors(via: Transport) {
     check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
     let refuse = |reason| Action::Send(Response::Refused { reason });
     gateway.resume([
-        refuse(Refusal::ShuttingDown),
-        Action::Send(Response::Busy { retry_after_ms: 5 }),
         Action::Send(Response::Logits { masked: &[0; 28] }),
         Action::Bytes(vec![0xff; 8]),
         Action::Close,
     ]);
     let mut errors = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         errors.push(resuming(&gateway.deployment, &store).await.unwrap_err());
     }
-    assert!(matches!(errors[0], Error::Refused(Refusal::ShuttingDown)), "{errors:?}");
-    assert!(matches!(errors[1], Error::Busy { .. }), "{errors:?}");
-    assert!(matches!(errors[2], Error::Protocol(_)), "{errors:?}");
-    assert!(matches!(errors[3], Error::Protocol(_)), "{errors:?}");
-    assert!(matches!(errors[4], Error::Closed(Loss::ByGateway)), "{errors:?}");
+    assert!(matches!(errors[0], Error::Protocol(_)), "{errors:?}");
+    assert!(matches!(errors[1], Error::Protocol(_)), "{errors:?}");
+    assert!(matches!(errors[2], Error::Closed(Loss::ByGateway)), "{errors:?}");
+    // Servers that are away come back.
+    gateway.resume([refuse(Refusal::ShuttingDown), Action::Send(Response::Busy { retry_after_ms: 5 })]);
     check(&resuming(&gateway.deployment, &store).await.unwrap()).await;
     assert_eq!(ledger(&gateway), [(0, 0), (1, 0)]);
 }
