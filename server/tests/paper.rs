@@ -43,6 +43,9 @@ fn every_system_is_measured_reported_and_kept() {
     for run in runs {
         assert_eq!((&run["equal"], &run["count"]), (&2.into(), &2.into()), "{run}");
         assert!(run["waiting_s"].as_f64().unwrap() > 0.0, "{run}");
+        // Of the command that measured it.
+        #[cfg(target_os = "linux")]
+        assert_eq!(run["load_at_start"], first["machine"]["load_at_start"], "{run}");
         assert!(
             run["preprocessing_s"].as_f64().is_some() && run["gateway_layers"].as_u64().is_some(),
             "{run}"
@@ -95,6 +98,14 @@ fn every_system_is_measured_reported_and_kept() {
     let files = || fs::read_dir(out.join("parts")).unwrap().count();
     let before = files();
     let second = report(&paper(&out, &["--runs", "2"]));
+    #[cfg(target_os = "linux")]
+    for run in second["runs"].as_array().unwrap() {
+        let load = &run["spread"]["load_at_start"];
+        for report in [&first, &second] {
+            let then = &report["machine"]["load_at_start"];
+            assert!(then.is_number() && [&load["min"], &load["max"]].contains(&then), "{run}");
+        }
+    }
     assert_eq!(files(), before + 4, "four parts more");
     for run in second["runs"].as_array().unwrap() {
         assert_eq!((&run["count"], &run["repetitions"]), (&4.into(), &2.into()), "{run}");

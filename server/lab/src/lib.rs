@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod onnx;
 mod progress;
 mod relay;
 

@@ -14,6 +14,8 @@ TARGET = sys.argv[1]
 SHOTS = os.path.join(TARGET, "web")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 LIMIT = 60
+# As WebDriver writes them.
+TAB, ENTER = "\ue004", "\ue007"
 
 
 def ask(url, method="GET", body=None):
@@ -69,6 +71,18 @@ class Browser:
             actions = [move[0], {"type": "pointerDown", "button": 0}, *move[1:], {"type": "pointerUp", "button": 0}]
             self.post("/actions", {"actions": [{"type": "pointer", "id": "pen", "actions": actions}]})
 
+    def press(self, key):
+        self.post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": [
+            {"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]}]})
+
+    def tab_to(self, wanted):
+        """Presses the tabulator until the focus is there."""
+        for _ in range(50):
+            self.press(TAB)
+            if self.script(f"return document.activeElement === {wanted}"):
+                return
+        raise AssertionError(f"the keyboard does not reach {wanted}")
+
     def answer(self):
         """The label that the page shows, once it does."""
         return self.wait("an answer", lambda: self.script(
@@ -110,7 +124,7 @@ def contrast(a, b):
 # What of the page is text, with its colour and the first ground behind it.
 TEXTS = """
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  return [...document.querySelectorAll('h1, h2, p, td, th, button, figcaption, legend, #way div, .bar span')]
+  return [...document.querySelectorAll('h1, h2, p, td, th, button, figcaption, legend, #way div, span, strong, code')]
     .filter((e) => e.textContent.trim() && e.getClientRects().length && !e.disabled).map((e) => {
       let behind = e;
       while (behind && (rgb(getComputedStyle(behind).backgroundColor)[3] === 0)) behind = behind.parentElement;
@@ -146,9 +160,14 @@ def check(browser, address, report):
     # A network may misread a drawing; not most of them.
     assert right >= 2, "digits that were drawn are not read"
 
-    # What was sent is noise: nearly all values occur, and it is not the input.
-    assert browser.script("return new Set(document.getElementById('sent').getContext('2d')"
-                          ".getImageData(0, 0, 140, 140).data).size") > 100
+    # What was sent is noise: nearly all values occur, about as often where the input is blank, and it is not the input.
+    kept, sent = (browser.script(f"return [...document.getElementById('{name}').getContext('2d')"
+                                 ".getImageData(0, 0, 140, 140).data].filter((_, i) => i % 20 === 0"
+                                 " && Math.floor(i / 560) % 5 === 0)") for name in ("input", "sent"))
+    assert len(kept) == len(sent) == 28 * 28, (len(kept), len(sent))
+    assert len(set(sent)) > 200, f"{len(set(sent))} values were sent"
+    blank = [after for before, after in zip(kept, sent) if before == 0]
+    assert len(set(blank)) > 150 and blank.count(0) < 20, "where nothing was drawn, no noise was sent"
     way = browser.text("#way")
     for part in ("this device", "gateway", "remote-1", "remote-2", "ms"):
         assert part in way, way
@@ -156,14 +175,10 @@ def check(browser, address, report):
     assert "bytes sent" in cost and "none" in cost, cost
 
     # By keyboard alone: the eighth picture to choose from, then Predict.
-    browser.script("document.getElementById('answer').textContent = '';"
-                   "document.querySelectorAll('#samples button')[7].focus()")
-    for key in ("\ue007",):
-        browser.post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": [
-            {"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]}]})
-    browser.script("document.getElementById('predict').focus()")
-    browser.post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": [
-        {"type": "keyDown", "value": "\ue007"}, {"type": "keyUp", "value": "\ue007"}]}]})
+    browser.script("document.getElementById('answer').textContent = ''")
+    for wanted in ("document.querySelectorAll('#samples button')[7]", "document.getElementById('predict')"):
+        browser.tab_to(wanted)
+        browser.press(ENTER)
     assert browser.answer() == "7", browser.text("#answer")
 
     for scheme in ("light", "dark"):

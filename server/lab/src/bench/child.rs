@@ -1,22 +1,27 @@
 //! Processes that a measurement starts, so that each party's CPU time and memory are its own.
 
 use std::fmt::Display;
-use std::io::{Read as _, Write as _, stdin, stdout};
+use std::io::{BufRead as _, Read as _, Write as _, stdin, stdout};
 use std::marker::PhantomData;
 use std::process::Stdio;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use zeroize::Zeroizing;
 
 use crate::Error;
+
+/// The line that [`wait_for_go`] waits for.
+const GO: &str = "go\n";
 
 /// A party's process, which says words of type `W`; killed when dropped.
 pub struct Process<W> {
     name: String,
     child: Child,
+    /// Its end tells the process that nothing more comes.
+    input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     words: PhantomData<W>,
 }
@@ -38,10 +43,10 @@ impl<W: DeserializeOwned> Process<W> {
         };
         // It may hold keys.
         let job = Zeroizing::new(postcard::to_stdvec(job).map_err(|e| failed(&name, e))?);
+        let length = (job.len() as u64).to_le_bytes();
+        input.write_all(&length).await.map_err(io)?;
         input.write_all(&job).await.map_err(io)?;
-        // Dropped, it ends.
-        drop(input);
-        Ok(Self { name, child, output: BufReader::new(output).lines(), words: PhantomData })
+        Ok(Self { name, child, input, output: BufReader::new(output).lines(), words: PhantomData })
     }
 
     /// Its number, while it runs.
@@ -59,6 +64,11 @@ impl<W: DeserializeOwned> Process<W> {
         }
     }
 
+    /// Lets it go on, where it waits with [`wait_for_go`].
+    pub async fn go(&mut self) -> Result<(), Error> {
+        self.input.write_all(GO.as_bytes()).await.map_err(|e| failed(&self.name, e))
+    }
+
     /// Waits for its end.
     pub async fn end(&mut self) -> Result<(), Error> {
         let status = self.child.wait().await.map_err(|e| failed(&self.name, e))?;
@@ -73,9 +83,27 @@ impl<W: DeserializeOwned> Process<W> {
 
 /// The job of this process, from its standard input.
 pub fn job<J: DeserializeOwned>() -> Result<J, Error> {
+    let what = |e| failed("a party's job", e);
+    let mut input = stdin().lock();
+    let mut length = [0; 8];
+    input.read_exact(&mut length).map_err(what)?;
     let mut job = Zeroizing::new(Vec::new());
-    stdin().read_to_end(&mut job).map_err(|e| failed("a party's job", e))?;
+    input.take(u64::from_le_bytes(length)).read_to_end(&mut job).map_err(what)?;
     postcard::from_bytes(&job).map_err(|e| failed("a party's job", e))
+}
+
+/// Waits until the process that started this one lets it go on; an error once that one is gone.
+///
+/// On a thread of its own, so that connections stay alive meanwhile.
+pub async fn wait_for_go() -> Result<(), Error> {
+    let read = || {
+        let mut line = String::new();
+        stdin().lock().read_line(&mut line).map(|_| line)
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(line)) if line == GO => Ok(()),
+        _ => Err(failed("a party", "nobody told it to go on")),
+    }
 }
 
 /// One word on a line of standard output. Nobody listens any more when it cannot be written.

@@ -53,9 +53,16 @@ pub struct Progress {
     pub last_s: Option<f64>,
     /// What failed last.
     pub failure: Option<String>,
+    /// Bundles and inferences done when it failed.
+    pub done_at_failure: usize,
 }
 
 impl Progress {
+    /// Bundles and inferences.
+    pub fn done(&self) -> usize {
+        self.bundles + self.inferences
+    }
+
     fn absorb(&mut self, event: Event) {
         match event {
             Event::Listening { mesh, device, admin, .. } => {
@@ -78,7 +85,10 @@ impl Progress {
                 self.pool = pool;
                 self.sent = mesh_bytes_sent;
             }
-            Event::Failed { what, .. } => self.failure = Some(what),
+            Event::Failed { what, .. } => {
+                self.failure = Some(what);
+                self.done_at_failure = self.done();
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::terminal::{grouped, percent};
 const STYLE: &str = include_str!("html/style.css");
 
 /// The page.
-pub fn page(report: &Report) -> String {
+pub(super) fn page(report: &Report) -> String {
     let title = escape(&report.model);
     let (class, word) = if report.works { ("good", "works") } else { ("bad", "needs a look") };
     let mut body = format!(
@@ -33,10 +33,16 @@ pub fn page(report: &Report) -> String {
     section("What an inference costs", &totals(report), &mut body);
     section("All layers", &layers(report), &mut body);
     section("Next", &format!("<pre><code>{}</code></pre>", escape(&report.next)), &mut body);
+    whole(&format!("{}: seco check", report.model), STYLE, &body)
+}
+
+/// A page of `body`, which is HTML, as `title`, which is text. It has its style in itself and loads nothing.
+pub fn whole(title: &str, style: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}: \
-         seco check</title>\n<style>\n{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n"
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{}</title>\n<style>\n{style}</style></head>\n<body><main>\n{body}</main></body></html>\n",
+        escape(title)
     )
 }
 

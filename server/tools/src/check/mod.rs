@@ -34,7 +34,7 @@
 
 mod estimate;
 mod evidence;
-mod html;
+pub mod html;
 mod layers;
 mod options;
 pub mod rates;

@@ -64,6 +64,7 @@ pub async fn measure(model: &Model, part: &Part, folder: &Path) -> Result<Vec<Sa
             setup_s: user.setup_wall_s,
             equal: report.equal_count,
             count: report.inferences,
+            load_at_start: None,
         });
     }
     Ok(samples)

@@ -121,6 +121,9 @@ pub struct Sample {
     pub equal: usize,
     /// Answers.
     pub count: usize,
+    /// `machine::Machine::load_at_start` of the command that measured it, which may be an earlier one than the
+    /// report's.
+    pub load_at_start: Option<f64>,
 }
 
 /// Repetitions of one figure.

@@ -129,6 +129,7 @@ mod tests {
             setup_s: 0.0,
             equal: 2,
             count: 2,
+            load_at_start: Some(0.5),
         };
         let open = |machine: &Machine, models: Option<&Path>, fresh: bool| {
             Kept::open(folder.path(), machine, models, fresh).unwrap()
@@ -139,7 +140,7 @@ mod tests {
         let again = open(&machine, None, false);
         assert_eq!(again.samples(&part), Some((vec![sample], 7.0)));
         assert!(again.samples(&Part { repetition: 1, ..part.clone() }).is_none());
-        let other = Machine { commit: Some("another".to_owned()), ..machine.clone() };
+        let other = Machine { folder_commit: Some("another".to_owned()), ..machine.clone() };
         assert!(open(&other, None, false).samples(&part).is_none());
         let models = tempfile::tempdir().unwrap();
         let with = open(&machine, Some(models.path()), false);

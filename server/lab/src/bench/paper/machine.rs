@@ -17,8 +17,9 @@ pub struct Machine {
     pub system: Option<String>,
     /// Work that others had for each core when this began: below 0.2 it was alone.
     pub load_at_start: Option<f64>,
-    /// Of the working folder, with `+` if files differ from it; `None` outside a repository.
-    pub commit: Option<String>,
+    /// Of the folder that the command was started in, with `+` if files differ from it; `None` outside a repository.
+    /// Whether the program was built from it nobody knows: `program` tells programs apart.
+    pub folder_commit: Option<String>,
     /// Release of the program.
     pub version: &'static str,
     /// Names the program's own bytes, 16 hexadecimal digits.
@@ -45,7 +46,7 @@ impl Machine {
             memory_bytes: kilobytes.map(|kilobytes: u64| kilobytes * 1024),
             system: kernel.map(|release| format!("{} {}", std::env::consts::OS, release.trim())),
             load_at_start: load.map(|load| load / cores as f64),
-            commit: commit(),
+            folder_commit: folder_commit(),
             version: env!("CARGO_PKG_VERSION"),
             program: program()?,
         })
@@ -53,8 +54,8 @@ impl Machine {
 
     /// Equal where earlier results may be used again.
     pub fn fingerprint(&self) -> String {
-        let Machine { processor, cores, memory_bytes, commit, program, .. } = self;
-        format!("{program} {commit:?} {processor:?} {cores} {memory_bytes:?}")
+        let Machine { processor, cores, memory_bytes, folder_commit, program, .. } = self;
+        format!("{program} {folder_commit:?} {processor:?} {cores} {memory_bytes:?}")
     }
 
     /// For people.
@@ -66,7 +67,7 @@ impl Machine {
     }
 }
 
-fn commit() -> Option<String> {
+fn folder_commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output =
             Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;

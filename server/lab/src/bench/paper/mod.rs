@@ -34,6 +34,7 @@
 //! | `system`, `model`, `server_count`, `gateway_layers`, `network` | what it is; `seco`, `delphi` or `plain`; `lan` or `wan` |
 //! | `user`, `servers` | a cost, and a list of them: `figures::Cost` |
 //! | `waiting_s`, `preprocessing_s`, `setup_s` | for one prediction; the set-up once |
+//! | `load_at_start` | work of others for each core when the command began that measured it |
 //! | `equal`, `count` | answers equal to the plaintext's, and answers, of all repetitions |
 //! | `repetitions`, `spread` | how many, and for every figure `mean`, `min`, `max`, `runs`, `within` (`figures::Spread`) |
 //!
@@ -71,6 +72,8 @@ use crate::relay::Link;
 const MODELS: &str = "../shared/models";
 /// `--quick` starts nothing that would end later than this.
 const QUICK_LIMIT: Duration = Duration::from_secs(560);
+/// And gives up what takes longer than was thought.
+const QUICK_END: Duration = Duration::from_secs(590);
 
 /// What `seco bench paper` is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -163,6 +166,8 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
 async fn measure(options: &Options) -> Result<Report, Error> {
     let start = Instant::now();
     let machine = Machine::look()?;
+    let load_at_start = machine.load_at_start;
+    let end = options.quick.then(|| start + QUICK_END);
     let folder = options.models.clone().or_else(|| Some(MODELS.into()).filter(|f: &PathBuf| f.is_dir()));
     let kept = Kept::open(&options.out, &machine, folder.as_deref(), options.fresh)?;
     let names: Vec<String> = match options.model.as_slice() {
@@ -193,10 +198,18 @@ async fn measure(options: &Options) -> Result<Report, Error> {
                 continue;
             }
             None => {
-                let model = source.model().await?;
-                let since = Instant::now();
-                let samples = one(model, part).await?;
-                let seconds = since.elapsed().as_secs_f64();
+                let work = async {
+                    let model = source.model(&kept).await?;
+                    let since = Instant::now();
+                    let samples = one(model, part).await?;
+                    Ok::<_, Error>((samples, since.elapsed().as_secs_f64()))
+                };
+                let Some(done) = until(end, work).await else {
+                    report.left_out.push(format!("{}: it was not done in ten minutes", part.title()));
+                    continue;
+                };
+                let (mut samples, seconds) = done?;
+                samples.iter_mut().for_each(|sample| sample.load_at_start = load_at_start);
                 kept.keep(part, &samples, seconds)?;
                 clock.note(part, seconds);
                 let left = minutes(clock.left(&all));
@@ -213,13 +226,22 @@ async fn measure(options: &Options) -> Result<Report, Error> {
     for source in &mut sources {
         let facts = match kept.facts(&source.name) {
             Some(facts) => facts,
-            None => source.model().await?.facts.clone(),
+            // Nothing was measured of it.
+            None if report.runs.0.iter().all(|run| run.model != source.name) => continue,
+            None => source.model(&kept).await?.facts.clone(),
         };
-        kept.keep_facts(&facts)?;
         report.models.push(facts);
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// The work's result; `None` if it is not done by `end`, when whatever it started is stopped.
+async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => tokio::time::timeout_at(end.into(), work).await.ok(),
+        None => Some(work.await),
+    }
 }
 
 /// A network that is loaded when it is needed.
@@ -230,7 +252,8 @@ struct Source {
 }
 
 impl Source {
-    async fn model(&mut self) -> Result<&Model, Error> {
+    /// Loads it the first time, and keeps what is told of it.
+    async fn model(&mut self, kept: &Kept) -> Result<&Model, Error> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
             None => {
@@ -239,7 +262,9 @@ impl Source {
                 let place = temporary()?;
                 let load =
                     move || Model::load(&name, folder.as_deref(), place.path()).map(|model| (model, place));
-                tokio::task::spawn_blocking(load).await.map_err(|_| Error::no_runtime())??
+                let loaded = tokio::task::spawn_blocking(load).await.map_err(|_| Error::no_runtime())??;
+                kept.keep_facts(&loaded.0.facts)?;
+                loaded
             }
         };
         Ok(&self.loaded.insert(loaded).0)

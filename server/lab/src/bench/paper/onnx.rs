@@ -1,38 +1,10 @@
 //! Networks of the paper with random weights, as ONNX files, for where no trained ones are at hand: what a prediction
-//! costs depends on the shapes, not on the weights. An ONNX file is a protobuf message, a sequence of numbered fields.
+//! costs depends on the shapes, not on the weights.
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-/// Fields of messages: numbers, and everything that has a length.
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    [&varint(field << 3 | 2)[..], &varint(value.len() as u64), value].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-/// A list of integers as an attribute.
-fn integers(name: &str, values: &[u64]) -> Vec<u8> {
-    let values: Vec<u8> = values.iter().flat_map(|&value| number(8, value)).collect();
-    bytes(5, &[&bytes(1, name.as_bytes())[..], &values, &number(20, 7)].concat())
-}
-
-/// One integer as an attribute.
-fn integer(name: &str, value: u64) -> Vec<u8> {
-    bytes(5, &[bytes(1, name.as_bytes()), number(3, value), number(20, 2)].concat())
-}
+use crate::onnx::{file, floats, integer, integers, longs, node};
 
 /// A graph under construction, with one open end.
 struct Graph {
@@ -58,9 +30,7 @@ impl Graph {
     /// Appends a step; its output becomes the end.
     fn node(&mut self, op: &str, inputs: &[&str], attributes: &[u8]) -> &mut Graph {
         let output = self.name(&op.to_lowercase());
-        let inputs: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name.as_bytes())).collect();
-        let node = [&inputs[..], &bytes(2, output.as_bytes()), &bytes(4, op.as_bytes()), attributes].concat();
-        self.nodes.extend(bytes(1, &node));
+        self.nodes.extend(node(op, inputs, &output, attributes));
         self.end = output;
         self
     }
@@ -77,13 +47,10 @@ impl Graph {
         let name = self.name("w");
         let fan_in: usize = shape.iter().skip(1).product();
         let largest = factor * (6.0 / fan_in.max(1) as f64).sqrt();
-        let data: Vec<u8> = (0..shape.iter().product())
-            .map(|_| (f64::from(self.random.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0) * largest)
-            .flat_map(|value| (value as f32).to_le_bytes())
-            .collect();
-        let dims: Vec<u8> = shape.iter().flat_map(|&d| number(1, d as u64)).collect();
-        let tensor = [dims, number(2, 1), bytes(8, name.as_bytes()), bytes(9, &data)].concat();
-        self.constants.extend(bytes(5, &tensor));
+        let random = &mut self.random;
+        let values = (0..shape.iter().product())
+            .map(|_| ((f64::from(random.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0) * largest) as f32);
+        self.constants.extend(floats(&name, shape, values));
         name
     }
 
@@ -92,10 +59,7 @@ impl Graph {
         self.on("AveragePool", &[integers("kernel_shape", &[1; 2]), integers("strides", &[2; 2])].concat());
         let name = self.name("pads");
         let pads = [0, channels / 2, 0, 0, 0, channels / 2, 0, 0];
-        let data: Vec<u8> = pads.iter().flat_map(|pad: &u64| pad.to_le_bytes()).collect();
-        // 64-bit integers.
-        let tensor = [number(1, 8), number(2, 7), bytes(8, name.as_bytes()), bytes(9, &data)].concat();
-        self.constants.extend(bytes(5, &tensor));
+        self.constants.extend(longs(&name, &pads));
         let end = self.end.clone();
         self.node("Pad", &[&end, &name], &[])
     }
@@ -126,22 +90,9 @@ impl Graph {
         self.node("Gemm", &[&end, &weights], &integer("transB", 1))
     }
 
-    fn finish(&self, input: [usize; 3]) -> Vec<u8> {
-        let value = |name: &str, shape: &[usize]| {
-            let dims: Vec<u8> = shape.iter().flat_map(|&d| bytes(1, &number(1, d as u64))).collect();
-            [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &[number(1, 1), bytes(2, &dims)].concat()))]
-                .concat()
-        };
-        let [channels, height, width] = input;
-        let graph = [
-            self.nodes.clone(),
-            bytes(2, b"random"),
-            self.constants.clone(),
-            bytes(11, &value("input", &[1, channels, height, width])),
-            bytes(12, &value(&self.end, &[1, 10])),
-        ]
-        .concat();
-        [number(1, 7), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+    fn finish(&self, [channels, height, width]: [usize; 3]) -> Vec<u8> {
+        let input = [1, channels, height, width];
+        file("random", &self.nodes, &self.constants, ("input", &input), (&self.end, &[1, 10]))
     }
 }
 

@@ -87,10 +87,11 @@ async fn one(
     processes: &[u32],
 ) -> Result<Sample, Error> {
     let answer = pack::packed_len(shape.values, shape.width);
-    let asked = user::Asked::start(model, part.requests, 0, server, answer).await?;
+    let mut user = user::Asked::start(model, part.requests, 0, server, answer).await?;
     let before = Usage::of(processes);
-    let asked = asked.finish().await?;
+    let asked = user.answers().await?;
     let after = Usage::of(processes);
+    user.leave().await?;
     let requests = part.requests as f64;
     let cpu = |usage: &[Usage]| usage.first().and_then(|usage| usage.cpu);
     let server = Cost {
@@ -114,6 +115,7 @@ async fn one(
         setup_s: asked.setup_s,
         equal: asked.equal,
         count: asked.count,
+        load_at_start: None,
     })
 }
 

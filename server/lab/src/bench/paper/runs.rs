@@ -58,6 +58,14 @@ impl Runs {
         })
     }
 
+    /// The least and the most load of samples that began with another load than `now`: they are of earlier commands.
+    pub fn kept_load(&self, now: Option<f64>) -> Option<[f64; 2]> {
+        let samples = self.0.iter().flat_map(|run| &run.samples);
+        let earlier = samples.map(|sample| sample.load_at_start).filter(|load| *load != now);
+        let spread = Spread::of(earlier.flatten())?;
+        Some([spread.least, spread.most])
+    }
+
     /// SECO's three servers, by growing number of layers at the gateway.
     pub fn series(&self, model: &str, network: Network) -> Vec<&Run> {
         let mut runs: Vec<&Run> = self.0.iter().collect();
@@ -97,10 +105,11 @@ impl Run {
         let servers = self.samples.iter().map(|sample| sample.servers.len()).max().unwrap_or(0);
         let (servers, servers_spread): (Vec<_>, Vec<_>) =
             (0..servers).map(|index| self.cost(|sample| sample.servers.get(index))).unzip();
-        let times = [
+        let figures = [
             ("waiting_s", self.spread(|sample| Some(sample.waiting_s))),
             ("preprocessing_s", self.spread(|sample| Some(sample.preprocessing_s))),
             ("setup_s", self.spread(|sample| Some(sample.setup_s))),
+            ("load_at_start", self.spread(|sample| sample.load_at_start)),
         ];
         let mut spread = Map::new();
         let mut run = json!({
@@ -115,9 +124,9 @@ impl Run {
             "count": count,
             "repetitions": self.samples.len(),
         });
-        for (name, time) in times {
-            run[name] = time.map(|time| time.mean).into();
-            spread.insert(name.to_owned(), time.map(|time| time.json()).into());
+        for (name, figure) in figures {
+            run[name] = figure.map(|figure| figure.mean).into();
+            spread.insert(name.to_owned(), figure.map(|figure| figure.json()).into());
         }
         spread.insert("user".to_owned(), user_spread);
         spread.insert("servers".to_owned(), servers_spread.into());

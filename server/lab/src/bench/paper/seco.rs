@@ -84,16 +84,17 @@ async fn all(model: &Model, part: &Part, folder: &Path, cluster: &mut Cluster) -
         let first = (part.repetition * part.networks.len() + place) * part.requests;
         let server = Server::Seco(deployment);
         let asked = cluster.during(Asked::start(model, part.requests, first, server, answer)).await?;
-        let asked = match asked {
-            Ok(asked) => asked,
+        let mut user = match asked {
+            Ok(user) => user,
             Err(error) => return Err(cluster.blame(error).await),
         };
         let before = read(cluster).await?;
-        let asked = match cluster.during(asked.finish()).await? {
+        let asked = match cluster.during(user.answers()).await? {
             Ok(answered) => answered,
             Err(error) => return Err(cluster.blame(error).await),
         };
         let after = read(cluster).await?;
+        cluster.during(user.leave()).await??;
         let mut servers = Vec::new();
         for (index, ((ready, filled), (before, after))) in
             ready.iter().zip(&filled).zip(before.iter().zip(&after)).enumerate()
@@ -134,6 +135,7 @@ async fn all(model: &Model, part: &Part, folder: &Path, cluster: &mut Cluster) -
             setup_s,
             equal: asked.equal,
             count: asked.count,
+            load_at_start: None,
         });
     }
     Ok(samples)

@@ -46,9 +46,9 @@ pub enum Server {
 /// What it says.
 #[derive(Serialize, Deserialize)]
 pub enum Word {
-    /// The session is open, and it is quiet. The first request follows a moment later.
+    /// The session is open, and it is quiet. The first request follows once it is told to go on.
     Connected,
-    /// The last answer is there, and it is quiet again.
+    /// The last answer is there, and it is quiet again. It closes once it is told to go on.
     Done(Outcome),
 }
 
@@ -77,9 +77,7 @@ pub fn run() -> Result<(), Error> {
     let job: Job = child::job()?;
     // One thread, as on a small device.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(|_| Error::no_runtime())?.block_on(work(job))?;
-    child::say(&Word::Done(outcome));
-    Ok(())
+    runtime.map_err(|_| Error::no_runtime())?.block_on(work(job))
 }
 
 /// An open way to the answers.
@@ -130,6 +128,17 @@ impl Asker {
         }
     }
 
+    /// Says goodbye, so that the server need not wait for silence to be noticed.
+    async fn close(self) {
+        match self {
+            Asker::Seco(client) => client.close().await,
+            Asker::Plain(endpoint, connection, _) => {
+                connection.close(VarInt::from_u32(0), b"");
+                endpoint.wait_idle().await;
+            }
+        }
+    }
+
     /// An exchange of the same size, which computes nothing.
     async fn probe(&self, input: &[u8], answer: usize) -> Result<(), Error> {
         match self {
@@ -174,7 +183,7 @@ impl Clock {
     }
 }
 
-async fn work(job: Job) -> Result<Outcome, Error> {
+async fn work(job: Job) -> Result<(), Error> {
     let clock = Clock::start(UdpBytes::default())?;
     let asker = Asker::connect(&job.server).await?;
     let wall_s = clock.wall.elapsed().as_secs_f64();
@@ -186,8 +195,8 @@ async fn work(job: Job) -> Result<Outcome, Error> {
     }
     sleep(QUIET).await;
     child::say(&Word::Connected);
-    // Time to read the servers' counters.
-    sleep(QUIET).await;
+    // The servers' counters are read meanwhile, however long that takes.
+    child::wait_for_go().await?;
     let clock = Clock::start(asker.bytes())?;
     let (mut waits, mut logits) = (Vec::new(), Vec::new());
     for input in &job.inputs {
@@ -200,14 +209,15 @@ async fn work(job: Job) -> Result<Outcome, Error> {
     sleep(QUIET).await;
     let online = Spent { wall_s, ..clock.stop(asker.bytes())? };
     let peak_memory = process::peak_memory()?;
-    if let Asker::Plain(endpoint, connection, _) = asker {
-        connection.close(VarInt::from_u32(0), b"");
-        endpoint.wait_idle().await;
-    }
-    Ok(Outcome { setup, online, waits, logits, peak_memory })
+    child::say(&Word::Done(Outcome { setup, online, waits, logits, peak_memory }));
+    // And again, before closing costs them something.
+    child::wait_for_go().await?;
+    asker.close().await;
+    Ok(())
 }
 
-/// A user's process that is connected and about to ask.
+/// A user's process that is connected and waits to be told to ask: what is read before and after [`Asked::answers`]
+/// has all requests in between, and nothing else of the user's.
 pub struct Asked {
     process: Process<Word>,
     expected: Vec<Vec<i32>>,
@@ -240,10 +250,10 @@ impl Asked {
         Ok(Asked { process, expected })
     }
 
-    /// Waits for the last answer.
-    pub async fn finish(mut self) -> Result<Answered, Error> {
+    /// Lets it ask, and waits for the last answer.
+    pub async fn answers(&mut self) -> Result<Answered, Error> {
+        self.process.go().await?;
         let Word::Done(outcome) = self.process.word().await? else { return Err(self.process.confused()) };
-        self.process.end().await?;
         let Outcome { setup, online, waits, logits, peak_memory } = outcome;
         let count = self.expected.len();
         let each = count.max(1) as f64;
@@ -267,5 +277,11 @@ impl Asked {
             equal: logits.iter().zip(&self.expected).filter(|(got, expected)| got == expected).count(),
             count,
         })
+    }
+
+    /// Lets it say goodbye, and waits for its end.
+    pub async fn leave(mut self) -> Result<(), Error> {
+        self.process.go().await?;
+        self.process.end().await
     }
 }

@@ -10,7 +10,7 @@ use crate::demo::cluster::{Progress, name};
 pub(super) struct Live {
     /// Bundles that are ready: as many predictions can be made at once.
     pool: usize,
-    /// What went wrong, if anything did.
+    /// What went wrong at a server that has done nothing since.
     failure: Option<String>,
     servers: Vec<Server>,
 }
@@ -32,7 +32,8 @@ impl Live {
             inferences: server.inferences,
             sent_bytes: server.sent,
         });
-        let failure = progress.iter().find_map(|server| server.failure.clone());
+        let troubled = progress.iter().filter(|server| server.done() == server.done_at_failure);
+        let failure = troubled.filter_map(|server| server.failure.clone()).next();
         Live { pool: progress.first().map_or(0, |gateway| gateway.pool), failure, servers: servers.collect() }
     }
 }
@@ -61,6 +62,19 @@ fn inference_bytes(page: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_is_over_once_the_server_does_something() {
+        let fine = Progress { bundles: 3, inferences: 1, ..Progress::default() };
+        let failed = Progress { failure: Some("no".to_owned()), done_at_failure: 4, ..fine.clone() };
+        let shown = |server: &Progress| Live::of(&[fine.clone(), server.clone()]).failure;
+        assert_eq!(shown(&fine), None);
+        assert_eq!(shown(&failed).as_deref(), Some("no"));
+        assert_eq!(shown(&Progress { bundles: 4, ..failed.clone() }), None);
+        assert_eq!(shown(&Progress { inferences: 2, ..failed.clone() }), None);
+        let again = Progress { inferences: 2, done_at_failure: 5, ..failed };
+        assert_eq!(shown(&again).as_deref(), Some("no"), "it failed once more");
+    }
 
     #[test]
     fn bytes_of_predictions_are_found_among_the_metrics() {

@@ -137,19 +137,20 @@ async function predict() {
 }
 
 function show(input, told) {
-  at("answer").replaceChildren(element("span", "It is a "), element("strong", String(told.label)));
-  const most = Math.max(...told.values);
-  const weights = told.values.map((value) => Math.exp(value - most));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  at("bars").replaceChildren(...weights.map((weight, label) => {
+  at("answer").replaceChildren(...(told.value === null
+    ? [element("span", "It is a "), element("strong", String(told.label))]
+    : [element("span", `The answer is ${told.value}`)]));
+  at("bars").replaceChildren(...(told.probabilities ?? []).map((probability, label) => {
     const bar = element("div", undefined, label === told.label ? "bar best" : "bar");
     const ink = element("i");
-    ink.style.setProperty("width", `${100 * weight / sum}%`);
-    bar.append(element("span", String(label)), ink, element("span", `${number(100 * weight / sum, 1)} %`));
+    ink.style.setProperty("width", `${100 * probability}%`);
+    bar.append(element("span", String(label)), ink, element("span", `${number(100 * probability, 1)} %`));
     return bar;
   }));
+  const count = told.logits.length;
+  const numbers = count === 1 ? "The number of the answer is that" : `The ${number(count)} numbers of the answer are those`;
   const why = told.equal
-    ? element("span", "The ten numbers of the answer are those of the same network computed in clear, bit for bit.", "good")
+    ? element("span", `${numbers} of the same network computed in clear, bit for bit.`, "good")
     : element("span", "The answer differs from the network in clear: please report this.", "bad");
   at("why").replaceChildren(why);
   if (told.outside_calibration) at("why").append(element("span", " The input is beyond what calibrated the network.", "bad"));

@@ -27,6 +27,8 @@ const HEADER: &str = "x-seco-demo";
 const MAX_CONNECTIONS: usize = 32;
 /// Time for a request's head, and for its body.
 const TRANSFER: Duration = Duration::from_secs(10);
+/// Time for a whole exchange: more than for any answer, so that who asks and never reads does not keep a place.
+const EXCHANGE: Duration = Duration::from_secs(90);
 /// Pause where the system could not make a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -83,9 +85,11 @@ async fn connection(agent: Arc<Agent>, stream: TcpStream) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(TRANSFER)
+        // One exchange on each, so that the limit is an exchange's.
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // Whoever sends nonsense or leaves is nobody's concern.
-    let _ = connection.await;
+    let _ = timeout(EXCHANGE, connection).await;
 }
 
 async fn answer(agent: &Agent, request: Request<Incoming>) -> Page {

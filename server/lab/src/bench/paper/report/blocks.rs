@@ -108,14 +108,20 @@ fn opening(report: &Report) -> Vec<Block> {
         let company = if load > 0.2 { ": others worked beside it, and times vary with them" } else { "" };
         format!(" Load at the start: {load:.2} for each core{company}.")
     });
-    let commit = machine.commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    let kept = report.runs.kept_load(machine.load_at_start).map(|[least, most]| {
+        format!(" Of repetitions kept from earlier commands it was {least:.2} to {most:.2} when those began.")
+    });
+    let commit = machine.folder_commit.as_ref();
+    let commit = commit.map(|c| format!(" (started in a folder of commit {c})")).unwrap_or_default();
     let mut blocks = vec![
         Block::Text(format!(
-            "The measurements of the SECO paper (arXiv 2404.16232) on one machine: {}, {}. seco {}{commit}.{}",
+            "The measurements of the SECO paper (arXiv 2404.16232) on one machine: {}, {}. seco {}, program {}{commit}.{}{}",
             machine.sentence(),
             machine.system.as_deref().unwrap_or("unknown system"),
             machine.version,
-            load.unwrap_or_default()
+            machine.program,
+            load.unwrap_or_default(),
+            kept.unwrap_or_default()
         )),
         Block::Code(report.command.clone()),
     ];

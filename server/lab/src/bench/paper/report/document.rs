@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use seco_tools::check::html::{escape, whole};
+
 /// A piece of it.
 pub enum Block {
     Heading(String),
@@ -26,22 +28,6 @@ pub struct Figure {
 
 const STYLE: &str = include_str!("style.css");
 
-/// Text for the content of an element, or an attribute in double quotes.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            c if c.is_control() => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 /// As a page: styles and drawings are in it.
 pub fn html(title: &str, blocks: &[Block]) -> String {
     let mut body =
@@ -62,12 +48,7 @@ pub fn html(title: &str, blocks: &[Block]) -> String {
             Block::Table(table) => writeln!(body, "{}", table.html()),
         };
     }
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}</title>\n<style>\n{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n",
-        escape(title)
-    )
+    whole(title, STYLE, &body)
 }
 
 /// As Markdown, with drawings as files in `figures`.

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::document::escape;
+use seco_tools::check::html::escape;
 
 const WIDTH: f64 = 720.0;
 /// Colours, and shapes of points for those who cannot tell colours apart.
