@@ -326,7 +326,9 @@ def test_many_calls_keep_neither_memory_nor_files_nor_threads(small):
         print(f"{private + plain} calls in {time.monotonic() - start:.1f} s: {before} to {after}")
         # A call that lost 4 KB would be seen in either number of calls.
         assert after[0] - before[0] < 4 << 20
-        assert after[1:] <= (before[1] + 2, before[2])
+        # One by one: of two pairs the first numbers alone may decide.
+        assert after[1] <= before[1] + 2
+        assert after[2] <= before[2]
 
 
 def test_clients_that_come_and_go_keep_nothing(small):
