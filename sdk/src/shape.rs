@@ -221,6 +221,12 @@ mod tests {
              it to these axes, the first counting the inputs"
         );
         assert!(said(&[64], &[9, 63]).contains("axis 1 is 63 instead of 64"));
+        let values = |input: &[usize], array: &[usize]| {
+            let mismatch = inputs(input, array).unwrap_err();
+            (mismatch.expected(), mismatch.got())
+        };
+        assert_eq!(values(&[3, 8, 9], &[2, 8, 9]), (216, 144));
+        assert_eq!(values(&[2], &[usize::MAX, 2, 3]), (2, usize::MAX));
     }
 
     #[test]

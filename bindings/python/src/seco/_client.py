@@ -73,7 +73,8 @@ class Client(_connection.Connection):
 
         :param inputs: an array whose first axis counts the inputs, or several arrays.
 
-        Raises the error of the first input that failed. The others were run all the same.
+        Raises what :meth:`infer` does of an input that cannot be used, before anything is sent; then the error of the first
+        request that failed. The others were run all the same.
         """
         return _run(self._infer_many(inputs))
 
