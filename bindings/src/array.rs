@@ -1,30 +1,68 @@
 //! Inputs in NumPy's format, for the Python package: told with their type and axes, which bytes alone are not.
 
-use seco_sdk::{Model, npy, shape};
+use std::sync::Arc;
+
+use seco_sdk::{Model, Quantised, npy};
 use zeroize::Zeroizing;
 
+use crate::client::tells;
 use crate::error::length;
-use crate::{SecoClient, SecoError};
-
-/// One input of an array.
-#[derive(Clone, PartialEq, Eq, uniffi::Record)]
-pub struct ArrayInput {
-    /// The model's input values, one byte each, as `SecoClient.infer` takes them.
-    pub values: Vec<u8>,
-    /// Whether a number was beyond what the values can say, and cut: `Prediction.outside_calibration` is to be true then.
-    pub cut: bool,
-}
+use crate::runtime::Task;
+use crate::{Cancellation, Prediction, ProgressListener, SecoClient, SecoError};
 
 #[uniffi::export]
 impl SecoClient {
-    /// The inputs in `array`, which is in NumPy's format (`numpy.lib.format`): as many as its first axis counts, or one
-    /// without such an axis. Bytes (`uint8`) are the model's values; other numbers become them as the deployment file
-    /// says (`[model.quantise]`). Computed here and now.
+    /// As `infer`, on the one input in `array`, which is in NumPy's format (`numpy.lib.format`). Bytes (`uint8`) are the
+    /// model's values; other numbers become them as the deployment file says (`[model.quantise]`), here: what is made of
+    /// them is wiped, and the application gets no copy.
     ///
     /// # Errors
-    /// `WrongInputSize` for other axes than the model's; `InvalidConfiguration` for a type or a number that cannot be used.
-    pub fn array_inputs(&self, array: Vec<u8>) -> Result<Vec<ArrayInput>, SecoError> {
-        inputs(&Zeroizing::new(array), self.input_model())
+    /// `WrongInputSize` for other axes than the model's, or for more inputs; `InvalidConfiguration` for a type or a number
+    /// that cannot be used; or any other, as `infer`.
+    #[uniffi::method(default(listener = None, cancellation = None))]
+    pub async fn infer_array(
+        &self,
+        array: Vec<u8>,
+        listener: Option<Arc<dyn ProgressListener>>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Prediction, SecoError> {
+        let input = one(inputs(Zeroizing::new(array), self.input_model())?)?;
+        let client = self.client();
+        let request = async move { Ok(client.infer_quantised(&input, tells(listener)).await?.into()) };
+        Task::spawn(self.runtime(), cancellation.as_deref(), request).result().await
+    }
+
+    /// As `infer_many`, on all inputs in `arrays`: as many in each as its first axis counts, or one without such an axis.
+    ///
+    /// # Errors
+    /// As `infer_array`, before anything is sent, or as `infer_many`.
+    #[uniffi::method(default(cancellation = None))]
+    pub async fn infer_arrays(
+        &self,
+        arrays: Vec<Vec<u8>>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Vec<Prediction>, SecoError> {
+        // All are in wiping buffers before the first can fail.
+        let arrays: Vec<_> = arrays.into_iter().map(Zeroizing::new).collect();
+        let (mut all, mut cut) = (Vec::new(), Vec::new());
+        for array in arrays {
+            for input in inputs(array, self.input_model())? {
+                all.push(input.bytes);
+                cut.push(input.cut);
+            }
+        }
+        let client = self.client();
+        let asking = async move {
+            let results = client.infer_many(&all).await;
+            drop(all);
+            let told = |(result, cut): (seco_sdk::Result<seco_sdk::Prediction>, bool)| {
+                let mut prediction = Prediction::from(result?);
+                prediction.outside_calibration |= cut;
+                Ok(prediction)
+            };
+            results.into_iter().zip(cut).map(told).collect()
+        };
+        Task::spawn(self.runtime(), cancellation.as_deref(), asking).result().await
     }
 
     /// The extents of an input, without the axis that counts inputs.
@@ -33,20 +71,34 @@ impl SecoClient {
     }
 }
 
-fn inputs(file: &[u8], model: &Model) -> Result<Vec<ArrayInput>, SecoError> {
-    let invalid = |error: npy::Error| SecoError::InvalidConfiguration { reason: error.to_string() };
-    let array = npy::Array::read(file).map_err(invalid)?;
-    let (expected, got) = (model.input_shape.as_slice(), array.axes());
-    if !shape::is_input(expected, got)
-        && let Err(mismatch) = shape::inputs(expected, got)
-    {
-        let values =
-            |axes: &[usize]| length(axes.iter().fold(1, |product, axis| product.saturating_mul(*axis)));
-        let (expected, got) = (values(expected), values(got));
-        return Err(SecoError::WrongInputSize { expected, got, reason: mismatch.to_string() });
+/// The inputs in an array, which is wiped.
+fn inputs(file: Zeroizing<Vec<u8>>, model: &Model) -> Result<Vec<Quantised>, SecoError> {
+    Ok(npy::Array::read(&file)?.inputs(model)?)
+}
+
+/// The only one.
+fn one(mut inputs: Vec<Quantised>) -> Result<Quantised, SecoError> {
+    let (count, values) = (inputs.len(), inputs.iter().map(|input| input.bytes.len()).sum());
+    match (inputs.pop(), count) {
+        (Some(input), 1) => Ok(input),
+        (last, _) => Err(SecoError::WrongInputSize {
+            expected: length(last.map_or(0, |input| input.bytes.len())),
+            got: length(values),
+            reason: format!("infer takes one input, the array has {count}: infer_many takes several"),
+        }),
     }
-    let inputs = array.inputs(model).map_err(invalid)?;
-    Ok(inputs.into_iter().map(|input| ArrayInput { values: input.bytes.to_vec(), cut: input.cut }).collect())
+}
+
+impl From<npy::Error> for SecoError {
+    fn from(error: npy::Error) -> Self {
+        let reason = error.to_string();
+        match error {
+            npy::Error::Axes(axes) => {
+                Self::WrongInputSize { expected: length(axes.expected()), got: length(axes.got()), reason }
+            }
+            npy::Error::Unusable(_) => Self::InvalidConfiguration { reason },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,19 +129,31 @@ mod tests {
             quantise: Some(Quantise { scale: vec![0.5], offset: vec![0.0] }),
             outputs: vec![output],
         };
-        let read = |descr: &str, shape: &str, values: &[u8]| inputs(&file(descr, shape, values), &model);
-        let bytes = |values: &[[u8; 4]], cut| -> Vec<ArrayInput> {
-            values.iter().map(|values| ArrayInput { values: values.to_vec(), cut }).collect()
+        let all = |file: Vec<u8>| -> Result<Vec<(Vec<u8>, bool)>, SecoError> {
+            let inputs = inputs(file.into(), &model)?;
+            Ok(inputs.into_iter().map(|input| (input.bytes.to_vec(), input.cut)).collect())
         };
-        assert!(read("|u1", "(2, 2)", &[1, 2, 3, 4]).is_ok_and(|got| got == bytes(&[[1, 2, 3, 4]], false)));
+        let read = |descr: &str, shape: &str, values: &[u8]| all(file(descr, shape, values));
+        assert_eq!(read("|u1", "(2, 2)", &[1, 2, 3, 4]), Ok(vec![(vec![1, 2, 3, 4], false)]));
         let floats: Vec<u8> = [0.5f32, 1.0, 0.0, 1000.0].into_iter().flat_map(f32::to_le_bytes).collect();
-        assert!(read("<f4", "(1, 1, 2, 2)", &floats).is_ok_and(|got| got == bytes(&[[1, 2, 0, 255]], true)));
+        assert_eq!(read("<f4", "(1, 1, 2, 2)", &floats), Ok(vec![(vec![1, 2, 0, 255], true)]));
         let code = |result: Result<_, SecoError>| result.err().map(|error| error.code());
-        assert_eq!(code(read("|u1", "(2, 3)", &[0; 6])), Some(2));
+        let axes = read("|u1", "(2, 3)", &[0; 6]);
+        assert!(matches!(axes, Err(SecoError::WrongInputSize { expected: 4, got: 6, .. })));
+        assert_eq!(code(axes), Some(2));
         assert_eq!(code(read("|u1", "(0, 2, 2)", &[])), Some(1));
         assert_eq!(code(read("<c8", "(2, 2)", &[0; 32])), Some(1));
         let nan: Vec<u8> = [f32::NAN; 4].into_iter().flat_map(f32::to_le_bytes).collect();
         assert_eq!(code(read("<f4", "(2, 2)", &nan)), Some(1));
-        assert_eq!(code(inputs(b"", &model)), Some(1));
+        assert_eq!(code(all(Vec::new())), Some(1));
+    }
+
+    #[test]
+    fn one_input_is_no_more_and_no_fewer() {
+        let input = |cut| Quantised { bytes: vec![7; 4].into(), cut };
+        assert!(one(vec![input(true)]).is_ok_and(|input| input.cut && *input.bytes == [7; 4]));
+        let several = one(vec![input(false), input(false), input(false)]).err();
+        assert!(matches!(several, Some(SecoError::WrongInputSize { expected: 4, got: 12, reason })
+            if reason.contains("the array has 3")));
     }
 }

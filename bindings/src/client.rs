@@ -71,6 +71,14 @@ impl SecoClient {
     pub(crate) const fn input_model(&self) -> &seco_sdk::Model {
         &self.model
     }
+
+    pub(crate) fn client(&self) -> Arc<Client> {
+        self.client.clone()
+    }
+
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
 }
 
 #[uniffi::export]
@@ -124,12 +132,6 @@ impl SecoClient {
     ) -> Result<Prediction, SecoError> {
         let client = self.client.clone();
         let input = Zeroizing::new(input);
-        let tell = move |progress| {
-            if let (Some(listener), Some(progress)) = (&listener, RequestProgress::new(progress)) {
-                // What the application throws must not end its request.
-                let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
-            }
-        };
         let request = async move {
             let input = match form {
                 // Wiped before the request is made, which may take long.
@@ -140,7 +142,7 @@ impl SecoClient {
                 }
                 None => Quantised { bytes: input, cut: false },
             };
-            Ok(client.infer_quantised(&input, tell).await?.into())
+            Ok(client.infer_quantised(&input, tells(listener)).await?.into())
         };
         Task::spawn(&self.runtime, cancellation.as_deref(), request).result().await
     }
@@ -240,6 +242,16 @@ impl SecoClient {
         };
         // Not cancelled itself, it cannot fail.
         let _ = Task::spawn(&self.runtime, None, closing).result().await;
+    }
+}
+
+/// Tells `listener`, if there is one, how a request is getting on.
+pub(crate) fn tells(listener: Option<Arc<dyn ProgressListener>>) -> impl FnMut(seco_sdk::Progress) + Send {
+    move |progress| {
+        if let (Some(listener), Some(progress)) = (&listener, RequestProgress::new(progress)) {
+            // What the application throws must not end its request.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener.on_progress(progress)));
+        }
     }
 }
 

@@ -48,7 +48,8 @@ pub enum SecoError {
         /// The servers' reason.
         reason: String,
     },
-    /// 7: the gateway is not the one that the deployment file names. Fetch the current file from its source.
+    /// 7: the gateway is not the one that the deployment file names. Get the current file where this one came from:
+    /// `fetch_deployment_update` asks the same gateway, and trusts no other either.
     #[error("{reason}")]
     UntrustedServer {
         /// Who it was.

@@ -15,8 +15,6 @@ mod runtime;
 mod store;
 mod types;
 
-#[cfg(feature = "array")]
-pub use array::ArrayInput;
 pub use client::{SecoClient, fetch_deployment_update};
 pub use error::{SecoError, StoreError, TokenProblem};
 pub use runtime::Cancellation;

@@ -1,6 +1,7 @@
 //! Inputs in NumPy's format (numpy.lib.format), as tools on a command line read them.
 
-use crate::{Model, Quantised, shape};
+use crate::shape::{self, ShapeMismatch};
+use crate::{Model, Quantised};
 use std::borrow::Cow;
 use std::result::Result as StdResult;
 use zeroize::Zeroizing;
@@ -10,18 +11,24 @@ pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Why an array holds no inputs of the model. Shown, it is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(Cow<'static, str>);
+pub enum Error {
+    /// Its axes are not the model's.
+    #[error(transparent)]
+    Axes(#[from] ShapeMismatch),
+    /// The file or a number in it cannot be used.
+    #[error("{0}")]
+    Unusable(Cow<'static, str>),
+}
 
 impl From<&'static str> for Error {
     fn from(what: &'static str) -> Self {
-        Self(what.into())
+        Self::Unusable(what.into())
     }
 }
 
 impl From<String> for Error {
     fn from(what: String) -> Self {
-        Self(what.into())
+        Self::Unusable(what.into())
     }
 }
 
@@ -153,9 +160,7 @@ impl<'f> Array<'f> {
     /// [`Error`] where the axes are not the model's, or a number cannot be used.
     pub fn inputs(&self, model: &Model) -> Result<Vec<Quantised>> {
         let shape = model.input_shape.as_slice();
-        if !shape::is_input(shape, &self.axes)
-            && shape::inputs(shape, &self.axes).map_err(|mismatch| mismatch.to_string())? == 0
-        {
+        if !shape::is_input(shape, &self.axes) && shape::inputs(shape, &self.axes)? == 0 {
             return Err("the array is empty: it has no inputs".into());
         }
         // The array's extents are a number, and the model's are among them.

@@ -14,6 +14,20 @@ pub struct ShapeMismatch {
 
 impl std::error::Error for ShapeMismatch {}
 
+impl ShapeMismatch {
+    /// Values of one input.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        values(&self.input).unwrap_or(usize::MAX)
+    }
+
+    /// Values of the array.
+    #[must_use]
+    pub fn got(&self) -> usize {
+        values(&self.array).unwrap_or(usize::MAX)
+    }
+}
+
 /// The number of inputs in an array of shape `array`, for a model that takes inputs of shape `input` (without a batch
 /// axis). The first axis counts the inputs. The others are the model's, but for axes of 1, which change nothing:
 /// `[n, 28, 28]` and `[n, 28, 28, 1]` hold inputs of `[1, 28, 28]`. Or there is one other axis, as long as all of the
@@ -207,6 +221,12 @@ mod tests {
              it to these axes, the first counting the inputs"
         );
         assert!(said(&[64], &[9, 63]).contains("axis 1 is 63 instead of 64"));
+        let values = |input: &[usize], array: &[usize]| {
+            let mismatch = inputs(input, array).unwrap_err();
+            (mismatch.expected(), mismatch.got())
+        };
+        assert_eq!(values(&[3, 8, 9], &[2, 8, 9]), (216, 144));
+        assert_eq!(values(&[2], &[usize::MAX, 2, 3]), (2, usize::MAX));
     }
 
     #[test]

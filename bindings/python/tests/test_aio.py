@@ -61,3 +61,39 @@ def test_a_client_lives_in_one_loop_after_the_other_and_says_when_it_is_not_conn
 
     assert asyncio.run(early()) == LABELS[2]
     assert asyncio.run(later()) == LABELS[3]
+
+
+class Store:
+    """Counts the sessions that are opened."""
+
+    def __init__(self):
+        self.opened = 0
+
+    def load(self):
+        return None
+
+    def save(self, session):
+        self.opened += 1
+
+
+def test_tasks_that_connect_at_a_time_get_one_connection(cluster):
+    async def run():
+        store = Store()
+        client = seco.aio.Client(cluster.path, store)
+        cancelled, *others = [asyncio.ensure_future(client.connect()) for _ in range(4)]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        assert all(got is client for got in await asyncio.gather(*others))
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert store.opened == 1
+        assert (await client.infer(DIGITS[4])).label == LABELS[4]
+        await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_deployment_file_without_an_owner_has_no_update(cluster):
+    with pytest.raises(seco.InvalidConfiguration, match="owner") as told:
+        asyncio.run(seco.aio.fetch_deployment_update(cluster.path))
+    assert told.value.code == 1

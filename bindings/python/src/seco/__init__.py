@@ -9,7 +9,7 @@
 """
 
 from . import aio
-from ._client import Client
+from ._client import Client, fetch_deployment_update
 from ._errors import (
     Busy,
     Closed,
@@ -50,4 +50,5 @@ __all__ = [
     "UntrustedServer",
     "WrongInputSize",
     "aio",
+    "fetch_deployment_update",
 ]

@@ -60,7 +60,8 @@ class Refused(SecoError):
 
 
 class UntrustedServer(SecoError):
-    """7: the gateway is not the one that the deployment file names. Fetch the current file from its source."""
+    """7: the gateway is not the one that the deployment file names. Get the current file where this one came from:
+    :func:`seco.fetch_deployment_update` asks the same gateway, and trusts no other either."""
 
     code = 7
 

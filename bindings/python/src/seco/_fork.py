@@ -22,13 +22,19 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def start() -> None:
-    """Before every use of the library: its thread is not in a process that was forked after it started."""
-    global _started
+def check() -> None:
+    """Before every use of the library: its thread is not in a process that was forked after it started, and a lock that
+    the thread held is held there for ever."""
     if _forked:
         raise InvalidConfiguration(
             "the process was forked after its parent had a client: start processes with multiprocessing's 'spawn'"
         )
+
+
+def start() -> None:
+    """Before every call that waits for the library's thread."""
+    global _started
+    check()
     if getattr(_here, "library", False):
         raise InvalidConfiguration("a session store or a progress callback must not call a client")
     _started = True

@@ -42,13 +42,20 @@ def text(deployment: Deployment) -> str:
         raise InvalidConfiguration(f"the deployment file cannot be read: {error}") from error
 
 
+def token(text: Union[str, None]) -> Union[str, None]:
+    """A token that the library can be given, which checks it. Not shown, whatever it is: no error has it."""
+    if text is not None and not (isinstance(text, str) and text.isascii()):
+        raise InvalidConfiguration("the token is not seco_ and 48 hexadecimal digits")
+    return text
+
+
 def settings(
     deployment: Deployment,
     connect_timeout: float,
-    request_timeout: float,
-    transport: Union[str, None],
-    session_max_age_days: int,
-    keep_sent: bool,
+    request_timeout: float = 60.0,
+    transport: Union[str, None] = None,
+    session_max_age_days: int = 30,
+    keep_sent: bool = False,
 ) -> Any:
     """Settings as the library wants them, which checks what they say."""
 

@@ -112,8 +112,8 @@ def output(answer: Any) -> Output:
     )
 
 
-def prediction(native: Any, answers: List[Any], cut: bool) -> Prediction:
-    """From the library's; `cut` is what was found when the input was read."""
+def prediction(native: Any, answers: List[Any]) -> Prediction:
+    """From the library's."""
     outputs = tuple(output(answer) for answer in answers)
     first = outputs[0]
     return Prediction(
@@ -122,7 +122,7 @@ def prediction(native: Any, answers: List[Any], cut: bool) -> Prediction:
         values=first.values,
         logits=np.array(native.logits, np.int32),
         probabilities=first.probabilities,
-        outside_calibration=native.outside_calibration or cut,
+        outside_calibration=native.outside_calibration,
         outputs=outputs,
     )
 
@@ -145,4 +145,8 @@ def progress(native: Any) -> Progress:
         return Progress("queued", native.position, native.wait_ms / 1000)
     if native.is_WAITING():
         return Progress("waiting", server=native.server)
-    return Progress("sent" if native.is_SENT() else "running")
+    if native.is_SENT():
+        return Progress("sent")
+    if native.is_RUNNING():
+        return Progress("running")
+    raise TypeError(f"{type(native).__name__} is no state of a request")

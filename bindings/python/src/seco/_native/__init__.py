@@ -8,6 +8,7 @@ from .seco import (  # type: ignore[import-not-found]
     SessionStore,
     StoreError,
     Transport,
+    fetch_deployment_update,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "SessionStore",
     "StoreError",
     "Transport",
+    "fetch_deployment_update",
 ]
