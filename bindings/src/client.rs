@@ -84,7 +84,8 @@ impl SecoClient {
 #[uniffi::export]
 impl SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that
-    /// asks for it; not among the settings, which a log may show.
+    /// asks for it; not among the settings, which a log may show. Servers that are away, busy or restarting are waited for
+    /// as long as a request may take.
     ///
     /// # Errors
     /// Any but `WrongInputSize`.
