@@ -25,7 +25,7 @@
 //! Nothing here authenticates: that the device talks to the right gateway is the transport's task, and that
 //! the servers answer truthfully is assumed (they are passive).
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod blob;

@@ -18,6 +18,10 @@
 //! A pad hides only while it is used once. No two connections share a key, the device's
 //! [`Requester`](crate::Requester) never repeats a counter, and every server refuses one that it has seen.
 
+// On x86 the library's kernels are faster; on ARM these are (`cross/COST.md`).
+#[cfg(any(test, not(any(target_arch = "x86", target_arch = "x86_64"))))]
+mod lanes;
+
 use crate::{Error, Incarnation, Result, pack};
 use chacha20::ChaCha12;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
@@ -117,9 +121,16 @@ impl IncarnationKey {
     /// [`Error::TooLong`] beyond the 256 GiB of one keystream.
     pub fn apply_input_pad(&self, counter: u64, values: &mut [u8]) -> Result<()> {
         let len = values.len();
+        if len > MAX_PAD {
+            return Err(Error::TooLong { len, limit: MAX_PAD });
+        }
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
         self.keystream(Domain::Input, counter)
             .try_apply_keystream(values)
-            .map_err(|_| Error::TooLong { len, limit: MAX_PAD })
+            .map_err(|_| Error::TooLong { len, limit: MAX_PAD })?;
+        #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+        lanes::apply(&self.key, &nonce(Domain::Input, counter), values);
+        Ok(())
     }
 
     /// Writes the output pad `Q_j` of inference `counter`: word `i` is the `i`-th little-endian 32-bit word of
@@ -157,12 +168,16 @@ impl IncarnationKey {
     }
 
     fn keystream(&self, domain: Domain, counter: u64) -> ChaCha12 {
-        let mut nonce = [0; 12];
-        let (tag, number) = nonce.split_at_mut(4);
-        tag.copy_from_slice(&domain.tag());
-        number.copy_from_slice(&counter.to_le_bytes());
-        ChaCha12::new(&self.key.into(), &nonce.into())
+        ChaCha12::new(&self.key.into(), &nonce(domain, counter).into())
     }
+}
+
+fn nonce(domain: Domain, counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    let (tag, number) = nonce.split_at_mut(4);
+    tag.copy_from_slice(&domain.tag());
+    number.copy_from_slice(&counter.to_le_bytes());
+    nonce
 }
 
 /// Bytes of the tag that proves a session key to its server.
