@@ -19,6 +19,8 @@ pub mod reset;
 pub mod serve;
 pub mod service;
 pub mod store;
+#[doc(hidden)]
+pub mod untrusted;
 
 pub use config::Config;
 pub use error::Error;

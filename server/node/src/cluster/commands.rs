@@ -14,7 +14,7 @@ use crate::mesh::{Incoming, Mesh, frame};
 
 /// Largest command or answer: the names of all bundles of a server, of which there are not more than a full pool and
 /// those under way.
-const MAX_MESSAGE: usize = 1 << 20;
+pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 /// A command is small; whoever sends it does so at once.
 const READ: Duration = Duration::from_secs(10);
 

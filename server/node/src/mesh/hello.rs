@@ -98,19 +98,49 @@ impl Hello {
         let ours = Hello { ot_parameter: server.ot_parameter, ledger, models, ..self.clone() };
         frame::write_value(&mut send, &ours).await?;
         let theirs = frame::read(&mut receive, MAX_HELLO).await?;
+        let read = ours.read(&theirs, index, &server.name)?;
+        let _ = send.finish();
+        Ok(read)
+    }
+
+    /// Reads another server's hello. `Ok(Err(_))` is one that does not fit.
+    fn read(&self, theirs: &[u8], index: usize, name: &str) -> Result<Result<Peer, Error>, FrameError> {
         // The version before all: what follows may be another release's.
-        match postcard::take_from_bytes::<u16>(&theirs) {
-            Ok((version, _)) if version != ours.version => {
-                let _ = send.finish();
-                return Ok(Err(Error::DifferentRelease { index, name: server.name.clone() }));
+        match postcard::take_from_bytes::<u16>(theirs) {
+            Ok((version, _)) if version != self.version => {
+                return Ok(Err(Error::DifferentRelease { index, name: name.to_owned() }));
             }
             Ok(_) => {}
             Err(_) => return Err(FrameError::Closed),
         }
-        let theirs: Hello = postcard::from_bytes(&theirs).map_err(|_| FrameError::Closed)?;
-        let _ = send.finish();
-        Ok(ours.check(theirs, index, &server.name))
+        let theirs: Hello = postcard::from_bytes(theirs).map_err(|_| FrameError::Closed)?;
+        Ok(self.check(theirs, index, name))
     }
+
+    /// Of server `index` of two with one model. For hostile tests.
+    fn sample(index: usize) -> Hello {
+        let models = Offer { number: 3, models: vec![ModelId([1; 32])] };
+        Hello {
+            version: VERSION,
+            index,
+            servers: 2,
+            models,
+            cluster: [2; 32],
+            sealing_keys: vec![SealingKeyHash([3; 32])],
+            ot_parameter: 2,
+            ledger: Some(Head { count: 9, chain: [4; 32] }),
+        }
+    }
+}
+
+/// What server 1 says to be accepted by [`accepts`].
+pub(crate) fn sample() -> Vec<u8> {
+    postcard::to_stdvec(&Hello::sample(1)).unwrap_or_default()
+}
+
+/// Whether server 0 of two accepts this as server 1's hello.
+pub(crate) fn accepts(bytes: &[u8]) -> bool {
+    bytes.len() <= MAX_HELLO && matches!(Hello::sample(0).read(bytes, 1, "peer"), Ok(Ok(_)))
 }
 
 /// Enough of the models' ids for people to compare.

@@ -9,9 +9,9 @@
 mod channel;
 mod clock;
 pub(crate) mod frame;
-mod hello;
+pub(crate) mod hello;
 mod link;
-mod models;
+pub(crate) mod models;
 pub mod probe;
 mod registry;
 pub mod tls;

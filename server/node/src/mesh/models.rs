@@ -10,11 +10,11 @@ use super::{MODELS, frame};
 /// Models of one server at most: their ids are in its hello.
 pub const MAX_MODELS: usize = 64;
 /// Largest list as a message.
-pub(super) const MAX_OFFER: usize = 16 + 33 * MAX_MODELS;
+pub(crate) const MAX_OFFER: usize = 16 + 33 * MAX_MODELS;
 
 /// The models of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Offer {
+pub(crate) struct Offer {
     /// Counts the changes since the server's start: streams may overtake each other.
     pub number: u64,
     pub models: Vec<ModelId>,

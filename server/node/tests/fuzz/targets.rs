@@ -1,0 +1,117 @@
+//! One function for each decoder, and what it accepts.
+
+use seco_core::message::{decode_header, resume_tags, sealed_keys};
+use seco_core::{Request, Response, Session, Token, WIRE_VERSION, mux};
+use seco_model::{ImportOptions, PartyModel};
+use seco_node::untrusted;
+use seco_sdk::Deployment;
+use sha2::{Digest as _, Sha256};
+
+use crate::cluster;
+use crate::runner::{Decode, Target};
+
+const MIB: u64 = 1 << 20;
+
+const fn target(name: &'static str, decode: Decode, memory: u64, samples: fn() -> Vec<Vec<u8>>) -> Target {
+    Target { name, decode, memory, samples }
+}
+
+pub const ALL: [Target; 12] = [
+    target("device_messages", device_messages, MIB, messages),
+    target("session_blob", session_blob, MIB, Vec::new),
+    target("hello", untrusted::hello, MIB, untrusted::hellos),
+    target("offer", untrusted::offer, MIB, untrusted::offers),
+    target("order", untrusted::order, MIB, untrusted::orders),
+    target("reply", untrusted::reply, MIB, untrusted::replies),
+    target("step", cluster::step, 64 * MIB, runs),
+    target("party", cluster::party, 256 * MIB, runs),
+    target("part_file", part_file, 16 * MIB, parts),
+    target("npy", npy, MIB, arrays),
+    target("onnx", onnx, 64 * MIB, networks),
+    target("deployment", deployment, MIB, Vec::new),
+];
+
+/// What a device and a gateway read of each other: with the right version too, which most changes spoil.
+fn device_messages(bytes: &[u8]) -> bool {
+    let _ = decode_header(bytes, 500);
+    if let Ok(Some(record)) = mux::decode_record(bytes, 500) {
+        assert!(record.message_len <= 500 && record.id <= mux::MAX_ID);
+        let _ = record.message(bytes);
+    }
+    let _ = (sealed_keys(bytes), resume_tags(bytes), Token::from_bytes(bytes));
+    let _ = str::from_utf8(bytes).map(str::parse::<Token>);
+    let mut message = bytes.to_vec();
+    if let Some(version) = message.first_mut() {
+        *version = WIRE_VERSION;
+    }
+    let read = [bytes, &message].map(|message| {
+        if let Ok(Request::Admit { request, .. }) = Request::decode(message) {
+            let _ = Request::admitted(request);
+        }
+        Request::decode(message).is_ok() || Response::decode(message).is_ok()
+    });
+    read.contains(&true)
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let requests = [
+        Request::Infer { handle: 70_000, counter: 1 << 40, input: &[5; 300] },
+        Request::Probe { down: 500, noise: &[6; 200] },
+        Request::Admit { token: &[8; 24], request: &[9; 100] },
+        Request::Update { serial: 1 << 40, owner: &[5; 32] },
+    ];
+    let message = |request: Request<'_>| {
+        let mut buffer = vec![0; request.frame_bound()];
+        let frame = request.encode_frame(&mut buffer).unwrap();
+        decode_header(frame, 1000).unwrap().unwrap().message(frame).unwrap().to_vec()
+    };
+    requests.map(message).to_vec()
+}
+
+/// As it is, and with the checksum that belongs to it: damage is found by that, what is behind it must hold by itself.
+fn resealed(bytes: &[u8], decode: impl Fn(&[u8]) -> bool) -> bool {
+    let mut sealed = bytes.to_vec();
+    if let Some((body, checksum)) = sealed.split_last_chunk_mut::<32>() {
+        checksum.copy_from_slice(&Sha256::digest(body));
+    }
+    let plain = decode(bytes);
+    decode(&sealed) || plain
+}
+
+fn session_blob(bytes: &[u8]) -> bool {
+    resealed(bytes, |blob| Session::restore(&mut blob.to_vec()).is_ok())
+}
+
+fn part_file(bytes: &[u8]) -> bool {
+    resealed(bytes, |file| PartyModel::from_bytes(file).is_ok())
+}
+
+fn parts() -> Vec<Vec<u8>> {
+    cluster::parts().iter().map(|part| part.to_bytes().unwrap().to_vec()).collect()
+}
+
+fn npy(bytes: &[u8]) -> bool {
+    let numbers = [seco_model::npy::read_u8(bytes).is_ok(), seco_model::npy::read_f32(bytes).is_ok()];
+    seco_sdk::npy::Array::read(bytes).is_ok() || numbers.contains(&true)
+}
+
+fn arrays() -> Vec<Vec<u8>> {
+    vec![include_bytes!("../../../data/mlp-labels-20.npy").to_vec()]
+}
+
+fn onnx(bytes: &[u8]) -> bool {
+    seco_model::read(bytes, &ImportOptions::default()).is_ok()
+}
+
+fn networks() -> Vec<Vec<u8>> {
+    vec![include_bytes!("../../../data/mlp-digits.onnx").to_vec()]
+}
+
+fn deployment(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).is_ok_and(|text| Deployment::from_toml(text).is_ok())
+}
+
+/// Every server's first messages of every phase, unchanged: one with a number that is never reached.
+fn runs() -> Vec<Vec<u8>> {
+    vec![vec![0, 0, 255]]
+}
