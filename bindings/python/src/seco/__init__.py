@@ -5,7 +5,8 @@
 ...     print(client.infer(numpy.zeros(client.input_shape, numpy.uint8)).label)
 
 :class:`Client` blocks, in scripts and notebooks; :class:`seco.aio.Client` is the same for ``asyncio``. Every failure is a
-:class:`SecoError` with a stable ``code``. Any number of threads may use a client at a time.
+:class:`SecoError` with a stable ``code``. Any number of threads may use a client at a time. Applications that take an
+:class:`AnyClient` are tested with :mod:`seco.testing`.
 """
 
 from . import aio
@@ -24,12 +25,15 @@ from ._errors import (
     UntrustedServer,
     WrongInputSize,
 )
+from ._interface import AnyAsyncClient, AnyClient
 from ._results import Cost, Output, Prediction, Progress
 from ._store import FileSessionStore, SessionStore
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnyAsyncClient",
+    "AnyClient",
     "Busy",
     "Client",
     "Closed",

@@ -33,7 +33,9 @@ class _Listener(_native.ProgressListener):
         self._loop, self._tell = asyncio.get_running_loop(), tell
 
     def on_progress(self, progress: Any) -> None:
-        now = _results.progress(progress)
+        self.tell(_results.progress(progress))
+
+    def tell(self, now: Progress) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._tell, now)
 

@@ -1,0 +1,53 @@
+"""What an application codes against, so that its tests can bring another client: :mod:`seco.testing` has one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, Iterable, List, Optional, Protocol, Tuple, Union
+
+from numpy.typing import ArrayLike
+
+from ._results import Cost, Prediction, Progress
+
+
+class _Known(Protocol):
+    """What both kinds of clients tell at once; the documentation is that of :class:`seco.Client`."""
+
+    @property
+    def input_shape(self) -> Tuple[int, ...]: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def last_cost(self) -> Cost: ...
+    @property
+    def total_cost(self) -> Cost: ...
+    @property
+    def last_sent(self) -> Optional[bytes]: ...
+    def network_changed(self) -> None: ...
+
+
+class AnyClient(_Known, Protocol):
+    """What :class:`seco.Client` does once it is connected, and :class:`seco.testing.FakeClient` too."""
+
+    def infer(self, input: ArrayLike, progress: Optional[Callable[[Progress], object]] = None) -> Prediction: ...
+    def infer_many(self, inputs: Union[ArrayLike, Iterable[ArrayLike]]) -> List[Prediction]: ...
+    def probe(self, up: int, down: int) -> None: ...
+    def plain_request(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class AnyAsyncClient(_Known, Protocol):
+    """What :class:`seco.aio.Client` does once it is connected, and :class:`seco.testing.FakeAsyncClient` too."""
+
+    async def infer(self, input: ArrayLike, progress: Optional[Callable[[Progress], object]] = None) -> Prediction: ...
+    async def infer_many(self, inputs: Union[ArrayLike, Iterable[ArrayLike]]) -> List[Prediction]: ...
+    async def probe(self, up: int, down: int) -> None: ...
+    async def plain_request(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+if TYPE_CHECKING:
+    from . import _client, aio
+
+    # The checker of types refuses this if a client lacks a call.
+    def _are(client: _client.Client, other: aio.Client) -> Tuple[AnyClient, AnyAsyncClient]:
+        return client, other
