@@ -1,7 +1,11 @@
 //! One function for each decoder, and what it accepts.
 
+use rand_core::SeedableRng as _;
 use seco_core::message::{decode_header, resume_tags, sealed_keys};
-use seco_core::{Request, Response, Session, Token, WIRE_VERSION, mux};
+use seco_core::{
+    MAX_SESSION_BLOB, ModelId, ModelInfo, Request, Response, ServerOpeningKey, Session, Token, WIRE_VERSION,
+    mux,
+};
 use seco_model::{ImportOptions, PartyModel};
 use seco_node::untrusted;
 use seco_sdk::Deployment;
@@ -18,7 +22,7 @@ const fn target(name: &'static str, decode: Decode, memory: u64, samples: fn() -
 
 pub const ALL: [Target; 12] = [
     target("device_messages", device_messages, MIB, messages),
-    target("session_blob", session_blob, MIB, Vec::new),
+    target("session_blob", session_blob, MIB, blobs),
     target("hello", untrusted::hello, MIB, untrusted::hellos),
     target("offer", untrusted::offer, MIB, untrusted::offers),
     target("order", untrusted::order, MIB, untrusted::orders),
@@ -28,7 +32,7 @@ pub const ALL: [Target; 12] = [
     target("part_file", part_file, 16 * MIB, parts),
     target("npy", npy, MIB, arrays),
     target("onnx", onnx, 64 * MIB, networks),
-    target("deployment", deployment, MIB, Vec::new),
+    target("deployment", deployment, MIB, deployments),
 ];
 
 /// What a device and a gateway read of each other: with the right version too, which most changes spoil.
@@ -82,6 +86,19 @@ fn session_blob(bytes: &[u8]) -> bool {
     resealed(bytes, |blob| Session::restore(&mut blob.to_vec()).is_ok())
 }
 
+fn blobs() -> Vec<Vec<u8>> {
+    let mut rng = chacha20::ChaCha20Rng::from_seed([1; 32]);
+    let model = ModelInfo { id: ModelId([0xcd; 32]), input_len: 784, values: 10, width: 20 };
+    let blob = |servers: u8| {
+        let keys: Vec<_> = (1..=servers)
+            .map(|seed| ServerOpeningKey::from_seed([seed; 32]).sealing_key().unwrap())
+            .collect();
+        let session = Session::new(model.clone(), &keys, 1_700_000_000, &mut rng).unwrap();
+        session.save(&mut [0; MAX_SESSION_BLOB]).unwrap().to_vec()
+    };
+    [2, 8].map(blob).to_vec()
+}
+
 fn part_file(bytes: &[u8]) -> bool {
     resealed(bytes, |file| PartyModel::from_bytes(file).is_ok())
 }
@@ -109,6 +126,10 @@ fn networks() -> Vec<Vec<u8>> {
 
 fn deployment(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok_and(|text| Deployment::from_toml(text).is_ok())
+}
+
+fn deployments() -> Vec<Vec<u8>> {
+    vec![include_bytes!("corpus/deployment/good-0").to_vec()]
 }
 
 /// Every server's first messages of every phase, unchanged: one with a number that is never reached.
