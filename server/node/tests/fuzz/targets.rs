@@ -93,7 +93,7 @@ fn blobs() -> Vec<Vec<u8>> {
         let keys: Vec<_> = (1..=servers)
             .map(|seed| ServerOpeningKey::from_seed([seed; 32]).sealing_key().unwrap())
             .collect();
-        let session = Session::new(model.clone(), &keys, 1_700_000_000, &mut rng).unwrap();
+        let session = Session::new(model, &keys, 1_700_000_000, &mut rng).unwrap();
         session.save(&mut [0; MAX_SESSION_BLOB]).unwrap().to_vec()
     };
     [2, 8].map(blob).to_vec()
