@@ -52,9 +52,12 @@ type PrivateKey = <XWing as Kem>::PrivateKey;
 type EncappedKey = <XWing as Kem>::EncappedKey;
 
 /// A server's public key, to which devices seal. Kept as bytes: its expanded form takes several kilobytes,
-/// and a device needs it once per session.
+/// and a device needs it once per session. With its hash, which sessions ask for again and again.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ServerSealingKey([u8; SEALING_KEY_LEN]);
+pub struct ServerSealingKey {
+    bytes: [u8; SEALING_KEY_LEN],
+    hash: SealingKeyHash,
+}
 
 impl ServerSealingKey {
     /// Takes an encoded X-Wing public key.
@@ -64,19 +67,19 @@ impl ServerSealingKey {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let bytes: &[u8; SEALING_KEY_LEN] = bytes.try_into().map_err(|_| Error::SealingKey)?;
         PublicKey::from_bytes(bytes).map_err(|_| Error::SealingKey)?;
-        Ok(Self(*bytes))
+        Ok(Self { bytes: *bytes, hash: SealingKeyHash(Sha256::digest(bytes).into()) })
     }
 
     /// The encoded key.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; SEALING_KEY_LEN] {
-        &self.0
+        &self.bytes
     }
 
     /// The key's SHA-256.
     #[must_use]
-    pub fn hash(&self) -> SealingKeyHash {
-        SealingKeyHash(Sha256::digest(self.0).into())
+    pub const fn hash(&self) -> SealingKeyHash {
+        self.hash
     }
 }
 
@@ -120,7 +123,7 @@ impl fmt::Debug for KeyId {
 impl fmt::Debug for ServerSealingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerSealingKey(")?;
-        write_hex(f, self.0.first_chunk::<8>().map_or(&[], |head| head.as_slice()))?;
+        write_hex(f, self.bytes.first_chunk::<8>().map_or(&[], |head| head.as_slice()))?;
         f.write_str("..)")
     }
 }
@@ -205,7 +208,9 @@ impl ServerSetId {
     /// # Errors
     /// [`Error::Servers`] for an impossible number of servers.
     pub fn new(servers: &[ServerSealingKey]) -> Result<Self> {
-        Self::from_hashes(&hashes(servers)?)
+        check_servers(servers.len())?;
+        let hashes: heapless::Vec<_, MAX_SERVERS> = servers.iter().map(ServerSealingKey::hash).collect();
+        Self::from_hashes(&hashes)
     }
 
     /// Computes it from the hashes of all sealing keys, the gateway's first.
@@ -217,12 +222,6 @@ impl ServerSetId {
         let hash = Sha256::new().chain_update(SET_LABEL).chain_update([count as u8]);
         Ok(Self(servers.iter().fold(hash, |hash, key| hash.chain_update(key.0)).finalize().into()))
     }
-}
-
-/// The hash of every key.
-pub(crate) fn hashes(servers: &[ServerSealingKey]) -> Result<heapless::Vec<SealingKeyHash, MAX_SERVERS>> {
-    check_servers(servers.len())?;
-    Ok(servers.iter().map(ServerSealingKey::hash).collect())
 }
 
 impl fmt::Debug for ServerSetId {
@@ -269,25 +268,12 @@ pub fn seal_session_keys<'o>(
     rng: &mut impl CryptoRng,
     out: &'o mut [u8],
 ) -> Result<&'o [u8]> {
-    seal_with_hashes(keys, servers, &hashes(servers)?, binding, rng, out)
-}
-
-/// [`seal_session_keys`] for a caller who has the keys' [`hashes`].
-pub(crate) fn seal_with_hashes<'o>(
-    keys: &[SessionKey],
-    servers: &[ServerSealingKey],
-    hashes: &[SealingKeyHash],
-    binding: &Binding,
-    rng: &mut impl CryptoRng,
-    out: &'o mut [u8],
-) -> Result<&'o [u8]> {
     let count = check_servers(servers.len())?;
     crate::pack::check_len(count, keys.len())?;
     let out = out.get_mut(..count * SEALED_LEN).ok_or(Error::BufferTooSmall)?;
-    for (index, (((key, server), hash), blob)) in
-        (0u8..).zip(keys.iter().zip(servers).zip(hashes).zip(out.as_chunks_mut::<SEALED_LEN>().0))
-    {
-        seal(key, server, hash.id(), binding, index, rng, blob)?;
+    let blobs = out.as_chunks_mut::<SEALED_LEN>().0;
+    for (index, ((key, server), blob)) in (0u8..).zip(keys.iter().zip(servers).zip(blobs)) {
+        seal(key, server, binding, index, rng, blob)?;
     }
     Ok(out)
 }
@@ -298,15 +284,14 @@ pub(crate) const MAX_SEALED: usize = MAX_SERVERS * SEALED_LEN;
 fn seal(
     key: &SessionKey,
     server: &ServerSealingKey,
-    key_id: KeyId,
     binding: &Binding,
     index: u8,
     rng: &mut impl CryptoRng,
     blob: &mut [u8; SEALED_LEN],
 ) -> Result<()> {
-    let server = PublicKey::from_bytes(&server.0).map_err(|_| Error::SealingKey)?;
     let (id_out, rest) = blob.split_at_mut(KEY_ID_LEN);
-    id_out.copy_from_slice(&key_id.0);
+    id_out.copy_from_slice(&server.hash.id().0);
+    let server = PublicKey::from_bytes(&server.bytes).map_err(|_| Error::SealingKey)?;
     let (encapped_out, rest) = rest.split_at_mut(ENCAPSULATED_LEN);
     let (ciphertext, tag_out) = rest.split_at_mut(KEY_LEN);
     let input = key.expose().as_slice();

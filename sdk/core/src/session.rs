@@ -195,14 +195,13 @@ impl Session {
         if requester.session() != self.id() {
             return Err(Error::OtherSession);
         }
-        let hashes = seal::hashes(servers)?;
-        if ServerSetId::from_hashes(&hashes)? != self.identity.servers {
+        if ServerSetId::new(servers)? != self.identity.servers {
             return Err(Error::OtherServers);
         }
         let Identity { session, model, servers: set } = self.identity;
         let incarnation = requester.incarnation();
         let binding = Binding { session, model: model.id, servers: set, incarnation: incarnation.id() };
-        let sealed = seal::seal_with_hashes(&self.keys, servers, &hashes, &binding, rng, buffer)?;
+        let sealed = seal::seal_session_keys(&self.keys, servers, &binding, rng, buffer)?;
         Ok(Request::Open { session, model: model.id, nonce: incarnation.nonce, sealed })
     }
 }

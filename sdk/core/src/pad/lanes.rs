@@ -1,7 +1,7 @@
 //! ChaCha12 for processors for which the `chacha20` crate has no fast code: a keystream's blocks side by side in lanes of
 //! vectors, or one after the other in registers. Compared with that crate by a test.
 //!
-//! Measured by `cross/cost`: instructions a byte of pad.
+//! `cross/cost` counts the instructions of a request.
 
 use zeroize::Zeroize;
 
@@ -58,9 +58,9 @@ impl Lanes for u32 {
 /// XORs the keystream of `key` and `nonce` into `bytes`, from block 0 on. At most `2^32` blocks, or it repeats: the
 /// caller sees to it.
 pub(super) fn apply(key: &[u8; 32], nonce: &[u8; 12], bytes: &mut [u8]) {
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
     of::<neon::Vector>(key, nonce, bytes);
-    #[cfg(not(target_arch = "aarch64"))]
+    #[cfg(not(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")))]
     of::<u32>(key, nonce, bytes);
 }
 
@@ -75,7 +75,7 @@ fn of<L: Lanes>(key: &[u8; 32], nonce: &[u8; 12], bytes: &mut [u8]) {
         *word = u32::from_le_bytes(*bytes);
     }
     // Three quarters of the first half round do not depend on the block's number.
-    let mut first = state.map(L::splat);
+    let mut first = state;
     for i in 1..4 {
         quarter(&mut first, i, 4 + i, 8 + i, 12 + i);
     }
@@ -92,15 +92,16 @@ fn of<L: Lanes>(key: &[u8; 32], nonce: &[u8; 12], bytes: &mut [u8]) {
         // What is behind it hides nothing.
         last[..rest.len()].zeroize();
     }
+    first.zeroize();
     state.zeroize();
 }
 
-/// XORs the `COUNT` blocks from the state's on into `bytes`. `first` is the state of all with the first half round done
-/// but for its first quarter.
+/// XORs the `COUNT` blocks from the state's on into `bytes`. `first` is the state with the first half round done but for
+/// its first quarter.
 #[inline(always)]
-fn blocks<L: Lanes>(state: &[u32; WORDS], first: &[L; WORDS], bytes: &mut [u8]) {
+fn blocks<L: Lanes>(state: &[u32; WORDS], first: &[u32; WORDS], bytes: &mut [u8]) {
     let numbers = L::numbers(state[12]);
-    let mut x = *first;
+    let mut x = first.map(L::splat);
     x[12] = numbers;
     quarter(&mut x, 0, 4, 8, 12);
     diagonals(&mut x);
@@ -136,8 +137,8 @@ fn quarter<L: Lanes>(x: &mut [L; WORDS], a: usize, b: usize, c: usize, d: usize)
     x[b] = x[b].mix::<7>(x[c]);
 }
 
-#[cfg(target_arch = "aarch64")]
-#[allow(unsafe_code)]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+#[allow(unsafe_code, reason = "vector instructions, and vectors read from and written to arrays")]
 mod neon {
     use super::{Lanes, WORDS};
     use core::arch::aarch64::{
@@ -155,8 +156,8 @@ mod neon {
     const BYTE: [u8; 16] = [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14];
     const FOUR: [u32; 4] = [0, 1, 2, 3];
 
-    // SAFETY, of all below: NEON is part of every aarch64 that Rust has a standard target for, and pointers are those of
-    // arrays of 16 bytes.
+    // SAFETY, of all below: the module is compiled only where NEON is there, and all pointers are those of arrays of 16
+    // bytes.
     impl Lanes for Vector {
         const COUNT: usize = 4;
 

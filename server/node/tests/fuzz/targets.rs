@@ -2,9 +2,11 @@
 
 use rand_core::SeedableRng as _;
 use seco_core::message::{decode_header, resume_tags, sealed_keys};
+use seco_core::pad::TAG_LEN;
+use seco_core::seal::SEALED_LEN;
 use seco_core::{
-    MAX_SESSION_BLOB, ModelId, ModelInfo, Request, Response, ServerOpeningKey, Session, Token, WIRE_VERSION,
-    mux,
+    MAX_SESSION_BLOB, ModelId, ModelInfo, Refusal, Request, Response, ServerOpeningKey, Session, SessionId,
+    Token, WIRE_VERSION, mux,
 };
 use seco_model::{ImportOptions, PartyModel};
 use seco_node::untrusted;
@@ -58,18 +60,32 @@ fn device_messages(bytes: &[u8]) -> bool {
 }
 
 fn messages() -> Vec<Vec<u8>> {
+    let (session, nonce) = (SessionId([1; 16]), [3; 16]);
     let requests = [
+        Request::Open { session, model: ModelId([2; 32]), nonce, sealed: &[4; 2 * SEALED_LEN] },
+        Request::Resume { session, nonce, tags: &[5; 2 * TAG_LEN] },
         Request::Infer { handle: 70_000, counter: 1 << 40, input: &[5; 300] },
         Request::Probe { down: 500, noise: &[6; 200] },
         Request::Admit { token: &[8; 24], request: &[9; 100] },
         Request::Update { serial: 1 << 40, owner: &[5; 32] },
     ];
-    let message = |request: Request<'_>| {
-        let mut buffer = vec![0; request.frame_bound()];
-        let frame = request.encode_frame(&mut buffer).unwrap();
-        decode_header(frame, 1000).unwrap().unwrap().message(frame).unwrap().to_vec()
+    let responses = [
+        Response::Opened { handle: 70_000 },
+        Response::Logits { masked: &[7; 28] },
+        Response::Queued { position: 3, wait_ms: 1 << 20 },
+        Response::Busy { retry_after_ms: 500 },
+        Response::Refused { reason: Refusal::Unavailable { server: 2 } },
+        Response::Probe { noise: &[6; 200] },
+        Response::Update { text: b"version = 3" },
+    ];
+    let mut buffer = [0; 4096];
+    let mut message = |encode: &dyn Fn(&mut [u8]) -> Vec<u8>| {
+        let frame = encode(&mut buffer);
+        decode_header(&frame, 4096).unwrap().unwrap().message(&frame).unwrap().to_vec()
     };
-    requests.map(message).to_vec()
+    let requests = requests.map(|request| message(&|out| request.encode_frame(out).unwrap().to_vec()));
+    let responses = responses.map(|response| message(&|out| response.encode_frame(out).unwrap().to_vec()));
+    [requests.as_slice(), &responses].concat()
 }
 
 /// As it is, and with the checksum that belongs to it: damage is found by that, what is behind it must hold by itself.
