@@ -41,13 +41,13 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Option<T> {
     (bytes.len() <= max).then(|| postcard::from_bytes(bytes).ok()).flatten()
 }
 
-/// Messages that [`hello`] accepts.
+/// Messages that `hello` accepts.
 #[must_use]
 pub fn hellos() -> Vec<Vec<u8>> {
     vec![hello::sample()]
 }
 
-/// Messages that [`offer`] accepts.
+/// Messages that `offer` accepts.
 #[must_use]
 pub fn offers() -> Vec<Vec<u8>> {
     [0, 1, 3].map(|count| bytes(&Offer { number: 5, models: vec![ModelId([7; 32]); count] })).to_vec()
