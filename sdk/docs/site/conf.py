@@ -19,3 +19,5 @@ sys.path.insert(0, os.environ["SECO_PYTHON"])
 autodoc_mock_imports = ["seco._native.seco"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+# Not what NumPy makes of them.
+autodoc_type_aliases = {"ArrayLike": "ArrayLike", "_input.Deployment": "Deployment"}

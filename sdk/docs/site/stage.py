@@ -4,6 +4,7 @@ Every page keeps its path, so that links between pages stay as they are. Files t
 come along. Dead links are left to Sphinx, which fails on them.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -51,8 +52,8 @@ def main():
             path = place(page, target)
             if path in tracked and not path.endswith(".md"):
                 files.add(path)
-        # Rustdoc's word for examples that are not run.
-        text = text.replace("```rust,ignore\n", "```rust\n")
+        # Rustdoc's words for examples that are not run.
+        text = re.sub(r"^```rust,\w+$", "```rust", text, flags=re.M)
         (source / page).parent.mkdir(parents=True, exist_ok=True)
         (source / page).write_text(text)
     for path in files:
