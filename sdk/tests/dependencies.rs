@@ -98,6 +98,22 @@ fn the_table_of_versions_has_the_codes_numbers() {
 }
 
 #[test]
+fn the_table_of_errors_has_the_codes_numbers() {
+    let codes = between("bindings/src/error.rs", "pub const fn code(&self) -> u32 {", "\n    }\n");
+    let codes: Vec<_> = codes
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.strip_suffix(',')?.split_once(" { .. } => "))
+        .collect();
+    assert_eq!(codes.len(), 11, "{codes:?}");
+    for page in ["sdk/docs/errors.md", "bindings/python/README.md"] {
+        let page = text(page);
+        for (kind, code) in &codes {
+            assert!(page.contains(&format!("\n| {code} | `{kind}` |")), "{code}, {kind}");
+        }
+    }
+}
+
+#[test]
 fn all_packages_have_one_number() {
     let version = env!("CARGO_PKG_VERSION");
     let python = between("bindings/python/pyproject.toml", "\nversion = \"", "\"");
