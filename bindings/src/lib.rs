@@ -18,6 +18,8 @@ mod types;
 pub use client::{SecoClient, fetch_deployment_update};
 pub use error::{SecoError, StoreError, TokenProblem};
 pub use runtime::Cancellation;
+#[cfg(feature = "array")]
+pub use runtime::rest;
 pub use store::SessionStore;
 pub use types::{
     Answer, AnswerKind, ClientConfig, Cost, InputForm, LastOperator, ModelInfo, Prediction, ProgressListener,

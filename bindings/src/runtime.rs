@@ -8,6 +8,10 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::SecoError;
 
+/// How long the end of a process waits for what the application does on the library's thread.
+#[cfg(feature = "array")]
+const LONGEST_REST: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Started by the first client, and kept: threads are not started and stopped with clients.
 static RUNTIME: Mutex<Option<Handle>> = Mutex::new(None);
 
@@ -26,6 +30,25 @@ pub fn handle() -> Result<Handle, SecoError> {
         .spawn(move || runtime.block_on(pending::<()>()))
         .map_err(failed)?;
     Ok(started.insert(handle).clone())
+}
+
+/// Lets the library's thread rest for good, as soon as it has returned from what it called of the application. For a
+/// process that is about to end, in a language whose code may not be called any more then. Calls of the library that are
+/// under way, or made later, do not come to an end.
+#[cfg(feature = "array")]
+#[uniffi::export]
+pub fn rest() {
+    let Some(handle) = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+    let (resting, rests) = std::sync::mpsc::channel();
+    // Nothing else runs on that thread meanwhile, and nothing will.
+    handle.spawn(async move {
+        let _ = resting.send(());
+        loop {
+            std::thread::park();
+        }
+    });
+    // An application that holds up the thread does not hold up the end of its process for ever.
+    let _ = rests.recv_timeout(LONGEST_REST);
 }
 
 /// Work on the library's thread. Dropping it cancels the work.

@@ -53,6 +53,11 @@ pub use tls::plain_config;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// No data behind the locks of this crate is left half-changed by a panic, so a poisoned lock is as good as
 /// another.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

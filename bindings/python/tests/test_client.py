@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -343,3 +345,35 @@ def test_clients_that_come_and_go_keep_nothing(small):
         one()
     after = _used()
     assert after[1] <= before[1] + 2 and after[2] <= before[2]
+
+
+ENDING = """
+import sys, threading, time
+import seco
+
+loading = threading.Event()
+
+class Slow:
+    def load(self):
+        loading.set()
+        time.sleep(0.6)
+    def save(self, session):
+        pass
+
+class Output:
+    closed = False
+    def flush(self, sleep=time.sleep):
+        sleep(0.4)
+
+threading.Thread(target=seco.Client, args=(sys.argv[1], Slow()), daemon=True).start()
+loading.wait()
+# Flushed once before the interpreter ends and once while it does: then `load` returns to it.
+sys.stdout = Output()
+"""
+
+
+def test_a_process_ends_while_the_library_calls_it(cluster):
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING, str(cluster.path)], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

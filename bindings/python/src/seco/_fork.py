@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
 from typing import Iterator
 
-from ._errors import InvalidConfiguration
+from . import _native
+from ._errors import Closed, InvalidConfiguration
 
 _started = False
 _forked = False
+_ending = False
 _here = threading.local()
 
 
@@ -20,6 +23,18 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _at_exit() -> None:
+    """A thread that wants to run Python while the interpreter ends is unwound, which the library's must not be: the process
+    would abort. Registered when the package is imported, so it comes after what applications register later."""
+    global _ending
+    if _started and not _forked:
+        _ending = True
+        _native.rest()
+
+
+atexit.register(_at_exit)
 
 
 def check() -> None:
@@ -35,6 +50,8 @@ def start() -> None:
     """Before every call that waits for the library's thread."""
     global _started
     check()
+    if _ending:
+        raise Closed("the process is ending")
     if getattr(_here, "library", False):
         raise InvalidConfiguration("a session store or a progress callback must not call a client")
     _started = True

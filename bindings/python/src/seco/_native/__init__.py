@@ -9,6 +9,7 @@ from .seco import (  # type: ignore[import-not-found]
     StoreError,
     Transport,
     fetch_deployment_update,
+    rest,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "StoreError",
     "Transport",
     "fetch_deployment_update",
+    "rest",
 ]
