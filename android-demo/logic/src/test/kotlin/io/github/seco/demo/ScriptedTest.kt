@@ -74,7 +74,7 @@ class ScriptedTest {
             val screen = shown.until { it.costs != null }
             assertEquals(listOf(Status.Ready, Status.Running, Status.Answer(7)), shown.statuses)
             assertEquals(RequestCost(900, 100, 5, 50, 40_000), screen.costs!!.private)
-            assertEquals(RequestCost(784, 40, 2, null, 0), screen.costs!!.plain)
+            assertEquals(RequestCost(784, 40, 2, null, 0), screen.costs.plain)
             assertEquals(784, screen.sent!!.size)
             assertFalse(screen.sent.contentEquals(screen.drawing.pixels()))
             // Half a second for another stroke, and the request's.
