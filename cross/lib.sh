@@ -30,7 +30,7 @@ retry() {
 fetched() {
   local known
   known=~/.m2/repository/.seco-$(sha256sum pom.xml | cut -c1-16)
-  [ -e "$known" ] || { retry "$@" && touch "$known"; }
+  [ -e "$known" ] || { retry "$@" && mkdir -p "${known%/*}" && touch "$known"; }
 }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
