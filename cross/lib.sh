@@ -26,6 +26,13 @@ retry() {
   return 1
 }
 
+# Fetches by the command what the Maven project in this folder needs, once for each state of its file.
+fetched() {
+  local known
+  known=~/.m2/repository/.seco-$(sha256sum pom.xml | cut -c1-16)
+  [ -e "$known" ] || { retry "$@" && mkdir -p "${known%/*}" && touch "$known"; }
+}
+
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 apt() { DEBIAN_FRONTEND=noninteractive as_root apt-get -o DPkg::Lock::Timeout=600 "$@" >&2; }

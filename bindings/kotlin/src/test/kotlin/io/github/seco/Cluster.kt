@@ -41,6 +41,11 @@ class Cluster(model: String = "minionn", servers: Int = 3, guarded: Boolean = fa
         }
         folder.deleteRecursively()
     }
+
+    companion object {
+        /** For all tests that leave it as it is. */
+        val shared: Cluster by lazy { Cluster() }
+    }
 }
 
 /** An array of bytes or of floats in NumPy's format, by rows. */

@@ -5,12 +5,11 @@ import io.github.seco.FileSessionStore
 import io.github.seco.RequestProgress
 import io.github.seco.SecoClient
 import io.github.seco.SecoException
-import io.github.seco.infer
 import io.github.seco.plainRequest
 import java.io.File
 
 /** The servers, through the SDK. */
-class SecoClassifier private constructor(private val client: SecoClient) : Classifier {
+class SecoClassifier(private val client: SecoClient) : Classifier {
     override suspend fun classify(pixels: ByteArray, queued: (Int?) -> Unit): Int = explained {
         client.infer(pixels) { progress ->
             when (progress) {
@@ -42,11 +41,14 @@ class SecoClassifier private constructor(private val client: SecoClient) : Class
 
     companion object {
         /** Connects to the servers in [deployment] (the file's text), with the session in [session] if there is one. */
-        suspend fun connect(deployment: String, session: File): SecoClassifier = explained {
+        suspend fun connect(deployment: String, session: File): SecoClassifier = connect {
             // An outage is waited for, but not for as long as a queue may be: somebody looks at the screen.
             val config = ClientConfig(deployment, requestTimeoutMs = 20_000u, keepSent = true)
-            SecoClassifier(SecoClient.connect(config, FileSessionStore(session)))
+            SecoClient.connect(config, FileSessionStore(session))
         }
+
+        /** With the connection that [open] makes. */
+        suspend fun connect(open: suspend () -> SecoClient): SecoClassifier = explained { SecoClassifier(open()) }
 
         private inline fun <T> explained(call: () -> T): T = try {
             call()

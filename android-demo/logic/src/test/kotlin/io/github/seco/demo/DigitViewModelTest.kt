@@ -1,7 +1,9 @@
 package io.github.seco.demo
 
+import io.github.seco.ClientConfig
 import io.github.seco.Cluster
 import io.github.seco.Digits
+import io.github.seco.SecoClient
 import java.io.File
 import java.util.concurrent.Executors
 import kotlin.math.PI
@@ -128,7 +130,8 @@ class DigitViewModelTest {
     fun `servers that are gone are said to be`() {
         val short = Cluster()
         val text = short.deployment.also { short.close() }
-        connected({ SecoClassifier.connect(text, File(cluster.folder, "third")) }) { model ->
+        val config = ClientConfig(text, connectTimeoutMs = 1000u, requestTimeoutMs = 1000u)
+        connected({ SecoClassifier.connect { SecoClient.connect(config) } }) { model ->
             val status = model.until { it.status is Status.Failed }.status
             assertTrue(status == Status.Failed(Problem.NO_CONNECTION) || status == Status.Failed(Problem.BUSY), "$status")
         }
