@@ -1,7 +1,7 @@
 import DemoLogic
 import Foundation
 import Seco
-import SecoTesting
+import SecoServers
 import XCTest
 
 /// The view model against real servers.
