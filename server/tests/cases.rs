@@ -39,7 +39,9 @@ async fn real_servers_pass_the_cases_that_hold_of_them() {
     let (tell, told) = mpsc::channel();
     let reading = thread::spawn(move || {
         // With `--json` standard error tells how to ask, once the servers are there.
-        lines.filter(|line| line.contains("--deployment")).for_each(|_| drop(tell.send(())));
+        for _ in lines.filter(|line| line.contains("--deployment")) {
+            let _ = tell.send(());
+        }
     });
     told.recv_timeout(LIMIT).unwrap();
 
