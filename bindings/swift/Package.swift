@@ -13,7 +13,11 @@ let settings: [LinkerSetting] = []
 let package = Package(
     name: "Seco",
     platforms: [.iOS(.v15), .macOS(.v12)],
-    products: [.library(name: "Seco", targets: ["Seco"])],
+    products: [
+        .library(name: "Seco", targets: ["Seco"]),
+        // For an app's tests alone.
+        .library(name: "SecoTesting", targets: ["SecoTesting"]),
+    ],
     targets: [
         library,
         .target(
@@ -22,5 +26,6 @@ let package = Package(
             resources: [.copy("PrivacyInfo.xcprivacy")],
             linkerSettings: settings
         ),
+        .target(name: "SecoTesting", dependencies: ["Seco"]),
     ]
 )

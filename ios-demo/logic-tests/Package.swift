@@ -15,7 +15,8 @@ let package = Package(
             dependencies: [
                 .product(name: "DemoLogic", package: "DemoLogic"),
                 .product(name: "Seco", package: "Seco"),
-                .product(name: "SecoTesting", package: "SecoTests"),
+                .product(name: "SecoServers", package: "SecoTests"),
+                .product(name: "SecoTesting", package: "Seco"),
             ]
         ),
     ]

@@ -2,6 +2,7 @@
 
 use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
+use crate::infer::many;
 use crate::link::{Link, Linker};
 use crate::shape::InputForm;
 use crate::trouble::{Trouble, away};
@@ -17,9 +18,6 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 use zeroize::Zeroize as _;
-
-/// Requests of [`Client::infer_many`] at the same time. Half of what a gateway takes on one connection.
-const WINDOW: usize = 8;
 
 /// How a request is getting on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,36 +195,7 @@ impl Client {
     ///
     /// Dropping the future cancels the requests under way and starts no more.
     pub async fn infer_many<I: AsRef<[u8]>>(&self, inputs: &[I]) -> Vec<Result<Prediction>> {
-        let mut waiting = inputs.iter().enumerate();
-        let (mut running, mut done) = (Vec::with_capacity(WINDOW), Vec::new());
-        done.resize_with(inputs.len(), || None);
-        poll_fn(|context| {
-            loop {
-                while running.len() < WINDOW
-                    && let Some((index, input)) = waiting.next()
-                {
-                    running.push((index, Box::pin(self.infer(input.as_ref()))));
-                }
-                let before = running.len();
-                running.retain_mut(|(index, request)| match request.as_mut().poll(context) {
-                    Poll::Ready(result) => {
-                        if let Some(place) = done.get_mut(*index) {
-                            *place = Some(result);
-                        }
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-                // New requests must be polled once, or nobody would wake this task for them.
-                match (running.len(), before) {
-                    (0, 0) => return Poll::Ready(()),
-                    (now, before) if now == before => return Poll::Pending,
-                    _ => {}
-                }
-            }
-        })
-        .await;
-        done.into_iter().flatten().collect()
+        many(inputs, |input| Box::pin(self.infer(input.as_ref()))).await
     }
 
     /// Sends `up` random bytes and receives `down`: what a plain request of that size would cost. The bytes
@@ -236,12 +205,7 @@ impl Client {
     /// [`Error::ProbeTooLong`] beyond the longest request (`up`) or 65,535 bytes (`down`); otherwise as
     /// [`Client::infer`].
     pub async fn probe(&self, up: usize, down: usize) -> Result<()> {
-        let limit = self.linker.model.request_limit() - FRAME_OVERHEAD;
-        if up > limit {
-            return Err(Error::ProbeTooLong { limit, got: up });
-        }
-        let asked =
-            u16::try_from(down).map_err(|_| Error::ProbeTooLong { limit: u16::MAX.into(), got: down })?;
+        let asked = check_probe(&self.linker.model, up, down)?;
         let mut frame = vec![0; FRAME_OVERHEAD + up];
         getrandom::fill(frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default())
             .map_err(|_| Error::NoRandomness)?;
@@ -497,6 +461,15 @@ impl Client {
         }
         Ok(link)
     }
+}
+
+/// How many bytes down a probe asks for, if it may.
+pub(crate) fn check_probe(model: &ModelInfo, up: usize, down: usize) -> Result<u16> {
+    let limit = model.request_limit() - FRAME_OVERHEAD;
+    if up > limit {
+        return Err(Error::ProbeTooLong { limit, got: up });
+    }
+    u16::try_from(down).map_err(|_| Error::ProbeTooLong { limit: u16::MAX.into(), got: down })
 }
 
 /// Does `work` until `end`, and says nothing of it if that comes first.

@@ -47,6 +47,22 @@ fn the_device_compiles_no_server_code() {
     }
 }
 
+/// What is for an application's tests stays there: this crate's own tests ask for it too.
+#[test]
+fn no_build_but_the_tests_has_the_fake_client() {
+    let tree = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--workspace", "--edges", "normal,build", "--prefix", "none", "--format", "{p} {f}"])
+        .args(["--offline", "--locked"])
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let lines = String::from_utf8(tree.stdout).unwrap();
+    let sdk: Vec<_> = lines.lines().filter(|line| line.starts_with("seco-sdk ")).collect();
+    assert!(sdk.iter().any(|line| line.contains("tables")), "{sdk:?}");
+    assert!(!sdk.iter().any(|line| line.contains("testing")), "{sdk:?}");
+}
+
 #[test]
 fn the_core_brings_no_runtime_and_no_generator() {
     let core = crates("seco-core");

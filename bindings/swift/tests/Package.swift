@@ -3,15 +3,18 @@ import PackageDescription
 
 let package = Package(
     name: "SecoTests",
-    products: [.library(name: "SecoTesting", targets: ["SecoTesting"])],
+    products: [.library(name: "SecoServers", targets: ["SecoServers"])],
     dependencies: [.package(name: "Seco", path: "..")],
     targets: [
         // A real cluster, and digits to ask it about.
-        .target(name: "SecoTesting"),
-        .executableTarget(name: "OneRequest", dependencies: ["SecoTesting", .product(name: "Seco", package: "Seco")]),
+        .target(name: "SecoServers"),
+        .executableTarget(name: "OneRequest", dependencies: ["SecoServers", .product(name: "Seco", package: "Seco")]),
         .testTarget(
             name: "SecoTests",
-            dependencies: ["SecoTesting", "OneRequest", .product(name: "Seco", package: "Seco")]
+            dependencies: [
+                "SecoServers", "OneRequest", .product(name: "Seco", package: "Seco"),
+                .product(name: "SecoTesting", package: "Seco"),
+            ]
         ),
     ]
 )

@@ -82,6 +82,31 @@ impl Model {
             quantise: self.quantise.clone(),
         }
     }
+
+    /// Its sizes.
+    ///
+    /// # Errors
+    /// [`Error::Deployment`] with the field that is out of range.
+    pub(crate) fn info(&self) -> Result<ModelInfo> {
+        let Self { id, ref input_shape, output_width, ref outputs, .. } = *self;
+        let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
+        let info = ModelInfo {
+            id,
+            input_len: shape::values(input_shape).unwrap_or(usize::MAX),
+            values: values.unwrap_or(usize::MAX),
+            width: output_width,
+        };
+        info.validate().map_err(|error| {
+            let field = match error {
+                seco_core::Error::Model("input_len") => "model.input_shape",
+                seco_core::Error::Model("values") => "model.outputs",
+                seco_core::Error::Model("width") => "model.output_width",
+                _ => "model",
+            };
+            problem(field, "out of range")
+        })?;
+        Ok(info)
+    }
 }
 
 /// One server of the cluster.
@@ -250,24 +275,7 @@ impl Deployment {
     /// # Errors
     /// [`Error::Deployment`] with the field.
     pub fn model_info(&self) -> Result<ModelInfo> {
-        let Model { id, ref input_shape, output_width, ref outputs, .. } = self.model;
-        let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
-        let info = ModelInfo {
-            id,
-            input_len: shape::values(input_shape).unwrap_or(usize::MAX),
-            values: values.unwrap_or(usize::MAX),
-            width: output_width,
-        };
-        info.validate().map_err(|error| {
-            let field = match error {
-                seco_core::Error::Model("input_len") => "model.input_shape",
-                seco_core::Error::Model("values") => "model.outputs",
-                seco_core::Error::Model("width") => "model.output_width",
-                _ => "model",
-            };
-            problem(field, "out of range")
-        })?;
-        Ok(info)
+        self.model.info()
     }
 
     /// All servers' sealing keys in order.

@@ -28,10 +28,9 @@ public func fetchDeploymentUpdate(config: ClientConfig) async throws -> String? 
     try await untilCancelled { try await fetchDeploymentUpdateUntil(config: config, cancellation: $0) }
 }
 
-// Cancelling the task of any of these cancels what it does, and throws `CancellationError`.
 extension SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that
-    /// asks for it.
+    /// asks for it. Cancelling the task cancels it.
     ///
     /// - Throws: `SecoError`, of any kind but `WrongInputSize`.
     public static func connect(
@@ -41,14 +40,12 @@ extension SecoClient {
             try await connectUntil(config: config, store: store, cancellation: $0, token: token)
         }
     }
+}
 
-    /// Runs the model on `input`, one byte per value in the order of the model's input.
-    ///
-    /// `progress` is told how the request is getting on, on the library's thread.
-    ///
-    /// - Throws: `SecoError`. In every case another request may be tried.
+// What is not here is the generated class's own.
+extension SecoClient: InferenceClient {
     public func infer(
-        _ input: Data, progress: (@Sendable (RequestProgress) -> Void)? = nil
+        _ input: Data, progress: (@Sendable (RequestProgress) -> Void)?
     ) async throws -> Prediction {
         let listener = progress.map(Listener.init)
         return try await untilCancelled {
@@ -56,13 +53,8 @@ extension SecoClient {
         }
     }
 
-    /// Runs the model on real numbers, in the order of the model's input. The deployment file (`[model.quantise]`) says
-    /// how they become input values, on the device; `outsideCalibration` is also true if one was beyond these and cut.
-    ///
-    /// - Throws: `SecoError`; `InvalidConfiguration` for what is not a number. In every case another request may be
-    ///   tried.
     public func inferReals(
-        _ input: [Float], progress: (@Sendable (RequestProgress) -> Void)? = nil
+        _ input: [Float], progress: (@Sendable (RequestProgress) -> Void)?
     ) async throws -> Prediction {
         let listener = progress.map(Listener.init)
         return try await untilCancelled {
@@ -70,24 +62,12 @@ extension SecoClient {
         }
     }
 
-    /// Runs the model on every one of `inputs`, up to eight at a time; results in their order.
-    ///
-    /// - Throws: the `SecoError` of the first input that failed. The others were run all the same.
     public func inferMany(_ inputs: [Data]) async throws -> [Prediction] {
         try await untilCancelled { try await inferManyUntil(inputs: inputs, cancellation: $0) }
     }
 
-    /// Sends `up` random bytes and receives `down`: what a plain request of that size costs.
-    ///
-    /// - Throws: `SecoError`; `InvalidConfiguration` beyond the longest request or 65,535 bytes down.
     public func probe(up: UInt32, down: UInt32) async throws {
         try await untilCancelled { try await probeUntil(up: up, down: down, cancellation: $0) }
-    }
-
-    /// A plain request as large as a private one, to compare `lastCost` with.
-    public func plainRequest() async throws {
-        let model = model()
-        try await probe(up: model.inputLen, down: model.answerLen)
     }
 }
 

@@ -15,14 +15,14 @@ public final class DigitViewModel {
     public var changed: ((DigitScreen) -> Void)?
 
     private let pause: TimeInterval
-    private let connect: @Sendable () async throws -> any Classifier
-    private var connecting: Task<any Classifier, any Error>?
-    private var classifier: (any Classifier)?
+    private let connect: @Sendable () async throws -> SecoClassifier
+    private var connecting: Task<SecoClassifier, any Error>?
+    private var classifier: SecoClassifier?
     private var work: Task<Void, Never>?
     /// Counts requests, so that what one tells late is not taken for the next one's.
     private var request = 0
 
-    public init(pause: TimeInterval = 0.5, connect: @escaping @Sendable () async throws -> any Classifier) {
+    public init(pause: TimeInterval = 0.5, connect: @escaping @Sendable () async throws -> SecoClassifier) {
         self.pause = pause
         self.connect = connect
     }
@@ -111,7 +111,7 @@ public final class DigitViewModel {
     }
 
     /// The connection. Cancelling who waits for it does not cancel connecting.
-    private func connected() async throws -> any Classifier {
+    private func connected() async throws -> SecoClassifier {
         if let classifier { return classifier }
         screen.status = .connecting
         let connect = connect

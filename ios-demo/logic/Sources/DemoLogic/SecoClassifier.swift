@@ -1,23 +1,40 @@
 import Foundation
 import Seco
 
-/// The servers of a deployment file.
-public final class SecoClassifier: Classifier {
-    private let client: SecoClient
+/// A failure that the user can do something about.
+public struct ClassifierError: Error, Equatable {
+    public let problem: Problem
+
+    public init(_ problem: Problem) {
+        self.problem = problem
+    }
+}
+
+/// What the screen needs of a connection to the servers.
+public final class SecoClassifier: Sendable {
+    private let client: any InferenceClient
+
+    /// On a client that is connected, or a test's.
+    public init(_ client: any InferenceClient) throws {
+        // A deployment for other inputs than this app's.
+        if client.model().inputLen != UInt32(Drawing.side * Drawing.side) { throw ClassifierError(.noDeployment) }
+        self.client = client
+    }
 
     /// Connects to the servers that `deployment`, the text of a deployment file, names.
     ///
     /// - Parameter session: keeps the session, so that the next start opens no new one.
-    public init(deployment: String, session: (any SessionStore)? = nil) async throws {
-        client = try await Self.explained {
+    public convenience init(deployment: String, session: (any SessionStore)? = nil) async throws {
+        let client = try await Self.explained {
             // An outage is waited for, but not for as long as a queue may be: somebody looks at the screen.
             let config = ClientConfig(deployment: deployment, requestTimeoutMs: 20_000, keepSent: true)
             return try await SecoClient.connect(config: config, store: session)
         }
-        // A deployment for other inputs than this app's.
-        if client.model().inputLen != UInt32(Drawing.side * Drawing.side) { throw ClassifierError(.noDeployment) }
+        try self.init(client)
     }
 
+    /// The digit in `pixels`; `queued` is told how many requests are ahead, and nil when the servers begin.
+    /// It may come from any thread. Cancelling the task cancels the request.
     public func classify(_ pixels: [UInt8], queued: @escaping @Sendable (Int?) -> Void) async throws -> Int {
         try await Self.explained {
             let prediction = try await client.infer(Data(pixels)) { progress in
@@ -32,10 +49,12 @@ public final class SecoClassifier: Classifier {
         }
     }
 
+    /// A plain request of the same size, for comparison.
     public func plainRequest() async throws {
         try await Self.explained { try await client.plainRequest() }
     }
 
+    /// Cost of the last request of either kind.
     public func lastCost() -> RequestCost {
         let cost = client.lastCost()
         return RequestCost(
@@ -44,15 +63,18 @@ public final class SecoClassifier: Classifier {
         )
     }
 
+    /// The bytes that left the phone in the last `classify`.
     public func lastSent() -> [UInt8]? {
         client.lastSent().map { [UInt8]($0) }
     }
 
+    /// To be called when the phone changed its network or woke up.
     public func networkChanged() {
         // Without a new socket the old one stays in use, and the next request says whether it works.
         try? client.networkChanged()
     }
 
+    /// Ends the connection.
     public func close() async {
         await client.shutdown()
     }

@@ -1,7 +1,7 @@
 // A process of its own: connects with a stored session, asks once, prints bytes up of connecting and the label.
 import Foundation
 import Seco
-import SecoTesting
+import SecoServers
 
 let deployment = try String(contentsOfFile: CommandLine.arguments[1], encoding: .utf8)
 let config = ClientConfig(deployment: deployment)

@@ -1,6 +1,6 @@
 import Foundation
 import Seco
-import SecoTesting
+import SecoServers
 import XCTest
 
 /// The package against real servers.
@@ -25,6 +25,16 @@ final class SecoTests: XCTestCase {
             XCTFail("\(error)")
         }
         return 0
+    }
+
+    func testRealServersPassTheCasesThatHoldOfThem() async throws {
+        let real = try CasesTests.all().filter(\.real)
+        XCTAssertGreaterThan(real.count, 5)
+        for one in real {
+            let client = try await client { ClientConfig(deployment: $0.deployment, keepSent: one.keepSent) }
+            try await one.run(client, digits: digits.all)
+            await client.shutdown()
+        }
     }
 
     func testTwentyDigitsAreRightAndEqualToTheTrainedNetworksChoice() async throws {

@@ -1,6 +1,6 @@
 import Foundation
 import Seco
-import SecoTesting
+import SecoServers
 import XCTest
 
 /// A gateway that serves only who shows a token.
