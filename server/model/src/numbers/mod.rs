@@ -6,6 +6,7 @@
 //! numbers that were chosen, on all inputs that the float network ran on: so many as its work allows, evenly.
 
 mod compare;
+mod equalise;
 mod largest;
 mod scales;
 mod units;
@@ -81,7 +82,12 @@ pub struct Chosen {
 pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Result<Chosen, Error> {
     let all: Vec<&[u8]> = input.inputs(samples)?.collect();
     let macs = real.macs().max(1);
-    let (truth, ranges) = Truth::new(real, &spread(&all, (FLOAT_WORK / macs).max(4)))?;
+    let spreaded = spread(&all, (FLOAT_WORK / macs).max(4));
+    let rule = match std::env::var("EQ").as_deref() { Ok("w") => Some(equalise::Rule::Weights), Ok("v") => Some(equalise::Rule::Values), Ok("b") => Some(equalise::Rule::Both), _ => None };
+    let mut own = None;
+    if let Some(rule) = rule { let t = std::time::Instant::now(); if let Some(ch) = equalise::Channels::new(real) { own = equalise::equalised(real, &ch, &spread(&all, 16), rule)?; } eprintln!("equalise {:?} {}", t.elapsed(), own.is_some()); }
+    let real = own.as_ref().unwrap_or(real);
+    let (truth, ranges) = Truth::new(real, &spreaded)?;
     let everything: Vec<usize> = (0..truth.samples.len()).collect();
     let trial = spread(&everything, (TRIAL_WORK / macs).max(4));
     let held = |i: &usize| trial.len() < 2 * HELD_BACK || i % HELD_BACK == HELD_BACK - 1;
