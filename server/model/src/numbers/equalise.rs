@@ -10,8 +10,9 @@
 //! of a channel that a convolution makes or reads. The gain is 1 for the network's input, its answers, and where a constant
 //! is added. Gains are in the weights alone: no server and no plan sees them.
 
+use super::Interval;
+use crate::Geometry;
 use crate::real::{Linear, Real, RealOp};
-use crate::{Error, Geometry};
 
 /// Most numbers of all values together, and most steps of their sums.
 const MAX_PLACES: usize = 1 << 24;
@@ -28,15 +29,15 @@ pub(super) enum Rule {
     Weights,
     /// The largest value of a channel is nearly that of the whole value.
     Values,
-    /// The same, but no weight becomes larger than its layer's largest.
-    Both,
 }
 
-/// Which places of a network's values have the same gain.
+/// Which places of a network's values have the same gain. Those of one value are a group.
 pub(super) struct Channels {
-    /// Where a value's places begin, by value, and the end of the last.
+    /// Where a value's groups begin, by value, and the end of the last.
     starts: Vec<usize>,
-    /// By place.
+    /// By value, the group of each of its numbers, counted from its first; empty where there is one group.
+    groups: Vec<Vec<u32>>,
+    /// By group, what it has its gain in common with.
     class: Vec<u32>,
     count: usize,
 }
@@ -45,9 +46,19 @@ pub(super) struct Channels {
 const FIXED: u32 = 0;
 
 impl Channels {
-    /// Of a network; none if it is too large.
-    pub(super) fn new(real: &Real) -> Option<Channels> {
-        let mut starts = vec![0];
+    /// Of a network: one gain for all if it is too large.
+    pub(super) fn new(real: &Real) -> Channels {
+        Channels::found(real).unwrap_or_else(|| Channels::whole(real))
+    }
+
+    /// Of a network that is left as it is.
+    pub(super) fn whole(real: &Real) -> Channels {
+        let values = real.nodes.len() + 1;
+        let groups = vec![Vec::new(); values];
+        Channels { starts: (0..=values).collect(), groups, class: vec![FIXED; values], count: 1 }
+    }
+
+    fn found(real: &Real) -> Option<Channels> {
         let mut steps = 0usize;
         let mut lens = vec![real.input.iter().product()];
         for node in &real.nodes {
@@ -57,50 +68,126 @@ impl Channels {
             }
             lens.push(len);
         }
+        let mut ends = vec![0usize];
         for len in &lens {
-            starts.push(starts.last()? + len);
+            ends.push(ends.last()?.saturating_add(*len));
         }
-        let total = *starts.last()?;
+        let total = *ends.last()?;
         if total > MAX_PLACES || steps > MAX_STEPS {
             return None;
         }
-        // The last one stands for what is fixed.
-        let mut sets = Sets::new(total + 1);
-        let fix = |sets: &mut Sets, value: usize| (starts[value]..starts[value + 1]).for_each(|at| sets.join(at, total));
-        fix(&mut sets, 0);
-        real.outputs.iter().for_each(|output| fix(&mut sets, output.value));
-        for (number, node) in real.nodes.iter().enumerate() {
-            let own = starts[number + 1];
-            match &node.op {
-                RealOp::Linear(Linear { input, geometry: Geometry::Conv(conv), .. }) => {
-                    let [channels, height, width] = conv.output();
-                    sets.join_chunks(own, channels, height * width);
-                    let [channels, height, width] = conv.input;
-                    sets.join_chunks(starts[*input], channels, height * width);
+        let sets = joined(real, &ends, total);
+        let (class, count) = sets.classes(total);
+        let mut made = Channels { starts: vec![0], groups: Vec::new(), class: Vec::new(), count };
+        let mut group = vec![u32::MAX; count];
+        for value in ends.windows(2) {
+            let (&[from, to], first) = (value, made.class.len()) else { continue };
+            let of_value = class.get(from..to)?;
+            let mut groups = Vec::with_capacity(of_value.len());
+            for &class in of_value {
+                let group = group.get_mut(class as usize)?;
+                if *group == u32::MAX {
+                    *group = (made.class.len() - first) as u32;
+                    made.class.push(class);
                 }
-                RealOp::Linear(_) => {}
-                RealOp::Scale { .. } => fix(&mut sets, number + 1),
-                RealOp::Relu { input } | RealOp::Round { input } => {
-                    (0..lens[number + 1]).for_each(|at| sets.join(own + at, starts[*input] + at));
-                }
-                RealOp::Public { terms, offset, len } => {
-                    for term in terms {
-                        term.gather.each(*len, |at, from| sets.join(own + at, starts[term.value] + from));
-                    }
-                    if *offset != 0.0 {
-                        fix(&mut sets, number + 1);
-                    }
-                }
+                groups.push(*group);
+            }
+            for &class in made.class.get(first..)? {
+                *group.get_mut(class as usize)? = u32::MAX;
+            }
+            let single = made.class.len() == first + 1;
+            made.groups.push(if single { Vec::new() } else { groups });
+            made.starts.push(made.class.len());
+        }
+        Some(made)
+    }
+
+    /// Ranges of no numbers, one for every group.
+    pub(super) fn none(&self) -> Vec<Interval> {
+        vec![(0.0, 0.0); self.class.len()]
+    }
+
+    /// Widens the ranges of a value's groups by its numbers.
+    pub(super) fn see(&self, value: usize, numbers: &[f64], ranges: &mut [Interval]) {
+        let (Some(groups), Some(&start)) = (self.groups.get(value), self.starts.get(value)) else { return };
+        let Some(ranges) = ranges.get_mut(start..) else { return };
+        let wider = |(low, high): Interval, x: f64| (low.min(x), high.max(x));
+        if groups.is_empty() {
+            if let Some(range) = ranges.first_mut() {
+                *range = numbers.iter().fold(*range, |range, &x| wider(range, x));
+            }
+            return;
+        }
+        for (&group, &x) in groups.iter().zip(numbers) {
+            if let Some(range) = ranges.get_mut(group as usize) {
+                *range = wider(*range, x);
             }
         }
-        let (class, count) = sets.classes(total);
-        Some(Channels { starts, class, count })
+    }
+
+    /// The range of every value, its groups having those and, where they are given, gains of so many bits by class.
+    pub(super) fn ranges(&self, groups: &[Interval], bits: Option<&[i32]>) -> Vec<Interval> {
+        let of_group = |at: usize| {
+            let (low, high) = groups.get(at).copied().unwrap_or((0.0, 0.0));
+            let gain =
+                bits.map_or(1.0, |bits| gain(bits, self.class.get(at).map_or(0, |&class| class as usize)));
+            (low * gain, high * gain)
+        };
+        let of_value = |ends: &[usize]| {
+            let (from, to) = (ends.first().copied().unwrap_or(0), ends.last().copied().unwrap_or(0));
+            (from..to).map(of_group).fold((0f64, 0f64), |(low, high), (l, h)| (low.min(l), high.max(h)))
+        };
+        self.starts.windows(2).map(of_value).collect()
     }
 
     /// The class of a number of a value.
     fn of(&self, value: usize, at: usize) -> usize {
-        self.starts.get(value).and_then(|start| self.class.get(start + at)).map_or(0, |&class| class as usize)
+        let group = self.groups.get(value).and_then(|groups| groups.get(at)).copied().unwrap_or(0);
+        let start = self.starts.get(value).copied().unwrap_or(0);
+        self.class.get(start + group as usize).map_or(0, |&class| class as usize)
     }
+}
+
+/// `2^bits` of a class.
+fn gain(bits: &[i32], class: usize) -> f64 {
+    bits.get(class).map_or(1.0, |&bits| f64::from(bits).exp2())
+}
+
+/// The places that have the same gain. `ends` are where values begin and end; place `fixed` stands for a gain of 1.
+fn joined(real: &Real, ends: &[usize], fixed: usize) -> Sets {
+    let mut sets = Sets::new(fixed + 1);
+    let place = |value: usize, at: usize| ends.get(value).map_or(fixed, |start| start + at);
+    let fix = |sets: &mut Sets, value: usize| {
+        (place(value, 0)..place(value + 1, 0)).for_each(|at| sets.join(at, fixed));
+    };
+    fix(&mut sets, 0);
+    real.outputs.iter().for_each(|output| fix(&mut sets, output.value));
+    for (number, node) in real.nodes.iter().enumerate() {
+        let own = number + 1;
+        match &node.op {
+            RealOp::Linear(Linear { input, geometry: Geometry::Conv(conv), .. }) => {
+                let [channels, height, width] = conv.output();
+                sets.join_chunks(place(own, 0), channels, height * width);
+                let [channels, height, width] = conv.input;
+                sets.join_chunks(place(*input, 0), channels, height * width);
+            }
+            RealOp::Linear(_) => {}
+            RealOp::Scale { .. } => fix(&mut sets, own),
+            RealOp::Relu { input } | RealOp::Round { input } => {
+                let len = place(own + 1, 0) - place(own, 0);
+                (0..len).for_each(|at| sets.join(place(own, at), place(*input, at)));
+            }
+            RealOp::Public { terms, offset, len } => {
+                for term in terms {
+                    term.gather.each(*len, |at, from| sets.join(place(own, at), place(term.value, from)));
+                }
+                if *offset != 0.0 {
+                    fix(&mut sets, own);
+                }
+            }
+        }
+    }
+    sets
 }
 
 /// Disjoint sets of places.
@@ -159,42 +246,48 @@ impl Sets {
     }
 }
 
-/// The network with its channels equalised; none if there is nothing to do. `samples` are inputs as the network reads them.
-///
-/// # Errors
-/// [`Error::Input`] for inputs that are not the network's, [`Error::Shape`] if its parts do not fit.
+/// The network with its channels equalised, and the ranges of its values; none if there is nothing to do. `groups` are the
+/// ranges of the channels' groups.
 pub(super) fn equalised(
     real: &Real,
     channels: &Channels,
-    samples: &[&[u8]],
+    groups: &[Interval],
     rule: Rule,
-) -> Result<Option<Real>, Error> {
+) -> Option<(Real, Vec<Interval>)> {
     let bits = match rule {
         Rule::Weights => by_weights(real, channels),
-        Rule::Values | Rule::Both => by_values(real, channels, samples, rule)?,
+        Rule::Values => by_values(channels, groups),
     };
     let bits: Vec<i32> = bits.iter().map(|bits| bits.clamp(-MAX_BITS, MAX_BITS).round() as i32).collect();
     if bits.iter().all(|&bits| bits == 0) {
-        return Ok(None);
+        return None;
     }
     let mut made = real.clone();
     for (number, node) in made.nodes.iter_mut().enumerate() {
         if let RealOp::Linear(layer) = &mut node.op {
-            let input = layer.input;
-            let (rows, columns) = sizes(&layer.geometry);
-            let positions = layer.bias.len() / rows.max(1);
-            let gain = |value: usize, at: usize, sign: i32| 2f64.powi(sign * bits[channels.of(value, at)]);
-            let row: Vec<f64> = (0..rows).map(|row| gain(number + 1, row * positions, 1)).collect();
-            let width = layer.geometry.inputs() / columns.max(1);
-            let column: Vec<f64> = (0..columns).map(|column| gain(input, column * width, -1)).collect();
-            let geometry = layer.geometry.clone();
-            each_weight(&geometry, &mut layer.weights, |r, c, weight| *weight *= row[r] * column[c]);
-            for (at, bias) in layer.bias.iter_mut().enumerate() {
-                *bias *= row[at / positions.max(1)];
+            let (row_class, column_class) = classes(channels, layer, number + 1);
+            let rows: Vec<f64> = row_class.iter().map(|&class| gain(&bits, class)).collect();
+            let columns: Vec<f64> = column_class.iter().map(|&class| gain(&bits, class)).collect();
+            let positions = (layer.bias.len() / rows.len().max(1)).max(1);
+            each_weight(&layer.geometry, |at, row, column| {
+                if let Some(weight) = layer.weights.get_mut(at) {
+                    *weight *= rows[row] / columns[column];
+                }
+            });
+            for (biases, gain) in layer.bias.chunks_mut(positions).zip(&rows) {
+                biases.iter_mut().for_each(|bias| *bias *= gain);
             }
         }
     }
-    Ok(Some(made))
+    Some((made, channels.ranges(groups, Some(&bits))))
+}
+
+/// Classes by row and by column of a layer, which makes value `made`.
+fn classes(channels: &Channels, layer: &Linear, made: usize) -> (Vec<usize>, Vec<usize>) {
+    let (rows, columns) = sizes(&layer.geometry);
+    let (high, wide) = (layer.geometry.outputs() / rows.max(1), layer.geometry.inputs() / columns.max(1));
+    let rows = (0..rows).map(|row| channels.of(made, row * high)).collect();
+    (rows, (0..columns).map(|column| channels.of(layer.input, column * wide)).collect())
 }
 
 /// Rows, and columns: input channels of a convolution, values of a matrix.
@@ -205,72 +298,53 @@ fn sizes(geometry: &Geometry) -> (usize, usize) {
     }
 }
 
-/// Every weight with its row and its column.
-fn each_weight(geometry: &Geometry, weights: &mut [f64], mut each: impl FnMut(usize, usize, &mut f64)) {
+/// Every weight's place, row and column.
+fn each_weight(geometry: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
     match geometry {
         Geometry::Dense(dense) => {
-            for (row, weights) in weights.chunks_mut(dense.inputs.max(1)).enumerate() {
-                weights.iter_mut().enumerate().for_each(|(column, weight)| each(row, column, weight));
+            for row in 0..dense.outputs {
+                (0..dense.inputs).for_each(|column| each(row * dense.inputs + column, row, column));
             }
         }
         Geometry::Conv(conv) => {
             let (inputs, places) = (conv.group_inputs(), conv.kernel[0] * conv.kernel[1]);
-            for (row, weights) in weights.chunks_mut((inputs * places).max(1)).enumerate() {
+            for row in 0..conv.channels {
                 let first = row / conv.group_outputs().max(1) * inputs;
-                for (column, weights) in weights.chunks_mut(places.max(1)).enumerate() {
-                    weights.iter_mut().for_each(|weight| each(row, first + column, weight));
+                for at in 0..inputs * places {
+                    each(row * inputs * places + at, row, first + at / places.max(1));
                 }
             }
         }
     }
 }
 
-/// Of a network whose gains are `bits`: the largest weight that makes a class, the largest that reads one, and by layer the
-/// largest row of each class; all as powers of two.
-struct Weights {
-    made: Vec<f64>,
-    read: Vec<f64>,
-    /// By how much the rows of a class may grow until one is its layer's largest.
-    room: Vec<f64>,
-}
-
-fn weights(real: &Real, channels: &Channels, bits: &[f64]) -> Weights {
-    let none = vec![f64::NEG_INFINITY; channels.count];
-    let mut all = Weights { made: none.clone(), read: none, room: vec![f64::INFINITY; channels.count] };
-    for (number, node) in real.nodes.iter().enumerate() {
-        let RealOp::Linear(layer) = &node.op else { continue };
-        let (rows, columns) = sizes(&layer.geometry);
-        let positions = layer.geometry.outputs() / rows.max(1);
-        let width = layer.geometry.inputs() / columns.max(1);
-        let row_class: Vec<usize> = (0..rows).map(|row| channels.of(number + 1, row * positions)).collect();
-        let column_class: Vec<usize> = (0..columns).map(|column| channels.of(layer.input, column * width)).collect();
-        let (mut by_row, mut by_column) = (vec![0f64; rows], vec![0f64; columns]);
-        let row_gain: Vec<f64> = row_class.iter().map(|&class| bits[class].exp2()).collect();
-        let column_gain: Vec<f64> = column_class.iter().map(|&class| (-bits[class]).exp2()).collect();
-        let mut copy = layer.weights.clone();
-        each_weight(&layer.geometry, &mut copy, |row, column, weight| {
-            let weight = weight.abs() * row_gain[row] * column_gain[column];
-            by_row[row] = by_row[row].max(weight);
-            by_column[column] = by_column[column].max(weight);
-        });
-        let largest = by_row.iter().copied().fold(0.0, f64::max).log2();
-        for (&class, weight) in row_class.iter().zip(&by_row) {
-            all.made[class] = all.made[class].max(weight.log2());
-            all.room[class] = all.room[class].min(largest - weight.log2());
-        }
-        for (&class, weight) in column_class.iter().zip(&by_column) {
-            all.read[class] = all.read[class].max(weight.log2());
-        }
-    }
-    all
-}
-
+/// Gains with which the largest weight that makes a channel is the largest that reads it, in bits.
 fn by_weights(real: &Real, channels: &Channels) -> Vec<f64> {
     let mut bits = vec![0f64; channels.count];
+    let layers: Vec<_> = real
+        .nodes
+        .iter()
+        .enumerate()
+        .filter_map(|(number, node)| match &node.op {
+            RealOp::Linear(layer) => Some((layer, classes(channels, layer, number + 1))),
+            _ => None,
+        })
+        .collect();
     for _ in 0..ROUNDS {
-        let weights = weights(real, channels, &bits);
-        for (class, bits) in bits.iter_mut().enumerate().skip(1) {
-            let change = (weights.read[class] - weights.made[class]) / 2.0;
+        let (mut made, mut read) = (vec![0f64; channels.count], vec![0f64; channels.count]);
+        for (layer, (rows, columns)) in &layers {
+            let gains =
+                |classes: &[usize]| classes.iter().map(|&class| bits[class].exp2()).collect::<Vec<f64>>();
+            let (row_gain, column_gain) = (gains(rows), gains(columns));
+            each_weight(&layer.geometry, |at, row, column| {
+                let weight = layer.weights.get(at).map_or(0.0, |weight| weight.abs());
+                let weight = weight * row_gain[row] / column_gain[column];
+                made[rows[row]] = made[rows[row]].max(weight);
+                read[columns[column]] = read[columns[column]].max(weight);
+            });
+        }
+        for ((bits, made), read) in bits.iter_mut().zip(made).zip(read).skip(1) {
+            let change = (read.log2() - made.log2()) / 2.0;
             if change.is_finite() {
                 *bits = (*bits + change).clamp(-MAX_BITS, MAX_BITS);
             }
@@ -279,41 +353,28 @@ fn by_weights(real: &Real, channels: &Channels) -> Vec<f64> {
     bits
 }
 
-fn by_values(real: &Real, channels: &Channels, samples: &[&[u8]], rule: Rule) -> Result<Vec<f64>, Error> {
-    // The largest of every place.
-    let mut largest = vec![0f32; channels.class.len()];
-    for sample in samples {
-        let input: Vec<f64> = sample.iter().map(|&byte| f64::from(byte)).collect();
-        real.run(&input, |value, numbers| {
-            let start = channels.starts[value];
-            for (largest, number) in largest.iter_mut().skip(start).zip(numbers) {
-                *largest = largest.max(number.abs() as f32);
-            }
-        })?;
-    }
+/// The largest gains with which no value's largest number becomes larger, in bits.
+fn by_values(channels: &Channels, groups: &[Interval]) -> Vec<f64> {
+    let size = |&(low, high): &Interval| high.max(-low);
     let mut bits = vec![f64::INFINITY; channels.count];
-    let mut own = vec![0f32; channels.count];
     for ends in channels.starts.windows(2) {
-        let &[start, end] = ends else { continue };
-        let (class, largest) = (&channels.class[start..end], &largest[start..end]);
-        let of_all = largest.iter().copied().fold(0.0, f32::max);
-        for (&class, &value) in class.iter().zip(largest) {
-            own[class as usize] = own[class as usize].max(value);
-        }
-        for &class in class {
-            // Once for every class: it is taken.
-            let of_class = core::mem::take(&mut own[class as usize]);
-            if of_class > 0.0 {
-                let room = f64::from(of_all / of_class).log2();
-                bits[class as usize] = bits[class as usize].min(room);
+        let &[from, to] = ends else { continue };
+        let own = groups.get(from..to).unwrap_or(&[]);
+        let largest = own.iter().map(size).fold(0.0, f64::max);
+        for (group, &class) in own.iter().zip(channels.class.iter().skip(from)) {
+            if size(group) > 0.0
+                && let Some(bits) = bits.get_mut(class as usize)
+            {
+                *bits = bits.min((largest / size(group)).log2().floor());
             }
         }
     }
-    if rule == Rule::Both {
-        let weights = weights(real, channels, &vec![0.0; channels.count]);
-        bits.iter_mut().zip(&weights.room).for_each(|(bits, room)| *bits = bits.min(*room));
+    bits.iter_mut().filter(|bits| !bits.is_finite()).for_each(|bits| *bits = 0.0);
+    if let Some(fixed) = bits.first_mut() {
+        *fixed = 0.0;
     }
-    bits[FIXED as usize] = 0.0;
-    bits.iter_mut().for_each(|bits| *bits = if bits.is_finite() { bits.floor() } else { 0.0 });
-    Ok(bits)
+    bits
 }
+
+#[cfg(test)]
+mod tests;

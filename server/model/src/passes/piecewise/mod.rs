@@ -168,3 +168,6 @@ fn nodes(len: usize, constant: f64, ramps: &[Ramp]) -> Vec<RealOp> {
     }
     made
 }
+
+#[cfg(test)]
+mod tests;
