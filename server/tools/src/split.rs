@@ -168,7 +168,8 @@ impl Split {
 
     /// What may make answers wrong and how to prevent it, a line each.
     pub fn warnings(&self) -> Vec<String> {
-        warnings(self.chosen(), &self.goal)
+        let chosen = self.chosen();
+        warnings(chosen, &chosen.fidelity, chosen.reached, &self.goal)
     }
 
     /// All of [`Split::warnings`] in one short line, if there are any.
@@ -182,14 +183,15 @@ impl Split {
                 calibration.join("; ")
             ));
         }
-        all.extend(unfaithful(self.chosen(), &self.goal));
+        let Chosen { model, fidelity, reached, .. } = self.chosen();
+        all.extend(unfaithful(&model.graph, fidelity, *reached, &self.goal));
         (!all.is_empty()).then(|| all.join("; "))
     }
 }
 
 /// What may make answers wrong and how to prevent it, a line each: a poor calibration, and answers that are not the
-/// float network's.
-pub(crate) fn warnings(chosen: &Chosen, goal: &Goal) -> Vec<String> {
+/// float network's as far as `found` says.
+pub(crate) fn warnings(chosen: &Chosen, found: &Fidelity, reached: bool, goal: &Goal) -> Vec<String> {
     let line = |warning: &Warning| {
         let remedy = match warning {
             Warning::FewInputs(_) => "give a hundred or so, typical and extreme ones",
@@ -201,20 +203,21 @@ pub(crate) fn warnings(chosen: &Chosen, goal: &Goal) -> Vec<String> {
         };
         format!("calibrated on {warning}: {remedy}, or --width worst")
     };
-    chosen.calibration.warnings().iter().map(line).chain(unfaithful(chosen, goal)).collect()
+    let unfaithful = unfaithful(&chosen.model.graph, found, reached, goal);
+    chosen.calibration.warnings().iter().map(line).chain(unfaithful).collect()
 }
 
 /// That the answers are not as near to the float network's as was asked for.
-fn unfaithful(chosen: &Chosen, goal: &Goal) -> Option<String> {
-    (!chosen.reached).then(|| {
-        let within = match labels_alone(&chosen.model.graph) {
+fn unfaithful(graph: &Graph, found: &Fidelity, reached: bool, goal: &Goal) -> Option<String> {
+    (!reached).then(|| {
+        let within = match labels_alone(graph) {
             true => String::new(),
             false => format!(" within {}", percent(goal.error)),
         };
         format!(
             "{}, and {} of the labels{within} were asked for: check the normalisation (--scale, --mean, --std), give \
              more --weight-bits and --activation-bits, or ask for less (--agreement)",
-            agreement(chosen),
+            agreement(graph, found),
             percent(goal.agreement)
         )
     })
@@ -226,11 +229,11 @@ pub(crate) fn labels_alone(graph: &Graph) -> bool {
 }
 
 /// How near answers are to the float network's, in words.
-fn agreement(chosen: &Chosen) -> String {
-    let Fidelity { inputs, same, error, .. } = chosen.fidelity;
+fn agreement(graph: &Graph, found: &Fidelity) -> String {
+    let &Fidelity { inputs, same, error, .. } = found;
     let inputs = if inputs == 1 { "1 input".to_owned() } else { format!("{inputs} inputs") };
     let labels = format!("labels as the float network's for {same} of {inputs}");
-    match labels_alone(&chosen.model.graph) {
+    match labels_alone(graph) {
         true => labels,
         false => format!("{labels}, logits within {:.2}% of its largest", error * 100.0),
     }
@@ -272,7 +275,8 @@ impl fmt::Display for Split {
         }
         let (weights, activations) = (precision.weight, precision.activation);
         writeln!(f, "weights of {weights} bits and a sign, activations of {activations} bits")?;
-        writeln!(f, "  {}", agreement(self.chosen()))?;
+        let Chosen { model, fidelity, .. } = self.chosen();
+        writeln!(f, "  {}", agreement(&model.graph, fidelity))?;
         if let Some(cost) = check::short(&self.architecture) {
             writeln!(f, "{cost}")?;
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::equalise::Channels;
 use super::{Goal, Interval};
 use crate::execute::first_largest;
 use crate::graph::{Last, Output};
@@ -36,7 +37,7 @@ impl Fidelity {
     }
 
     /// Whether this is what was asked for. A near tie that falls the other way is no difference here.
-    pub(super) fn reaches(&self, goal: &Goal) -> bool {
+    pub fn reaches(&self, goal: &Goal) -> bool {
         let different = self.different as f64 / self.inputs.max(1) as f64;
         self.error <= goal.error && 1.0 - different >= goal.agreement
     }
@@ -80,7 +81,7 @@ pub struct Comparison {
 /// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
 /// [`Error::Shape`] if the model is not consistent.
 pub fn compare(real: &Real, model: &FixedModel, samples: &[&[u8]], error: f64) -> Result<Comparison, Error> {
-    let (truth, _) = Truth::new(real, samples)?;
+    let (truth, _) = Truth::new(real, samples, &Channels::whole(real))?;
     let all: Vec<usize> = (0..samples.len()).collect();
     beside(model, &truth, &all, error)
 }
@@ -96,26 +97,27 @@ pub(super) struct Truth<'a> {
 }
 
 impl<'a> Truth<'a> {
-    /// Runs the network; gives every value's range too.
-    pub fn new(real: &Real, samples: &[&'a [u8]]) -> Result<(Truth<'a>, Vec<Interval>), Error> {
-        let none: Vec<Interval> = vec![(0.0, 0.0); real.nodes.len() + 1];
+    /// Runs the network; gives the range of every group of `channels` too.
+    pub fn new(
+        real: &Real,
+        samples: &[&'a [u8]],
+        channels: &Channels,
+    ) -> Result<(Truth<'a>, Vec<Interval>), Error> {
+        let none = channels.none();
         let parts = in_parallel(samples, |part| {
             let mut ranges = none.clone();
             let mut answers = Vec::with_capacity(part.len());
             for sample in part {
                 let input: Vec<f64> = sample.iter().map(|&byte| f64::from(byte)).collect();
-                answers.push(real.run(&input, |value, numbers| {
-                    let range = &mut ranges[value];
-                    *range = numbers.iter().fold(*range, |(low, high), &x| (low.min(x), high.max(x)));
-                })?);
+                answers.push(real.run(&input, |value, numbers| channels.see(value, numbers, &mut ranges))?);
             }
             Ok((answers, ranges))
         })?;
         let mut answers = Vec::with_capacity(samples.len());
         let mut ranges = none;
-        for (of_part, of_values) in parts {
+        for (of_part, of_groups) in parts {
             answers.extend(of_part);
-            ranges.iter_mut().zip(of_values).for_each(|(all, own)| {
+            ranges.iter_mut().zip(of_groups).for_each(|(all, own)| {
                 *all = (all.0.min(own.0), all.1.max(own.1));
             });
         }

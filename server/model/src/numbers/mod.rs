@@ -1,13 +1,15 @@
 //! Choosing a network's numbers: as few bits as keep its answers.
 //!
 //! The scales follow from two numbers of bits (`scales.rs`), the widths from calibration or from the worst case
-//! (`width`). Both numbers of bits are searched for: the fewest AND gates with which the integer network's answers are
-//! the float network's on inputs that were held back from calibration. What is reported is measured again, with the
+//! (`width`). Both numbers of bits are searched for, and whether channels are equalised (`equalise.rs`): the fewest AND
+//! gates with which the integer network's answers are the float network's on inputs that were held back from calibration. What is reported is measured again, with the
 //! numbers that were chosen, on all inputs that the float network ran on: so many as its work allows, evenly.
 
 mod compare;
+mod equalise;
 mod largest;
 mod scales;
+mod search;
 mod units;
 mod wishes;
 
@@ -15,10 +17,12 @@ use crate::real::Real;
 use crate::{Calibration, Error, FixedModel, InputSpec, WidthRule};
 pub use compare::{Comparison, Fidelity, compare};
 use compare::{Truth, beside};
+use equalise::Channels;
 pub use scales::{Interval, Precision};
+use search::{Search, Variant};
 
 /// Multiply-accumulates that the float network may take for its ranges, in all.
-const FLOAT_WORK: usize = 6_000_000_000;
+const FLOAT_WORK: usize = 12_000_000_000;
 /// The same for one choice of bits.
 const TRIAL_WORK: usize = 1_500_000_000;
 /// The same for the last calibration.
@@ -29,8 +33,6 @@ const HELD_BACK: usize = 4;
 const MARGIN: f64 = 0.7;
 /// How often bits are added where all inputs show what some did not.
 const MORE: usize = 4;
-/// Bits that are tried first, for weights and activations alike.
-const TRIED: [u32; 8] = [7, 8, 9, 10, 11, 12, 14, 16];
 
 /// What is asked of a model's numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +64,7 @@ pub struct Chosen {
     pub model: FixedModel,
     /// How its widths were chosen.
     pub calibration: Calibration,
-    /// What an integer of each value is worth, where that is known.
+    /// What an integer of each value is worth, where that is known: of channels whose gain is 1, if they were equalised.
     pub scales: Vec<Option<f64>>,
     /// How fine its numbers are.
     pub precision: Precision,
@@ -73,6 +75,13 @@ pub struct Chosen {
     pub reached: bool,
 }
 
+impl Chosen {
+    /// Whether it is nearer to the float network than another one, over the same inputs.
+    fn nearer(&self, other: &Chosen) -> bool {
+        self.fidelity.nearness(&other.fidelity).is_lt()
+    }
+}
+
 /// Chooses the numbers of a network for inputs like `samples`, any number of them one after the other.
 ///
 /// # Errors
@@ -81,7 +90,9 @@ pub struct Chosen {
 pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Result<Chosen, Error> {
     let all: Vec<&[u8]> = input.inputs(samples)?.collect();
     let macs = real.macs().max(1);
-    let (truth, ranges) = Truth::new(real, &spread(&all, (FLOAT_WORK / macs).max(4)))?;
+    let channels = Channels::new(real);
+    let (truth, groups) = Truth::new(real, &spread(&all, (FLOAT_WORK / macs).max(4)), &channels)?;
+    let variants = Variant::all(real, &channels, &groups);
     let everything: Vec<usize> = (0..truth.samples.len()).collect();
     let trial = spread(&everything, (TRIAL_WORK / macs).max(4));
     let held = |i: &usize| trial.len() < 2 * HELD_BACK || i % HELD_BACK == HELD_BACK - 1;
@@ -94,39 +105,51 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
     // What is judged by a few inputs must leave room for the others.
     let part = if held.len() < everything.len() { MARGIN } else { 1.0 };
     let stricter = Goal { error: goal.error * part, ..goal.clone() };
-    let mut search = Search {
-        real,
-        input,
-        ranges: &ranges,
-        truth: &truth,
-        goal: &stricter,
-        joined,
-        held,
-        tried: Vec::new(),
-    };
-    let mut precision = search.best()?;
+    let search = Search { input, variants: &variants, truth: &truth, goal: &stricter, joined, held };
+    let found = search.best()?;
 
     // Once more, on everything that the float network ran on.
     let joined: Vec<u8> = spread(&all, (FINAL_WORK / macs).max(10)).into_iter().flatten().copied().collect();
-    let finish = |precision: Precision| {
-        let (mut model, scales) = scales::build(real, input, &ranges, precision, goal.width)?;
+    let finish = |(variant, precision): (usize, Precision)| {
+        let variant = variants.get(variant).ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
+        let (mut model, scales) =
+            scales::build(variant.real(), input, &variant.ranges, precision, goal.width)?;
         let calibration = model.calibrate(&joined, goal.width)?;
         let fidelity = beside(&model, &truth, &everything, goal.error)?.fidelity;
         let reached = fidelity.reaches(goal);
         Ok::<_, Error>(Chosen { model, calibration, scales, precision, fidelity, reached })
     };
-    let mut chosen = finish(precision)?;
+    let enough = |chosen: &Chosen| chosen.reached && chosen.fidelity.has_few_ties();
+    let mut chosen = None;
+    for &at in &found {
+        let other = finish(at)?;
+        if chosen.as_ref().is_none_or(|(_, best): &(_, Chosen)| !enough(best) && other.nearer(best)) {
+            chosen = Some((at, other));
+        }
+    }
+    let (mut at, mut chosen) = chosen.ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
     for _ in 0..MORE {
-        let enough = chosen.reached && chosen.fidelity.has_few_ties();
-        if enough || goal.weight_bits.is_some() && goal.activation_bits.is_some() {
+        if enough(&chosen) {
             break;
         }
-        // One more bit of everything that is not given, as long as it helps.
-        precision.weight += u32::from(goal.weight_bits.is_none());
-        precision.activation += u32::from(goal.activation_bits.is_none());
-        match finish(precision) {
-            Ok(finer) if finer.fidelity.nearness(&chosen.fidelity).is_lt() => chosen = finer,
-            _ => break,
+        // One more bit of one, or of both that are not given, as long as it helps.
+        let mut finer: Option<((usize, Precision), Chosen)> = None;
+        for step in [(1, 0), (0, 1), (1, 1)] {
+            let Some(precision) = search.moved(at.1, step) else { continue };
+            match finish((at.0, precision)) {
+                Ok(other) if other.nearer(finer.as_ref().map_or(&chosen, |(_, best)| best)) => {
+                    finer = Some(((at.0, precision), other));
+                }
+                Ok(_) | Err(Error::Width { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            if finer.as_ref().is_some_and(|(_, finer)| enough(finer)) {
+                break;
+            }
+        }
+        match finer {
+            Some(finer) => (at, chosen) = finer,
+            None => break,
         }
     }
     Ok(chosen)
@@ -136,94 +159,4 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
 pub fn spread<T: Clone>(all: &[T], count: usize) -> Vec<T> {
     let count = count.min(all.len()).max(1);
     (0..count).filter_map(|i| all.get(i * all.len() / count).cloned()).collect()
-}
-
-/// What a choice of bits costs and how well it does.
-#[derive(Clone, Copy)]
-struct Trial {
-    precision: Precision,
-    /// AND gates.
-    cost: u64,
-    fidelity: Fidelity,
-}
-
-struct Search<'a> {
-    real: &'a Real,
-    input: &'a InputSpec,
-    ranges: &'a [Interval],
-    truth: &'a Truth<'a>,
-    goal: &'a Goal,
-    /// What calibrates.
-    joined: Vec<u8>,
-    /// What judges, by number.
-    held: Vec<usize>,
-    tried: Vec<Trial>,
-}
-
-impl Search<'_> {
-    /// The cheapest bits that reach the goal, or those that come closest.
-    fn best(&mut self) -> Result<Precision, Error> {
-        let mut failure = None;
-        let fixed = |bits: u32, given: Option<u32>| given.unwrap_or(bits);
-        let mut reached = None;
-        for bits in TRIED {
-            let precision = Precision {
-                weight: fixed(bits, self.goal.weight_bits),
-                activation: fixed(bits, self.goal.activation_bits),
-            };
-            if self.tried.iter().any(|trial| trial.precision == precision) {
-                // Both are given.
-                break;
-            }
-            match self.attempt(precision) {
-                Ok(trial) if trial.fidelity.reaches(self.goal) => {
-                    reached = Some(trial);
-                    break;
-                }
-                Ok(_) => {}
-                // More bits would be wider still.
-                Err(error @ Error::Width { .. }) => {
-                    failure = Some(error);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let Some(mut best) = reached else {
-            let closest = self.tried.iter().min_by(|a, b| a.fidelity.nearness(&b.fidelity));
-            return match (closest, failure) {
-                (Some(trial), _) => Ok(trial.precision),
-                (None, Some(error)) => Err(error),
-                (None, None) => Err(Error::Shape("no bits to try".to_owned())),
-            };
-        };
-        // One of the two may do with fewer.
-        for (weight, activation) in [(1, 0), (0, 1)] {
-            loop {
-                let Precision { weight: w, activation: a } = best.precision;
-                let fewer = Precision {
-                    weight: if self.goal.weight_bits.is_none() { w - weight } else { w },
-                    activation: if self.goal.activation_bits.is_none() { a - activation } else { a },
-                };
-                if fewer == best.precision || fewer.weight < 3 || fewer.activation < 3 {
-                    break;
-                }
-                match self.attempt(fewer) {
-                    Ok(trial) if trial.fidelity.reaches(self.goal) && trial.cost <= best.cost => best = trial,
-                    _ => break,
-                }
-            }
-        }
-        Ok(best.precision)
-    }
-
-    fn attempt(&mut self, precision: Precision) -> Result<Trial, Error> {
-        let (mut model, _) = scales::build(self.real, self.input, self.ranges, precision, self.goal.width)?;
-        model.calibrate(&self.joined, self.goal.width)?;
-        let fidelity = beside(&model, self.truth, &self.held, self.goal.error)?.fidelity;
-        let cost = model.graph.activations().map(|relu| relu.and_gates()).sum();
-        let trial = Trial { precision, cost, fidelity };
-        self.tried.push(trial);
-        Ok(trial)
-    }
 }

@@ -21,6 +21,9 @@ const FRACTION: i32 = 31;
 /// Bits that the biases of a layer may take, apart from the sign: a layer whose weights are so small beside them that their
 /// own bits would need more is coarser. It leaves the sums three bits for all else.
 const BIAS_BITS: i32 = 28;
+/// Bits that the largest sum of a layer may take, apart from its sign and as far as the calibration saw it: where more bits
+/// are asked for than rings have room for, that layer alone is coarser.
+const SUM_BITS: i32 = 29;
 
 /// How fine a model's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +268,7 @@ impl Build<'_> {
 
     /// The coarsest scale of a layer that keeps its weights' bits, a power of two. Biases beside which all that the
     /// weights make is small have [`BIAS_BITS`] at most, and the weights what is left.
-    fn fine(&self, layer: &Linear) -> Result<f64, Error> {
+    fn fine(&self, layer: &Linear, value: ValueId) -> Result<f64, Error> {
         let input = self.made[layer.input].map_or(1.0, |made| made.scale);
         let largest = layer.weights.iter().fold(0f64, |most, w| most.max(w.abs()));
         let bias = layer.bias.iter().fold(0f64, |most, b| most.max(b.abs()));
@@ -280,7 +283,21 @@ impl Build<'_> {
         let rows = layer.weights.chunks_exact(layer.geometry.fan_in().max(1));
         let sum = rows.map(|row| row.iter().map(|w| w.abs()).sum()).fold(0f64, f64::max);
         let dwarfed = bias > sum * low.abs().max(high.abs());
-        Ok(if dwarfed { fine.max(2.0 * power_below(bias * 2f64.powi(-BIAS_BITS))) } else { fine })
+        let fine = if dwarfed { fine.max(2.0 * power_below(bias * 2f64.powi(-BIAS_BITS))) } else { fine };
+        Ok(fine.max(self.coarse(value)))
+    }
+
+    /// The finest scale with which a value's numbers fit their ring, a power of two. The answers share one ring and scale.
+    fn coarse(&self, value: ValueId) -> f64 {
+        let size =
+            |value: ValueId| self.ranges.get(value).map_or(0.0, |(low, high)| low.abs().max(high.abs()));
+        let outputs = || self.real.outputs.iter().map(|output| output.value);
+        let largest = if outputs().any(|output| output == value) {
+            outputs().map(size).fold(0.0, f64::max)
+        } else {
+            size(value)
+        };
+        if largest > 0.0 { 2.0 * power_below(largest * 2f64.powi(-SUM_BITS)) } else { 0.0 }
     }
 
     /// A value with its scale. A layer that nothing has read so far gets one that is not coarser than `wish`.
@@ -289,7 +306,7 @@ impl Build<'_> {
             Some(made) => Ok(made),
             None => {
                 let layer = self.free(value).ok_or_else(missing)?;
-                let fine = self.fine(layer)?;
+                let fine = self.fine(layer, value)?;
                 let scale = wish.map_or(fine, |wish| fine.min(power_below(wish)));
                 self.layer(value, scale)
             }
@@ -344,7 +361,7 @@ impl Build<'_> {
             let free = terms.iter().filter_map(|term| Some((term, build.free(term.value)?)));
             let mut scales = Vec::new();
             for (term, layer) in free {
-                scales.push(build.fine(layer)? * power_below(term.factor.abs().max(1e-30)));
+                scales.push(build.fine(layer, term.value)? * power_below(term.factor.abs().max(1e-30)));
             }
             Ok::<_, Error>(scales.into_iter().reduce(f64::min))
         };
@@ -356,7 +373,7 @@ impl Build<'_> {
             .collect();
         let mut scale = match (fixed.is_empty(), free) {
             (true, free) => {
-                let fine = free.unwrap_or(1.0);
+                let fine = free.unwrap_or(1.0).max(self.coarse(value));
                 wish.scale.map_or(fine, |wish| fine.min(power_below(wish)))
             }
             (false, None) => common(&fixed, wish.power),
@@ -396,7 +413,7 @@ impl Build<'_> {
         for output in &real.outputs {
             scaled.push(match self.free(output.value) {
                 Some(layer) => {
-                    let fine = self.fine(layer)?.clamp(2f64.powi(-FRACTION), 1.0);
+                    let fine = self.fine(layer, output.value)?.clamp(2f64.powi(-FRACTION), 1.0);
                     self.layer(output.value, fine)?
                 }
                 None => self.ready(output.value, None)?,

@@ -10,7 +10,7 @@ use crate::real::{Linear, Real, RealOp, RealTerm};
 pub(super) struct Wish {
     /// The coarsest scale that serves the layers that read it.
     pub scale: Option<f64>,
-    /// Whether it meets values of another origin in a sum, so that a power of two serves best.
+    /// Whether it meets values of another unit in a sum, so that a power of two serves best.
     pub power: bool,
     /// How many nodes and outputs read it.
     pub readers: usize,
@@ -32,6 +32,7 @@ pub(super) fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> 
         };
     };
     let masked = real.masked();
+    let units = units(real);
     for (number, node) in real.nodes.iter().enumerate().rev() {
         let own = wishes[number + 1];
         match &node.op {
@@ -53,12 +54,12 @@ pub(super) fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> 
                 let mut sources: Vec<ValueId> = terms.iter().map(|term| term.value).collect();
                 sources.sort_unstable();
                 sources.dedup();
+                let mut met = sources.iter().filter_map(|&source| units[source]);
+                let one = met.next().is_none_or(|first| met.all(|other| other == first));
                 for &source in &sources {
-                    let made_by_layer =
-                        source.checked_sub(1).is_some_and(|n| matches!(real.nodes[n].op, RealOp::Linear(_)));
                     let wish = &mut wishes[source];
                     wish.readers += 1;
-                    wish.power |= (sources.len() > 1 && !made_by_layer) || (own.power && exact_power(terms));
+                    wish.power |= !one && units[source].is_some() || (own.power && exact_power(terms));
                 }
                 if masked[number + 1] {
                     for term in terms {
@@ -72,6 +73,25 @@ pub(super) fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> 
         }
     }
     wishes
+}
+
+/// By value, which unit its scale is a power of two of: 0 for one, or the value that brought the unit in. A layer takes any
+/// that its readers like.
+fn units(real: &Real) -> Vec<Option<ValueId>> {
+    let mut units = vec![Some(0)];
+    for (number, node) in real.nodes.iter().enumerate() {
+        units.push(match &node.op {
+            RealOp::Linear(_) | RealOp::Scale { .. } => None,
+            RealOp::Relu { input } | RealOp::Round { input } => units[*input].or(Some(0)),
+            RealOp::Public { terms, .. } => {
+                let powers = terms.iter().all(|term| term.factor.abs() == power_below(term.factor.abs()));
+                let mut read = terms.iter().filter_map(|term| units[term.value]);
+                let first = read.next().unwrap_or(0);
+                Some(if powers && read.all(|other| other == first) { first } else { number + 1 })
+            }
+        });
+    }
+    units
 }
 
 /// Whether a node is a single term with a power of two as its factor.

@@ -6,6 +6,7 @@ mod compose;
 mod dead;
 pub(crate) mod merge;
 mod names;
+mod piecewise;
 mod round;
 mod scales;
 
@@ -19,7 +20,7 @@ use crate::real::Real;
 pub(crate) fn run(real: Real) -> Result<Real, Error> {
     let (real, names) = names::run(dead::run(real));
     let real = scales::run(real, names)?;
-    let real = dead::run(real);
+    let real = dead::run(piecewise::run(dead::run(real)));
     let real = merge::run(real, merge::MAX_ALL);
     let real = compose::run(dead::run(real));
     let real = round::run(dead::run(real))?;

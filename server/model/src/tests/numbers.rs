@@ -1,7 +1,7 @@
 //! Numbers that are chosen: integer networks against the real ones, and indices of the largest.
 
 use super::{generator, pick};
-use crate::graph::{Gather, Last};
+use crate::graph::{Gather, Last, Op};
 use crate::numbers::{Chosen, Goal, choose, compare};
 use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealOutput, RealTerm};
 use crate::{Conv, Dense, Error, Executor, FixedModel, Geometry, InputSpec, WidthRule};
@@ -9,6 +9,10 @@ use rand_core::Rng;
 
 fn node(op: RealOp) -> RealNode {
     RealNode { origin: Origin { name: "n".to_owned(), op: "Op".to_owned() }, op }
+}
+
+fn term(value: usize, factor: f64) -> RealTerm {
+    RealTerm { value, factor, gather: Gather::All }
 }
 
 fn output(value: usize, shape: &[usize], last: Last) -> RealOutput {
@@ -58,7 +62,6 @@ fn integer_networks_are_near_the_real_ones() {
     let mut reals = |count: usize, size: f64| -> Vec<f64> {
         (0..count).map(|_| (f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5) * 2.0 * size).collect()
     };
-    let term = |value, factor, gather| RealTerm { value, factor, gather };
     for (size, bias) in [(1.0, 0.3), (1e-4, 1e-4), (300.0, 5.0)] {
         let conv = Geometry::Conv(Conv {
             input: [2, 5, 5],
@@ -75,17 +78,17 @@ fn integer_networks_are_near_the_real_ones() {
         };
         let sum = |terms, offset, len| node(RealOp::Public { terms, offset, len });
         let nodes = vec![
-            sum(vec![term(0, 1.0 / 255.0, Gather::All)], 0.0, 50),
+            sum(vec![term(0, 1.0 / 255.0)], 0.0, 50),
             layer(1, &conv, reals(conv.weights(), size), reals(100, bias)),
             node(RealOp::Relu { input: 2 }),
             // A leaky ReLU: of one value, twice.
-            sum(vec![term(2, -0.1, Gather::All)], 0.0, 100),
+            sum(vec![term(2, -0.1)], 0.0, 100),
             node(RealOp::Relu { input: 4 }),
-            sum(vec![term(3, 1.0, Gather::All), term(5, -1.0, Gather::All)], 0.0, 100),
+            sum(vec![term(3, 1.0), term(5, -1.0)], 0.0, 100),
             // Two layers of it, a residual sum, and one more rounded in between.
             layer(6, &dense, reals(600, 0.3), reals(6, bias)),
             layer(6, &dense, reals(600, 0.3), reals(6, bias)),
-            sum(vec![term(7, 1.0 / 3.0, Gather::All), term(8, 1.0, Gather::All)], 0.25, 6),
+            sum(vec![term(7, 1.0 / 3.0), term(8, 1.0)], 0.25, 6),
             node(RealOp::Round { input: 9 }),
             layer(10, &Geometry::Dense(Dense { inputs: 6, outputs: 3 }), reals(18, 1.0), reals(3, bias)),
         ];
@@ -114,8 +117,12 @@ fn bits_that_are_given_are_kept_and_impossible_ones_refused() {
     let coarse = choose(&real, &input, &samples, &goal).unwrap();
     assert_eq!((coarse.precision.weight, coarse.precision.activation, coarse.reached), (2, 3, false));
     assert!(coarse.model.layers[0].weights.iter().all(|w| w.unsigned_abs() <= 4));
+    // As many as rings have room for, and for what any input needs there is none.
     let goal = Goal { weight_bits: Some(26), ..Goal::default() };
-    assert!(matches!(choose(&real, &input, &samples, &goal), Err(Error::Width { .. })));
+    let fine = choose(&real, &input, &samples, &goal).unwrap();
+    assert!(fine.reached && fine.fidelity.error < 1e-4 && fine.model.graph.answer_width() <= 32);
+    let largest = fine.model.layers[0].weights.iter().map(|w| w.unsigned_abs()).max().unwrap();
+    assert!((1 << 18..1 << 23).contains(&largest), "{largest}");
     for wrong in [&samples[..0], &samples[..3]] {
         assert!(matches!(choose(&real, &input, wrong, &Goal::default()), Err(Error::Input(_))));
     }
@@ -264,4 +271,83 @@ fn labels_are_those_of_every_row() {
         assert!(found.fidelity.same < before && found.fidelity.different > 0, "{last:?}");
         assert_eq!(found.labels, shifted.labels, "the first row is what it was");
     }
+}
+
+/// Answers of very different size share one ring; only the layers whose sums have no room are coarser.
+#[test]
+fn large_answers_take_no_bits_from_other_layers() {
+    let mut rng = generator(31);
+    let mut layer = |input, inputs: usize, outputs: usize, size: f64| {
+        let number = |_| (f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5) * size;
+        let (weights, bias) = ((0..inputs * outputs).map(number).collect(), vec![size / 10.0; outputs]);
+        let geometry = Geometry::Dense(Dense { inputs, outputs });
+        node(RealOp::Linear(Linear { input, geometry, weights, bias }))
+    };
+    let nodes = vec![
+        node(RealOp::Public { terms: vec![term(0, 1.0 / 255.0)], offset: 0.0, len: 64 }),
+        layer(1, 64, 64, 1.0),
+        node(RealOp::Relu { input: 2 }),
+        layer(3, 64, 8, 1.0),
+        layer(3, 64, 8, 40.0),
+    ];
+    let outputs = vec![output(4, &[8], Last::Nothing), output(5, &[8], Last::Nothing)];
+    let real = Real { name: "r".to_owned(), input: vec![64], nodes, outputs };
+    let mut pixels = generator(3);
+    let samples: Vec<u8> = (0..64 * 40).map(|_| pick(&mut pixels, 0, 255) as u8).collect();
+    let goal = |bits| Goal { weight_bits: Some(bits), activation_bits: Some(bits), ..Goal::default() };
+    for bits in [10, 12, 14] {
+        let chosen = choose(&real, &InputSpec::new(vec![64], 8), &samples, &goal(bits)).unwrap();
+        assert!(chosen.reached && chosen.fidelity.error < 0.01, "{bits}: {:?}", chosen.fidelity);
+        assert_eq!(chosen.fidelity.wrapped, 0);
+        let largest =
+            |layer: usize| chosen.model.layers[layer].weights.iter().map(|w| w.unsigned_abs()).max();
+        assert!(largest(0).unwrap() >= 1 << (bits - 1), "{bits}: {:?}", largest(0));
+    }
+}
+
+/// Slopes of a leaky ReLU need no unit of their own where all that meets comes from one: they are exact, and no wider.
+#[test]
+fn the_unit_of_a_sum_is_kept_through_a_maximum() {
+    let geometry = Geometry::Dense(Dense { inputs: 4, outputs: 4 });
+    let weights = (0..16).map(|i| f64::from((i * 7 + 3) % 11 - 5) / 8.0).collect();
+    let left = Gather::from_places([Some(0), Some(2)]);
+    let right = Gather::from_places([Some(1), Some(3)]);
+    let gathered = |value, factor, gather: &Gather| RealTerm { value, factor, gather: gather.clone() };
+    let nodes = vec![
+        node(RealOp::Linear(Linear { input: 0, geometry, weights, bias: vec![0.25; 4] })),
+        node(RealOp::Relu { input: 1 }),
+        node(RealOp::Public { terms: vec![term(1, -1.0)], offset: 0.0, len: 4 }),
+        node(RealOp::Relu { input: 3 }),
+        node(RealOp::Public { terms: vec![term(2, 1.0), term(4, -0.3)], offset: 0.0, len: 4 }),
+        node(RealOp::Public {
+            terms: vec![gathered(5, 1.0, &right), gathered(5, -1.0, &left)],
+            offset: 0.0,
+            len: 2,
+        }),
+        node(RealOp::Relu { input: 6 }),
+        node(RealOp::Public { terms: vec![term(7, 1.0), gathered(5, 1.0, &left)], offset: 0.0, len: 2 }),
+        node(RealOp::Linear(Linear {
+            input: 8,
+            geometry: Geometry::Dense(Dense { inputs: 2, outputs: 2 }),
+            weights: vec![1.0, -0.5, 0.25, 0.75],
+            bias: vec![0.0; 2],
+        })),
+    ];
+    let real =
+        Real { name: "r".to_owned(), input: vec![4], nodes, outputs: vec![output(9, &[2], Last::Nothing)] };
+    let samples: Vec<u8> = (0..200u32).map(|i| (i * i * 37 % 251) as u8).collect();
+    let chosen = choose(&real, &InputSpec::new(vec![4], 8), &samples, &Goal::default()).unwrap();
+    assert!(chosen.reached, "{:?}", chosen.fidelity);
+    let factors: Vec<i32> = chosen
+        .model
+        .graph
+        .nodes
+        .iter()
+        .flat_map(|node| match &node.op {
+            Op::Public { terms, .. } => terms.iter().map(|term| term.factor).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    // 0.3 to 1 is 3 to 10.
+    assert!(factors.iter().all(|factor| factor.abs() <= 10), "{factors:?}");
 }

@@ -141,7 +141,9 @@ impl Report {
             });
             Some(right.count() as f64 / samples.max(1) as f64)
         };
-        let mut warnings = split::warnings(chosen, &task.goal);
+        // All inputs count that were tried here, also those that chose no numbers.
+        let good = chosen.reached && found.reaches(&task.goal);
+        let mut warnings = split::warnings(chosen, &found, good, &task.goal);
         if found.wrapped > 0 {
             warnings.push(format!(
                 "{} sums wrapped around or were cut off on these inputs: give inputs with all values that occur, or --width worst",
@@ -156,7 +158,7 @@ impl Report {
             version: 1,
             model: options.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             file: options.model.display().to_string(),
-            works: chosen.reached && found.wrapped == 0,
+            works: good && found.wrapped == 0,
             warnings,
             input: Input { shape: graph.input.shape.clone(), bits: graph.input.bits, available, samples },
             precision: Precision {
