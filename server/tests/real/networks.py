@@ -62,7 +62,7 @@ NETWORKS = [
         ("bvlc_alexnet", "use a smaller network"),
         ("densenet121", "use a smaller network"),
         ("inception_v1", "(LRN)"),
-        ("inception_v2", "accepted"),
+        ("inception_v2", "works"),
         # Their weights are all one value, and the numbers grow from layer to layer.
         ("resnet50", "beyond all integers"),
         ("shufflenet", "bits for its sums"),
