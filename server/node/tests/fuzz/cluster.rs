@@ -255,7 +255,11 @@ pub fn party(bytes: &[u8]) -> bool {
     /// Set up once: a bundle that fails leaves nothing behind but a number that is not used again.
     static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| Mutex::new(Cluster::set_up()));
     let Some(([phase, culprit, number], fault)) = head(bytes) else { return false };
-    let phase = 1 + phase % 3;
+    // Lanes cost ten times what a stored bundle does, homomorphic encryption above all.
+    let phase = match phase % 8 {
+        lane @ (1 | 2) => lane,
+        _ => 3,
+    };
     let control = is_control(&COUNT);
     let chosen =
         |this: u8, i: usize| (!control && phase == this && i == usize::from(culprit % 3)).then_some(number);

@@ -157,7 +157,7 @@ pub fn peers(bytes: &[u8]) -> bool {
     let peers = Peers::open(path.parent().unwrap()).unwrap();
     // It was set back, if anything was known.
     let known = peers.meet([3; 32], Head { count: 0, chain: [0; 32] }).is_err();
-    peers.confirmed(&[vec![[3; 32]], vec![[4; 32], [5; 32]]]);
+    peers.confirmed(|| vec![vec![[3; 32]], vec![[4; 32], [5; 32]]]);
     peers.flush().unwrap();
     let again = Peers::open(path.parent().unwrap()).unwrap();
     assert!(again.meet([3; 32], Head { count: 0, chain: [0; 32] }).is_err(), "what is written is read");
@@ -170,7 +170,7 @@ pub fn all_peers() -> Vec<Vec<u8>> {
     for server in 3..6 {
         peers.meet([server; 32], Head { count: 5, chain: [server; 32] }).unwrap();
     }
-    peers.confirmed(&[vec![[4; 32]]]);
+    peers.confirmed(|| vec![vec![[4; 32]]]);
     peers.flush().unwrap();
     vec![fs::read(folder.path().join("peers")).unwrap()]
 }
