@@ -1,7 +1,7 @@
 //! Servers that are killed, or stand still, at any time, under devices that keep asking: no wrong answer, no request
 //! that never ends, nothing used twice, and service again soon after the server is back.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../common/mod.rs"]
 mod common;

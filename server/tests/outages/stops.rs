@@ -17,7 +17,7 @@ const UNDER_WAY: usize = 8;
 /// So many are ready before a server stops.
 const READY: usize = 20;
 /// The longest time under load until then.
-const LOAD: u64 = 500;
+const LOAD: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_at_any_time() {
@@ -68,7 +68,8 @@ async fn stopped_at_any_time() {
             after.len(),
             lost.len()
         );
-        assert!(!after.is_empty(), "{told}: no bundle of before was used");
+        // On a fast machine devices may have used all until then.
+        assert!(ready.is_empty() || !after.is_empty(), "{told}: no bundle of before was used");
         assert!(lost.len() <= UNDER_WAY, "{told}: {} of {} bundles are lost", lost.len(), ready.len());
     }
     waits.sort();
