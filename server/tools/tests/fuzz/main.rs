@@ -21,6 +21,8 @@ const SERVERS: usize = 4;
 fn place(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let mut placed = seco_model::paper_placements(LAYERS.len(), SERVERS, 1);
+    // Copies of one layer are together from the beginning.
+    placed[3] = placed[0].clone();
     let accepted =
         placement::by_file(text, Path::new("placement.toml"), &LAYERS, SERVERS, &mut placed).is_ok();
     let is_there = |placement: &seco_model::Placement| match placement {
