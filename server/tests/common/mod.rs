@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
@@ -37,6 +38,8 @@ pub fn data(name: &str) -> PathBuf {
 pub struct Server {
     pub process: Child,
     events: mpsc::Receiver<Event>,
+    /// Read all the time: a server that says much must not wait for a reader.
+    errors: Option<JoinHandle<String>>,
 }
 
 impl Server {
@@ -57,7 +60,13 @@ impl Server {
                 let _ = sender.send(serde_json::from_str(&line).unwrap());
             }
         });
-        Server { process, events }
+        let mut stderr = process.stderr.take().unwrap();
+        let errors = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Server { process, events, errors: Some(errors) }
     }
 
     /// Waits for the first event for which `pick` gives something.
@@ -108,9 +117,7 @@ impl Server {
     /// All of standard error, once the server has ended.
     pub fn stderr(&mut self) -> String {
         let _ = self.process.kill();
-        let mut text = String::new();
-        self.process.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        text
+        self.errors.take().unwrap().join().unwrap()
     }
 }
 

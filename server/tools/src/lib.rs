@@ -8,7 +8,8 @@ mod error;
 pub mod infer;
 pub mod init;
 pub mod interrupt;
-mod placement;
+#[doc(hidden)]
+pub mod placement;
 pub mod process;
 pub mod samples;
 pub mod split;

@@ -81,7 +81,11 @@ pub(crate) fn placements(layers: &[&str], options: &SplitOptions) -> Result<Vec<
     Ok(placements)
 }
 
-fn by_file(
+/// Changes placements as a file says. `path` is for messages.
+///
+/// # Errors
+/// [`Error::Usage`] for what is no placement file, and servers or layers that there are not.
+pub fn by_file(
     text: &str,
     path: &Path,
     layers: &[&str],

@@ -18,6 +18,17 @@ impl Bucket {
         Self { level: 0.0, at: now }
     }
 
+    /// After a restart: as it was that time ago.
+    pub(crate) fn restored(level: u32, limit: usize, period: Duration, age: Duration) -> Self {
+        let gone = age.as_secs_f64() / period.as_secs_f64();
+        Self { level: (f64::from(level) - gone * limit as f64).max(0.0), at: Instant::now() }
+    }
+
+    /// What it held when it was used last, rounded up, and how long ago that was.
+    pub(crate) fn last(&self) -> (u32, Duration) {
+        (self.level.ceil() as u32, self.at.elapsed())
+    }
+
     /// What is left of it now.
     pub(crate) fn settle(&mut self, limit: usize, period: Duration, now: Instant) -> f64 {
         let gone = now.saturating_duration_since(self.at).as_secs_f64() / period.as_secs_f64();

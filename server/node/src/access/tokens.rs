@@ -1,8 +1,8 @@
 //! Tokens of devices at the gateway: who may open sessions, for how long, and for how many requests.
 //!
 //! `seco token` writes them to a file, which has their hashes alone, and the gateway reads it again whenever it has
-//! changed. What was used is counted in memory and written to the state directory every few seconds and at the end: a
-//! gateway that is killed forgives the requests of the last seconds. A token counts on the gateway only; the other
+//! changed. What was used, in all and of the present hour, is counted in memory and written to the state directory every
+//! few seconds and at the end: a gateway that is killed forgives the requests of the last seconds. A token counts on the gateway only; the other
 //! servers never see one.
 
 use std::collections::HashMap;
@@ -151,14 +151,39 @@ fn digest(token: &Token) -> [u8; 32] {
     Sha256::new().chain_update(b"seco token v1").chain_update(token.as_bytes()).finalize().into()
 }
 
+/// What was used of a token, as the file in the state directory has it: a line `ID COUNT HOUR TIME`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Uses {
+    /// Requests in all.
+    count: u64,
+    /// Of those that may be made in an hour, at `time` (seconds since 1970). Earlier releases wrote neither.
+    hour: u32,
+    time: u64,
+}
+
+impl Uses {
+    fn read(state: &Path) -> HashMap<String, Uses> {
+        let text = fs::read_to_string(state.join(USED)).unwrap_or_default();
+        let line = |line: &str| {
+            let mut words = line.split(' ');
+            let (id, count) = (words.next()?, words.next()?.parse().ok()?);
+            let hour = words.next().map_or(Ok(0), str::parse).ok()?;
+            let time = words.next().map_or(Ok(0), str::parse).ok()?;
+            Some((id.to_owned(), Uses { count, hour, time }))
+        };
+        text.lines().filter_map(line).collect()
+    }
+
+    fn bucket(&self, limit: Option<u32>) -> Bucket {
+        // A clock that was set back makes nobody wait longer than what was used then.
+        let age = Duration::from_secs(now().saturating_sub(self.time));
+        Bucket::restored(self.hour, limit.unwrap_or(0) as usize, HOUR, age)
+    }
+}
+
 /// Requests that were made with each token, from a gateway's state directory.
 pub fn used(state: &Path) -> HashMap<String, u64> {
-    let text = fs::read_to_string(state.join(USED)).unwrap_or_default();
-    let line = |line: &str| {
-        let (id, count) = line.split_once(' ')?;
-        Some((id.to_owned(), count.parse().ok()?))
-    };
-    text.lines().filter_map(line).collect()
+    Uses::read(state).into_iter().map(|(id, uses)| (id, uses.count)).collect()
 }
 
 /// The tokens of a running gateway.
@@ -220,7 +245,7 @@ impl Tokens {
             state: Mutex::new(State { seen, tokens: HashMap::new(), dirty: false, unread: false }),
             storing: Mutex::default(),
         };
-        tokens.take_over(file, &used(state));
+        tokens.take_over(file, &Uses::read(state));
         Ok(Arc::new(tokens))
     }
 
@@ -233,7 +258,7 @@ impl Tokens {
         self.required
     }
 
-    fn take_over(&self, file: TokenFile, used: &HashMap<String, u64>) {
+    fn take_over(&self, file: TokenFile, used: &HashMap<String, Uses>) {
         let mut state = self.state();
         let mut before = std::mem::take(&mut state.tokens);
         for entry in file.tokens {
@@ -241,8 +266,8 @@ impl Tokens {
             let known = match before.remove(&id) {
                 Some(known) => Known { entry, hash, ..known },
                 None => {
-                    let used = used.get(&id.to_string()).copied().unwrap_or(0);
-                    Known { entry, hash, used, hour: Bucket::new(Instant::now()) }
+                    let uses = used.get(&id.to_string()).copied().unwrap_or_default();
+                    Known { hash, used: uses.count, hour: uses.bucket(entry.requests_hour), entry }
                 }
             };
             state.tokens.insert(id, known);
@@ -258,7 +283,7 @@ impl Tokens {
         match TokenFile::load(&self.path) {
             Ok(file) => {
                 let count = file.tokens.len();
-                let used = self.used_path.parent().map(used).unwrap_or_default();
+                let used = self.used_path.parent().map(Uses::read).unwrap_or_default();
                 self.take_over(file, &used);
                 tracing::info!(count, "tokens were read again");
             }
@@ -278,7 +303,8 @@ impl Tokens {
     /// Writes what was used, if that has changed. Blocking.
     pub fn store(&self) {
         let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
-        let now: Vec<(TokenId, u64)> = {
+        let time = now();
+        let now: Vec<(TokenId, Uses)> = {
             let mut state = self.state();
             if !std::mem::take(&mut state.dirty) {
                 return;
@@ -287,13 +313,18 @@ impl Tokens {
                 .tokens
                 .iter()
                 .filter(|(_, known)| known.used > 0)
-                .map(|(id, known)| (*id, known.used))
+                .map(|(id, known)| {
+                    let (hour, age) = known.hour.last();
+                    (*id, Uses { count: known.used, hour, time: time.saturating_sub(age.as_secs()) })
+                })
                 .collect()
         };
         // Of those that are not in the file for the moment, what was used stays.
-        let mut all = self.used_path.parent().map(used).unwrap_or_default();
-        all.extend(now.into_iter().map(|(id, used)| (id.to_string(), used)));
-        let text: String = all.iter().map(|(id, used)| format!("{id} {used}\n")).collect();
+        let mut all = self.used_path.parent().map(Uses::read).unwrap_or_default();
+        all.extend(now.into_iter().map(|(id, uses)| (id.to_string(), uses)));
+        let line =
+            |(id, Uses { count, hour, time }): (&String, &Uses)| format!("{id} {count} {hour} {time}\n");
+        let text: String = all.iter().map(line).collect();
         if let Err(error) = private::replace(&self.used_path, text.as_bytes()) {
             tracing::warn!(%error, "{}: cannot be written", self.used_path.display());
             self.state().dirty = true;
@@ -491,6 +522,41 @@ mod tests {
         fs::remove_file(site.path()).unwrap();
         again.refresh();
         assert_eq!(again.admit(&other), Err(Refusal::TokenInvalid), "without the file there are none");
+    }
+
+    #[test]
+    fn the_hour_goes_on_after_a_restart() {
+        let mut site = Site::new();
+        let (token, entry) = site.add(1);
+        entry.requests_hour = Some(4);
+        let tokens = site.open();
+        (0..3).for_each(|_| tokens.pay(token.id()).unwrap().used());
+        tokens.store();
+        drop(tokens);
+        let tokens = site.open();
+        tokens.pay(token.id()).unwrap().used();
+        let Some(Refusal::TokenExhausted { retry_after_s }) = tokens.pay(token.id()).err() else { panic!() };
+        assert!((890..=901).contains(&retry_after_s), "{retry_after_s}");
+        drop(tokens);
+        let write = |text: String| fs::write(site.folder.path().join(USED), text).unwrap();
+        let left = || {
+            let tokens = site.open();
+            (0..9).take_while(|_| tokens.pay(token.id()).map(Paid::used).is_ok()).count()
+        };
+        // Half an hour ago, an hour ago, in the future, by an earlier release, and what nobody wrote.
+        let id = token.id();
+        for (uses, expected) in [
+            (format!("{id} 9 4 {}", now() - 1800), 2),
+            (format!("{id} 9 4 {}", now() - 3600), 4),
+            (format!("{id} 9 4 {}", now() + 9000), 0),
+            (format!("{id} 9"), 4),
+            (format!("{id} 9 {} {}", u32::MAX, u64::MAX), 0),
+            (format!("{id} 9 {} 0", u32::MAX), 0),
+            (format!("{id} 9 -1 0"), 4),
+        ] {
+            write(uses.clone());
+            assert_eq!(left(), expected, "{uses}");
+        }
     }
 
     #[test]

@@ -142,6 +142,13 @@ impl Links {
         state.live.values().filter(|(p, _)| *p == peer).fold(retired, |sum, (_, c)| plus(sum, c))
     }
 
+    /// Ends the present link with a peer, if there is one: another is about to take its place.
+    fn retire(&self, peer: usize) -> Option<Connection> {
+        let mut state = self.state();
+        state.models.remove(&peer);
+        state.current.remove(&peer).map(|(_, connection)| connection)
+    }
+
     /// Makes `connection` the present one; returns its generation and the one it replaces.
     fn install(&self, peer: usize, connection: Connection, offer: Offer) -> (u64, Option<Connection>) {
         let mut state = self.state();
@@ -211,6 +218,11 @@ impl Shared {
     /// Serves a connection until it ends.
     async fn serve(self: &Arc<Self>, peer: usize, (connection, said): Greeted) {
         let Peer { sealing_keys, ledger, models, common, told } = said;
+        // Nothing more is counted as said on the old link once what is said on this one is taken down.
+        if let Some(old) = self.links.retire(peer) {
+            self.registry.lose(peer);
+            old.close(REPLACED, b"replaced");
+        }
         // Before the link is used.
         if let (Some(records), Some(head)) = (self.records.clone(), ledger) {
             let _ = tokio::task::spawn_blocking(move || records.meet(peer, head, &common)).await;
@@ -344,6 +356,11 @@ impl Shared {
         let address = attempt.remote_address();
         let connection = match timeout(HANDSHAKE, attempt).await {
             Ok(Ok(connection)) => connection,
+            // Whoever dialled has given up: what a server finds that stood still, one for every attempt meanwhile.
+            Ok(Err(ConnectionError::ConnectionClosed(close))) if !is_tls(close.error_code.into()) => {
+                debug!(%address, reason = %close, "a connection was given up before its handshake");
+                return None;
+            }
             Ok(Err(reason)) => {
                 warn!(%address, %reason, "refused a connection: not a server of this cluster?");
                 return None;

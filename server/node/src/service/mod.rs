@@ -236,12 +236,13 @@ impl Service {
         let work = move |[channel]: &mut [QuicChannel; 1]| {
             let spent = store.spend(&bundle, &usage)?;
             let answer = spent.infer(&planned, channel, &key, masked_input.as_deref())?;
-            let now = mesh.generations();
-            let stands = |index: &usize| {
-                now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
-            };
-            let confirmed = (0..now.len()).filter(stands).map(|server| (server, mesh.common(server)));
-            ledgers.confirmed(confirmed);
+            ledgers.confirmed(|| {
+                let now = mesh.generations();
+                let stands = |index: &usize| {
+                    now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
+                };
+                (0..now.len()).filter(stands).map(|server| (server, mesh.common(server))).collect()
+            });
             Ok(answer)
         };
         job.run(&self.node.mesh, &self.node.metrics, false, work).instrument(span).await

@@ -340,10 +340,10 @@ pub fn open(
     file.seek(SeekFrom::Start(tail)).and_then(|_| file.read_exact(&mut last)).map_err(disk)?;
     let index_len = usize::try_from(u64::from_le_bytes(last)).ok().filter(|&bytes| is_index(bytes));
     let index_len = index_len.ok_or_else(damaged)?;
+    let index_at = tail.checked_sub(sealed_len(index_len) as u64).ok_or_else(damaged)?;
     let key = unbound(&key)?;
     let mut sealed = Sealed { file, key, authenticated: origin.authenticated(&id), next: 0 };
     let mut index = vec![0; index_len];
-    let index_at = tail.checked_sub(sealed_len(index_len) as u64).ok_or_else(damaged)?;
     sealed.seek(INDEX, index_at)?;
     sealed.read(&mut index)?;
     let numbers: Vec<usize> = (index.as_chunks::<WORD>().0.iter())

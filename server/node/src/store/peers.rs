@@ -109,10 +109,11 @@ impl Peers {
     }
 
     /// Servers have confirmed a spend, every one of them: each of these groups is one ledger's names. A name that is
-    /// new is known as its others are.
-    pub fn confirmed(&self, ledgers: &[Vec<LedgerName>]) {
+    /// new is known as its others are. Who they are is asked while none of them is met: what a server says of its
+    /// ledger on a new link has the spend already, and counting it once more would make it seem set back later.
+    pub fn confirmed(&self, ledgers: impl FnOnce() -> Vec<Vec<LedgerName>>) {
         let mut state = self.state();
-        for names in ledgers {
+        for names in &ledgers() {
             let counts = names.iter().filter_map(|name| state.known.get(name)).map(|known| known.count);
             if let Some(count) = counts.max() {
                 let known = Known { count: count.saturating_add(1), chain: None };
@@ -203,21 +204,47 @@ mod tests {
         let peers = Peers::open(folder.path()).unwrap();
         peers.meet(NAME, head(100, 1)).unwrap();
         // A server that was never met is not made up.
-        (0..EVERY).for_each(|_| peers.confirmed(&[vec![NAME], vec![[9; 32]]]));
+        (0..EVERY).for_each(|_| peers.confirmed(|| vec![vec![NAME], vec![[9; 32]]]));
         drop(peers);
         let peers = Peers::open(folder.path()).unwrap();
         let set_back = Err(SetBack { had: 100 + EVERY, has: 100 });
         assert_eq!(peers.meet(NAME, head(100, 1)), set_back, "recorded in between");
         peers.meet(NAME, head(200, 2)).unwrap();
         // A model that both have since: its name is another of the same ledger.
-        peers.confirmed(&[vec![[5; 32], NAME]]);
+        peers.confirmed(|| vec![vec![[5; 32], NAME]]);
         assert_eq!(peers.meet([5; 32], head(200, 2)), Err(SetBack { had: 201, has: 200 }));
         assert_eq!(peers.meet(NAME, head(201, 7)), Ok(()), "no chain is known of that count");
-        peers.confirmed(&[vec![NAME]]);
+        peers.confirmed(|| vec![vec![NAME]]);
         peers.flush().unwrap();
         drop(peers);
         let peers = Peers::open(folder.path()).unwrap();
         assert_eq!(peers.meet(NAME, head(201, 7)), Err(SetBack { had: 202, has: 201 }));
+    }
+
+    /// A link is lost and made anew while a request that used it comes to its end.
+    #[test]
+    fn what_is_confirmed_is_not_counted_on_top_of_what_is_said_then() {
+        use std::sync::Barrier;
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let peers = Peers::open(folder.path()).unwrap();
+        peers.meet(NAME, head(5, 1)).unwrap();
+        let (stands, asked) = (AtomicBool::new(true), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                peers.confirmed(|| {
+                    let stands = stands.load(Ordering::SeqCst);
+                    asked.wait();
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    if stands { vec![vec![NAME]] } else { Vec::new() }
+                });
+            });
+            asked.wait();
+            stands.store(false, Ordering::SeqCst);
+            // With the spend.
+            peers.meet(NAME, head(6, 2)).unwrap();
+        });
+        assert_eq!(peers.meet(NAME, head(6, 2)), Ok(()));
     }
 
     #[test]

@@ -55,10 +55,11 @@ impl Ledgers {
     }
 
     /// These servers have confirmed that they spent a bundle, over links that still stand: what they said of their
-    /// ledgers since does not have it yet. Each with the models that this server has too.
-    pub fn confirmed(&self, servers: impl IntoIterator<Item = (usize, Vec<ModelId>)>) {
-        let ledgers = servers.into_iter().map(|(server, models)| self.names(server, &models));
-        self.peers.confirmed(&ledgers.collect::<Vec<_>>());
+    /// ledgers since does not have it yet. Each with the models that this server has too. `servers` is asked while
+    /// nobody is met; a link stands no longer when what is said on the next one is taken down.
+    pub fn confirmed(&self, servers: impl FnOnce() -> Vec<(usize, Vec<ModelId>)>) {
+        let names = |(server, models): (usize, Vec<ModelId>)| self.names(server, &models);
+        self.peers.confirmed(|| servers().into_iter().map(names).collect());
     }
 
     /// Writes what is to be known at the next start.

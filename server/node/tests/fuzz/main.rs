@@ -1,16 +1,16 @@
-//! Decoders of bytes from outside, given anything: an error or a value, never a panic, a hang, or memory beyond what
-//! the input justifies. Not here yet: files of the state folder, settings, tokens' files, keys, updates with a good
-//! signature.
+//! Decoders of bytes from outside, and of files that a server reads, given anything: an error or a value, never a
+//! panic, a hang, or memory beyond what the input justifies. What `seco split` reads besides: `server/tools/tests/fuzz`.
 //!
 //! One function for each decoder ([`targets`]), a corpus for each in `corpus/NAME` (files called `good…` must be
 //! accepted), inputs changed deterministically ([`mutate`]), and limits of memory and time ([`runner`]). `cargo test`
-//! takes the whole corpus and a second for each target; a minute with `SECO_SLOW=1`, or `SECO_FUZZ_SECONDS`. A finding
+//! takes the whole corpus and half a second for each target; a minute with `SECO_SLOW=1`, or `SECO_FUZZ_SECONDS`. A finding
 //! is written to `target/tmp/fuzz`; mended, it belongs in the corpus. If an input ends the process (memory that no
 //! system has), `SECO_FUZZ_TRACE=1` leaves it there too. `SECO_FUZZ_WRITE=1` writes the samples as `good` files: after a
 //! format has changed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod cluster;
+mod files;
 mod mutate;
 mod runner;
 mod targets;
@@ -18,43 +18,13 @@ mod targets;
 use std::fs;
 use std::time::Duration;
 
-use runner::{Target, scratch};
-
-/// One input may take so long, on a machine that has other things to do.
-const HANG: Duration = Duration::from_secs(30);
-/// A sample that is larger is only made, not kept.
-const MAX_FILE: usize = 48 << 10;
-
-fn time() -> Duration {
-    let seconds = std::env::var("SECO_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    let default = if std::env::var_os("SECO_SLOW").is_some() { 60.0 } else { 1.0 };
-    Duration::from_secs_f64(seconds.unwrap_or(default))
-}
-
-fn fuzz(name: &str) {
-    let target = targets::ALL.iter().find(|target| target.name == name).unwrap();
-    if std::env::var_os("SECO_FUZZ_WRITE").is_some() {
-        fs::create_dir_all(target.folder()).unwrap();
-        for (number, sample) in (target.samples)().iter().enumerate().filter(|(_, s)| s.len() <= MAX_FILE) {
-            fs::write(target.folder().join(format!("good-{number}")), sample).unwrap();
-        }
-    }
-    assert!(!target.corpus().is_empty(), "{name} has no corpus");
-    match target.run(time(), HANG) {
-        Ok(figures) => println!("{name}: {figures:?}"),
-        Err(finding) => {
-            let path = scratch().join(format!("{name}-{}", finding.input.len()));
-            fs::write(&path, &finding.input).unwrap();
-            panic!("{name} {}: {}", finding.what, path.display());
-        }
-    }
-}
+use runner::{HANG, Target};
 
 macro_rules! tests {
     ($($name:ident)*) => {
         $(#[test]
         fn $name() {
-            fuzz(stringify!($name));
+            runner::fuzz(&targets::ALL, stringify!($name));
         })*
 
         #[test]
@@ -66,7 +36,8 @@ macro_rules! tests {
 }
 
 tests! {
-    device_messages session_blob hello offer order reply step party part_file npy onnx deployment
+    device_messages session_blob hello offer order reply set_up step party part_file npy onnx deployment
+    update settings token_file tokens_used key_files peers ledger ledger_head bundle_file bundle
 }
 
 /// What the corpora take, and that nothing lies there unused.

@@ -9,6 +9,37 @@ use std::time::{Duration, Instant};
 
 use crate::mutate;
 
+/// One input may take so long, on a machine that has other things to do.
+pub const HANG: Duration = Duration::from_secs(30);
+/// A sample that is larger is only made, not kept.
+const MAX_FILE: usize = 48 << 10;
+
+fn time() -> Duration {
+    let seconds = std::env::var("SECO_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let default = if std::env::var_os("SECO_SLOW").is_some() { 60.0 } else { 0.5 };
+    Duration::from_secs_f64(seconds.unwrap_or(default))
+}
+
+/// Runs one of these targets for the time that is asked for. Panics with what it finds, and leaves that in a file.
+pub fn fuzz(targets: &[Target], name: &str) {
+    let target = targets.iter().find(|target| target.name == name).unwrap();
+    if std::env::var_os("SECO_FUZZ_WRITE").is_some() {
+        fs::create_dir_all(target.folder()).unwrap();
+        for (number, sample) in (target.samples)().iter().enumerate().filter(|(_, s)| s.len() <= MAX_FILE) {
+            fs::write(target.folder().join(format!("good-{number}")), sample).unwrap();
+        }
+    }
+    assert!(!target.corpus().is_empty(), "{name} has no corpus");
+    match target.run(time(), HANG) {
+        Ok(figures) => println!("{name}: {figures:?}"),
+        Err(finding) => {
+            let path = scratch().join(format!("{name}-{}", finding.input.len()));
+            fs::write(&path, &finding.input).unwrap();
+            panic!("{name} {}: {}", finding.what, path.display());
+        }
+    }
+}
+
 /// Decodes bytes; tells whether they were accepted. libFuzzer can call it as it is.
 pub type Decode = fn(&[u8]) -> bool;
 

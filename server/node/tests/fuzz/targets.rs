@@ -13,8 +13,8 @@ use seco_node::untrusted;
 use seco_sdk::Deployment;
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster;
 use crate::runner::{Decode, Target};
+use crate::{cluster, files};
 
 const MIB: u64 = 1 << 20;
 
@@ -22,19 +22,30 @@ const fn target(name: &'static str, decode: Decode, memory: u64, samples: fn() -
     Target { name, decode, memory, samples }
 }
 
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 23] = [
     target("device_messages", device_messages, MIB, messages),
     target("session_blob", session_blob, MIB, blobs),
     target("hello", untrusted::hello, MIB, untrusted::hellos),
     target("offer", untrusted::offer, MIB, untrusted::offers),
     target("order", untrusted::order, MIB, untrusted::orders),
     target("reply", untrusted::reply, MIB, untrusted::replies),
+    target("set_up", cluster::set_up, 64 * MIB, runs),
     target("step", cluster::step, 64 * MIB, runs),
     target("party", cluster::party, 256 * MIB, runs),
     target("part_file", part_file, 16 * MIB, parts),
     target("npy", npy, MIB, arrays),
     target("onnx", onnx, 64 * MIB, networks),
-    target("deployment", deployment, MIB, deployments),
+    target("deployment", deployment, 8 * MIB, deployments),
+    target("update", files::update, 16 * MIB, files::updates),
+    target("settings", files::settings, 8 * MIB, files::all_settings),
+    target("token_file", files::token_file, 8 * MIB, files::token_files),
+    target("tokens_used", files::tokens_used, MIB, files::all_tokens_used),
+    target("key_files", files::key_files, MIB, files::all_key_files),
+    target("peers", files::peers, MIB, files::all_peers),
+    target("ledger", files::ledger, MIB, files::ledgers),
+    target("ledger_head", files::ledger_head, MIB, files::ledger_heads),
+    target("bundle_file", files::bundle_file, MIB, files::bundle_files),
+    target("bundle", files::bundle, MIB, files::bundles),
 ];
 
 /// What a device and a gateway read of each other: with the right version too, which most changes spoil.

@@ -19,6 +19,8 @@ pub(super) const HEADER_V1: &[u8; 16] = b"seco ledger v1\n\0";
 pub(super) const BODY: usize = 56;
 pub(super) const RECORD: usize = 1 + BODY + CHECK;
 const CHECK: usize = 8;
+/// No ledger has as many entries: a base that says so is damaged, and what follows it can be counted.
+const MAX_COUNT: u64 = 1 << 62;
 const BASE: u8 = 1;
 const SESSION: u8 = 2;
 const SPENT: u8 = 3;
@@ -128,6 +130,9 @@ pub(super) fn read(input: &mut impl Read, size: u64, count: Option<u64>) -> Resu
         return Err(Damage::At(at));
     }
     let mut head = Head { count: u64::from_le_bytes(part(&record, 1)), chain: part(&record, 9) };
+    if head.count > MAX_COUNT {
+        return Err(Damage::At(at));
+    }
     let era = head.chain;
     let named = [u64::from_le_bytes(part(&record, 41)), u64::from_le_bytes(part(&record, 49))];
     let (mut sessions, mut ready) = (Vec::new(), Vec::new());

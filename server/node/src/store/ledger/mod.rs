@@ -121,15 +121,18 @@ impl FileLedger {
     /// # Errors
     /// [`Error::Ledger`] if the model has another ledger, or this one was set back for it. Blocking.
     pub fn serves(&self, heads: &Heads) -> Result<(), Error> {
-        let mut disk = self.disk();
         let broken = |what: String| Error::Ledger { path: self.path.clone(), what };
         let mut found = heads.load()?;
         found.retain(|found| found.binding);
         let mut taken_over = None;
         for (number, Found { head, path: shown, earlier, .. }) in found.iter().enumerate() {
-            let read = |e| Error::read(&self.path, e);
-            let (file, _) = open_file(&self.path).map_err(read)?;
-            let contents = format::read(&mut BufReader::new(file), disk.length, Some(head.count));
+            // Read without the lock, for spends must not wait for a million sessions: what a ledger has once reached
+            // it has reached, whatever is appended meanwhile, and a compaction leaves this file as it is.
+            let (file, length) = {
+                let disk = self.disk();
+                (open_file(&self.path).map_err(|e| Error::read(&self.path, e))?.0, disk.length)
+            };
+            let contents = format::read(&mut BufReader::new(file), length, Some(head.count));
             let contents = contents.map_err(|damage| match damage {
                 Damage::At(byte) => broken(format!("is damaged at byte {byte}: {REMEDY}")),
                 Damage::Io(error) => Error::read(&self.path, error),
@@ -142,6 +145,7 @@ impl FileLedger {
                 return Err(broken(not_reached(contents.head.count, head, shown)));
             }
         }
+        let mut disk = self.disk();
         self.head().store(&heads.own).map_err(|e| Error::write(&heads.own, e))?;
         if let Some((old, true)) = taken_over {
             fs::remove_file(old).map_err(|e| Error::write(old, e))?;
