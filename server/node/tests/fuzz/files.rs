@@ -294,7 +294,7 @@ fn sealed_file(index: &[u8], mut body: &[u8]) -> Vec<u8> {
     let bound: [u8; 32] = bound.chain_update(BUNDLE.0).finalize().into();
     let mut file = [&start[..], &KEY, &ORIGIN.context, &ORIGIN.era].concat();
     let mut number = 0;
-    let mut seal = |file: &mut Vec<u8>, number: u64, bytes: &[u8]| {
+    let seal = |file: &mut Vec<u8>, number: u64, bytes: &[u8]| {
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&number.to_le_bytes());
         let mut bytes = bytes.to_vec();
