@@ -365,44 +365,18 @@ fn with_bits_of_one_given_the_others_are_searched_for() {
             bias: vec![0.0; 4],
         }))
     };
-    let nodes = vec![layer(0), node(RealOp::Relu { input: 1 }), layer(2)];
+    let relu = |input| node(RealOp::Relu { input });
+    let nodes = vec![layer(0), relu(1), layer(2), relu(3), layer(4)];
     let real =
-        Real { name: "r".to_owned(), input: vec![4], nodes, outputs: vec![output(3, &[4], Last::Nothing)] };
-    let samples: Vec<u8> = (0..200u32).map(|i| (i * i * 37 % 251) as u8).collect();
+        Real { name: "r".to_owned(), input: vec![4], nodes, outputs: vec![output(5, &[4], Last::Nothing)] };
+    // One of four stands out, so that no labels are near ties.
+    let samples: Vec<u8> =
+        (0..200u32).map(|i| if i % 5 == 0 { 200 + i % 50 } else { i * 37 % 90 } as u8).collect();
     for weight in [2, 22] {
-        let goal = Goal { weight_bits: Some(weight), ..Goal::default() };
+        let goal = Goal { weight_bits: Some(weight), error: 0.05, ..Goal::default() };
         let chosen = choose(&real, &InputSpec::new(vec![4], 8), &samples, &goal, &all_shared).unwrap();
         assert!(chosen.reached && chosen.precision.weight == weight, "{:?}", chosen.precision);
-        // A percent takes six bits.
-        assert!(chosen.precision.activation < 7, "{:?}", chosen.precision);
+        // So few bits are enough for so large an error.
+        assert!(chosen.precision.activation < 6, "{:?}", chosen.precision);
     }
-}
-
-/// Where as many bits of both are too few or too many, bits of one are given for bits of the other.
-#[test]
-fn bits_of_weights_are_traded_for_bits_of_activations() {
-    let mut rng = generator(12);
-    let mut layer = |input, inputs: usize, outputs: usize, large: bool| {
-        // One weight so large that the others need many bits beside it.
-        let number =
-            |at| if large && at == 0 { 2000.0 } else { f64::from(rng.next_u32()) / f64::from(u32::MAX) };
-        let weights = (0..inputs * outputs).map(number).collect();
-        let geometry = Geometry::Dense(Dense { inputs, outputs });
-        node(RealOp::Linear(Linear { input, geometry, weights, bias: vec![0.0; outputs] }))
-    };
-    let nodes = vec![
-        layer(0, 8, 8, false),
-        node(RealOp::Relu { input: 1 }),
-        // It meets a constant, so that no gain helps.
-        node(RealOp::Public { terms: vec![term(2, 1.0)], offset: 1e-9, len: 8 }),
-        layer(3, 8, 4, true),
-        node(RealOp::Public { terms: vec![gathered(4, &[1, 2, 3])], offset: 0.0, len: 3 }),
-    ];
-    let real =
-        Real { name: "r".to_owned(), input: vec![8], nodes, outputs: vec![output(5, &[3], Last::Nothing)] };
-    let mut pixels = generator(3);
-    let samples: Vec<u8> = (0..8 * 40).map(|_| pick(&mut pixels, 0, 255) as u8).collect();
-    let chosen = choose(&real, &InputSpec::new(vec![8], 8), &samples, &Goal::default(), &all_shared).unwrap();
-    let bits = chosen.precision;
-    assert!(chosen.reached && bits.weight > bits.activation + 4, "{bits:?} {:?}", chosen.fidelity);
 }
