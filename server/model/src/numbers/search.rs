@@ -148,7 +148,9 @@ impl Search<'_> {
         'next: loop {
             for step in STEPS {
                 let Some(precision) = self.moved(best.precision, step) else { continue };
-                let trial = self.optional(best.variant, precision, best.cost)?;
+                // Fewer bits may cost the same before they cost less.
+                let most = best.cost + u64::from(step.0 <= 0 && step.1 <= 0);
+                let trial = self.optional(best.variant, precision, most)?;
                 if let Some(trial) = trial.filter(|trial| self.reaches(trial)) {
                     best = trial;
                     continue 'next;
