@@ -46,7 +46,10 @@ fn chains_of_activations_take_few_relus() {
     type Case<'a> = (Vec<crate::onnx::NodeProto>, &'a dyn Fn(f64) -> f64, usize);
     let cases: [Case<'_>; 3] = [
         (
-            vec![with("LeakyRelu", &["x"], &["v"], &[slope.clone()]), with("Max", &["v", "c"], &["y"], &[])],
+            vec![
+                with("LeakyRelu", &["x"], &["v"], std::slice::from_ref(&slope)),
+                with("Max", &["v", "c"], &["y"], &[]),
+            ],
             &|x| leaky(x).max(-0.5),
             2,
         ),
