@@ -47,7 +47,8 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
         .map(|(i, (id, address))| Server {
             name: format!("s{i}"),
             address: address.map(|a| a.to_string()),
-            certificate: id.certificate.clone(),
+            certificates: vec![id.certificate.clone()],
+            known_as: id.certificate.clone(),
             ot_parameter: 2,
         })
         .collect();
@@ -222,7 +223,8 @@ async fn a_lost_server_is_noticed_and_comes_back() {
             .map(|id| Server {
                 name: "s".into(),
                 address: None,
-                certificate: id.certificate.clone(),
+                certificates: vec![id.certificate.clone()],
+                known_as: id.certificate.clone(),
                 ot_parameter: 2,
             })
             .collect(),
@@ -432,7 +434,8 @@ async fn a_port_in_use_is_named() {
         .map(|id| Server {
             name: "s".into(),
             address: None,
-            certificate: id.certificate.clone(),
+            certificates: vec![id.certificate.clone()],
+            known_as: id.certificate.clone(),
             ot_parameter: 2,
         })
         .collect();

@@ -30,29 +30,36 @@ impl Default for ImportOptions {
 /// A network, over the reals and in fixed point.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// Over the reals, as it was exported; its input is the device's integers.
+    /// Over the reals, with what was exported rewritten by the passes; its input is the device's integers.
     pub real: Real,
     /// In fixed point.
     pub chosen: Chosen,
 }
 
 impl Imported {
-    /// Chooses the numbers of a network for inputs like `samples`: any number of them, one after the other.
+    /// Chooses the numbers of a network for inputs like `samples`: any number of them, one after the other. `clear` tells
+    /// of its layers, by name, which of them one server has in clear.
     ///
     /// # Errors
     /// Those of [`numbers::choose`].
-    pub fn new(real: Real, options: &ImportOptions, samples: &[u8], goal: &Goal) -> Result<Imported, Error> {
+    pub fn new(
+        real: Real,
+        options: &ImportOptions,
+        samples: &[u8],
+        goal: &Goal,
+        clear: numbers::Clear<'_>,
+    ) -> Result<Imported, Error> {
         let input = InputSpec::new(real.input.clone(), options.input_bits);
-        let chosen = numbers::choose(&real, &input, samples, goal)?;
+        let chosen = numbers::choose(&real, &input, samples, goal, clear)?;
         Ok(Imported { real, chosen })
     }
 }
 
-/// Imports an ONNX network: [`crate::read`], and [`Imported::new`].
+/// Imports an ONNX network all of whose layers will be shared: [`crate::read`], and [`Imported::new`].
 ///
 /// # Errors
 /// [`Error::Onnx`] for bytes that are no such model, [`Error::Node`] for a node that is not supported, naming it,
 /// [`Error::Options`] for a normalisation that does not fit the model, and those of [`numbers::choose`].
 pub fn import(onnx: &[u8], options: &ImportOptions, samples: &[u8], goal: &Goal) -> Result<Imported, Error> {
-    Imported::new(crate::read(onnx, options)?, options, samples, goal)
+    Imported::new(crate::read(onnx, options)?, options, samples, goal, &numbers::all_shared)
 }

@@ -123,6 +123,9 @@ pub struct Admin {
 pub struct Identity {
     /// TLS certificate, PEM; the others pin it.
     pub certificate: PathBuf,
+    /// The certificate by which the others know this server, where that is an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<PathBuf>,
     /// TLS private key, PEM.
     pub key: PathBuf,
     /// Private key that opens the session keys of devices, hexadecimal.
@@ -166,8 +169,12 @@ pub struct Peer {
     /// dials; those with a lower number dial us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Its certificate, PEM. No other is accepted.
+    /// Its certificate, PEM, or the present one and the next, one after the other. No other is accepted.
     pub certificate: PathBuf,
+    /// The certificate by which it is known: the first that it had in this cluster, whatever it shows since. The first
+    /// of `certificate` unless given. It is a name, and lets nobody in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<PathBuf>,
     /// SoftSpokenOT's parameter on the link with it: 1, 2, 4 or 8; the same at its end.
     #[serde(default = "ot_parameter")]
     pub ot_parameter: usize,
@@ -377,7 +384,12 @@ impl Config {
         let more = config.identity.retired_opening_keys.iter_mut();
         let more = more.chain(&mut config.deployments);
         let more = more.chain(config.access.as_mut().map(|access| &mut access.tokens));
-        let certificates = config.peers.iter_mut().map(|p| &mut p.certificate);
+        let more = more.chain(&mut config.identity.known_as);
+        let certificates = config
+            .peers
+            .iter_mut()
+            .flat_map(|peer| [Some(&mut peer.certificate), peer.known_as.as_mut()])
+            .flatten();
         let parts = config.models.iter_mut().map(|model| &mut model.part);
         for path in paths.into_iter().chain(more).chain(certificates).chain(parts) {
             *path = base.join(&*path);

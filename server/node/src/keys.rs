@@ -137,19 +137,36 @@ pub fn secret() -> Result<Zeroizing<[u8; 32]>, Error> {
     Ok(bytes)
 }
 
-/// Reads a PEM certificate, which must be for an Ed25519 key.
+/// Reads a PEM certificate, which must be for an Ed25519 key: the first of the file.
 pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
+    let first = certificates(path)?.into_iter().next();
+    first.ok_or_else(|| Error::Key { path: path.to_owned(), what: NO_CERTIFICATE.to_owned() })
+}
+
+const NO_CERTIFICATE: &str = "holds no PEM certificate: give the NAME.cert.pem of `seco keygen`";
+
+/// Reads PEM certificates one after the other, from one to [`MAX_CERTIFICATES`] for Ed25519 keys.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let bad = |what: &str| Error::Key { path: path.to_owned(), what: what.to_owned() };
     let pem = read(path)?;
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| bad("holds no PEM certificate: give the NAME.cert.pem of `seco keygen`"))?;
-    if !CertificatePin::is_supported(&certificate) {
-        return Err(bad(
-            "is a certificate that devices cannot check, for its key is not Ed25519; `seco keygen` makes one",
-        ));
+    let mut all = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|_| bad(NO_CERTIFICATE))?;
+        if !CertificatePin::is_supported(&certificate) {
+            return Err(bad(
+                "is a certificate that devices cannot check, for its key is not Ed25519; `seco keygen` makes one",
+            ));
+        }
+        if all.len() == MAX_CERTIFICATES {
+            return Err(bad("holds more than the present and the next certificate: take the oldest out"));
+        }
+        all.push(certificate);
     }
-    Ok(certificate)
+    if all.is_empty() { Err(bad(NO_CERTIFICATE)) } else { Ok(all) }
 }
+
+/// Certificates that a server may have at a time: the present one and the next.
+pub const MAX_CERTIFICATES: usize = 2;
 
 /// Reads a PEM private key.
 pub fn tls_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
@@ -270,6 +287,30 @@ mod tests {
         fs::write(&path, made.cert.pem()).unwrap();
         let error = certificate(&path).unwrap_err().to_string();
         assert!(error.contains("Ed25519"), "{error}");
+    }
+
+    /// The present certificate and the next are in one file; what else is in it is passed over as in any PEM file.
+    #[test]
+    fn a_file_may_have_the_next_certificate_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |name: &str| {
+            let files = generate(dir.path(), name).unwrap();
+            (certificate(&files.certificate).unwrap(), fs::read_to_string(files.certificate).unwrap())
+        };
+        let ((first, one), (second, two), (_, three)) = (text("a"), text("b"), text("c"));
+        let path = dir.path().join("all.pem");
+        fs::write(&path, format!("{one}the next one\n{two}")).unwrap();
+        assert_eq!(certificates(&path).unwrap(), [first.clone(), second]);
+        assert_eq!(certificate(&path).unwrap(), first);
+        for (text, told) in [
+            (format!("{one}{two}{three}"), "more than the present and the next"),
+            (String::new(), "no PEM certificate"),
+            (one.replace("END", "EMD"), "no PEM certificate"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = certificates(&path).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `seco serve`: one start-up path for gateway and remotes.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,13 +207,21 @@ fn settings(
 ) -> Result<Settings, Error> {
     let mut servers = Vec::with_capacity(config.servers());
     for index in 0..config.servers() {
-        let (name, address, certificate): (_, _, &Path) = match config.peer(index) {
-            Some(peer) => (&peer.name, peer.address.clone(), &peer.certificate),
-            None => (&config.name, None, &config.identity.certificate),
+        let (name, address) = match config.peer(index) {
+            Some(peer) => (&peer.name, peer.address.clone()),
+            None => (&config.name, None),
         };
-        let certificate = keys::certificate(certificate)?;
+        let (certificates, known_as) = match config.peer(index) {
+            Some(peer) => (keys::certificates(&peer.certificate)?, &peer.known_as),
+            None => (vec![keys::certificate(&config.identity.certificate)?], &config.identity.known_as),
+        };
+        let known_as = match (known_as, certificates.first()) {
+            (None, Some(first)) => first.clone(),
+            (Some(path), _) => keys::certificate(path)?,
+            (None, None) => continue,
+        };
         let ot_parameter = config.ot_parameter(index);
-        servers.push(Server { name: name.clone(), address, certificate, ot_parameter });
+        servers.push(Server { name: name.clone(), address, certificates, known_as, ot_parameter });
     }
     let key = keys::tls_key(&config.identity.key)?;
     Ok(Settings {

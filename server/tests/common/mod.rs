@@ -133,6 +133,9 @@ pub struct Site {
     pub folder: tempfile::TempDir,
     pub model: FixedModel,
     pub keys: Vec<KeyFiles>,
+    /// What the others pin of a server, and the certificate by which it is known, by server.
+    pub pinned: Vec<PathBuf>,
+    pub known_as: Vec<Option<PathBuf>>,
     /// Opening keys of before, by server.
     pub retired: Vec<Vec<PathBuf>>,
     pub parts: Vec<PathBuf>,
@@ -166,12 +169,14 @@ impl Site {
         change(&mut options);
         let split = split::split(&options).unwrap();
         let model = split.imported.chosen.model;
-        let keys = (0..servers)
+        let keys: Vec<KeyFiles> = (0..servers)
             .map(|i| keys::generate(&folder.path().join("keys"), &format!("s{i}")).unwrap())
             .collect();
         Site {
             folder,
             model,
+            pinned: keys.iter().map(|keys| keys.certificate.clone()).collect(),
+            known_as: vec![None; servers],
             keys,
             retired: vec![Vec::new(); servers],
             parts: split.files,
@@ -194,7 +199,8 @@ impl Site {
             name: format!("s{i}"),
             address: self.mesh[i].map(|a| a.to_string()),
             ot_parameter: 2,
-            certificate: self.keys[i].certificate.clone(),
+            certificate: self.pinned[i].clone(),
+            known_as: self.known_as[i].clone(),
         });
         let KeyFiles { certificate, key, opening_key, .. } = self.keys[index].clone();
         Config {
@@ -205,6 +211,7 @@ impl Site {
             deployments: if index == 0 { self.deployments.clone() } else { Vec::new() },
             identity: Identity {
                 certificate,
+                known_as: self.known_as[index].clone(),
                 key,
                 opening_key,
                 retired_opening_keys: self.retired[index].clone(),

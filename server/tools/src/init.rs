@@ -192,6 +192,8 @@ state = "state"
 [identity]
 # From `seco keygen --name {name}`. The certificate is public, the two keys are secret.
 certificate = "{name}.cert.pem"
+# The first that it had in this cluster, once it is another: by it the others know this server.
+# known_as = "{name}.first.cert.pem"
 key = "{name}.key.pem"
 opening_key = "{name}.opening.key"
 # Earlier opening keys, for devices whose deployment file names one of them still; at most {MAX_RETIRED}.
@@ -233,8 +235,10 @@ device_tcp = true
             }
             let _ = write!(
                 text,
-                r#"# Its certificate; no other is accepted.
+                r#"# Its certificate; no other is accepted. While it changes to another, the present one and the next, one after the other.
 certificate = "{name}.cert.pem"
+# The first that it had in this cluster, once it shows another: a name, which lets nobody in.
+# known_as = "{name}.first.cert.pem"
 # Oblivious transfer on the link with it: 1, 2, 4 or 8, the same in its file. A transfer takes 16, 8, 4
 # or 2 bytes, and more computing the fewer they are: 2 is for a fast network, 4 or 8 for a slow one.
 ot_parameter = {}

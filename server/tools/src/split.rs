@@ -88,7 +88,12 @@ fn choose(
         Ok(_) => {}
         Err(mismatch) => return Err(wrong(mismatch.to_string())),
     }
-    Imported::new(real, reading, samples, goal).map_err(|e| match e {
+    // Mistakes were told before; what nobody has a place for is nobody's secret.
+    let clear = |layers: &[&str]| match placement::placements(layers, options) {
+        Ok(placements) => placements.iter().map(|place| matches!(place, Placement::Held(_))).collect(),
+        Err(_) => vec![true; layers.len()],
+    };
+    Imported::new(real, reading, samples, goal, &clear).map_err(|e| match e {
         seco_model::Error::Width { layer, needed } => {
             Error::Model { path: path.clone(), what: too_wide(&layer, needed, goal) }
         }

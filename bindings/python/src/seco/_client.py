@@ -32,7 +32,8 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         raise
     future = asyncio.run_coroutine_threadsafe(work, _loop)
     try:
-        return future.result()
+        with _fork.waited_for(future):
+            return future.result()
     except BaseException:
         future.cancel()
         raise
@@ -88,7 +89,8 @@ class Client(_connection.Connection):
 
     def close(self) -> None:
         """Tells the gateway that the client is done; all requests fail with ``Closed``."""
-        _run(self._close())
+        if not _fork.ending():
+            _run(self._close())
 
     def __enter__(self) -> Client:
         return self

@@ -125,7 +125,8 @@ async fn quic(count: usize) -> Result<Figures, Error> {
         let server = |(i, identity): (usize, &Identity)| Server {
             name: format!("server {i}"),
             address: address.filter(|_| i == 1).map(|address| address.to_string()),
-            certificate: identity.certificate.clone(),
+            certificates: vec![identity.certificate.clone()],
+            known_as: identity.certificate.clone(),
             ot_parameter: seco_protocol::OT_PARAMETER,
         };
         Mesh::start(Settings {
@@ -185,7 +186,7 @@ const WINDOW: usize = 16;
 async fn tcp(count: usize) -> Result<Figures, Error> {
     let [first, second] = identities()?;
     let server = tls::server_tls(&second.certificate, &second.key, vec![first.certificate.clone()])?;
-    let client = tls::client_tls(&first.certificate, &first.key, &second.certificate)?;
+    let client = tls::client_tls(&first.certificate, &first.key, vec![second.certificate.clone()])?;
     let listener = TcpListener::bind(LOOPBACK).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let accepting = async {

@@ -212,7 +212,14 @@ impl Cluster {
             };
             let certificate = self.keys_of(peer)?.certificate.clone();
             let ot_parameter = seco_protocol::OT_PARAMETER;
-            peers.push(Peer { index: peer, name: name(peer), address, certificate, ot_parameter });
+            peers.push(Peer {
+                index: peer,
+                name: name(peer),
+                address,
+                certificate,
+                known_as: None,
+                ot_parameter,
+            });
         }
         let keys = self.keys_of(index)?.clone();
         let model = self.models.get(index).cloned();
@@ -225,6 +232,7 @@ impl Cluster {
             deployments: Vec::new(),
             identity: Identity {
                 certificate: keys.certificate,
+                known_as: None,
                 key: keys.key,
                 opening_key: keys.opening_key,
                 retired_opening_keys: Vec::new(),

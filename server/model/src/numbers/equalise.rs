@@ -8,14 +8,19 @@
 //!
 //! Places of values that must have the same gain are found by union: a value and its ReLU, all terms of a sum, all places
 //! of a channel that a convolution makes or reads. The gain is 1 for the network's input, its answers, and where a constant
-//! is added. Gains are in the weights alone: no server and no plan sees them.
+//! is added.
+//!
+//! Gains are in the weights alone, and no plan has them. But they follow from the weights of all layers that make or read a
+//! channel, and whoever sees a layer's weights would see them: so the gain is 1 where one server has such a layer in clear.
+//! Shares of weights tell nothing, whatever these are.
 
 use super::Interval;
 use crate::Geometry;
 use crate::real::{Linear, Real, RealOp};
 
-/// Most numbers of all values together, and most steps of their sums.
-const MAX_PLACES: usize = 1 << 24;
+/// Most numbers of all values together, most groups of them, and most steps of sums and layers.
+const MAX_PLACES: usize = 1 << 23;
+const MAX_GROUPS: usize = 1 << 20;
 const MAX_STEPS: usize = 1 << 28;
 /// Largest gain and its inverse, in bits.
 const MAX_BITS: f64 = 10.0;
@@ -46,9 +51,10 @@ pub(super) struct Channels {
 const FIXED: u32 = 0;
 
 impl Channels {
-    /// Of a network: one gain for all if it is too large.
-    pub(super) fn new(real: &Real) -> Channels {
-        Channels::found(real).unwrap_or_else(|| Channels::whole(real))
+    /// Of a network, of whose nodes those that are `clear` are layers that one server has in clear: one gain for all if it is
+    /// too large.
+    pub(super) fn new(real: &Real, clear: &[bool]) -> Channels {
+        Channels::found(real, clear).unwrap_or_else(|| Channels::whole(real))
     }
 
     /// Of a network that is left as it is.
@@ -58,14 +64,18 @@ impl Channels {
         Channels { starts: (0..=values).collect(), groups, class: vec![FIXED; values], count: 1 }
     }
 
-    fn found(real: &Real) -> Option<Channels> {
+    fn found(real: &Real, clear: &[bool]) -> Option<Channels> {
         let mut steps = 0usize;
         let mut lens = vec![real.input.iter().product()];
         for node in &real.nodes {
             let len = node.op.len(&lens);
-            if let RealOp::Public { terms, .. } = &node.op {
-                steps = terms.iter().fold(steps, |all, term| all.saturating_add(term.gather.steps(len)));
-            }
+            steps = match &node.op {
+                RealOp::Public { terms, .. } => {
+                    terms.iter().fold(steps, |all, term| all.saturating_add(term.gather.steps(len)))
+                }
+                RealOp::Linear(layer) => steps.saturating_add(layer.geometry.inputs() + len),
+                _ => steps.saturating_add(len),
+            };
             lens.push(len);
         }
         let mut ends = vec![0usize];
@@ -76,7 +86,7 @@ impl Channels {
         if total > MAX_PLACES || steps > MAX_STEPS {
             return None;
         }
-        let sets = joined(real, &ends, total);
+        let sets = joined(real, &ends, total, clear);
         let (class, count) = sets.classes(total);
         let mut made = Channels { starts: vec![0], groups: Vec::new(), class: Vec::new(), count };
         let mut group = vec![u32::MAX; count];
@@ -96,6 +106,9 @@ impl Channels {
                 *group.get_mut(class as usize)? = u32::MAX;
             }
             let single = made.class.len() == first + 1;
+            if made.class.len() > MAX_GROUPS {
+                return None;
+            }
             made.groups.push(if single { Vec::new() } else { groups });
             made.starts.push(made.class.len());
         }
@@ -154,7 +167,7 @@ fn gain(bits: &[i32], class: usize) -> f64 {
 }
 
 /// The places that have the same gain. `ends` are where values begin and end; place `fixed` stands for a gain of 1.
-fn joined(real: &Real, ends: &[usize], fixed: usize) -> Sets {
+fn joined(real: &Real, ends: &[usize], fixed: usize, clear: &[bool]) -> Sets {
     let mut sets = Sets::new(fixed + 1);
     let place = |value: usize, at: usize| ends.get(value).map_or(fixed, |start| start + at);
     let fix = |sets: &mut Sets, value: usize| {
@@ -164,6 +177,10 @@ fn joined(real: &Real, ends: &[usize], fixed: usize) -> Sets {
     real.outputs.iter().for_each(|output| fix(&mut sets, output.value));
     for (number, node) in real.nodes.iter().enumerate() {
         let own = number + 1;
+        if clear.get(number) == Some(&true) {
+            fix(&mut sets, own);
+            node.op.inputs().for_each(|input| fix(&mut sets, input));
+        }
         match &node.op {
             RealOp::Linear(Linear { input, geometry: Geometry::Conv(conv), .. }) => {
                 let [channels, height, width] = conv.output();
@@ -246,28 +263,25 @@ impl Sets {
     }
 }
 
-/// The network with its channels equalised, and the ranges of its values; none if there is nothing to do. `groups` are the
-/// ranges of the channels' groups.
-pub(super) fn equalised(
-    real: &Real,
-    channels: &Channels,
-    groups: &[Interval],
-    rule: Rule,
-) -> Option<(Real, Vec<Interval>)> {
+/// Gains of a network's channels by class, in bits; none if there is nothing to do. `groups` are the ranges of the channels'
+/// groups.
+pub(super) fn gains(real: &Real, channels: &Channels, groups: &[Interval], rule: Rule) -> Option<Vec<i32>> {
     let bits = match rule {
         Rule::Weights => by_weights(real, channels),
         Rule::Values => by_values(channels, groups),
     };
     let bits: Vec<i32> = bits.iter().map(|bits| bits.clamp(-MAX_BITS, MAX_BITS).round() as i32).collect();
-    if bits.iter().all(|&bits| bits == 0) {
-        return None;
-    }
+    bits.iter().any(|&bits| bits != 0).then_some(bits)
+}
+
+/// The network with these gains.
+pub(super) fn equalised(real: &Real, channels: &Channels, bits: &[i32]) -> Real {
     let mut made = real.clone();
     for (number, node) in made.nodes.iter_mut().enumerate() {
         if let RealOp::Linear(layer) = &mut node.op {
             let (row_class, column_class) = classes(channels, layer, number + 1);
-            let rows: Vec<f64> = row_class.iter().map(|&class| gain(&bits, class)).collect();
-            let columns: Vec<f64> = column_class.iter().map(|&class| gain(&bits, class)).collect();
+            let rows: Vec<f64> = row_class.iter().map(|&class| gain(bits, class)).collect();
+            let columns: Vec<f64> = column_class.iter().map(|&class| gain(bits, class)).collect();
             let positions = (layer.bias.len() / rows.len().max(1)).max(1);
             each_weight(&layer.geometry, |at, row, column| {
                 if let Some(weight) = layer.weights.get_mut(at) {
@@ -279,7 +293,7 @@ pub(super) fn equalised(
             }
         }
     }
-    Some((made, channels.ranges(groups, Some(&bits))))
+    made
 }
 
 /// Classes by row and by column of a layer, which makes value `made`.
@@ -353,7 +367,8 @@ fn by_weights(real: &Real, channels: &Channels) -> Vec<f64> {
     bits
 }
 
-/// The largest gains with which no value's largest number becomes larger, in bits.
+/// The largest gains with which no channel's largest number becomes more than half of its value's, in bits: some room is left
+/// for inputs beyond those that were seen.
 fn by_values(channels: &Channels, groups: &[Interval]) -> Vec<f64> {
     let size = |&(low, high): &Interval| high.max(-low);
     let mut bits = vec![f64::INFINITY; channels.count];
@@ -365,11 +380,11 @@ fn by_values(channels: &Channels, groups: &[Interval]) -> Vec<f64> {
             if size(group) > 0.0
                 && let Some(bits) = bits.get_mut(class as usize)
             {
-                *bits = bits.min((largest / size(group)).log2().floor());
+                *bits = bits.min((largest / size(group)).log2().floor() - 1.0);
             }
         }
     }
-    bits.iter_mut().filter(|bits| !bits.is_finite()).for_each(|bits| *bits = 0.0);
+    bits.iter_mut().for_each(|bits| *bits = if bits.is_finite() { bits.max(0.0) } else { 0.0 });
     if let Some(fixed) = bits.first_mut() {
         *fixed = 0.0;
     }

@@ -13,15 +13,18 @@ mod search;
 mod units;
 mod wishes;
 
-use crate::real::Real;
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use crate::real::{Real, RealNode, RealOp};
 use crate::{Calibration, Error, FixedModel, InputSpec, WidthRule};
 pub use compare::{Comparison, Fidelity, compare};
 use compare::{Truth, beside};
 use equalise::Channels;
 pub use scales::{Interval, Precision};
-use search::{Search, Variant};
+use search::{Search, Variant, is_too_fine};
 
-/// Multiply-accumulates that the float network may take for its ranges, in all.
+/// Products and additions that the float network may take for its ranges, in all.
 const FLOAT_WORK: usize = 12_000_000_000;
 /// The same for one choice of bits.
 const TRIAL_WORK: usize = 1_500_000_000;
@@ -33,6 +36,36 @@ const HELD_BACK: usize = 4;
 const MARGIN: f64 = 0.7;
 /// How often bits are added where all inputs show what some did not.
 const MORE: usize = 4;
+
+/// Which of a network's layers one server has in clear, by their names in the order of the integer network.
+pub type Clear<'a> = &'a dyn Fn(&[&str]) -> Vec<bool>;
+
+/// None of them: all are shared.
+pub fn all_shared(layers: &[&str]) -> Vec<bool> {
+    vec![false; layers.len()]
+}
+
+/// How many inputs judge a network's numbers, at most.
+pub fn judges(real: &Real) -> usize {
+    (FLOAT_WORK / work(real)).max(4)
+}
+
+/// What a run of the network takes: products and additions.
+fn work(real: &Real) -> usize {
+    let mut lens = vec![real.input.iter().product()];
+    let mut work = real.macs();
+    for node in &real.nodes {
+        let len = node.op.len(&lens);
+        work = match &node.op {
+            RealOp::Public { terms, .. } => {
+                terms.iter().fold(work, |all, term| all.saturating_add(term.gather.steps(len)))
+            }
+            _ => work.saturating_add(len),
+        };
+        lens.push(len);
+    }
+    work.max(1)
+}
 
 /// What is asked of a model's numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,25 +109,35 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// Whether it is nearer to the float network than another one, over the same inputs.
-    fn nearer(&self, other: &Chosen) -> bool {
-        self.fidelity.nearness(&other.fidelity).is_lt()
+    /// Whether it is better than another one, over the same inputs: what was asked for, then nearer to the float network.
+    fn is_better(&self, other: &Chosen) -> bool {
+        match (self.reached, other.reached) {
+            (a, b) if a != b => a,
+            _ => self.fidelity.nearness(&other.fidelity).is_lt(),
+        }
     }
 }
 
-/// Chooses the numbers of a network for inputs like `samples`, any number of them one after the other.
+/// Chooses the numbers of a network for inputs like `samples`, any number of them one after the other. Layers that are
+/// `clear` have weights that do not depend on those of others.
 ///
 /// # Errors
 /// [`Error::Input`] if that is not one or more whole inputs, [`Error::Width`] if no choice of bits fits 32-bit rings,
 /// [`Error::Node`] for numbers beyond all integers.
-pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Result<Chosen, Error> {
+pub fn choose(
+    real: &Real,
+    input: &InputSpec,
+    samples: &[u8],
+    goal: &Goal,
+    clear: Clear<'_>,
+) -> Result<Chosen, Error> {
     let all: Vec<&[u8]> = input.inputs(samples)?.collect();
-    let macs = real.macs().max(1);
-    let channels = Channels::new(real);
-    let (truth, groups) = Truth::new(real, &spread(&all, (FLOAT_WORK / macs).max(4)), &channels)?;
+    let work = work(real);
+    let channels = Channels::new(real, &in_clear(real, input, clear));
+    let (truth, groups) = Truth::new(real, &spread(&all, judges(real)), &channels)?;
     let variants = Variant::all(real, &channels, &groups);
     let everything: Vec<usize> = (0..truth.samples.len()).collect();
-    let trial = spread(&everything, (TRIAL_WORK / macs).max(4));
+    let trial = spread(&everything, (TRIAL_WORK / work).max(4));
     let held = |i: &usize| trial.len() < 2 * HELD_BACK || i % HELD_BACK == HELD_BACK - 1;
     let calibrating = |i: &usize| trial.len() < 2 * HELD_BACK || i % HELD_BACK != HELD_BACK - 1;
     let of = |chosen: &dyn Fn(&usize) -> bool| -> Vec<usize> {
@@ -105,29 +148,49 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
     // What is judged by a few inputs must leave room for the others.
     let part = if held.len() < everything.len() { MARGIN } else { 1.0 };
     let stricter = Goal { error: goal.error * part, ..goal.clone() };
-    let search = Search { input, variants: &variants, truth: &truth, goal: &stricter, joined, held };
+    let search = Search {
+        real,
+        channels: &channels,
+        input,
+        variants: &variants,
+        truth: &truth,
+        goal: &stricter,
+        joined,
+        held,
+        trials: Cell::new(0),
+    };
     let found = search.best()?;
 
     // Once more, on everything that the float network ran on.
-    let joined: Vec<u8> = spread(&all, (FINAL_WORK / macs).max(10)).into_iter().flatten().copied().collect();
+    let joined: Vec<u8> = spread(&all, (FINAL_WORK / work).max(10)).into_iter().flatten().copied().collect();
     let finish = |(variant, precision): (usize, Precision)| {
         let variant = variants.get(variant).ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
-        let (mut model, scales) =
-            scales::build(variant.real(), input, &variant.ranges, precision, goal.width)?;
+        let real = variant.network(real, &channels);
+        let (mut model, scales) = scales::build(&real, input, &variant.ranges, precision, goal.width)?;
         let calibration = model.calibrate(&joined, goal.width)?;
         let fidelity = beside(&model, &truth, &everything, goal.error)?.fidelity;
         let reached = fidelity.reaches(goal);
         Ok::<_, Error>(Chosen { model, calibration, scales, precision, fidelity, reached })
     };
     let enough = |chosen: &Chosen| chosen.reached && chosen.fidelity.has_few_ties();
-    let mut chosen = None;
+    let mut best: Option<((usize, Precision), Chosen)> = None;
+    let mut failure = None;
     for &at in &found {
-        let other = finish(at)?;
-        if chosen.as_ref().is_none_or(|(_, best): &(_, Chosen)| !enough(best) && other.nearer(best)) {
-            chosen = Some((at, other));
+        match finish(at) {
+            Ok(other) if best.as_ref().is_none_or(|(_, best)| other.is_better(best)) => {
+                best = Some((at, other))
+            }
+            Ok(_) => {}
+            Err(error) if is_too_fine(&error) => failure = failure.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+        if best.as_ref().is_some_and(|(_, best)| enough(best)) {
+            break;
         }
     }
-    let (mut at, mut chosen) = chosen.ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
+    let Some((mut at, mut chosen)) = best else {
+        return Err(failure.unwrap_or_else(|| Error::Shape("no numbers to try".to_owned())));
+    };
     for _ in 0..MORE {
         if enough(&chosen) {
             break;
@@ -137,10 +200,11 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
         for step in [(1, 0), (0, 1), (1, 1)] {
             let Some(precision) = search.moved(at.1, step) else { continue };
             match finish((at.0, precision)) {
-                Ok(other) if other.nearer(finer.as_ref().map_or(&chosen, |(_, best)| best)) => {
+                Ok(other) if other.is_better(finer.as_ref().map_or(&chosen, |(_, best)| best)) => {
                     finer = Some(((at.0, precision), other));
                 }
-                Ok(_) | Err(Error::Width { .. }) => {}
+                Ok(_) => {}
+                Err(error) if is_too_fine(&error) => {}
                 Err(error) => return Err(error),
             }
             if finer.as_ref().is_some_and(|(_, finer)| enough(finer)) {
@@ -153,6 +217,21 @@ pub fn choose(real: &Real, input: &InputSpec, samples: &[u8], goal: &Goal) -> Re
         }
     }
     Ok(chosen)
+}
+
+/// By node, whether it is a layer that one server has in clear. Copies of a layer have its name, and are where it is.
+fn in_clear(real: &Real, input: &InputSpec, clear: Clear<'_>) -> Vec<bool> {
+    // The order of layers is the same whatever the numbers are.
+    let (coarse, ranges) = (Precision { weight: 3, activation: 3 }, vec![(0.0, 0.0); real.nodes.len() + 1]);
+    let layer = |node: &RealNode| matches!(node.op, RealOp::Linear(_));
+    let Ok((model, _)) = scales::build(real, input, &ranges, coarse, WidthRule::Calibrated) else {
+        // Then none is equalised.
+        return real.nodes.iter().map(layer).collect();
+    };
+    let names: Vec<&str> = model.graph.layers().map(|layer| layer.name).collect();
+    let clear: HashSet<&str> =
+        names.iter().zip(clear(&names)).filter(|(_, clear)| *clear).map(|(name, _)| *name).collect();
+    real.nodes.iter().map(|node| layer(node) && clear.contains(node.origin.name.as_str())).collect()
 }
 
 /// At most `count` of them, evenly.

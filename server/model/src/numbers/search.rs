@@ -1,6 +1,9 @@
 //! The search for the cheapest numbers that keep a network's answers.
 
-use super::equalise::{Channels, Rule, equalised};
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use super::equalise::{Channels, Rule, equalised, gains};
 use super::{Fidelity, Goal, Interval, Precision, Truth, beside, scales};
 use crate::real::Real;
 use crate::{Error, InputSpec};
@@ -14,30 +17,31 @@ const STEPS: [(i32, i32); 6] = [(-1, 0), (0, -1), (1, -2), (-2, 1), (1, -1), (-1
 /// How far bits of one are given for bits of the other, where the same number of both is too few or too many.
 const FAR: i32 = 6;
 
-/// A network with one choice of its channels' gains.
-pub(super) struct Variant<'a> {
-    /// The network; none for the one that was given.
-    equalised: Option<Real>,
-    given: &'a Real,
+/// Most choices that are tried.
+const MAX_TRIALS: usize = 80;
+
+/// One choice of a network's gains.
+pub(super) struct Variant {
+    /// By class of its channels, in bits; none for the network as it is.
+    bits: Option<Vec<i32>>,
     /// By value.
     pub ranges: Vec<Interval>,
 }
 
-impl<'a> Variant<'a> {
+impl Variant {
     /// The network as it is and with its channels equalised, `groups` being the ranges of the former's.
-    pub(super) fn all(given: &'a Real, channels: &Channels, groups: &[Interval]) -> Vec<Variant<'a>> {
-        let mut all = vec![Variant { equalised: None, given, ranges: channels.ranges(groups, None) }];
-        for rule in [Rule::Weights, Rule::Values] {
-            if let Some((real, ranges)) = equalised(given, channels, groups, rule) {
-                all.push(Variant { equalised: Some(real), given, ranges });
-            }
-        }
-        all
+    pub(super) fn all(real: &Real, channels: &Channels, groups: &[Interval]) -> Vec<Variant> {
+        let equalised = [Rule::Weights, Rule::Values].map(|rule| gains(real, channels, groups, rule));
+        let bits = [None].into_iter().chain(equalised.into_iter().flatten().map(Some));
+        bits.map(|bits| Variant { ranges: channels.ranges(groups, bits.as_deref()), bits }).collect()
     }
 
-    /// The network.
-    pub(super) fn real(&self) -> &Real {
-        self.equalised.as_ref().unwrap_or(self.given)
+    /// The network with its gains.
+    pub(super) fn network<'a>(&self, real: &'a Real, channels: &Channels) -> Cow<'a, Real> {
+        match &self.bits {
+            Some(bits) => Cow::Owned(equalised(real, channels, bits)),
+            None => Cow::Borrowed(real),
+        }
     }
 }
 
@@ -53,42 +57,44 @@ struct Trial {
 
 /// What is searched for, and in what.
 pub(super) struct Search<'a> {
+    pub real: &'a Real,
+    pub channels: &'a Channels,
     pub input: &'a InputSpec,
-    pub variants: &'a [Variant<'a>],
+    pub variants: &'a [Variant],
     pub truth: &'a Truth<'a>,
     pub goal: &'a Goal,
     /// What calibrates.
     pub joined: Vec<u8>,
     /// What judges, by number.
     pub held: Vec<usize>,
+    /// How many choices were tried.
+    pub trials: Cell<usize>,
 }
 
 impl Search<'_> {
     /// The cheapest bits that reach the goal, of every variant that is found to, the cheapest first; or those that come
     /// closest.
+    ///
+    /// # Errors
+    /// That of the coarsest numbers, if no others fit either.
     pub(super) fn best(&self) -> Result<Vec<(usize, Precision)>, Error> {
         let mut tried = Vec::new();
-        let mut failure = None;
-        let mut best = None;
+        let (mut failure, mut best) = (None, None);
         'found: for bits in TRIED {
+            let precision = self.given(bits, bits);
             for variant in 0..self.variants.len() {
-                let precision = self.given(bits, bits);
                 match self.attempt(variant, precision, u64::MAX) {
-                    Ok(Some(trial)) if trial.fidelity.reaches(self.goal) => {
+                    Ok(Some(trial)) if self.reaches(&trial) => {
                         best = Some(trial);
                         break 'found;
                     }
                     Ok(trial) => tried.extend(trial),
-                    // More bits would be wider still.
-                    Err(error @ Error::Width { .. }) if variant == 0 => {
-                        failure = Some(error);
-                        break 'found;
-                    }
-                    Err(Error::Width { .. }) => {}
+                    Err(error) if is_too_fine(&error) => failure = failure.or(Some(error)),
                     Err(error) => return Err(error),
                 }
             }
-            if self.goal.weight_bits.is_some() && self.goal.activation_bits.is_some() {
+            // More bits would be wider still.
+            if failure.is_some() || self.goal.weight_bits.is_some() && self.goal.activation_bits.is_some() {
                 break;
             }
         }
@@ -110,10 +116,8 @@ impl Search<'_> {
             let from =
                 found.iter().min_by_key(|trial| trial.cost).map_or(best.precision, |trial| trial.precision);
             // With as many bits it may cost a little more before it costs less.
-            match self.attempt(variant, from, u64::MAX) {
-                Ok(Some(trial)) if trial.fidelity.reaches(self.goal) => found.push(self.cheaper(trial)?),
-                Ok(_) | Err(Error::Width { .. }) => {}
-                Err(error) => return Err(error),
+            if let Some(trial) = self.optional(variant, from, u64::MAX)?.filter(|trial| self.reaches(trial)) {
+                found.push(self.cheaper(trial)?);
             }
         }
         found.sort_by_key(|trial| trial.cost);
@@ -128,12 +132,11 @@ impl Search<'_> {
                     let Some(precision) = self.moved(from.precision, (sign * far, -sign * far)) else {
                         break;
                     };
-                    match self.attempt(variant, precision, u64::MAX) {
-                        Ok(Some(trial)) if trial.fidelity.reaches(self.goal) => return Ok(Some(trial)),
-                        Ok(trial) => tried.extend(trial),
-                        Err(Error::Width { .. }) => {}
-                        Err(error) => return Err(error),
+                    let trial = self.optional(variant, precision, u64::MAX)?;
+                    if trial.as_ref().is_some_and(|trial| self.reaches(trial)) {
+                        return Ok(trial);
                     }
+                    tried.extend(trial);
                 }
             }
         }
@@ -145,17 +148,22 @@ impl Search<'_> {
         'next: loop {
             for step in STEPS {
                 let Some(precision) = self.moved(best.precision, step) else { continue };
-                match self.attempt(best.variant, precision, best.cost) {
-                    Ok(Some(trial)) if trial.fidelity.reaches(self.goal) => {
-                        best = trial;
-                        continue 'next;
-                    }
-                    Ok(_) | Err(Error::Width { .. }) => {}
-                    Err(error) => return Err(error),
+                // Fewer bits may cost the same before they cost less.
+                let most = best.cost + u64::from(step.0 <= 0 && step.1 <= 0);
+                let trial = self.optional(best.variant, precision, most)?;
+                if let Some(trial) = trial.filter(|trial| self.reaches(trial)) {
+                    best = trial;
+                    continue 'next;
                 }
             }
             return Ok(best);
         }
+    }
+
+    /// Whether it is good enough. Gains leave less room for inputs that were not seen: where these wrap around they are too
+    /// large.
+    fn reaches(&self, trial: &Trial) -> bool {
+        trial.fidelity.reaches(self.goal) && (trial.variant == 0 || trial.fidelity.wrapped == 0)
     }
 
     /// These bits, where none are given.
@@ -169,16 +177,34 @@ impl Search<'_> {
 
     /// Bits one step away, if they are others and can be.
     pub(super) fn moved(&self, from: Precision, (weight, activation): (i32, i32)) -> Option<Precision> {
-        let step = |bits: u32, step: i32| bits.checked_add_signed(step).filter(|bits| BITS.contains(bits));
-        let made = self.given(step(from.weight, weight)?, step(from.activation, activation)?);
+        // Those that are given may be any, and stay.
+        let step = |bits: u32, step: i32, given: Option<u32>| match given {
+            Some(bits) => Some(bits),
+            None => bits.checked_add_signed(step).filter(|bits| BITS.contains(bits)),
+        };
+        let made = Precision {
+            weight: step(from.weight, weight, self.goal.weight_bits)?,
+            activation: step(from.activation, activation, self.goal.activation_bits)?,
+        };
         (made != from).then_some(made)
     }
 
-    /// How well numbers do, if they are cheaper than `most`.
+    /// The same as [`Search::attempt`]; nothing for numbers that do not fit.
+    fn optional(&self, number: usize, precision: Precision, most: u64) -> Result<Option<Trial>, Error> {
+        match self.attempt(number, precision, most) {
+            Err(error) if is_too_fine(&error) => Ok(None),
+            made => made,
+        }
+    }
+
+    /// How well numbers do, if they are cheaper than `most` and not too many were tried.
     fn attempt(&self, number: usize, precision: Precision, most: u64) -> Result<Option<Trial>, Error> {
-        let Some(variant) = self.variants.get(number) else { return Ok(None) };
-        let rule = self.goal.width;
-        let (mut model, _) = scales::build(variant.real(), self.input, &variant.ranges, precision, rule)?;
+        let Some(variant) = self.variants.get(number).filter(|_| self.trials.get() < MAX_TRIALS) else {
+            return Ok(None);
+        };
+        self.trials.set(self.trials.get() + 1);
+        let (rule, real) = (self.goal.width, variant.network(self.real, self.channels));
+        let (mut model, _) = scales::build(&real, self.input, &variant.ranges, precision, rule)?;
         model.calibrate(&self.joined, rule)?;
         let cost = model.graph.activations().map(|relu| relu.and_gates()).sum();
         if cost >= most {
@@ -187,4 +213,9 @@ impl Search<'_> {
         let fidelity = beside(&model, self.truth, &self.held, self.goal.error)?.fidelity;
         Ok(Some(Trial { variant: number, precision, cost, fidelity }))
     }
+}
+
+/// Whether numbers are too fine for the rings or for integers, so that coarser ones may do.
+pub(super) fn is_too_fine(error: &Error) -> bool {
+    matches!(error, Error::Width { .. } | Error::Node { .. })
 }

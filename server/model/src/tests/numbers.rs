@@ -2,7 +2,7 @@
 
 use super::{generator, pick};
 use crate::graph::{Gather, Last, Op};
-use crate::numbers::{Chosen, Goal, choose, compare};
+use crate::numbers::{Chosen, Goal, all_shared, choose, compare};
 use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealOutput, RealTerm};
 use crate::{Conv, Dense, Error, Executor, FixedModel, Geometry, InputSpec, WidthRule};
 use rand_core::Rng;
@@ -13,6 +13,11 @@ fn node(op: RealOp) -> RealNode {
 
 fn term(value: usize, factor: f64) -> RealTerm {
     RealTerm { value, factor, gather: Gather::All }
+}
+
+/// These places of a value.
+fn gathered(value: usize, places: &[usize]) -> RealTerm {
+    RealTerm { value, factor: 1.0, gather: Gather::from_places(places.iter().map(|&place| Some(place))) }
 }
 
 fn output(value: usize, shape: &[usize], last: Last) -> RealOutput {
@@ -37,7 +42,7 @@ fn the_index_of_the_largest_is_right_for_every_input() {
         let mut seen = vec![0u8; rows * count];
         seen.iter_mut().step_by(count).for_each(|value| *value = 255);
         let goal = Goal { width: WidthRule::Calibrated, ..Goal::default() };
-        let chosen = choose(&real, &input, &seen, &goal).unwrap();
+        let chosen = choose(&real, &input, &seen, &goal, &all_shared).unwrap();
         let graph = &chosen.model.graph;
         let wide = usize::BITS - (count - 1).leading_zeros() + 1;
         assert!(graph.answer_width() <= wide.max(2) && graph.outputs[0].shape == [rows], "{count}");
@@ -97,7 +102,7 @@ fn integer_networks_are_near_the_real_ones() {
         let input = InputSpec::new(real.input.clone(), 8);
         let mut pixels = generator(3);
         let samples: Vec<u8> = (0..50 * 40).map(|_| pick(&mut pixels, 0, 255) as u8).collect();
-        let chosen = choose(&real, &input, &samples, &Goal::default()).unwrap();
+        let chosen = choose(&real, &input, &samples, &Goal::default(), &all_shared).unwrap();
         assert!(chosen.reached && chosen.fidelity.error <= 0.01, "{size}: {:?}", chosen.fidelity);
         assert_eq!(chosen.fidelity.wrapped, 0);
         assert_eq!(chosen.model.graph.outputs.len(), 2);
@@ -114,17 +119,17 @@ fn bits_that_are_given_are_kept_and_impossible_ones_refused() {
     let input = InputSpec::new(vec![4], 8);
     let samples: Vec<u8> = (0..200).map(|i| (i * 37) as u8).collect();
     let goal = Goal { weight_bits: Some(2), activation_bits: Some(3), ..Goal::default() };
-    let coarse = choose(&real, &input, &samples, &goal).unwrap();
+    let coarse = choose(&real, &input, &samples, &goal, &all_shared).unwrap();
     assert_eq!((coarse.precision.weight, coarse.precision.activation, coarse.reached), (2, 3, false));
     assert!(coarse.model.layers[0].weights.iter().all(|w| w.unsigned_abs() <= 4));
     // As many as rings have room for, and for what any input needs there is none.
     let goal = Goal { weight_bits: Some(26), ..Goal::default() };
-    let fine = choose(&real, &input, &samples, &goal).unwrap();
+    let fine = choose(&real, &input, &samples, &goal, &all_shared).unwrap();
     assert!(fine.reached && fine.fidelity.error < 1e-4 && fine.model.graph.answer_width() <= 32);
     let largest = fine.model.layers[0].weights.iter().map(|w| w.unsigned_abs()).max().unwrap();
     assert!((1 << 18..1 << 23).contains(&largest), "{largest}");
     for wrong in [&samples[..0], &samples[..3]] {
-        assert!(matches!(choose(&real, &input, wrong, &Goal::default()), Err(Error::Input(_))));
+        assert!(matches!(choose(&real, &input, wrong, &Goal::default(), &all_shared), Err(Error::Input(_))));
     }
 }
 
@@ -147,7 +152,8 @@ fn what_is_lifted_too_little_is_no_safe_sum() {
     let input = InputSpec::new(vec![2], 8);
     // Never far below zero, and then as far as can be.
     let seen: Vec<u8> = (0..40).flat_map(|i| [200 + i, 210]).collect();
-    let chosen = |width| choose(&real, &input, &seen, &Goal { width, ..Goal::default() }).unwrap();
+    let chosen =
+        |width| choose(&real, &input, &seen, &Goal { width, ..Goal::default() }, &all_shared).unwrap();
     for rule in [WidthRule::Calibrated, WidthRule::Affordable, WidthRule::Worst] {
         let made = chosen(rule);
         let executor = Executor::new(&made.model).unwrap();
@@ -182,7 +188,7 @@ fn weights_may_be_far_smaller_than_biases() {
         let real = Real { name: "r".to_owned(), input: vec![2], nodes, outputs };
         let samples: Vec<u8> = (0..60).map(|i| (i * 37) as u8).collect();
         for goal in [Goal::default(), Goal { weight_bits: Some(12), ..Goal::default() }] {
-            let chosen = choose(&real, &InputSpec::new(vec![2], 8), &samples, &goal).unwrap();
+            let chosen = choose(&real, &InputSpec::new(vec![2], 8), &samples, &goal, &all_shared).unwrap();
             assert!(chosen.reached, "{size}: {:?}", chosen.fidelity);
             let most = chosen.model.layers[0].bias.iter().map(|bias| bias.unsigned_abs()).max().unwrap();
             assert!(most <= 1 << 28, "{size}: {most}");
@@ -207,7 +213,7 @@ fn bits_are_added_for_labels_alone() {
     let one = |at: usize| std::array::from_fn(|i| if i == at { 255u8 } else { 0 });
     let samples: Vec<u8> = [one(1), one(2), one(3), easy, one(4), easy, easy, easy].concat();
     let goal = Goal { error: 1e-4, ..Goal::default() };
-    let chosen = choose(&real, &InputSpec::new(vec![5], 8), &samples, &goal).unwrap();
+    let chosen = choose(&real, &InputSpec::new(vec![5], 8), &samples, &goal, &all_shared).unwrap();
     assert!(chosen.reached && chosen.fidelity.same == 8, "{:?} {:?}", chosen.fidelity, chosen.precision);
 }
 
@@ -220,7 +226,7 @@ fn rows(last: Last) -> (Real, Chosen, Vec<u8>) {
     let real = Real { name: "r".to_owned(), input: vec![4], nodes, outputs };
     let samples: Vec<u8> = (0..200u32).map(|i| (i * i * 37 % 251) as u8).collect();
     let input = InputSpec::new(real.input.clone(), 8);
-    let chosen = choose(&real, &input, &samples, &Goal::default()).unwrap();
+    let chosen = choose(&real, &input, &samples, &Goal::default(), &all_shared).unwrap();
     (real, chosen, samples)
 }
 
@@ -296,7 +302,7 @@ fn large_answers_take_no_bits_from_other_layers() {
     let samples: Vec<u8> = (0..64 * 40).map(|_| pick(&mut pixels, 0, 255) as u8).collect();
     let goal = |bits| Goal { weight_bits: Some(bits), activation_bits: Some(bits), ..Goal::default() };
     for bits in [10, 12, 14] {
-        let chosen = choose(&real, &InputSpec::new(vec![64], 8), &samples, &goal(bits)).unwrap();
+        let chosen = choose(&real, &InputSpec::new(vec![64], 8), &samples, &goal(bits), &all_shared).unwrap();
         assert!(chosen.reached && chosen.fidelity.error < 0.01, "{bits}: {:?}", chosen.fidelity);
         assert_eq!(chosen.fidelity.wrapped, 0);
         let largest =
@@ -310,22 +316,16 @@ fn large_answers_take_no_bits_from_other_layers() {
 fn the_unit_of_a_sum_is_kept_through_a_maximum() {
     let geometry = Geometry::Dense(Dense { inputs: 4, outputs: 4 });
     let weights = (0..16).map(|i| f64::from((i * 7 + 3) % 11 - 5) / 8.0).collect();
-    let left = Gather::from_places([Some(0), Some(2)]);
-    let right = Gather::from_places([Some(1), Some(3)]);
-    let gathered = |value, factor, gather: &Gather| RealTerm { value, factor, gather: gather.clone() };
+    let (left, right) = (|factor| RealTerm { factor, ..gathered(5, &[0, 2]) }, gathered(5, &[1, 3]));
     let nodes = vec![
         node(RealOp::Linear(Linear { input: 0, geometry, weights, bias: vec![0.25; 4] })),
         node(RealOp::Relu { input: 1 }),
         node(RealOp::Public { terms: vec![term(1, -1.0)], offset: 0.0, len: 4 }),
         node(RealOp::Relu { input: 3 }),
         node(RealOp::Public { terms: vec![term(2, 1.0), term(4, -0.3)], offset: 0.0, len: 4 }),
-        node(RealOp::Public {
-            terms: vec![gathered(5, 1.0, &right), gathered(5, -1.0, &left)],
-            offset: 0.0,
-            len: 2,
-        }),
+        node(RealOp::Public { terms: vec![right, left(-1.0)], offset: 0.0, len: 2 }),
         node(RealOp::Relu { input: 6 }),
-        node(RealOp::Public { terms: vec![term(7, 1.0), gathered(5, 1.0, &left)], offset: 0.0, len: 2 }),
+        node(RealOp::Public { terms: vec![term(7, 1.0), left(1.0)], offset: 0.0, len: 2 }),
         node(RealOp::Linear(Linear {
             input: 8,
             geometry: Geometry::Dense(Dense { inputs: 2, outputs: 2 }),
@@ -336,7 +336,7 @@ fn the_unit_of_a_sum_is_kept_through_a_maximum() {
     let real =
         Real { name: "r".to_owned(), input: vec![4], nodes, outputs: vec![output(9, &[2], Last::Nothing)] };
     let samples: Vec<u8> = (0..200u32).map(|i| (i * i * 37 % 251) as u8).collect();
-    let chosen = choose(&real, &InputSpec::new(vec![4], 8), &samples, &Goal::default()).unwrap();
+    let chosen = choose(&real, &InputSpec::new(vec![4], 8), &samples, &Goal::default(), &all_shared).unwrap();
     assert!(chosen.reached, "{:?}", chosen.fidelity);
     let factors: Vec<i32> = chosen
         .model
@@ -350,4 +350,33 @@ fn the_unit_of_a_sum_is_kept_through_a_maximum() {
         .collect();
     // 0.3 to 1 is 3 to 10.
     assert!(factors.iter().all(|factor| factor.abs() <= 10), "{factors:?}");
+}
+
+/// Bits that are given stay, whatever they are, and the others are searched for all the same.
+#[test]
+fn with_bits_of_one_given_the_others_are_searched_for() {
+    let geometry = Geometry::Dense(Dense { inputs: 4, outputs: 4 });
+    let weights = vec![1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    let layer = |input| {
+        node(RealOp::Linear(Linear {
+            input,
+            geometry: geometry.clone(),
+            weights: weights.clone(),
+            bias: vec![0.0; 4],
+        }))
+    };
+    let relu = |input| node(RealOp::Relu { input });
+    let nodes = vec![layer(0), relu(1), layer(2), relu(3), layer(4)];
+    let real =
+        Real { name: "r".to_owned(), input: vec![4], nodes, outputs: vec![output(5, &[4], Last::Nothing)] };
+    // One of four stands out, so that no labels are near ties.
+    let samples: Vec<u8> =
+        (0..200u32).map(|i| if i % 5 == 0 { 200 + i % 50 } else { i * 37 % 90 } as u8).collect();
+    for weight in [2, 22] {
+        let goal = Goal { weight_bits: Some(weight), error: 0.05, ..Goal::default() };
+        let chosen = choose(&real, &InputSpec::new(vec![4], 8), &samples, &goal, &all_shared).unwrap();
+        assert!(chosen.reached && chosen.precision.weight == weight, "{:?}", chosen.precision);
+        // So few bits are enough for so large an error.
+        assert!(chosen.precision.activation < 6, "{:?}", chosen.precision);
+    }
 }

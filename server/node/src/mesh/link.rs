@@ -371,7 +371,7 @@ impl Shared {
             connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
         let shown = shown.and_then(|chain| chain.first().cloned())?;
         // The TLS layer has accepted only certificates of servers with a lower number.
-        let peer = self.servers.iter().take(self.me).position(|s| s.certificate == shown)?;
+        let peer = self.servers.iter().take(self.me).position(|s| s.certificates.contains(&shown))?;
         match timeout(HANDSHAKE, self.greet(&connection, false, peer)).await {
             Ok(Ok(Ok(said))) => Some((peer, (connection, said))),
             Ok(Ok(Err(mistake))) => {

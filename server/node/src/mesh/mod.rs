@@ -64,10 +64,20 @@ pub struct Server {
     pub name: String,
     /// `host:port`; needed for those this server dials.
     pub address: Option<String>,
-    /// The only certificate accepted.
-    pub certificate: CertificateDer<'static>,
+    /// Certificates of which it may show any, while it changes from one to the next; this server itself shows the first.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// The certificate by which the cluster knows it for ever: what others pinned first. It opens nothing.
+    pub known_as: CertificateDer<'static>,
     /// SoftSpokenOT's parameter on the link with it; at this server itself it says nothing.
     pub ot_parameter: usize,
+}
+
+impl Server {
+    /// Whether both have a certificate in common.
+    fn shares(&self, other: &Server) -> bool {
+        self.known_as == other.known_as
+            || self.certificates.iter().any(|one| other.certificates.contains(one))
+    }
 }
 
 /// What the mesh needs to know.
@@ -135,11 +145,11 @@ pub struct Incoming {
 }
 
 impl Settings {
-    /// Hash of all servers in their order: two that pin different certificates for a third would fail much later.
+    /// Hash of all servers in their order: two that know a third by different certificates would fail much later.
     pub fn cluster(&self) -> [u8; 32] {
         let mut cluster = Sha256::new();
         for server in &self.servers {
-            cluster.update(Sha256::digest(&server.certificate));
+            cluster.update(Sha256::digest(&server.known_as));
         }
         cluster.finalize().into()
     }
@@ -155,14 +165,15 @@ impl Mesh {
             )
         })?;
         for (a, server) in servers.iter().enumerate() {
-            if let Some(b) = servers[..a].iter().position(|s| s.certificate == server.certificate) {
+            if let Some(b) = servers[..a].iter().position(|other| other.shares(server)) {
                 return Err(Error::SameCertificate { a: b, b: a });
             }
         }
-        let lower = servers[..*me].iter().map(|s| s.certificate.clone()).collect();
+        let lower = servers[..*me].iter().flat_map(|s| s.certificates.clone()).collect();
         let socket = std::net::UdpSocket::bind(listen).map_err(|e| Error::bind("UDP", *listen, e))?;
         enlarge_buffers(&socket);
-        let server = tls::server(&own.certificate, key, lower)?;
+        let shown = own.certificates.first().unwrap_or(&own.known_as);
+        let server = tls::server(shown, key, lower)?;
         let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
         let endpoint = Endpoint::new(tls::endpoint(&settings.reset), Some(server), socket, runtime)
             .map_err(|e| Error::bind("UDP", *listen, e))?;
@@ -173,7 +184,7 @@ impl Mesh {
             let address = address.ok_or_else(|| {
                 Error::Usage(format!("[[peers]] {peer}: address is missing (this server dials it)"))
             })?;
-            dials.push((peer, address, tls::client(&own.certificate, key, &server.certificate)?));
+            dials.push((peer, address, tls::client(shown, key, server.certificates.clone())?));
         }
 
         let (commands_in, commands) = mpsc::channel(MAX_COMMANDS);

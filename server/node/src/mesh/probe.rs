@@ -29,17 +29,17 @@ pub async fn probe(config: &Config, limit: Duration) -> Result<Vec<(usize, Resul
     let mut lower = Vec::new();
     let mut dials = Vec::new();
     for peer in &config.peers {
-        let certificate = keys::certificate(&peer.certificate)?;
+        let pinned = keys::certificates(&peer.certificate)?;
         if peer.index < config.index {
-            lower.push((peer.index, certificate));
+            lower.push((peer.index, pinned));
         } else {
-            dials.push((peer, tls::client(&own, &key, &certificate)?));
+            dials.push((peer, tls::client(&own, &key, pinned)?));
         }
     }
     let listen = config.listen.mesh;
     let bind = |e| Error::bind("UDP", listen, e);
     let socket = std::net::UdpSocket::bind(listen).map_err(bind)?;
-    let server = tls::server(&own, &key, lower.iter().map(|(_, certificate)| certificate.clone()).collect())?;
+    let server = tls::server(&own, &key, lower.iter().flat_map(|(_, pinned)| pinned.clone()).collect())?;
     let runtime = quinn::default_runtime().ok_or(Error::NoRuntime)?;
     let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime).map_err(bind)?;
 
@@ -97,7 +97,7 @@ async fn dial(
 
 async fn accept(
     endpoint: &Endpoint,
-    mut awaited: Vec<(usize, CertificateDer<'static>)>,
+    mut awaited: Vec<(usize, Vec<CertificateDer<'static>>)>,
     limit: Duration,
 ) -> Vec<(usize, Result<(), String>)> {
     let deadline = Instant::now() + limit;
@@ -109,7 +109,9 @@ async fn accept(
         let shown = connection.peer_identity();
         let shown = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
         let first = shown.and_then(|shown| shown.into_iter().next());
-        if let Some(at) = awaited.iter().position(|(_, certificate)| Some(certificate) == first.as_ref()) {
+        if let Some(at) =
+            awaited.iter().position(|(_, pinned)| first.as_ref().is_some_and(|first| pinned.contains(first)))
+        {
             found.push((awaited.remove(at).0, Ok(())));
         }
         connection.close(VarInt::from_u32(0), b"probe");

@@ -213,11 +213,11 @@ pub fn server_tls(
     Ok(tls)
 }
 
-/// For the side that dials the server with the certificate `pinned`.
+/// For the side that dials the server with one of the certificates `pinned`.
 pub(super) fn client(
     own: &CertificateDer<'static>,
     key: &PrivateKeyDer<'static>,
-    pinned: &CertificateDer<'static>,
+    pinned: Vec<CertificateDer<'static>>,
 ) -> Result<ClientConfig, Error> {
     let tls = client_tls(own, key, pinned)?;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(unusable)?));
@@ -229,10 +229,10 @@ pub(super) fn client(
 pub fn client_tls(
     own: &CertificateDer<'static>,
     key: &PrivateKeyDer<'static>,
-    pinned: &CertificateDer<'static>,
+    pinned: Vec<CertificateDer<'static>>,
 ) -> Result<rustls::ClientConfig, Error> {
     let provider = provider();
-    let verifier = Pinned { certificates: vec![pinned.clone()], provider: provider.clone() };
+    let verifier = Pinned { certificates: pinned, provider: provider.clone() };
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?

@@ -26,7 +26,7 @@ const MAX_FILE: u64 = 1 << 20;
 /// Confirmations between two recordings.
 const EVERY: u64 = 64;
 
-/// Names a ledger of another server: hash of its certificate and the model.
+/// Names a ledger of another server: hash of the certificate by which it is known, and the model.
 pub type LedgerName = [u8; 32];
 
 /// Where a ledger ended at least.

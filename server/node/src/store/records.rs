@@ -17,7 +17,7 @@ use crate::mesh::{Records, Server};
 pub(crate) struct Ledgers {
     own: Arc<FileLedger>,
     peers: Peers,
-    /// All servers: name for messages, and hash of the certificate.
+    /// All servers: name for messages, and hash of the certificate by which they are known.
     servers: Vec<(String, [u8; 32])>,
     stores: Mutex<Vec<Weak<Store>>>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Ledgers {
 impl Ledgers {
     /// Reads what is known in a state directory.
     pub fn open(state: &Path, own: Arc<FileLedger>, servers: &[Server]) -> Result<Self, Error> {
-        let name = |server: &Server| (server.name.clone(), Sha256::digest(&server.certificate).into());
+        let name = |server: &Server| (server.name.clone(), Sha256::digest(&server.known_as).into());
         let servers = servers.iter().map(name).collect();
         Ok(Self { own, peers: Peers::open(state)?, servers, stores: Mutex::default() })
     }

@@ -20,7 +20,7 @@
 //! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, what so many could show of other inputs with 95% confidence if they had not chosen the numbers too; `largest_error` of a number of an answer, in parts of the float network's largest; `wrapped` sums, or cut off; with labels, `float_accuracy` and `fixed_accuracy` |
 //! | `confusion` | of the first output: `classes`, and `counts` by float label, by fixed label |
 //! | `macs`, `relus`, `and_gates` | of one inference |
-//! | `layers` | in order: `name`, `kind` (`linear`, `relu` or `answer`), `shape`, `macs`, `scale` (what an integer is worth), `width` (bits), `least`, `largest` (integers seen), `used_bits`, `worst_bits`, `headroom_bits`, `clamped` (whether other inputs may make it less than its shift allows, where it is cut off), `relus`, `and_gates`, `ciphertexts_in`, `ciphertexts_out`, `products`, `bytes` ahead and `online_bytes`, with `servers` servers |
+//! | `layers` | in order: `name`, `kind` (`linear`, `relu` or `answer`), `shape`, `macs`, `scale` (what an integer is worth; of channels whose gain is 1), `width` (bits), `least`, `largest` (integers seen), `used_bits`, `worst_bits`, `headroom_bits`, `clamped` (whether other inputs may make it less than its shift allows, where it is cut off), `relus`, `and_gates`, `ciphertexts_in`, `ciphertexts_out`, `products`, `bytes` ahead and `online_bytes`, with `servers` servers |
 //! | `servers`, `gateway_layers` | that the layers' figures and `next` are for |
 //! | `totals` | for 2, 3, 4 and `servers` servers: see below |
 //! | `rates` | CPU-seconds by unit of work, `measured` or not |
@@ -54,8 +54,6 @@ use self::report::Report;
 use crate::samples;
 use crate::{Error, placement, split, terminal};
 
-/// Float and fixed network together may take so many products for all samples.
-const WORK: usize = 12_000_000_000;
 /// Samples that are enough.
 const SAMPLES: usize = 500;
 
@@ -75,7 +73,7 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     let names: Vec<&str> = imported.chosen.model.graph.layers().map(|layer| layer.name).collect();
     let placements = placement::placements(&names, &task)?;
     let indices: Vec<usize> = (0..available).collect();
-    let count = (WORK / imported.real.macs().max(1)).clamp(4, SAMPLES);
+    let count = seco_model::numbers::judges(&imported.real).min(SAMPLES);
     let used = seco_model::numbers::spread(&indices, count);
     let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
     let evidence = Evidence::gather(&imported, &values, &used, task.goal.error).map_err(wrong)?;

@@ -143,7 +143,8 @@ impl Report {
         };
         // All inputs count that were tried here, also those that chose no numbers.
         let good = chosen.reached && found.reaches(&task.goal);
-        let mut warnings = split::warnings(chosen, &found, good, &task.goal);
+        let judged = if chosen.reached { &found } else { &chosen.fidelity };
+        let mut warnings = split::warnings(chosen, judged, good, &task.goal);
         if found.wrapped > 0 {
             warnings.push(format!(
                 "{} sums wrapped around or were cut off on these inputs: give inputs with all values that occur, or --width worst",

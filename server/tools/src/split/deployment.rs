@@ -126,7 +126,8 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         gateway: seco_sdk::Gateway {
             address,
             server_name: keys::TLS_NAME.to_owned(),
-            pins: vec![CertificatePin::of(&keys::certificate(certificate)?)],
+            // The present one and the next, where the file has both.
+            pins: keys::certificates(certificate)?.iter().map(|one| CertificatePin::of(one)).collect(),
         },
         model: seco_sdk::Model {
             id: info.id,

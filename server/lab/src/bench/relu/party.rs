@@ -99,7 +99,8 @@ async fn work(job: Job) -> Result<(), Error> {
     let server = |(i, certificate): (usize, &Vec<u8>)| Server {
         name: format!("server {i}"),
         address: job.addresses.get(i).copied().flatten().map(|address| address.to_string()),
-        certificate: certificate.clone().into(),
+        certificates: vec![certificate.clone().into()],
+        known_as: certificate.clone().into(),
         ot_parameter: job.ot_parameter,
     };
     let Started { mesh, commands: _commands, mut mistakes } = Mesh::start(Settings {

@@ -1,8 +1,8 @@
 //! Equalised networks are the same networks, and do with fewer bits.
 
-use super::{Channels, Rule, equalised};
+use super::{Channels, Rule, equalised, gains};
 use crate::graph::{Gather, Last, Run, Window};
-use crate::numbers::{Goal, choose, compare::Truth};
+use crate::numbers::{Goal, all_shared, choose, compare::Truth};
 use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealOutput, RealTerm};
 use crate::tests::generator;
 use crate::{Conv, Dense, Geometry, InputSpec};
@@ -27,7 +27,7 @@ fn conv(input: [usize; 3], channels: usize, groups: usize) -> Conv {
     Conv { input, channels, kernel: [3; 2], stride: [1; 2], dilation: [1; 2], pads: [1; 4], groups }
 }
 
-/// Two convolutions with a residual connection, one of them depthwise, a maximum and a mean over windows, and a matrix; a
+/// Two convolutions with a residual connection, one of them in groups, a maximum and a mean over windows, and a matrix; a
 /// bounded ReLU with a constant beside. The first layer's channels are of very different size, and those of the third, which
 /// reads all of them as if they were not.
 fn network(spread: f64) -> (Real, Vec<u8>) {
@@ -72,9 +72,9 @@ fn network(spread: f64) -> (Real, Vec<u8>) {
         sum(&[(0, 1.0 / 255.0)], 0.0, INPUT),
         layer(1, Geometry::Conv(conv([2, 6, 6], 4, 1)), spread, 1.0),
         relu(2),
-        layer(3, Geometry::Conv(conv([4, 6, 6], 4, 4)), 1.0, 1.0),
+        layer(3, Geometry::Conv(conv([4, 6, 6], 4, 2)), 1.0, 1.0),
         sum(&[(3, 1.0), (4, 1.0)], 0.0, 144),
-        relu(5),
+        node(RealOp::Round { input: 5 }),
         // The larger one of two neighbours.
         node(RealOp::Public {
             terms: vec![right(6), RealTerm { value: 6, factor: -1.0, gather: Gather::All }],
@@ -103,8 +103,8 @@ fn network(spread: f64) -> (Real, Vec<u8>) {
         sum(&[(16, -1.0)], 0.5, 8),
         layer(17, Geometry::Dense(Dense { inputs: 8, outputs: 3 }), 1.0, 1.0),
     ];
-    if let RealOp::Linear(depthwise) = &mut nodes[3].op {
-        depthwise.bias.iter_mut().enumerate().for_each(|(at, bias)| *bias *= spread.powi(at as i32 / 36));
+    if let RealOp::Linear(grouped) = &mut nodes[3].op {
+        grouped.bias.iter_mut().enumerate().for_each(|(at, bias)| *bias *= spread.powi(at as i32 / 36));
     }
     let outputs = vec![
         RealOutput { name: "y".to_owned(), value: 18, shape: vec![3], last: Last::Nothing },
@@ -125,10 +125,12 @@ fn an_equalised_network_is_the_same_to_the_last_bit() {
     for outputs in [2, 1] {
         real.outputs.truncate(outputs);
         let inputs: Vec<&[u8]> = samples.chunks(INPUT).collect();
-        let channels = Channels::new(&real);
+        let channels = Channels::new(&real, &[]);
         let (_, groups) = Truth::new(&real, &inputs, &channels).unwrap();
         for rule in [Rule::Weights, Rule::Values] {
-            let (made, ranges) = equalised(&real, &channels, &groups, rule).unwrap();
+            let bits = gains(&real, &channels, &groups, rule).unwrap();
+            let made = equalised(&real, &channels, &bits);
+            let ranges = channels.ranges(&groups, Some(&bits));
             assert_ne!(made, real);
             let (_, measured) = Truth::new(&made, &inputs, &Channels::whole(&made)).unwrap();
             assert_eq!(ranges, measured, "{rule:?}");
@@ -175,7 +177,7 @@ fn equalised_channels_need_fewer_bits() {
     let mut pixels = generator(4);
     let samples: Vec<u8> = (0..LEN * 60).map(|_| pixels.next_u32() as u8).collect();
     let gates = |real: &Real| -> u64 {
-        let chosen = choose(real, &input, &samples, &Goal::default()).unwrap();
+        let chosen = choose(real, &input, &samples, &Goal::default(), &all_shared).unwrap();
         assert!(chosen.reached, "{:?}", chosen.fidelity);
         chosen.model.graph.activations().map(|relu| relu.and_gates()).sum()
     };
@@ -186,14 +188,62 @@ fn equalised_channels_need_fewer_bits() {
     assert!(with + 2 * LEN as u64 <= without, "{with} {without}");
 }
 
+/// What one server has in clear tells nothing of other layers' weights: the layer is left as it is, and so are the columns of
+/// those that read it.
+#[test]
+fn layers_in_clear_are_left() {
+    let (mut real, samples) = network(0.02);
+    real.outputs.truncate(1);
+    let inputs: Vec<&[u8]> = samples.chunks(INPUT).collect();
+    let layers: Vec<usize> =
+        (0..real.nodes.len()).filter(|&at| matches!(real.nodes[at].op, RealOp::Linear(_))).collect();
+    let weights = |real: &Real, at: usize| match &real.nodes[at].op {
+        RealOp::Linear(layer) => layer.weights.clone(),
+        _ => Vec::new(),
+    };
+    let mut changed = 0;
+    for &clear in &layers {
+        let in_clear: Vec<bool> = (0..real.nodes.len()).map(|at| at == clear).collect();
+        let channels = Channels::new(&real, &in_clear);
+        let (_, groups) = Truth::new(&real, &inputs, &channels).unwrap();
+        for rule in [Rule::Weights, Rule::Values] {
+            let Some(bits) = gains(&real, &channels, &groups, rule) else { continue };
+            let made = equalised(&real, &channels, &bits);
+            assert_eq!(weights(&made, clear), weights(&real, clear));
+            changed += layers.iter().filter(|&&at| weights(&made, at) != weights(&real, at)).count();
+        }
+    }
+    assert!(changed > 0);
+
+    // By the names that a placement has, in whatever order.
+    let input = InputSpec::new(real.input.clone(), 8);
+    for (number, &at) in layers.iter().enumerate() {
+        real.nodes[at].origin.name = format!("layer {number}");
+    }
+    let clear = |names: &[&str]| names.iter().map(|name| *name == "layer 1").collect();
+    assert_eq!(
+        crate::numbers::in_clear(&real, &input, &clear),
+        (0..real.nodes.len()).map(|at| at == layers[1]).collect::<Vec<_>>()
+    );
+}
+
 /// Too large a network is left as it is.
 #[test]
 fn large_networks_are_left() {
-    let nodes = (0..40).map(relu).collect();
-    let outputs =
-        vec![RealOutput { name: "y".to_owned(), value: 40, shape: vec![1 << 20], last: Last::Nothing }];
-    let real = Real { name: "r".to_owned(), input: vec![1 << 20], nodes, outputs };
-    let channels = Channels::new(&real);
-    assert_eq!((channels.count, channels.none().len()), (1, 41));
-    assert!(equalised(&real, &channels, &channels.none(), Rule::Values).is_none());
+    for (size, large) in [(1 << 10, false), (1 << 18, true)] {
+        let input = [size, 1, 1];
+        let depthwise = Conv { kernel: [1; 2], pads: [0; 4], ..conv(input, size, size) };
+        let layer = Linear {
+            input: 0,
+            geometry: Geometry::Conv(depthwise),
+            weights: vec![0.5; size],
+            bias: vec![0.0; size],
+        };
+        let nodes = [vec![node(RealOp::Linear(layer))], (1..40).map(relu).collect()].concat();
+        let outputs =
+            vec![RealOutput { name: "y".to_owned(), value: 0, shape: vec![size], last: Last::Nothing }];
+        let real = Real { name: "r".to_owned(), input: input.to_vec(), nodes, outputs };
+        let channels = Channels::new(&real, &[]);
+        assert_eq!((channels.count == 1, channels.none().len() == 41), (large, large));
+    }
 }

@@ -2,7 +2,7 @@
 
 /// Most points where a function's slope changes.
 const MAX_POINTS: usize = 8;
-/// Slopes and points that differ by less, in parts of the largest, are the same.
+/// Slopes that differ by less, in parts of the steepest, are the same, and points, in parts of the larger one.
 const SAME: f64 = 1e-12;
 
 /// A continuous function that is linear between points.
@@ -56,12 +56,16 @@ impl Function {
     /// order. None if there are too many or numbers are beyond all bounds.
     fn new(mut points: Vec<f64>, at: impl Fn(f64) -> f64, slope: impl Fn(f64) -> f64) -> Option<Function> {
         points.sort_by(f64::total_cmp);
-        let size = points.iter().fold(1f64, |most, point| most.max(point.abs()));
-        points.dedup_by(|b, a| (*b - *a).abs() <= SAME * size);
+        let size = |point: f64| point.abs().max(1.0);
+        points.dedup_by(|b, a| (*b - *a).abs() <= SAME * size(*a).max(size(*b)));
+        // Most of them may be none, but not so many.
+        if points.len() > MAX_POINTS * MAX_POINTS {
+            return None;
+        }
         let inside = |i: usize| match (i.checked_sub(1).and_then(|i| points.get(i)), points.get(i)) {
-            (Some(a), Some(b)) => (a + b) / 2.0,
-            (Some(a), None) => a + size,
-            (None, Some(b)) => b - size,
+            (Some(a), Some(b)) => a + (b - a) / 2.0,
+            (Some(a), None) => a + size(*a),
+            (None, Some(b)) => b - size(*b),
             (None, None) => 0.0,
         };
         let slopes: Vec<f64> = (0..=points.len()).map(|i| slope(inside(i))).collect();
@@ -154,7 +158,7 @@ mod tests {
             let below = Function::sum(&[(-1.0, f)], bound).unwrap().relu().unwrap();
             Function::sum(&[(-1.0, &below)], bound).unwrap()
         };
-        type Cases = [(Function, fn(f64) -> f64, usize); 9];
+        type Cases = [(Function, fn(f64) -> f64, usize); 10];
         let cases: Cases = [
             (x.relu().unwrap(), |x| x.max(0.0), 1),
             (x.relu().unwrap().relu().unwrap(), |x| x.max(0.0), 1),
@@ -165,6 +169,12 @@ mod tests {
             (least(&most(&x, 1.0), -1.0), |x| x.clamp(-1.0, 1.0), 2),
             (least(&x.relu().unwrap(), -3.0), |x| x.max(0.0), 1),
             (most(&x.relu().unwrap(), -1.0), |_| -1.0, 0),
+            // One point far away brings the others no nearer.
+            (
+                most(&leaky(&least(&most(&x, 1e12), -1.0), 0.5), 6.0),
+                |x| if x > 0.0 { x.min(6.0) } else { 0.5 * x.max(-1.0) },
+                3,
+            ),
         ];
         for (i, (function, expected, count)) in cases.iter().enumerate() {
             assert_eq!(function.ramps().1.len(), *count, "{i}: {function:?}");

@@ -1,4 +1,4 @@
-//! Chains of ReLUs on one value become as few as can be.
+//! Chains of ReLUs on one value become fewer.
 //!
 //! What exporters write as several nodes (a leaky ReLU and a bound behind it, a ReLU of a ReLU6) is one function of one
 //! number that is linear between a few points. Such an `f` is a constant and one ReLU for every point where its slope
@@ -12,6 +12,8 @@
 
 mod function;
 
+use std::collections::BinaryHeap;
+
 use crate::graph::{Gather, ValueId};
 use crate::real::{Real, RealNode, RealOp, RealTerm};
 use function::{Function, Ramp};
@@ -22,11 +24,16 @@ struct Of {
     function: Function,
 }
 
+/// Most values and readers that are looked at in a network.
+const MAX_STEPS: usize = 1 << 24;
+
 /// The network with chains of ReLUs written anew where that takes fewer of them. What was there before may be left.
 pub(super) fn run(mut real: Real) -> Real {
     let known = functions(&real);
     let masked = real.masked();
+    let below = relus_below(&real, &known);
     let readers = readers(&real);
+    let mut chains = Chains { member: vec![0; real.nodes.len() + 1], steps: MAX_STEPS };
     // From the last value to the first, so that a chain is taken whole.
     let mut taken = vec![false; real.nodes.len() + 1];
     let mut anew: Vec<Option<Vec<RealNode>>> = vec![None; real.nodes.len() + 1];
@@ -35,11 +42,13 @@ pub(super) fn run(mut real: Real) -> Real {
         else {
             continue;
         };
-        let chain = chain(&real, &known, &readers, value, *base);
-        let relus = |value: &&ValueId| matches!(op(&real, **value), Some(RealOp::Relu { .. }));
-        let had = chain.iter().filter(relus).count();
         let (constant, ramps) = function.ramps();
-        if (1..had).contains(&ramps.len()) {
+        if !(1..below[value]).contains(&ramps.len()) {
+            continue;
+        }
+        let Some(chain) = chains.find(&real, &known, &readers, value, *base) else { break };
+        let relus = |value: &&ValueId| matches!(op(&real, **value), Some(RealOp::Relu { .. }));
+        if ramps.len() < chain.iter().filter(relus).count() {
             chain.iter().for_each(|&value| taken[value] = true);
             let origin = real.nodes[value - 1].origin.clone();
             let node = |op| RealNode { origin: origin.clone(), op };
@@ -120,31 +129,56 @@ fn readers(real: &Real) -> Vec<Vec<ValueId>> {
     readers
 }
 
-/// A value and those between it and its base that nothing else needs.
-fn chain(
-    real: &Real,
-    known: &[Option<Of>],
-    readers: &[Vec<ValueId>],
-    value: ValueId,
-    base: ValueId,
-) -> Vec<ValueId> {
-    let mut chain = vec![value];
-    let mut at = 0;
-    while let Some(&member) = chain.get(at) {
-        at += 1;
-        for input in op(real, member).into_iter().flat_map(RealOp::inputs) {
-            let between = input != base && known[input].as_ref().is_some_and(|of| of.base == base);
-            // Every reader comes behind it and was looked at, for members are found from the last to the first.
-            if between
-                && !chain.contains(&input)
-                && readers[input].iter().all(|reader| chain.contains(reader))
-            {
-                chain.push(input);
-            }
+/// By value, how many ReLUs are between it and what it is a function of: those of several ways count for each.
+fn relus_below(real: &Real, known: &[Option<Of>]) -> Vec<usize> {
+    let mut below = vec![0usize; real.nodes.len() + 1];
+    for (number, node) in real.nodes.iter().enumerate() {
+        if known[number + 1].is_some() {
+            let own = usize::from(matches!(node.op, RealOp::Relu { .. }));
+            below[number + 1] = node.op.inputs().fold(own, |all, input| all.saturating_add(below[input]));
         }
-        chain.get_mut(at..).into_iter().for_each(|rest| rest.sort_unstable_by(|a, b| b.cmp(a)));
     }
-    chain
+    below
+}
+
+/// What finds chains, in so many steps for all of them.
+struct Chains {
+    /// By value, the last chain that it is in, by the value at its end.
+    member: Vec<ValueId>,
+    steps: usize,
+}
+
+impl Chains {
+    /// A value and those between it and its base that nothing else needs; nothing when steps have run out.
+    fn find(
+        &mut self,
+        real: &Real,
+        known: &[Option<Of>],
+        readers: &[Vec<ValueId>],
+        value: ValueId,
+        base: ValueId,
+    ) -> Option<Vec<ValueId>> {
+        let mut chain = Vec::new();
+        // The largest first: every reader of a value comes behind it and was looked at before.
+        let mut next = BinaryHeap::from([value]);
+        while let Some(at) = next.pop() {
+            if self.member[at] == value {
+                continue;
+            }
+            self.steps = self.steps.checked_sub(1 + readers[at].len())?;
+            if at != value && !readers[at].iter().all(|&reader| self.member.get(reader) == Some(&value)) {
+                continue;
+            }
+            self.member[at] = value;
+            chain.push(at);
+            let between =
+                |input: &ValueId| *input != base && known[*input].as_ref().is_some_and(|of| of.base == base);
+            let inputs = op(real, at).into_iter().flat_map(RealOp::inputs).filter(between);
+            next.extend(inputs);
+            self.steps = self.steps.checked_sub(next.len())?;
+        }
+        Some(chain)
+    }
 }
 
 /// The nodes of a sum of ramps of value 0, which has `len` numbers.

@@ -1,6 +1,6 @@
 //! ReLU and what is made of it, value by value.
 
-use super::{answer, close, refused, tensor, with};
+use super::{answer, close, counts, file, refused, run, tensor, with};
 use crate::onnx::AttributeProto;
 use crate::tests::onnx::{float, int};
 
@@ -35,6 +35,41 @@ fn all_are_what_their_definitions_say() {
     check("Max", 13, &[], &[f64::NEG_INFINITY], |x| x);
     check("Min", 13, &[], &[1.5], |x| x.min(1.5));
     check("Min", 13, &[], &[f64::INFINITY, 0.5], |x| x.min(0.5));
+}
+
+/// What several nodes make of one value is made by as few ReLUs of it as do.
+#[test]
+fn chains_of_activations_take_few_relus() {
+    let x = [-4.0, -1.0, 0.5, 8.0];
+    let leaky = |x: f64| if x < 0.0 { x * 0.25 } else { x };
+    let slope = float("alpha", 0.25);
+    type Case<'a> = (Vec<crate::onnx::NodeProto>, &'a dyn Fn(f64) -> f64, usize);
+    let cases: [Case<'_>; 3] = [
+        (
+            vec![
+                with("LeakyRelu", &["x"], &["v"], std::slice::from_ref(&slope)),
+                with("Max", &["v", "c"], &["y"], &[]),
+            ],
+            &|x| leaky(x).max(-0.5),
+            2,
+        ),
+        (
+            vec![with("Relu", &["x"], &["v"], &[]), with("Clip", &["v", "z", "d"], &["y"], &[])],
+            &|x| x.clamp(0.0, 2.0),
+            2,
+        ),
+        (
+            vec![with("Relu", &["x"], &["v"], &[]), with("LeakyRelu", &["v"], &["y"], &[slope])],
+            &|x| x.max(0.0),
+            1,
+        ),
+    ];
+    for (i, (nodes, expected, relus)) in cases.into_iter().enumerate() {
+        let constants = vec![tensor("c", &[], &[-0.5]), tensor("z", &[], &[0.0]), tensor("d", &[], &[2.0])];
+        let (found, real) = run(&file(13, &[4], nodes, constants, &["y"]), &x);
+        close(&found[0], &x.map(expected), "chain");
+        assert_eq!(counts(&real).1, 4 * relus, "{i}");
+    }
 }
 
 #[test]

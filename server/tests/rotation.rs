@@ -1,0 +1,138 @@
+//! Certificates of servers are replaced one server after the other, while a device keeps asking.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{Server, Site, digits};
+use seco_node::config::Pool;
+use seco_node::keys;
+use seco_node::operation::events::Event;
+use seco_sdk::Client;
+use seco_tools::split::{self, DeploymentOptions};
+
+const STOP: Duration = Duration::from_secs(20);
+
+/// A cluster whose servers are restarted with what its settings are by then.
+struct Cluster {
+    site: Site,
+    servers: Vec<Server>,
+    device: SocketAddr,
+    told: String,
+}
+
+impl Cluster {
+    fn restart(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        server.signal("-TERM");
+        assert!(server.ended(STOP).success());
+        self.told += &server.stderr();
+        let mut config = self.site.config(index);
+        if index == 0 {
+            config.listen.device = Some(self.device);
+        }
+        self.servers[index] = Server::start(&self.site.write(&config), &[]);
+        self.servers[index].wait_ready();
+    }
+}
+
+fn joined(files: &[&Path], out: PathBuf) -> PathBuf {
+    let text: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    std::fs::write(&out, text).unwrap();
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_replaced_while_a_device_keeps_asking() {
+    let mut site = Site::new(3);
+    site.pool = Pool { size: 4, low: 3, ..Pool::default() };
+    let (servers, device) = site.start_all();
+    let mut cluster = Cluster { site, servers, device, told: String::new() };
+    (0..3).for_each(|_| cluster.servers[0].wait_bundle());
+    let folder = cluster.site.folder.path().to_owned();
+
+    // The gateway's and the last remote's; the device's file has both pins of the gateway before anything is changed.
+    let rotating = [0, 2];
+    let old: Vec<_> = rotating.iter().map(|&index| cluster.site.keys[index].clone()).collect();
+    let new = rotating.map(|index| keys::generate(&folder.join("new"), &format!("s{index}")).unwrap());
+    let both: Vec<_> = (0..2)
+        .map(|i| joined(&[&old[i].certificate, &new[i].certificate], folder.join(format!("both-{i}.pem"))))
+        .collect();
+    let options = DeploymentOptions {
+        certificate: both[0].clone(),
+        ..cluster.site.deployment_options(device, "deployment.toml")
+    };
+    let deployment = split::deployment(&options).unwrap();
+    assert_eq!(deployment.gateway.pins.len(), 2);
+
+    let (stopped, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let digits = digits();
+    let expected: Vec<Vec<i32>> = digits.iter().map(|digit| cluster.site.expected(digit)).collect();
+    let asking = tokio::spawn({
+        let (stopped, answers) = (stopped.clone(), answers.clone());
+        async move {
+            let client = Client::builder(deployment).request_timeout(Duration::from_secs(60)).connect().await;
+            let client = client.unwrap();
+            for (digit, expected) in digits.iter().zip(&expected).cycle() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                assert_eq!(client.infer(digit).await.unwrap().logits, *expected);
+                answers.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+
+    let mut cluster = tokio::task::spawn_blocking(move || {
+        // All accept the next ones, too.
+        for (i, &index) in rotating.iter().enumerate() {
+            cluster.site.pinned[index].clone_from(&both[i]);
+        }
+        (0..3).for_each(|index| cluster.restart(index));
+        // Their owners show them.
+        for (i, &index) in rotating.iter().enumerate() {
+            cluster.site.known_as[index] = Some(old[i].certificate.clone());
+            cluster.site.keys[index].certificate.clone_from(&new[i].certificate);
+            cluster.site.keys[index].key.clone_from(&new[i].key);
+            cluster.restart(index);
+        }
+        // Nobody accepts the old ones any more.
+        for (i, &index) in rotating.iter().enumerate() {
+            cluster.site.pinned[index].clone_from(&new[i].certificate);
+        }
+        (0..3).for_each(|index| cluster.restart(index));
+        cluster
+    })
+    .await
+    .unwrap();
+    let so_far = answers.load(Ordering::SeqCst);
+    while answers.load(Ordering::SeqCst) < so_far + 3 && !asking.is_finished() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stopped.store(true, Ordering::SeqCst);
+    asking.await.unwrap();
+
+    // Whoever has the old key gets in nowhere.
+    let remote = &mut cluster.servers[2];
+    remote.signal("-TERM");
+    assert!(remote.ended(STOP).success());
+    let mut config = cluster.site.config(2);
+    (config.identity.certificate, config.identity.key) =
+        (config.identity.known_as.clone().unwrap(), folder.join("keys").join("s2.key.pem"));
+    let mut thief = Server::start(&cluster.site.write(&config), &[]);
+    thief.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    let text = thief.stderr();
+    assert!(text.contains("refused a connection"), "{text}");
+    // It is one cluster all the time: its bundles outlive all of it.
+    cluster.servers.iter_mut().take(2).for_each(|server| cluster.told += &server.stderr());
+    let kept = cluster.told.lines().filter(|line| line.contains("bundles of before")).count();
+    assert!(kept >= 3 && !cluster.told.contains("set back"), "{}", cluster.told);
+}
