@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -10,9 +10,10 @@ use seco_core::{KeyId, ModelId, SealingKeyHash};
 use seco_node::Error;
 use seco_node::cluster::jobs::Jobs;
 use seco_node::failure::Failure;
-use seco_node::mesh::{Clock, Mesh, QuicChannel, Server, Settings, Started};
+use seco_node::mesh::{Clock, Mesh, QuicChannel, Records, Server, Settings, Started};
 use seco_node::operation::metrics::Phase;
 use seco_node::reset::ResetKey;
+use seco_node::store::ledger::Head;
 use seco_protocol::{Channel, ChannelError};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -40,6 +41,17 @@ fn identities(n: usize) -> Vec<Identity> {
 
 /// Starts server `me`, which dials the addresses given for higher ones.
 fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u8) -> Started {
+    start_with(me, ids, addresses, model, None)
+}
+
+/// The same with records of the others' ledgers.
+fn start_with(
+    me: usize,
+    ids: &[Identity],
+    addresses: &[Option<SocketAddr>],
+    model: u8,
+    records: Option<Arc<dyn Records>>,
+) -> Started {
     let servers = ids
         .iter()
         .zip(addresses)
@@ -60,7 +72,7 @@ fn start(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>], model: u
         models: vec![ModelId([model; 32])],
         sealing_keys: sealing_keys(me),
         reset: ResetKey::random().unwrap(),
-        records: None,
+        records,
     })
     .unwrap()
 }
@@ -248,6 +260,49 @@ async fn a_lost_server_is_noticed_and_comes_back() {
     tokio::time::timeout(LIMIT, gateway.mesh.connected()).await.unwrap();
     assert_ne!(gateway.mesh.generations(), before.0);
     assert!(gateway.mesh.bytes_sent() > before.1, "bytes of the lost connection still count");
+}
+
+/// Notes whether there is a link with a server when it says where its ledger ends.
+struct Noting {
+    mesh: OnceLock<Mesh>,
+    met: mpsc::Sender<bool>,
+}
+
+impl Records for Noting {
+    fn head(&self) -> Head {
+        Head { count: 0, chain: [0; 32] }
+    }
+
+    fn meet(&self, peer: usize, _: Head, _: &[ModelId]) {
+        let linked = self.mesh.get().is_some_and(|mesh| mesh.is_connected(peer));
+        let _ = self.met.send(linked);
+    }
+}
+
+/// What is said on a new link is taken down when the old one is gone: nothing comes after it that was said before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_given_up_before_another_is_heard() {
+    let ids = identities(2);
+    let noting = || {
+        let (met, meets) = mpsc::channel();
+        (Arc::new(Noting { mesh: OnceLock::new(), met }), meets)
+    };
+    let (records, meets) = noting();
+    let remote = start_with(1, &ids, &[None, None], 1, Some(records.clone()));
+    assert!(records.mesh.set(remote.mesh.clone()).is_ok());
+    let addresses = [None, Some(remote.mesh.address().unwrap())];
+    let meet = async || {
+        let gateway = start_with(0, &ids, &addresses, 1, Some(noting().0));
+        tokio::time::timeout(LIMIT, gateway.mesh.connected()).await.unwrap();
+        tokio::time::timeout(LIMIT, remote.mesh.connected()).await.unwrap();
+        (gateway, meets.recv_timeout(LIMIT).unwrap())
+    };
+    let (first, linked) = meet().await;
+    assert!(!linked && remote.mesh.is_connected(0));
+    // Another process with the same keys, as after a restart that the remote has not noticed.
+    let (second, linked) = meet().await;
+    assert!(!linked, "the first link stands still");
+    drop((first, second));
 }
 
 #[tokio::test(flavor = "multi_thread")]

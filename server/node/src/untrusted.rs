@@ -1,13 +1,18 @@
-//! The decoders of what other servers say, as functions of bytes: for tests that give them anything
-//! (`server/node/tests/fuzz`). Decoders that are public need none of this.
+//! The decoders of what other servers say, as functions of bytes, and what a gateway does with a file that says what was
+//! used of tokens: for tests that give them anything (`server/node/tests/fuzz`). Decoders that are public need none of
+//! this.
+
+use std::path::Path;
 
 use seco_core::pad::TAG_LEN;
-use seco_core::{Incarnation, KeyId, ModelId, SessionId};
+use seco_core::{Incarnation, KeyId, ModelId, Refusal, SessionId, TokenId};
 use seco_protocol::{BundleId, Use};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Error;
 use crate::access::sessions::Connected;
+use crate::access::tokens::{Paid, Tokens};
 use crate::cluster::commands::{Command, Done, MAX_MESSAGE, OpenSession, Order, Reply, ResumeSession};
 use crate::failure::Failure;
 use crate::mesh::hello;
@@ -35,6 +40,21 @@ pub fn order(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn reply(bytes: &[u8]) -> bool {
     decode::<Reply>(bytes, MAX_MESSAGE).is_some()
+}
+
+/// A gateway's start with these tokens and what was used of them, by its state folder; a request with each; and its end.
+///
+/// # Errors
+/// Those of the tokens' file.
+pub fn use_tokens(
+    tokens: &Path,
+    state: &Path,
+    requests: &[TokenId],
+) -> Result<Vec<Result<(), Refusal>>, Error> {
+    let tokens = Tokens::open(tokens, true, state)?;
+    let paid = requests.iter().map(|id| tokens.pay(*id).map(Paid::used)).collect();
+    tokens.store();
+    Ok(paid)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Option<T> {

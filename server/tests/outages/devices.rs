@@ -12,7 +12,7 @@ use crate::{MARGIN, SOON};
 
 pub const DEVICES: usize = 4;
 /// The time limit of a request: longer than a server that was killed is ever away.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause between two requests of a device that rests.
 const REST: Duration = Duration::from_millis(500);
@@ -79,13 +79,18 @@ impl Devices {
         assert!(self.tasks.iter().all(|device| !device.is_finished()), "a device gave up");
     }
 
-    /// Stops all; gives the errors that they met.
+    /// The errors of requests since this was asked last.
+    pub fn errors(&self) -> Vec<String> {
+        std::mem::take(&mut *self.answers.errors.lock().unwrap())
+    }
+
+    /// Stops all; gives the errors that they met since they were asked for last.
     pub async fn end(&mut self) -> Vec<String> {
         self.answers.stop.store(true, Ordering::Relaxed);
         for device in self.tasks.drain(..) {
             device.await.unwrap();
         }
-        let errors = std::mem::take(&mut *self.answers.errors.lock().unwrap());
+        let errors = self.errors();
         let counts = self.answers.count.each_ref().map(|count| count.load(Ordering::Relaxed));
         println!("answers {counts:?}, errors {}", errors.len());
         errors
@@ -108,7 +113,8 @@ async fn device(number: usize, deployment: Deployment, site: Arc<Site>, answers:
     let mut round = number;
     while !answers.stop.load(Ordering::Relaxed) {
         let Some(connected) = &client else {
-            match in_time(CONNECT, builder().connect()).await {
+            // A gateway that answers is asked again for as long as a request may take.
+            match in_time(CONNECT + PATIENCE, builder().connect()).await {
                 Ok(connected) => client = Some(connected),
                 Err(error) => {
                     assert!(error.is_temporary(), "{error}");

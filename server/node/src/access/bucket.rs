@@ -20,8 +20,7 @@ impl Bucket {
 
     /// After a restart: as it was that time ago.
     pub(crate) fn restored(level: u32, limit: usize, period: Duration, age: Duration) -> Self {
-        let gone = age.as_secs_f64() / period.as_secs_f64();
-        Self { level: (f64::from(level) - gone * limit as f64).max(0.0), at: Instant::now() }
+        Self { level: emptied(f64::from(level), limit, period, age), at: Instant::now() }
     }
 
     /// What it held when it was used last, rounded up, and how long ago that was.
@@ -31,8 +30,7 @@ impl Bucket {
 
     /// What is left of it now.
     pub(crate) fn settle(&mut self, limit: usize, period: Duration, now: Instant) -> f64 {
-        let gone = now.saturating_duration_since(self.at).as_secs_f64() / period.as_secs_f64();
-        self.level = (self.level - gone * limit as f64).max(0.0);
+        self.level = emptied(self.level, limit, period, now.saturating_duration_since(self.at));
         self.at = now;
         self.level
     }
@@ -54,4 +52,12 @@ impl Bucket {
     pub(crate) fn give_back(&mut self) {
         self.level = (self.level - 1.0).max(0.0);
     }
+}
+
+/// What is left of a level after a time. Above the limit it counts as the limit, which may have been lowered: nobody
+/// waits for longer than a period.
+fn emptied(level: f64, limit: usize, period: Duration, age: Duration) -> f64 {
+    let level = if limit > 0 { level.min(limit as f64) } else { level };
+    let gone = age.as_secs_f64() / period.as_secs_f64();
+    (level - gone * limit as f64).max(0.0)
 }

@@ -119,8 +119,7 @@ impl Entry {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> Option<TokenId> {
-        let mut id = TokenId([0; 8]);
-        keys::from_hex(&self.id, &mut id.0).map(|_| id)
+        name(&self.id)
     }
 
     fn digest(&self) -> Option<[u8; 32]> {
@@ -138,6 +137,11 @@ impl Entry {
         }
         Ok(())
     }
+}
+
+fn name(id: &str) -> Option<TokenId> {
+    let mut bytes = [0; 8];
+    keys::from_hex(id, &mut bytes).map(|_| TokenId(bytes))
 }
 
 /// Seconds since 1970.
@@ -303,24 +307,29 @@ impl Tokens {
     /// Writes what was used, if that has changed. Blocking.
     pub fn store(&self) {
         let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.state().dirty {
+            return;
+        }
         let time = now();
+        // Of those that are not in the tokens' file for the moment, what was used stays.
+        let mut all = self.used_path.parent().map(Uses::read).unwrap_or_default();
         let now: Vec<(TokenId, Uses)> = {
             let mut state = self.state();
-            if !std::mem::take(&mut state.dirty) {
-                return;
-            }
+            state.dirty = false;
+            // What was given back since it was written.
+            let unused =
+                |id: &str| name(id).and_then(|id| state.tokens.get(&id)).is_some_and(Known::is_unused);
+            all.retain(|id, _| !unused(id));
             state
                 .tokens
                 .iter()
-                .filter(|(_, known)| known.used > 0)
+                .filter(|(_, known)| !known.is_unused())
                 .map(|(id, known)| {
                     let (hour, age) = known.hour.last();
                     (*id, Uses { count: known.used, hour, time: time.saturating_sub(age.as_secs()) })
                 })
                 .collect()
         };
-        // Of those that are not in the file for the moment, what was used stays.
-        let mut all = self.used_path.parent().map(Uses::read).unwrap_or_default();
         all.extend(now.into_iter().map(|(id, uses)| (id.to_string(), uses)));
         let line =
             |(id, Uses { count, hour, time }): (&String, &Uses)| format!("{id} {count} {hour} {time}\n");
@@ -360,7 +369,8 @@ impl Tokens {
         known.hour.take(hour, HOUR, Instant::now()).map_err(|pause| Refusal::TokenExhausted {
             retry_after_s: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
         })?;
-        known.used += 1;
+        // The file may say anything.
+        known.used = known.used.saturating_add(1);
         state.dirty = true;
         Ok(Paid { tokens: self.clone(), id, spent: false })
     }
@@ -387,6 +397,11 @@ const REFRESH: Duration = Duration::from_secs(1);
 const STORE: u64 = 5;
 
 impl Known {
+    /// Whether there is nothing to write.
+    fn is_unused(&self) -> bool {
+        self.used == 0 && self.hour.last().0 == 0
+    }
+
     /// Whether there are requests left in all.
     fn left(&self) -> Result<(), Refusal> {
         match self.entry.requests {
@@ -405,11 +420,14 @@ impl Paid {
 
 impl Drop for Paid {
     fn drop(&mut self) {
-        if !self.spent
-            && let Some(known) = self.tokens.state().tokens.get_mut(&self.id)
-        {
+        if self.spent {
+            return;
+        }
+        let mut state = self.tokens.state();
+        if let Some(known) = state.tokens.get_mut(&self.id) {
             known.used = known.used.saturating_sub(1);
             known.hour.give_back();
+            state.dirty = true;
         }
     }
 }
@@ -551,12 +569,57 @@ mod tests {
             (format!("{id} 9 4 {}", now() + 9000), 0),
             (format!("{id} 9"), 4),
             (format!("{id} 9 {} {}", u32::MAX, u64::MAX), 0),
-            (format!("{id} 9 {} 0", u32::MAX), 0),
+            (format!("{id} 9 {} 0", u32::MAX), 4),
+            // More than the limit, which was lowered meanwhile.
+            (format!("{id} 9 3600 {}", now() - 1800), 2),
             (format!("{id} 9 -1 0"), 4),
         ] {
             write(uses.clone());
             assert_eq!(left(), expected, "{uses}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_counts_at_once() {
+        let mut site = Site::new();
+        let (token, entry) = site.add(1);
+        entry.requests_hour = Some(3600);
+        let tokens = site.open();
+        (0..3600).for_each(|_| tokens.pay(token.id()).unwrap().used());
+        tokens.store();
+        site.file.tokens[0].requests_hour = Some(60);
+        site.file.save(&site.path()).unwrap();
+        tokens.refresh();
+        for tokens in [tokens, site.open()] {
+            let Some(Refusal::TokenExhausted { retry_after_s }) = tokens.pay(token.id()).err() else {
+                panic!()
+            };
+            assert!((50..=61).contains(&retry_after_s), "{retry_after_s}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_is_stored() {
+        let mut site = Site::new();
+        let (token, entry) = site.add(1);
+        (entry.requests, entry.requests_hour) = (Some(2), Some(2));
+        let tokens = site.open();
+        let stored = || used(site.folder.path()).get(&token.id().to_string()).copied();
+        for (kept, expected) in [(false, None), (true, Some(1))] {
+            if kept {
+                tokens.pay(token.id()).unwrap().used();
+            }
+            let paid = tokens.pay(token.id()).unwrap();
+            tokens.store();
+            assert_eq!(stored(), Some(expected.unwrap_or(0) + 1));
+            drop(paid);
+            tokens.store();
+            assert_eq!(stored(), expected);
+        }
+        // One is left, in all and of the hour.
+        let tokens = site.open();
+        tokens.pay(token.id()).unwrap().used();
+        assert!(tokens.pay(token.id()).is_err());
     }
 
     #[test]

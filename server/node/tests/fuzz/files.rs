@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use seco_core::ServerOpeningKey;
+use seco_core::{Refusal, ServerOpeningKey};
 use seco_node::Config;
 use seco_node::access::tokens::{self, TokenFile};
 use seco_node::keys::{self, OwnerKey};
 use seco_node::store::bundle_file::{self, Memory, Origin};
 use seco_node::store::ledger::{FileLedger, Head, Heads};
 use seco_node::store::peers::Peers;
+use seco_node::untrusted;
 use seco_protocol::{Bundle, BundleId, Ledger as _, MemorySpool, Spool as _, Use};
 use seco_sdk::Deployment;
 use sha2::{Digest as _, Sha256};
@@ -113,14 +114,53 @@ pub fn token_files() -> Vec<Vec<u8>> {
     vec![fs::read(path).unwrap()]
 }
 
-/// What was used of the tokens.
+/// What was used of the tokens, by a gateway that starts with it, takes a request with each, and ends. Nobody waits for
+/// longer than an hour, and nothing that was used is forgotten.
 pub fn tokens_used(bytes: &[u8]) -> bool {
-    let path = put("used/tokens.used", bytes);
-    !tokens::used(path.parent().unwrap()).is_empty()
+    let state = put("used/tokens.used", bytes).parent().unwrap().to_owned();
+    let before = tokens::used(&state);
+    let limits = [None, Some(1), Some(60), Some(u32::MAX)];
+    let token = |seed| seco_core::Token::new([seed; 24]);
+    let entry = |(seed, requests_hour)| tokens::Entry {
+        requests_hour,
+        created: 0,
+        ..tokens::Entry::new(&token(seed), String::new())
+    };
+    let file = put("tokens.toml", b"");
+    TokenFile { tokens: (1..).zip(limits).map(entry).collect() }.save(&file).unwrap();
+    let ids = [1, 2, 3, 4].map(|seed| token(seed).id());
+    for (id, paid) in ids.iter().zip(untrusted::use_tokens(&file, &state, &ids).unwrap()) {
+        let (id, after) = (id.to_string(), tokens::used(&state));
+        let (before, after) = (before.get(&id).copied(), after.get(&id).copied());
+        match paid {
+            Ok(()) => assert_eq!(after, Some(before.unwrap_or(0).saturating_add(1))),
+            Err(Refusal::TokenExhausted { retry_after_s }) => {
+                assert!((1..=3601).contains(&retry_after_s) && after == before);
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let after = tokens::used(&state);
+    assert!(before.iter().all(|(id, count)| after.get(id).is_some_and(|after| after >= count)));
+    !before.is_empty()
 }
 
+/// As an earlier release wrote it; with what was used of an hour; and with more than any limit, by a clock that is ahead.
 pub fn all_tokens_used() -> Vec<Vec<u8>> {
-    vec![b"0101010101010101 17\n0202020202020202 18446744073709551615\n".to_vec()]
+    let id = |seed: u8| format!("{seed:02x}").repeat(8);
+    let files: [&[&str]; 3] = [
+        &["17", "18446744073709551615"],
+        &["17 0 1700000000", "18 1 1700000000", "2000 59 1700000000", "5 4 1700000000"],
+        &[
+            "18446744073709551615 4294967295 18446744073709551615",
+            "3 1 4000000000",
+            "3600 3600 4000000000",
+            "9 4294967295 4000000000",
+        ],
+    ];
+    let file =
+        |lines: &[&str]| (1..).zip(lines).map(|(seed, line)| format!("{} {line}\n", id(seed))).collect();
+    files.map(|lines| -> String { file(lines) }).map(String::into_bytes).to_vec()
 }
 
 /// Key files: whatever is in one, each of their readers may be given it.

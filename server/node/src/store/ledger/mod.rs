@@ -122,17 +122,19 @@ impl FileLedger {
     /// [`Error::Ledger`] if the model has another ledger, or this one was set back for it. Blocking.
     pub fn serves(&self, heads: &Heads) -> Result<(), Error> {
         let broken = |what: String| Error::Ledger { path: self.path.clone(), what };
-        let mut found = heads.load()?;
+        // At one time: a compaction begins a file that is later than the heads of before it.
+        let (mut found, mut file, length) = {
+            let disk = self.disk();
+            let found = heads.load()?;
+            (found, open_file(&self.path).map_err(|e| Error::read(&self.path, e))?.0, disk.length)
+        };
         found.retain(|found| found.binding);
         let mut taken_over = None;
         for (number, Found { head, path: shown, earlier, .. }) in found.iter().enumerate() {
             // Read without the lock, for spends must not wait for a million sessions: what a ledger has once reached
             // it has reached, whatever is appended meanwhile, and a compaction leaves this file as it is.
-            let (file, length) = {
-                let disk = self.disk();
-                (open_file(&self.path).map_err(|e| Error::read(&self.path, e))?.0, disk.length)
-            };
-            let contents = format::read(&mut BufReader::new(file), length, Some(head.count));
+            file.seek(SeekFrom::Start(HEADER.len() as u64)).map_err(|e| Error::read(&self.path, e))?;
+            let contents = format::read(&mut BufReader::new(&mut file), length, Some(head.count));
             let contents = contents.map_err(|damage| match damage {
                 Damage::At(byte) => broken(format!("is damaged at byte {byte}: {REMEDY}")),
                 Damage::Io(error) => Error::read(&self.path, error),

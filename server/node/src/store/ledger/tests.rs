@@ -420,3 +420,17 @@ fn two_servers_cannot_share_a_directory() {
     let error = site.try_open(COMPACT_AT).err().unwrap().to_string();
     assert!(error.contains("in use by another server"), "{error}");
 }
+
+/// A model is added while the ledger is compacted.
+#[test]
+fn a_model_may_be_added_at_any_time() {
+    let site = Site::new();
+    let ledger = site.open();
+    spend(&ledger, 0, 0);
+    std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| (0..50).for_each(|_| ledger.renounce_bundles().unwrap()));
+        while !compacting.is_finished() {
+            ledger.serves(&Heads::only(&site.head())).unwrap();
+        }
+    });
+}
