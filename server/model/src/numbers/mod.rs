@@ -166,7 +166,7 @@ pub fn choose(
     let finish = |(variant, precision): (usize, Precision)| {
         let variant = variants.get(variant).ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
         let real = variant.network(real, &channels);
-        let (mut model, scales) = scales::build(&real, input, &variant.ranges, precision, goal.width)?;
+        let (mut model, scales) = scales::build(&real, input, &variant.ranges, precision, goal)?;
         let calibration = model.calibrate(&joined, goal.width)?;
         let fidelity = beside(&model, &truth, &everything, goal.error)?.fidelity;
         let reached = fidelity.reaches(goal);
@@ -224,7 +224,7 @@ fn in_clear(real: &Real, input: &InputSpec, clear: Clear<'_>) -> Vec<bool> {
     // The order of layers is the same whatever the numbers are.
     let (coarse, ranges) = (Precision { weight: 3, activation: 3 }, vec![(0.0, 0.0); real.nodes.len() + 1]);
     let layer = |node: &RealNode| matches!(node.op, RealOp::Linear(_));
-    let Ok((model, _)) = scales::build(real, input, &ranges, coarse, WidthRule::Calibrated) else {
+    let Ok((model, _)) = scales::build(real, input, &ranges, coarse, &Goal::default()) else {
         // Then none is equalised.
         return real.nodes.iter().map(layer).collect();
     };

@@ -9,6 +9,7 @@
 //! Two numbers of bits decide how fine everything is: the largest weight of a layer has `weight` bits and a sign, and the
 //! largest activation that a layer reads `activation` bits.
 
+use super::Goal;
 use super::units::{common, integer, power_below};
 use super::wishes::{Wish, wishes};
 use crate::graph::{Gather, Graph, Last, Node, Op, Output, Run, Term, ValueId};
@@ -22,7 +23,7 @@ const FRACTION: i32 = 31;
 /// own bits would need more is coarser. It leaves the sums three bits for all else.
 const BIAS_BITS: i32 = 28;
 /// Bits that the largest sum of a layer may take, apart from its sign and as far as the calibration saw it: where more bits
-/// are asked for than rings have room for, that layer alone is coarser.
+/// are tried than rings have room for, that layer alone is coarser, unless the bits are given.
 const SUM_BITS: i32 = 29;
 
 /// How fine a model's numbers are.
@@ -45,7 +46,8 @@ struct Scaled {
 }
 
 /// The integer graph of a network whose input is `input`, with all widths 32, and what an integer of each of its values
-/// is worth, where that is known. `ranges` is by value. With [`WidthRule::Worst`] shifts are right for all inputs.
+/// is worth, where that is known. `ranges` is by value. Of the goal its widths count ([`WidthRule::Worst`]:
+/// shifts are right for all inputs), and whether bits are given.
 ///
 /// # Errors
 /// [`Error::Node`] for a layer whose numbers are beyond all integers, [`Error::Width`] for a shift whose are.
@@ -54,13 +56,14 @@ pub fn build(
     input: &InputSpec,
     ranges: &[Interval],
     precision: Precision,
-    rule: WidthRule,
+    goal: &Goal,
 ) -> Result<(FixedModel, Vec<Option<f64>>), Error> {
     let mut build = Build {
         real,
         ranges,
         precision,
-        rule,
+        rule: goal.width,
+        exact: goal.weight_bits.is_some(),
         wishes: wishes(real, ranges, precision),
         made: vec![None; real.nodes.len() + 1],
         graph: Graph {
@@ -99,6 +102,8 @@ pub(super) struct Build<'a> {
     /// By value of the network; none for a layer that nothing has read yet.
     made: Vec<Option<Scaled>>,
     rule: WidthRule,
+    /// Whether weights have their bits whatever their sums need.
+    exact: bool,
     /// What was made so far.
     graph: Graph,
     layers: Vec<FixedLayer>,
@@ -289,6 +294,9 @@ impl Build<'_> {
 
     /// The finest scale with which a value's numbers fit their ring, a power of two. The answers share one ring and scale.
     fn coarse(&self, value: ValueId) -> f64 {
+        if self.exact {
+            return 0.0;
+        }
         let size =
             |value: ValueId| self.ranges.get(value).map_or(0.0, |(low, high)| low.abs().max(high.abs()));
         let outputs = || self.real.outputs.iter().map(|output| output.value);

@@ -203,9 +203,9 @@ impl Search<'_> {
             return Ok(None);
         };
         self.trials.set(self.trials.get() + 1);
-        let (rule, real) = (self.goal.width, variant.network(self.real, self.channels));
-        let (mut model, _) = scales::build(&real, self.input, &variant.ranges, precision, rule)?;
-        model.calibrate(&self.joined, rule)?;
+        let real = variant.network(self.real, self.channels);
+        let (mut model, _) = scales::build(&real, self.input, &variant.ranges, precision, self.goal)?;
+        model.calibrate(&self.joined, self.goal.width)?;
         let cost = model.graph.activations().map(|relu| relu.and_gates()).sum();
         if cost >= most {
             return Ok(None);
