@@ -32,8 +32,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         raise
     future = asyncio.run_coroutine_threadsafe(work, _loop)
     try:
-        with _fork.waited_for(future):
-            return future.result()
+        return future.result()
     except BaseException:
         future.cancel()
         raise

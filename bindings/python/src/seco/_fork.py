@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import concurrent.futures
 import contextlib
 import os
 import threading
-from typing import Any, Iterator, Set
+from typing import Iterator
 
 from . import _native
 from ._errors import Closed, InvalidConfiguration
@@ -16,8 +15,6 @@ _started = False
 _forked = False
 _ending = False
 _here = threading.local()
-#: What threads wait for.
-_waiting: Set[concurrent.futures.Future[Any]] = set()
 
 
 def _after_fork() -> None:
@@ -34,9 +31,6 @@ def _at_exit() -> None:
     global _ending
     if _started and not _forked:
         _ending = True
-        # Who joins such a thread at the end must not wait for ever.
-        for future in list(_waiting):
-            future.cancel()
         _native.rest()
 
 
@@ -46,22 +40,6 @@ atexit.register(_at_exit)
 def ending() -> bool:
     """Whether the interpreter ends, and nothing can be asked of the library any more."""
     return _ending
-
-
-@contextlib.contextmanager
-def waited_for(future: concurrent.futures.Future[Any]) -> Iterator[None]:
-    """While a thread waits for `future`, which the end of the interpreter cancels."""
-    _waiting.add(future)
-    try:
-        if _ending:
-            future.cancel()
-        yield
-    except concurrent.futures.CancelledError:
-        if not _ending:
-            raise
-        raise Closed("the process is ending") from None
-    finally:
-        _waiting.discard(future)
 
 
 def check() -> None:
