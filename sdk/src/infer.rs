@@ -107,7 +107,10 @@ pub trait Infer: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
+// Inline, so that nothing of it is compiled where it is not called: a library for mobile systems calls the client itself, and
+// would otherwise have requests' code twice.
 impl Infer for Client {
+    #[inline]
     fn infer_with<'a>(
         &'a self,
         input: &'a [u8],
@@ -116,46 +119,57 @@ impl Infer for Client {
         Box::pin(Self::infer_with(self, input, progress))
     }
 
+    #[inline]
     fn infer<'a>(&'a self, input: &'a [u8]) -> BoxFuture<'a, Result<Prediction>> {
         Box::pin(Self::infer(self, input))
     }
 
+    #[inline]
     fn quantised(&self, reals: &[f32]) -> Result<Quantised> {
         Self::quantised(self, reals)
     }
 
+    #[inline]
     fn probe(&self, up: usize, down: usize) -> BoxFuture<'_, Result<()>> {
         Box::pin(Self::probe(self, up, down))
     }
 
+    #[inline]
     fn outputs(&self) -> Arc<[Output]> {
         Self::outputs(self)
     }
 
+    #[inline]
     fn model(&self) -> ModelInfo {
         Self::model(self)
     }
 
+    #[inline]
     fn transport(&self) -> TransportKind {
         Self::transport(self)
     }
 
+    #[inline]
     fn last_sent(&self) -> Option<Vec<u8>> {
         Self::last_sent(self)
     }
 
+    #[inline]
     fn last_cost(&self) -> Cost {
         Self::last_cost(self)
     }
 
+    #[inline]
     fn total_cost(&self) -> Cost {
         Self::total_cost(self)
     }
 
+    #[inline]
     fn network_changed(&self) -> Result<()> {
         Self::network_changed(self)
     }
 
+    #[inline]
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(Self::close(self))
     }
