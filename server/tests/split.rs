@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use files::{network, npy, values};
+use seco_lab::onnx::{file, floats, integer, node};
 use seco_model::numbers::Goal;
 use seco_model::{Executor, WidthRule};
 use seco_node::keys;
@@ -225,4 +226,38 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
     let written = split::deployment(&asked).unwrap();
     assert_eq!((written.model.calibrated, written.model.input_shape), (Some([0, 16]), vec![64]));
     assert!(bright.iter().any(|v| !(0..=16).contains(v)));
+}
+
+/// Gains of channels follow from the weights of all layers about them: a layer that one server has in clear gets none.
+#[test]
+fn a_layer_in_clear_tells_nothing_of_the_next() {
+    const LEN: usize = 16;
+    let number = |at: usize| (at * 7919 % 101) as f32 / 101.0 - 0.4;
+    // Rows that get smaller and smaller, and columns that make up for it.
+    let small = |channel: usize| 2f32.powi(-((channel % 8) as i32));
+    let first = (0..LEN * LEN).map(|at| number(at) * small(at / LEN));
+    let second = (0..LEN * 10).map(|at| number(at + 3) / small(at % LEN));
+    let transposed = integer("transB", 1);
+    let nodes = [
+        node("Gemm", &["x", "w", "b"], "h", &transposed),
+        node("Relu", &["h"], "r", &[]),
+        node("Gemm", &["r", "v", "d"], "y", &transposed),
+    ];
+    let zeros = |name, len| floats(name, &[len], (0..len).map(|_| 0.0));
+    let constants =
+        [floats("w", &[LEN, LEN], first), zeros("b", LEN), floats("v", &[10, LEN], second), zeros("d", 10)];
+    let network = file("made", &nodes.concat(), &constants.concat(), ("x", &[1, LEN]), ("y", &[1, 10]));
+    let folder = TempDir::new().unwrap();
+    let (model, array) = (folder.path().join("model.onnx"), folder.path().join("array.npy"));
+    std::fs::write(&model, network).unwrap();
+    std::fs::write(&array, npy(&[40, LEN], &values(40 * LEN, 255))).unwrap();
+    let spread = |gateway_layers| {
+        let usual = SplitOptions::new(model.clone(), array.clone(), 3, folder.path().join("none"));
+        let chosen = split::import(&SplitOptions { gateway_layers, ..usual }).unwrap().chosen;
+        let rows = chosen.model.layers[0].weights.chunks(LEN);
+        let rows: Vec<u32> = rows.map(|row| row.iter().map(|w| w.unsigned_abs()).max().unwrap()).collect();
+        f64::from(*rows.iter().max().unwrap()) / f64::from(*rows.iter().min().unwrap())
+    };
+    let (shared, clear) = (spread(0), spread(1));
+    assert!(shared < 16.0 && clear > 64.0, "{shared} {clear}");
 }

@@ -82,8 +82,9 @@ async def run(client, calls, told):
                 assert prediction.label == entry.get("label") == prediction.outputs[0].label, entry
                 assert prediction.logits.argmax() == prediction.label and prediction.logits.shape == (10,)
             elif call == "infer_reals":
-                fields(entry, "call", "length", "label", *ERROR)
-                prediction = await told(client.infer, np.zeros(entry["length"], np.float32))
+                fields(entry, "call", "length", "fill", "label", *ERROR)
+                real = {"nan": np.nan, "infinity": np.inf}[entry["fill"]] if "fill" in entry else 0
+                prediction = await told(client.infer, np.full(entry["length"], real, np.float32))
                 assert prediction.label == entry.get("label"), entry
             elif call == "infer_many":
                 fields(entry, "call", "digits", "labels", *ERROR)

@@ -61,6 +61,16 @@ pub struct Reply {
     pub cost: Option<BTreeMap<String, u64>>,
 }
 
+/// What all numbers of an input are.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fill {
+    #[default]
+    Zero,
+    Nan,
+    Infinity,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, tag = "call", rename_all = "snake_case")]
 enum Call {
@@ -91,6 +101,8 @@ enum Call {
     },
     InferReals {
         length: usize,
+        #[serde(default)]
+        fill: Fill,
         label: Option<usize>,
     },
     InferMany {
@@ -336,8 +348,13 @@ async fn one(client: &dyn Infer, call: &Call, digits: &[Vec<u8>], case: &str) ->
             }
             check_label(&result?, *label, case);
         }
-        Call::InferReals { length, label } => {
-            check_label(&client.infer_reals(&vec![0.0; *length]).await?, *label, case);
+        Call::InferReals { length, fill, label } => {
+            let real = match fill {
+                Fill::Zero => 0.0,
+                Fill::Nan => f32::NAN,
+                Fill::Infinity => f32::INFINITY,
+            };
+            check_label(&client.infer_reals(&vec![real; *length]).await?, *label, case);
         }
         Call::InferMany { digits: wanted, labels } => {
             let inputs: Vec<&[u8]> = wanted.iter().map(|digit| digits[*digit].as_slice()).collect();

@@ -59,6 +59,15 @@ impl Real {
         }
     }
 
+    /// Number of values of every value.
+    pub(crate) fn lens(&self) -> Vec<usize> {
+        let mut lens = vec![self.input.iter().product()];
+        for node in &self.nodes {
+            lens.push(node.op.len(&lens));
+        }
+        lens
+    }
+
     /// Whether a value is masked: the input, what a ReLU makes, and public sums of such (see [`crate::graph`]).
     pub fn masked(&self) -> Vec<bool> {
         let mut masked = vec![true];
@@ -72,6 +81,18 @@ impl Real {
     pub(crate) fn numbers(&self) -> (usize, usize) {
         let layers = self.nodes.iter().filter(|node| matches!(node.op, RealOp::Linear(_))).count();
         (self.nodes.iter().map(|node| node.op.numbers()).fold(0, usize::saturating_add), layers)
+    }
+
+    /// Additions of an inference beside its products: terms of sums, and one for every other value.
+    pub(crate) fn additions(&self) -> usize {
+        let lens = self.lens();
+        let of = |(node, &len): (&RealNode, &usize)| match &node.op {
+            RealOp::Public { terms, .. } => {
+                terms.iter().map(|term| term.gather.steps(len)).fold(0, usize::saturating_add)
+            }
+            _ => len,
+        };
+        self.nodes.iter().zip(lens.iter().skip(1)).map(of).fold(0, usize::saturating_add)
     }
 
     /// Products of an inference.

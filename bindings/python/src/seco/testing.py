@@ -125,6 +125,8 @@ class _Scripted:
         return answered
 
     async def probe(self, up: int, down: int) -> None:
+        if down > 65535:
+            raise InvalidConfiguration(f"a probe of {down} bytes exceeds 65535")
         self._check()
         self._spend(Cost(up, down, 1, 1, None, 0))
 
@@ -144,8 +146,12 @@ class _Scripted:
     def _inputs(self, npy: bytes) -> int:
         """How many inputs are in an array, by the rules of the library: axes of 1 do not matter."""
         array: NDArray[Any] = np.load(io.BytesIO(npy), allow_pickle=False)
+        count = self._counted(array)
         if array.dtype.kind not in "uifb" or not np.isfinite(array).all():
             raise InvalidConfiguration("the input has a value that is not a number")
+        return count
+
+    def _counted(self, array: NDArray[Any]) -> int:
         model = [extent for extent in self._shape if extent != 1]
         if array.size == self._len and [extent for extent in array.shape if extent != 1] in (model, [self._len]):
             return 1

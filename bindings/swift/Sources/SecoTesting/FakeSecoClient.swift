@@ -20,7 +20,8 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
             _ result: Result<[Int32]?, SecoError>, label: UInt32 = 0, delay: TimeInterval,
             progress: [RequestProgress], cost: Cost?, outsideCalibration: Bool = false
         ) {
-            (self.result, self.label, self.delay) = (result, label, delay)
+            // As long as its nanoseconds are a number.
+            (self.result, self.label, self.delay) = (result, label, min(max(0, delay), 1e9))
             (self.progress, self.cost, self.outsideCalibration) = (progress, cost, outsideCalibration)
         }
 
@@ -120,10 +121,12 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
         _ input: [Float], progress: (@Sendable (RequestProgress) -> Void)?
     ) async throws -> Prediction {
         try Task.checkCancellation()
-        guard input.allSatisfy({ !$0.isNaN }) else {
-            throw SecoError.InvalidConfiguration(reason: "the input has a value that is not a number")
+        let reply = try begin(input.count) {
+            guard input.allSatisfy(\.isFinite) else {
+                throw SecoError.InvalidConfiguration(reason: "the input has a value that is not a number")
+            }
         }
-        return try await answer(to: begin(input.count), progress)
+        return try await answer(to: reply, progress)
     }
 
     public func inferMany(_ inputs: [Data]) async throws -> [Prediction] {
@@ -194,13 +197,14 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
         return try body(&state)
     }
 
-    /// Takes the next reply for an input of this length.
-    private func begin(_ length: Int) throws -> Reply {
+    /// Takes the next reply for an input of this length that is otherwise `checked`.
+    private func begin(_ length: Int, checked: () throws -> Void = {}) throws -> Reply {
         guard length == Int(info.inputLen) else {
             throw SecoError.WrongInputSize(
                 expected: info.inputLen, got: UInt32(clamping: length),
                 reason: "the model takes \(info.inputLen) input values, got \(length)")
         }
+        try checked()
         return try locked { state in
             try state.checkOpen()
             if keepSent { state.sent = Data((0..<length).map { UInt8(truncatingIfNeeded: 151 * $0 + 77) }) }
@@ -215,7 +219,7 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
         let (request, waiting) = try locked { state in
             try state.checkOpen()
             state.requests += 1
-            let waiting = Task { try await Task.sleep(nanoseconds: UInt64(max(0, reply.delay) * 1e9)) }
+            let waiting = Task { try await Task.sleep(nanoseconds: UInt64(reply.delay * 1e9)) }
             state.waiting[state.requests] = waiting
             return (state.requests, waiting)
         }

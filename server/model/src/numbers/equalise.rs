@@ -65,22 +65,14 @@ impl Channels {
     }
 
     fn found(real: &Real, clear: &[bool]) -> Option<Channels> {
-        let mut steps = 0usize;
-        let mut lens = vec![real.input.iter().product()];
-        for node in &real.nodes {
-            let len = node.op.len(&lens);
-            steps = match &node.op {
-                RealOp::Public { terms, .. } => {
-                    terms.iter().fold(steps, |all, term| all.saturating_add(term.gather.steps(len)))
-                }
-                RealOp::Linear(layer) => steps.saturating_add(layer.geometry.inputs() + len),
-                _ => steps.saturating_add(len),
-            };
-            lens.push(len);
-        }
+        let read = real.nodes.iter().map(|node| match &node.op {
+            RealOp::Linear(layer) => layer.geometry.inputs(),
+            _ => 0,
+        });
+        let steps = read.fold(real.additions(), usize::saturating_add);
         let mut ends = vec![0usize];
-        for len in &lens {
-            ends.push(ends.last()?.saturating_add(*len));
+        for len in real.lens() {
+            ends.push(ends.last()?.saturating_add(len));
         }
         let total = *ends.last()?;
         if total > MAX_PLACES || steps > MAX_STEPS {

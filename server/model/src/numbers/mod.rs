@@ -2,8 +2,9 @@
 //!
 //! The scales follow from two numbers of bits (`scales.rs`), the widths from calibration or from the worst case
 //! (`width`). Both numbers of bits are searched for, and whether channels are equalised (`equalise.rs`): the fewest AND
-//! gates with which the integer network's answers are the float network's on inputs that were held back from calibration. What is reported is measured again, with the
-//! numbers that were chosen, on all inputs that the float network ran on: so many as its work allows, evenly.
+//! gates with which the integer network's answers are the float network's on inputs that were held back from calibration.
+//! What is reported is measured again, with the numbers that were chosen, on all inputs that the float network ran on: so
+//! many as its work allows, evenly.
 
 mod compare;
 mod equalise;
@@ -52,19 +53,7 @@ pub fn judges(real: &Real) -> usize {
 
 /// What a run of the network takes: products and additions.
 fn work(real: &Real) -> usize {
-    let mut lens = vec![real.input.iter().product()];
-    let mut work = real.macs();
-    for node in &real.nodes {
-        let len = node.op.len(&lens);
-        work = match &node.op {
-            RealOp::Public { terms, .. } => {
-                terms.iter().fold(work, |all, term| all.saturating_add(term.gather.steps(len)))
-            }
-            _ => work.saturating_add(len),
-        };
-        lens.push(len);
-    }
-    work.max(1)
+    real.additions().saturating_add(real.macs()).max(1)
 }
 
 /// What is asked of a model's numbers.

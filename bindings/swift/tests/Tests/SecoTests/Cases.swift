@@ -108,8 +108,12 @@ struct Case {
             }
             try label(try result.get())
         case "infer_reals":
-            try knows(["length", "label"], fails: true)
-            try label(try await client.inferReals([Float](repeating: 0, count: entry.value("length"))))
+            try knows(["length", "fill", "label"], fails: true)
+            let fill: String? = try entry.optional("fill")
+            guard let real = ["zero": 0, "nan": Float.nan, "infinity": .infinity][fill ?? "zero"] else {
+                throw Case.Wrong(what: "fill in \(entry.members)")
+            }
+            try label(try await client.inferReals([Float](repeating: real, count: entry.value("length"))))
         case "infer_many":
             try knows(["digits", "labels"], fails: true)
             let wanted: [Int] = try entry.value("digits")

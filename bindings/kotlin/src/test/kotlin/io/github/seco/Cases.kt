@@ -130,8 +130,14 @@ private suspend fun SecoClient.make(entry: JsonObject) {
                 assertEquals(10, prediction.logits.size)
             }
             "infer_reals" -> {
-                entry.knows("call", "length", "label", *ERROR)
-                val prediction = inferReals(FloatArray(entry.number("length")))
+                entry.knows("call", "length", "fill", "label", *ERROR)
+                val real = when (entry["fill"]?.jsonPrimitive?.content) {
+                    null -> 0f
+                    "nan" -> Float.NaN
+                    "infinity" -> Float.POSITIVE_INFINITY
+                    else -> error("$entry")
+                }
+                val prediction = inferReals(FloatArray(entry.number("length")) { real })
                 assertEquals(entry["label"], JsonPrimitive(prediction.label.toInt()), "$entry")
             }
             "infer_many" -> {

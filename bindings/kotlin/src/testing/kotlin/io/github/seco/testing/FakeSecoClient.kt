@@ -74,6 +74,7 @@ class FakeSecoClient(
     }
 
     override suspend fun probe(up: UInt, down: UInt) {
+        if (down > UShort.MAX_VALUE) throw SecoException.InvalidConfiguration("a probe of $down bytes is too long")
         check()
         spend(Cost(up.toULong(), down.toULong(), 1u, 1u, null, 0u))
     }
