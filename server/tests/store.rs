@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Device, Server, Site, digits};
+use common::{Device, Server, Site, copy, digits};
 use seco_node::config::Pool;
 use seco_node::operation::events::Event;
 
@@ -178,20 +178,6 @@ async fn what_is_not_whole_everywhere_is_not_used() {
     cluster.ask(&device, 2).await;
     cluster.crash();
     cluster.check_ledgers(2);
-}
-
-/// A copy of a folder with all in it.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let there = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &there);
-        } else {
-            fs::copy(&path, &there).unwrap();
-        }
-    }
 }
 
 /// One machine is set back, its ledger's head beside the keys too: the others notice, and no bundle of before is used.

@@ -391,6 +391,20 @@ fn expected(model: &FixedModel, input: &[u8]) -> Vec<i32> {
     seco_model::Executor::new(model).unwrap().run(input).unwrap().logits
 }
 
+/// A copy of a folder with all in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let there = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &there);
+        } else {
+            std::fs::copy(&path, &there).unwrap();
+        }
+    }
+}
+
 pub fn rng(seed: u8) -> chacha20::ChaCha20Rng {
     use chacha20::rand_core::SeedableRng as _;
     chacha20::ChaCha20Rng::from_seed([seed; 32])
