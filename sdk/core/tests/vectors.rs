@@ -168,7 +168,8 @@ fn xwing_key_generation() {
     );
 }
 
-/// The stored blob still opens, and sealing with the same randomness gives the same bytes.
+/// The stored blob still opens, what is sealed now opens too, and the portable sealing with the same randomness gives
+/// the same bytes.
 #[test]
 fn sealing() {
     let servers = opening_keys(3);
@@ -186,11 +187,15 @@ fn sealing() {
     let mut buffer = [0; 4096];
     let sealed = seal_session_keys(&keys, &public, &binding, &mut rng(42), &mut buffer).unwrap();
     let stored = unhex(include_str!("vectors/v2/sealed.hex"));
-    assert_eq!(hex(sealed), hex(&stored));
+    // ring draws its part of the randomness itself, so there the bytes are others every time.
+    assert_eq!(cfg!(feature = "ring"), sealed != stored);
+    let sealed = sealed.to_vec();
 
-    let blobs = seco_core::message::sealed_keys(&stored).unwrap();
-    for (index, (server, key)) in servers.iter().zip(&keys).enumerate() {
-        let opened = server.open(&blobs[index], &binding, index as u8).unwrap();
-        assert!(bool::from(opened.ct_eq(key)));
+    for sealed in [stored, sealed] {
+        let blobs = seco_core::message::sealed_keys(&sealed).unwrap();
+        for (index, (server, key)) in servers.iter().zip(&keys).enumerate() {
+            let opened = server.open(&blobs[index], &binding, index as u8).unwrap();
+            assert!(bool::from(opened.ct_eq(key)));
+        }
     }
 }
