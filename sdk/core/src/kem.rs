@@ -5,12 +5,15 @@
 //! ```text
 //! ct = ct_M || ct_X,  ss = SHA3-256(ss_M || ss_X || ct_X || pk_X || label)    (draft-connolly-cfrg-xwing-kem)
 //! ```
+//!
+//! ring does not wipe what it draws and agrees on, and gives nobody the means to: those 64 bytes stay on the stack until
+//! it is used again, as TLS's own do.
 
 use core::fmt;
 use hpke::hybrid_array::Array;
 use hpke::kem::{SharedSecret, XWing};
 use hpke::{Deserializable, HpkeError, Kem, Serializable};
-use ml_kem::kem::{Encapsulate, KeySizeUser};
+use ml_kem::kem::KeySizeUser;
 use ml_kem::ml_kem_768::EncapsulationKey;
 use rand_core::CryptoRng;
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
@@ -72,7 +75,7 @@ impl Kem for RingXWing {
         _: Option<&PublicKey>,
         encapped: &Self::EncappedKey,
     ) -> Result<SharedSecret<Self>, HpkeError> {
-        XWing::decap(private, None, encapped).map(|secret| SharedSecret(secret.0.clone()))
+        XWing::decap(private, None, encapped).map(|secret| SharedSecret(secret.0))
     }
 
     /// The X25519 half is the system's randomness, which ring asks for itself; the other is `rng`'s.
@@ -85,23 +88,26 @@ impl Kem for RingXWing {
         let lattice: &Array<u8, <EncapsulationKey as KeySizeUser>::KeySize> =
             lattice.try_into().map_err(|_| HpkeError::ValidationError)?;
         let lattice = EncapsulationKey::new(lattice).map_err(|_| HpkeError::ValidationError)?;
-        let (sealed, mut lattice_secret) = lattice.encapsulate_with_rng(rng);
+        let mut drawn = Array::default();
+        rng.fill_bytes(&mut drawn);
+        let (sealed, mut lattice_secret) = lattice.encapsulate_deterministic(&drawn);
+        drawn.zeroize();
 
         let ephemeral = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new())
             .map_err(|_| HpkeError::EncapError)?;
         let point = ephemeral.compute_public_key().map_err(|_| HpkeError::EncapError)?;
-        let hash = Sha3_256::new().chain_update(lattice_secret);
+        let hash = Sha3_256::new().chain_update(lattice_secret.as_slice());
         lattice_secret.zeroize();
         let hash = agree_ephemeral(ephemeral, &UnparsedPublicKey::new(&X25519, curve), |secret| {
             hash.chain_update(secret)
         })
         .map_err(|_| HpkeError::EncapError)?;
-        let secret = hash.chain_update(&point).chain_update(curve).chain_update(LABEL).finalize();
+        let hash = hash.chain_update(&point).chain_update(curve).chain_update(LABEL);
 
         let mut encapped = [0; crate::seal::ENCAPSULATED_LEN];
         let (lattice_out, curve_out) = encapped.split_at_mut(LATTICE_LEN);
         lattice_out.copy_from_slice(&sealed);
         curve_out.copy_from_slice(point.as_ref());
-        Ok((SharedSecret(secret), Self::EncappedKey::from_bytes(&encapped)?))
+        Ok((SharedSecret(hash.finalize()), Self::EncappedKey::from_bytes(&encapped)?))
     }
 }

@@ -266,7 +266,8 @@ impl Binding {
 ///
 /// # Errors
 /// [`Error::Servers`] for an impossible number of servers, [`Error::WrongLength`] if there is not one key per
-/// server, [`Error::BufferTooSmall`] if `out` has fewer than `servers.len() · SEALED_LEN` bytes.
+/// server, [`Error::BufferTooSmall`] if `out` has fewer than `servers.len() · SEALED_LEN` bytes. With the feature `ring`
+/// [`Error::SealingKey`] if a key's point has a small order, or if the system gives no randomness.
 pub fn seal_session_keys<'o>(
     keys: &[SessionKey],
     servers: &[ServerSealingKey],
