@@ -7,6 +7,6 @@ rustup target add aarch64-linux-android armv7-linux-androideabi x86_64-linux-and
 # Pages of 16 KB, as phones since Android 15 may have.
 export RUSTFLAGS="-C link-arg=-Wl,--pack-dyn-relocs=android,--icf=all,-z,max-page-size=16384"
 cargo ndk --platform 26 -t arm64-v8a -t armeabi-v7a -t x86_64 -o target/android/jniLibs \
-  rustc --locked --profile android -p seco-bindings --no-default-features --lib --crate-type cdylib
+  rustc --locked --profile android -p seco-bindings --lib --crate-type cdylib
 unset RUSTFLAGS
 bindings/build kotlin

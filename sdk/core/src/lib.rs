@@ -31,6 +31,8 @@ pub mod blob;
 pub mod error;
 pub mod incarnation;
 pub mod input;
+#[cfg(feature = "ring")]
+mod kem;
 pub mod message;
 pub mod mux;
 pub mod pack;

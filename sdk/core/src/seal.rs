@@ -40,12 +40,18 @@ pub const SEALED_LEN: usize = KEY_ID_LEN + ENCAPSULATED_LEN + KEY_LEN + TAG_LEN;
 
 const KEY_ID_LEN: usize = 8;
 
-const ENCAPSULATED_LEN: usize = 1120;
+pub(crate) const ENCAPSULATED_LEN: usize = 1120;
 const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 
 const SEAL_LABEL: &[u8; 19] = b"SECO session key v2";
 const SET_LABEL: &[u8; 18] = b"SECO server set v2";
+
+/// The KEM as a device makes it. Servers open with the portable one.
+#[cfg(feature = "ring")]
+type SealingKem = crate::kem::RingXWing;
+#[cfg(not(feature = "ring"))]
+type SealingKem = XWing;
 
 type PublicKey = <XWing as Kem>::PublicKey;
 type PrivateKey = <XWing as Kem>::PrivateKey;
@@ -260,7 +266,8 @@ impl Binding {
 ///
 /// # Errors
 /// [`Error::Servers`] for an impossible number of servers, [`Error::WrongLength`] if there is not one key per
-/// server, [`Error::BufferTooSmall`] if `out` has fewer than `servers.len() · SEALED_LEN` bytes.
+/// server, [`Error::BufferTooSmall`] if `out` has fewer than `servers.len() · SEALED_LEN` bytes. With the feature `ring`
+/// [`Error::SealingKey`] if a key's point has a small order, or if the system gives no randomness.
 pub fn seal_session_keys<'o>(
     keys: &[SessionKey],
     servers: &[ServerSealingKey],
@@ -291,7 +298,7 @@ fn seal(
 ) -> Result<()> {
     let (id_out, rest) = blob.split_at_mut(KEY_ID_LEN);
     id_out.copy_from_slice(&server.hash.id().0);
-    let server = PublicKey::from_bytes(&server.bytes).map_err(|_| Error::SealingKey)?;
+    let server = <SealingKem as Kem>::PublicKey::from_bytes(&server.bytes).map_err(|_| Error::SealingKey)?;
     let (encapped_out, rest) = rest.split_at_mut(ENCAPSULATED_LEN);
     let (ciphertext, tag_out) = rest.split_at_mut(KEY_LEN);
     let input = key.expose().as_slice();
@@ -299,7 +306,7 @@ fn seal(
     let (encapped, tag) = hpke::single_shot_seal_inout_detached_with_rng::<
         ChaCha20Poly1305,
         KdfShake256,
-        XWing,
+        SealingKem,
     >(&OpModeS::Base, &server, &binding.info(), buffer, &[index], rng)
     .map_err(|_| Error::SealingKey)?;
     encapped.write_exact(encapped_out);

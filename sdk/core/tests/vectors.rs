@@ -168,7 +168,11 @@ fn xwing_key_generation() {
     );
 }
 
-/// The stored blob still opens, and sealing with the same randomness gives the same bytes.
+/// Where the part of the first blob ends that is made before X25519's.
+const LATTICE_END: usize = 8 + 1088;
+
+/// The stored blob still opens, what is sealed now opens too, and the portable sealing with the same randomness gives
+/// the same bytes.
 #[test]
 fn sealing() {
     let servers = opening_keys(3);
@@ -186,11 +190,20 @@ fn sealing() {
     let mut buffer = [0; 4096];
     let sealed = seal_session_keys(&keys, &public, &binding, &mut rng(42), &mut buffer).unwrap();
     let stored = unhex(include_str!("vectors/v2/sealed.hex"));
-    assert_eq!(hex(sealed), hex(&stored));
+    // ring draws its part of the randomness itself, so there the bytes are others every time.
+    assert_eq!(cfg!(feature = "ring"), sealed != stored);
+    assert_eq!(
+        sealed[..LATTICE_END],
+        stored[..LATTICE_END],
+        "key id, and what ML-KEM makes of the same randomness"
+    );
+    let sealed = sealed.to_vec();
 
-    let blobs = seco_core::message::sealed_keys(&stored).unwrap();
-    for (index, (server, key)) in servers.iter().zip(&keys).enumerate() {
-        let opened = server.open(&blobs[index], &binding, index as u8).unwrap();
-        assert!(bool::from(opened.ct_eq(key)));
+    for sealed in [stored, sealed] {
+        let blobs = seco_core::message::sealed_keys(&sealed).unwrap();
+        for (index, (server, key)) in servers.iter().zip(&keys).enumerate() {
+            let opened = server.open(&blobs[index], &binding, index as u8).unwrap();
+            assert!(bool::from(opened.ct_eq(key)));
+        }
     }
 }

@@ -1,0 +1,113 @@
+//! X-Wing with ring's X25519, for a device that has ring for TLS anyway: a third of the instructions of the portable
+//! one, and no second implementation of the curve in its library. What it makes, the portable one opens: a test
+//! compares them.
+//!
+//! ```text
+//! ct = ct_M || ct_X,  ss = SHA3-256(ss_M || ss_X || ct_X || pk_X || label)    (draft-connolly-cfrg-xwing-kem)
+//! ```
+//!
+//! ring does not wipe what it draws and agrees on, and gives nobody the means to: those 64 bytes stay on the stack until
+//! it is used again, as TLS's own do.
+
+use core::fmt;
+use hpke::hybrid_array::Array;
+use hpke::kem::{SharedSecret, XWing};
+use hpke::{Deserializable, HpkeError, Kem, Serializable};
+use ml_kem::kem::KeySizeUser;
+use ml_kem::ml_kem_768::EncapsulationKey;
+use rand_core::CryptoRng;
+use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
+use ring::rand::SystemRandom;
+use sha3::{Digest, Sha3_256};
+use zeroize::Zeroize;
+
+const LABEL: &[u8; 6] = br"\.//^\";
+
+/// Bytes of the lattice's part of a public key, and of what is encapsulated to it.
+const LATTICE_KEY_LEN: usize = 1184;
+const LATTICE_LEN: usize = 1088;
+
+/// The KEM. Encapsulates by itself; all else is the portable one's.
+pub(crate) struct RingXWing;
+
+/// The encoded key; checked where it came in, and once more where it is used.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PublicKey(Array<u8, <<XWing as Kem>::PublicKey as Serializable>::OutputSize>);
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublicKey(..)")
+    }
+}
+
+impl Serializable for PublicKey {
+    type OutputSize = <<XWing as Kem>::PublicKey as Serializable>::OutputSize;
+
+    fn write_exact(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.0);
+    }
+}
+
+impl Deserializable for PublicKey {
+    fn from_bytes(encoded: &[u8]) -> Result<Self, HpkeError> {
+        Array::try_from(encoded).map(Self).map_err(|_| HpkeError::ValidationError)
+    }
+}
+
+impl Kem for RingXWing {
+    const KEM_ID: u16 = XWing::KEM_ID;
+    type PublicKey = PublicKey;
+    type PrivateKey = <XWing as Kem>::PrivateKey;
+    type EncappedKey = <XWing as Kem>::EncappedKey;
+    type NSecret = <XWing as Kem>::NSecret;
+
+    fn sk_to_pk(sk: &Self::PrivateKey) -> PublicKey {
+        PublicKey(XWing::sk_to_pk(sk).to_bytes())
+    }
+
+    fn derive_keypair(ikm: &[u8]) -> (Self::PrivateKey, PublicKey) {
+        let (private, public) = XWing::derive_keypair(ikm);
+        (private, PublicKey(public.to_bytes()))
+    }
+
+    fn decap(
+        private: &Self::PrivateKey,
+        _: Option<&PublicKey>,
+        encapped: &Self::EncappedKey,
+    ) -> Result<SharedSecret<Self>, HpkeError> {
+        XWing::decap(private, None, encapped).map(|secret| SharedSecret(secret.0))
+    }
+
+    /// The X25519 half is the system's randomness, which ring asks for itself; the other is `rng`'s.
+    fn encap_with_rng(
+        public: &PublicKey,
+        _: Option<(&Self::PrivateKey, &PublicKey)>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(SharedSecret<Self>, Self::EncappedKey), HpkeError> {
+        let (lattice, curve) = public.0.split_at(LATTICE_KEY_LEN);
+        let lattice: &Array<u8, <EncapsulationKey as KeySizeUser>::KeySize> =
+            lattice.try_into().map_err(|_| HpkeError::ValidationError)?;
+        let lattice = EncapsulationKey::new(lattice).map_err(|_| HpkeError::ValidationError)?;
+        let mut drawn = Array::default();
+        rng.fill_bytes(&mut drawn);
+        let (sealed, mut lattice_secret) = lattice.encapsulate_deterministic(&drawn);
+        drawn.zeroize();
+
+        let ephemeral = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new())
+            .map_err(|_| HpkeError::EncapError)?;
+        let point = ephemeral.compute_public_key().map_err(|_| HpkeError::EncapError)?;
+        let hash = Sha3_256::new().chain_update(lattice_secret.as_slice());
+        lattice_secret.zeroize();
+        let hash = agree_ephemeral(ephemeral, &UnparsedPublicKey::new(&X25519, curve), |secret| {
+            hash.chain_update(secret)
+        })
+        .map_err(|_| HpkeError::EncapError)?;
+        let hash = hash.chain_update(&point).chain_update(curve).chain_update(LABEL);
+
+        let mut encapped = [0; crate::seal::ENCAPSULATED_LEN];
+        let (lattice_out, curve_out) = encapped.split_at_mut(LATTICE_LEN);
+        lattice_out.copy_from_slice(&sealed);
+        curve_out.copy_from_slice(point.as_ref());
+        Ok((SharedSecret(hash.finalize()), Self::EncappedKey::from_bytes(&encapped)?))
+    }
+}
