@@ -270,9 +270,9 @@ mod tests {
             let form = form(Some(range));
             for length in [0, 1, 31, 32, 33, 100] {
                 for value in 0..=u8::MAX {
-                    let outside = !(range[0]..=range[1]).contains(&value);
+                    let outside = !(range[0]..=range[1]).contains(&value.into());
                     for place in [0, length / 2, length.max(1) - 1] {
-                        let mut input = vec![range[1]; length];
+                        let mut input = vec![range[1] as u8; length];
                         input.iter_mut().skip(place).take(1).for_each(|v| *v = value);
                         assert_eq!(
                             form.is_left_by(&input),
