@@ -13,8 +13,8 @@ use crate::{Cancellation, Prediction, ProgressListener, SecoClient, SecoError};
 #[uniffi::export]
 impl SecoClient {
     /// As `infer`, on the one input in `array`, which is in NumPy's format (`numpy.lib.format`). Bytes (`uint8`) are the
-    /// model's values; other numbers become them as the deployment file says (`[model.quantise]`), here: what is made of
-    /// them is wiped, and the application gets no copy.
+    /// model's values, and so are `uint16` where these have more than 8 bits; other numbers become them as the deployment
+    /// file says (`[model.quantise]`), here: what is made of them is wiped, and the application gets no copy.
     ///
     /// # Errors
     /// `WrongInputSize` for other axes than the model's, or for more inputs; `InvalidConfiguration` for a type or a number
@@ -26,7 +26,8 @@ impl SecoClient {
         listener: Option<Arc<dyn ProgressListener>>,
         cancellation: Option<Arc<Cancellation>>,
     ) -> Result<Prediction, SecoError> {
-        let input = one(inputs(Zeroizing::new(array), self.input_model())?)?;
+        let model = self.input_model();
+        let input = one(inputs(Zeroizing::new(array), model)?, model.input_shape.iter().product())?;
         let client = self.client();
         let request = async move { Ok(client.infer_quantised(&input, tells(listener)).await?.into()) };
         Task::spawn(self.runtime(), cancellation.as_deref(), request).result().await
@@ -76,14 +77,14 @@ fn inputs(file: Zeroizing<Vec<u8>>, model: &Model) -> Result<Vec<Quantised>, Sec
     Ok(npy::Array::read(&file)?.inputs(model)?)
 }
 
-/// The only one.
-fn one(mut inputs: Vec<Quantised>) -> Result<Quantised, SecoError> {
-    let (count, values) = (inputs.len(), inputs.iter().map(|input| input.bytes.len()).sum());
+/// The only one, of so many values.
+fn one(mut inputs: Vec<Quantised>, values: usize) -> Result<Quantised, SecoError> {
+    let count = inputs.len();
     match (inputs.pop(), count) {
         (Some(input), 1) => Ok(input),
-        (last, _) => Err(SecoError::WrongInputSize {
-            expected: length(last.map_or(0, |input| input.bytes.len())),
-            got: length(values),
+        _ => Err(SecoError::WrongInputSize {
+            expected: length(values),
+            got: length(count.saturating_mul(values)),
             reason: format!("infer takes one input, the array has {count}: infer_many takes several"),
         }),
     }
@@ -119,7 +120,7 @@ mod tests {
     fn arrays_are_told_by_their_type_and_axes() {
         let last = Last::None;
         let output = Output { name: "out".into(), shape: vec![1], scale: 1.0, last, classes: Vec::new() };
-        let model = Model {
+        let mut model = Model {
             id: ModelId([0; 32]),
             input_shape: vec![1, 2, 2],
             input_bits: 8,
@@ -146,13 +147,23 @@ mod tests {
         let nan: Vec<u8> = [f32::NAN; 4].into_iter().flat_map(f32::to_le_bytes).collect();
         assert_eq!(code(read("<f4", "(2, 2)", &nan)), Some(1));
         assert_eq!(code(all(Vec::new())), Some(1));
+        // Values of more than 8 bits: two bytes each, from integers of one or two or from numbers.
+        model.input_bits = 10;
+        let read = |descr: &str, values: &[u8]| {
+            let inputs = inputs(file(descr, "(2, 2)", values).into(), &model);
+            inputs.map(|inputs| inputs.into_iter().map(|input| input.bytes.to_vec()).collect::<Vec<_>>())
+        };
+        assert_eq!(read("|u1", &[1, 2, 3, 255]), Ok(vec![vec![1, 0, 2, 0, 3, 0, 255, 0]]));
+        let words = [1, 0, 2, 3, 4, 0, 255, 3];
+        assert_eq!(read("<u2", &words), Ok(vec![words.to_vec()]));
+        assert_eq!(read("<f4", &floats), Ok(vec![vec![1, 0, 2, 0, 0, 0, 255, 3]]));
     }
 
     #[test]
     fn one_input_is_no_more_and_no_fewer() {
         let input = |cut| Quantised { bytes: vec![7; 4].into(), cut };
-        assert!(one(vec![input(true)]).is_ok_and(|input| input.cut && *input.bytes == [7; 4]));
-        let several = one(vec![input(false), input(false), input(false)]).err();
+        assert!(one(vec![input(true)], 4).is_ok_and(|input| input.cut && *input.bytes == [7; 4]));
+        let several = one(vec![input(false), input(false), input(false)], 4).err();
         assert!(matches!(several, Some(SecoError::WrongInputSize { expected: 4, got: 12, reason })
             if reason.contains("the array has 3")));
     }

@@ -117,8 +117,8 @@ impl SecoClient {
         }))
     }
 
-    /// Runs the model on `input`, one byte per value in the order of the model's input. `form` is for the packages'
-    /// `inferReals`, which gives numbers another form.
+    /// Runs the model on `input`, one byte per value in the order of the model's input, or two, the lower one first, where
+    /// the model's values have more than 8 bits. `form` is for the packages' `inferReals`, which gives numbers another form.
     ///
     /// # Errors
     /// `WrongInputSize`, `InvalidConfiguration` for a value that cannot be used, or any other; in every case another

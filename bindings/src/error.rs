@@ -13,12 +13,12 @@ pub enum SecoError {
         /// What to correct.
         reason: String,
     },
-    /// 2: the input has not as many values as the model takes.
+    /// 2: the input has not as many values as the model takes; or bytes, where each value has two.
     #[error("{reason}")]
     WrongInputSize {
-        /// Values that the model takes.
+        /// Values, or bytes, that the model takes.
         expected: u32,
-        /// Values given.
+        /// Those given.
         got: u32,
         /// Both, and the model's axes.
         reason: String,
@@ -130,7 +130,7 @@ impl From<Error> for SecoError {
     fn from(error: Error) -> Self {
         let reason = error.to_string();
         match error {
-            Error::WrongInputSize { expected, got, .. } => {
+            Error::WrongInputSize { expected, got, .. } | Error::WrongInputBytes { expected, got, .. } => {
                 Self::WrongInputSize { expected: length(expected), got: length(got), reason }
             }
             Error::ProbeTooLong { .. }

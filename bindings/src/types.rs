@@ -146,7 +146,7 @@ impl From<seco_sdk::Answer<'_>> for Answer {
     }
 }
 
-/// Another form of input values than one byte each.
+/// Another form of input values than bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
 pub enum InputForm {
     /// Real numbers, four bytes each: 32-bit floats, little-endian.

@@ -123,7 +123,8 @@ impl Client {
         Ok(Self { linker, input, outputs, handshake, keep_sent, heap_meter, state, renewal })
     }
 
-    /// Runs the model on `input`, one byte per value in the order of the model's input shape.
+    /// Runs the model on `input`, one byte per value in the order of the model's input shape; or two, the lower one first,
+    /// where the model's values have more than 8 bits ([`Model::input_bits`](crate::Model::input_bits)).
     ///
     /// What passes is not the caller's business as long as the request's time limit
     /// ([`ClientBuilder::request_timeout`]) is longer: restarted servers, lost connections and full queues. The request
@@ -133,7 +134,7 @@ impl Client {
     /// its request number is refused. What is still in the way when the time is up, or would be, is returned.
     ///
     /// # Errors
-    /// [`Error::WrongInputSize`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers;
+    /// [`Error::WrongInputSize`], [`Error::WrongInputBytes`] or [`Error::InputValue`]; [`Error::Busy`] or [`Error::Refused`] by the servers;
     /// [`Error::Timeout`], [`Error::Connect`], [`Error::PinMismatch`], [`Error::Closed`], [`Error::Protocol`],
     /// [`Error::Session`] or [`Error::Storage`]. No pad is used twice, whatever the error, so any request may be
     /// tried again.

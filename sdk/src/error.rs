@@ -70,6 +70,20 @@ pub enum Error {
         /// The model's axes, whose product is `expected`.
         shape: Vec<usize>,
     },
+    /// The input is not as long as the model's, whose values have two bytes each.
+    #[error(
+        "the model takes {expected} bytes of input, two for each of {} values, got {got}: give both of each, the lower \
+         first",
+        Axes(shape, " x ")
+    )]
+    WrongInputBytes {
+        /// Bytes that the model takes.
+        expected: usize,
+        /// Bytes given.
+        got: usize,
+        /// The model's axes, whose product is half of `expected`.
+        shape: Vec<usize>,
+    },
     /// A value of the input cannot be used.
     #[error("value {index} of the input {problem}")]
     InputValue {
@@ -211,6 +225,7 @@ impl Error {
             | Self::Setup(_)
             | Self::PinMismatch { .. }
             | Self::WrongInputSize { .. }
+            | Self::WrongInputBytes { .. }
             | Self::InputValue { .. }
             | Self::ProbeTooLong { .. }
             | Self::Protocol(_)

@@ -39,6 +39,8 @@ pub struct Array<'f> {
     axes: Vec<usize>,
     /// None of bytes, which are input values already.
     element: Option<Element>,
+    /// Whether elements are unsigned and of two bytes, as values of more than 8 bits are.
+    words: bool,
     values: &'f [u8],
 }
 
@@ -91,6 +93,14 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
+/// An input of values of two bytes.
+fn words(values: impl ExactSizeIterator<Item = [u8; 2]>) -> Quantised {
+    // At once: growing would leave copies.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * values.len()));
+    values.for_each(|value| bytes.extend_from_slice(&value));
+    Quantised { bytes, cut: false }
+}
+
 impl<'f> Array<'f> {
     /// The array in a file that begins with [`MAGIC`].
     ///
@@ -114,12 +124,14 @@ impl<'f> Array<'f> {
         let (header, values) = rest.split_at_checked(size).ok_or(damaged)?;
         let header = str::from_utf8(header).map_err(|_| damaged)?;
         let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start()).ok_or(damaged);
+        let mut words = false;
         let element = match field("'descr':")?.strip_prefix('\'').and_then(|rest| rest.split_once('\'')) {
             Some((descr, _)) => {
                 let (order, kind) = match descr.split_at_checked(1) {
                     Some((order @ ("|" | "<" | ">" | "="), kind)) => (order, kind),
                     _ => ("|", descr),
                 };
+                words = kind == "u2";
                 if kind == "u1" { Some(None) } else { Element::new(kind, order == ">").map(Some) }
             }
             None => None,
@@ -143,7 +155,7 @@ impl<'f> Array<'f> {
         if shape::values(&axes).and_then(bytes) != Some(values.len()) {
             return Err(damaged.into());
         }
-        Ok(Self { axes, element, values })
+        Ok(Self { axes, element, words, values })
     }
 
     /// Its shape.
@@ -153,8 +165,8 @@ impl<'f> Array<'f> {
     }
 
     /// The inputs in it: as many as its first axis counts, or one without such an axis ([`shape::inputs`],
-    /// [`shape::is_input`]). Bytes are taken as the model's values; other numbers become them as the deployment file says
-    /// ([`Model::quantised`]).
+    /// [`shape::is_input`]). Bytes are taken as the model's values, and so are unsigned integers of two bytes by a model
+    /// whose values have more than 8 bits; other numbers become them as the deployment file says ([`Model::quantised`]).
     ///
     /// # Errors
     /// [`Error`] where the axes are not the model's, or a number cannot be used.
@@ -165,9 +177,22 @@ impl<'f> Array<'f> {
         }
         // The array's extents are a number, and the model's are among them.
         let len = shape::values(shape).unwrap_or_default().max(1);
+        let wide = model.input_form().is_wide();
         let Some(element) = self.element else {
-            return Ok(self.values.chunks(len).map(|input| input.to_vec().into()).collect());
+            let input = |bytes: &[u8]| match wide {
+                true => words(bytes.iter().map(|value| [*value, 0])),
+                false => bytes.to_vec().into(),
+            };
+            return Ok(self.values.chunks(len).map(input).collect());
         };
+        if wide && self.words {
+            let word = |bytes: &[u8]| {
+                let [first, second] = array(bytes);
+                if element.big_endian { [second, first] } else { [first, second] }
+            };
+            let input = |bytes: &[u8]| words(bytes.chunks(2).map(word));
+            return Ok(self.values.chunks(2 * len).map(input).collect());
+        }
         let mut reals = Zeroizing::new(Vec::with_capacity(len));
         let inputs = self.values.chunks(len * element.size).enumerate().map(|(index, input)| {
             reals.clear();

@@ -18,7 +18,7 @@ pub struct Quantise {
 
 /// Input values made of real numbers.
 pub struct Quantised {
-    /// One byte per value, as [`Client::infer`](crate::Client::infer) takes them.
+    /// As [`Client::infer`](crate::Client::infer) takes them: one byte per value, or two for values of more than 8 bits.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether a number was beyond what the model's bits can hold, and had to be cut.
     pub cut: bool,
@@ -100,7 +100,8 @@ impl crate::shape::InputForm {
         };
         let (scale, offset) = (by_channel(scale)?, by_channel(offset)?);
         let most = f64::from(self.largest());
-        let (mut bytes, mut cut) = (Zeroizing::new(Vec::with_capacity(reals.len())), false);
+        let each = if self.is_wide() { 2 } else { 1 };
+        let (mut bytes, mut cut) = (Zeroizing::new(Vec::with_capacity(each * reals.len())), false);
         let numbers = reals.iter().zip(scale.by_value().zip(offset.by_value()));
         for (index, (real, (scale, offset))) in numbers.enumerate() {
             let real: f64 = (*real).into();
@@ -116,7 +117,8 @@ impl crate::shape::InputForm {
                 return Err(Error::InputValue { index, problem });
             }
             cut |= !within;
-            bytes.push(whole.clamp(0.0, most) as u8);
+            let value = (whole.clamp(0.0, most) as u16).to_le_bytes();
+            bytes.extend_from_slice(value.get(..each).unwrap_or_default());
         }
         Ok(Quantised { bytes, cut })
     }
@@ -179,6 +181,25 @@ mod tests {
             assert_eq!(bytes(&form, &[f64::from(most), 0.0]), (vec![most, 0], false));
             assert_eq!(bytes(&form, &[f64::from(most) + 1.0, 0.0]), (vec![most, 0], true));
         }
+    }
+
+    #[test]
+    fn more_bits_take_two_bytes() {
+        for bits in 9..=16 {
+            let most = ((1u32 << bits) - 1) as u16;
+            let form = form(&[3], bits, Some((&[0.25], &[-1.0])));
+            let words = |values: [u16; 3]| values.map(u16::to_le_bytes).as_flattened().to_vec();
+            let largest = f64::from(most) / 4.0 - 1.0;
+            assert_eq!(bytes(&form, &[-1.0, 63.125, largest]), (words([0, 256, most]), false));
+            assert_eq!(bytes(&form, &[-1.2, -0.75, largest + 0.2]), (words([0, 1, most]), true));
+        }
+        let without = form(&[2], 16, None);
+        assert_eq!(bytes(&without, &[256.0f32, 65535.0]), (vec![0, 1, 255, 255], false));
+        let told = without.quantised(&[0.0, 65536.0]);
+        assert!(matches!(told, Err(Error::InputValue { index: 1, .. })));
+        // Of numbers it says how many, not how many bytes.
+        let told = without.quantised(&[0.0; 4]);
+        assert!(matches!(told, Err(Error::WrongInputSize { expected: 2, got: 4, .. })));
     }
 
     #[test]

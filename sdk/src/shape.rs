@@ -107,8 +107,8 @@ pub(crate) struct InputForm {
     /// Extents of one input.
     pub shape: Vec<usize>,
     /// Smallest and largest value of the calibration, if known.
-    pub calibrated: Option<[u8; 2]>,
-    /// Bits of a value, 1 to 8.
+    pub calibrated: Option<[u16; 2]>,
+    /// Bits of a value, 1 to 16.
     pub bits: u32,
     /// How real numbers become values.
     pub quantise: Option<Quantise>,
@@ -116,8 +116,13 @@ pub(crate) struct InputForm {
 
 impl InputForm {
     /// The largest value that the bits hold.
-    pub fn largest(&self) -> u8 {
-        u8::MAX >> 8u32.saturating_sub(self.bits).min(7)
+    pub fn largest(&self) -> u16 {
+        u16::MAX >> 16u32.saturating_sub(self.bits).min(15)
+    }
+
+    /// Whether a value takes two bytes, the lower one first.
+    pub const fn is_wide(&self) -> bool {
+        self.bits > u8::BITS
     }
 
     /// # Errors
@@ -133,20 +138,41 @@ impl InputForm {
     }
 
     /// # Errors
-    /// [`Error::WrongInputSize`], or [`Error::InputValue`] for a value of more bits than the model's.
+    /// [`Error::WrongInputSize`], [`Error::WrongInputBytes`], or [`Error::InputValue`] for a value of more bits than the
+    /// model's.
     pub fn check(&self, input: &[u8]) -> Result<()> {
-        self.check_len(input.len())?;
         let largest = self.largest();
-        // Bytes have no more than eight.
-        let wrong = if largest == u8::MAX { None } else { input.iter().position(|value| *value > largest) };
+        let wrong = if self.is_wide() {
+            let (words, rest) = input.as_chunks();
+            if !rest.is_empty() || self.check_len(words.len()).is_err() {
+                return Err(self.wrong_bytes(input.len()));
+            }
+            words.iter().position(|word| u16::from_le_bytes(*word) > largest)
+        } else {
+            self.check_len(input.len())?;
+            // Bytes have no more than eight.
+            let most = if self.bits == u8::BITS { None } else { Some(largest) };
+            most.and_then(|most| input.iter().position(|value| u16::from(*value) > most))
+        };
         let problem = "has more bits than the model's inputs";
         wrong.map_or(Ok(()), |index| Err(Error::InputValue { index, problem }))
+    }
+
+    #[cold]
+    fn wrong_bytes(&self, got: usize) -> Error {
+        let expected = values(&self.shape).and_then(|values| values.checked_mul(2)).unwrap_or(usize::MAX);
+        Error::WrongInputBytes { expected, got, shape: self.shape.clone() }
     }
 
     /// Whether a value is outside the calibrated range. Takes the same time whatever the values, and no branch: what
     /// is below the smallest becomes large by wrapping around, so one maximum over all values tells.
     pub fn is_left_by(&self, input: &[u8]) -> bool {
-        let [least, most] = self.calibrated.unwrap_or([0, u8::MAX]);
+        let [least, most] = self.calibrated.unwrap_or([0, u16::MAX]);
+        if self.is_wide() {
+            let above = input.as_chunks().0.iter().map(|word| u16::from_le_bytes(*word).wrapping_sub(least));
+            return above.fold(0, u16::max) > most.wrapping_sub(least);
+        }
+        let [least, most] = [least, most].map(|value| u8::try_from(value).unwrap_or(u8::MAX));
         // A fixed number of maxima side by side becomes vector instructions wherever there are any.
         const LANES: usize = 32;
         let (blocks, rest) = input.as_chunks::<LANES>();
@@ -244,9 +270,9 @@ mod tests {
             let form = form(Some(range));
             for length in [0, 1, 31, 32, 33, 100] {
                 for value in 0..=u8::MAX {
-                    let outside = !(range[0]..=range[1]).contains(&value);
+                    let outside = !(range[0]..=range[1]).contains(&value.into());
                     for place in [0, length / 2, length.max(1) - 1] {
-                        let mut input = vec![range[1]; length];
+                        let mut input = vec![range[1] as u8; length];
                         input.iter_mut().skip(place).take(1).for_each(|v| *v = value);
                         assert_eq!(
                             form.is_left_by(&input),
@@ -258,5 +284,58 @@ mod tests {
             }
         }
         assert!(!form(None).is_left_by(&[0, 255]));
+    }
+
+    #[test]
+    fn one_large_value_outside_the_range_is_seen_wherever_it_is() {
+        let form = |calibrated| InputForm { shape: vec![100], calibrated, bits: 16, quantise: None };
+        for range in [[0, 16], [3, 200], [256, 512], [700, 700], [9, 65535], [0, 65535]] {
+            let form = form(Some(range));
+            for length in [0, 1, 31, 33, 100] {
+                for value in [0, 2, 3, 9, 16, 17, 200, 201, 255, 256, 511, 512, 513, 700, 701, 0xff00, 65535]
+                {
+                    let outside = !(range[0]..=range[1]).contains(&value);
+                    for place in [0, length / 2, length.max(1) - 1] {
+                        let mut input = vec![range[1]; length];
+                        input.iter_mut().skip(place).take(1).for_each(|v| *v = value);
+                        let bytes: Vec<u8> = input.iter().flat_map(|v| v.to_le_bytes()).collect();
+                        assert_eq!(
+                            form.is_left_by(&bytes),
+                            outside && length > 0,
+                            "{range:?} {length} {value}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(!form(None).is_left_by(&[0, 0, 255, 255]));
+    }
+
+    #[test]
+    fn large_values_are_two_bytes_each_and_have_the_models_bits() {
+        for bits in 9..=16 {
+            let form = InputForm { shape: vec![3], calibrated: None, bits, quantise: None };
+            let largest = ((1u32 << bits) - 1) as u16;
+            assert_eq!((form.largest(), form.is_wide()), (largest, true));
+            let bytes = |values: [u16; 3]| values.map(u16::to_le_bytes).as_flattened().to_vec();
+            form.check(&bytes([0, largest, largest])).unwrap();
+            for length in [0, 1, 3, 4, 5, 7, 8, 12] {
+                let error = form.check(&vec![0; length]).unwrap_err();
+                let Error::WrongInputBytes { expected: 6, got, .. } = error else { panic!("{error}") };
+                assert_eq!(got, length);
+            }
+            if let Some(more) = largest.checked_add(1) {
+                let error = form.check(&bytes([0, more, 0])).unwrap_err();
+                assert!(matches!(error, Error::InputValue { index: 1, .. }), "{error}");
+            }
+        }
+        let form = InputForm { shape: vec![3, 1], calibrated: None, bits: 12, quantise: None };
+        let told = form.check(&[0; 3]).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "the model takes 6 bytes of input, two for each of 3 x 1 values, got 3: give both of each, the lower first"
+        );
+        let endless = InputForm { shape: vec![1 << 63, 1], calibrated: None, bits: 9, quantise: None };
+        assert!(matches!(endless.check(&[]), Err(Error::WrongInputBytes { expected: usize::MAX, .. })));
     }
 }

@@ -7,7 +7,9 @@ use common::network::Network;
 use common::{Action, FakeGateway, image, output, reference};
 use seco_core::message::FRAME_OVERHEAD;
 use seco_core::{MAX_SERVERS, Response, SEALED_LEN};
-use seco_sdk::{Client, Error, Kind, Last, Loss, Progress, Quantise, Refusal, Transport, UdpBytes};
+use seco_sdk::{
+    Client, Deployment, Error, Kind, Last, Loss, Progress, Quantise, Refusal, Transport, UdpBytes,
+};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -52,6 +54,49 @@ async fn inputs_beyond_the_calibrated_range_are_told(via: Transport) {
         let outside = client.infer(&[255; 784]).await.unwrap().outside_calibration;
         assert_eq!(outside, most < 255);
     }
+}
+
+/// Values of more than 8 bits travel as two bytes each, masked; other lengths and values are told before anything is sent.
+async fn values_of_two_bytes_are_asked_about(via: Transport) {
+    let gateway = FakeGateway::start(via);
+    let mut deployment = gateway.deployment.clone();
+    // As many bytes as the gateway's model takes.
+    deployment.version = Deployment::VERSION_ABOVE_8_BITS;
+    (deployment.model.input_shape, deployment.model.input_bits) = (vec![1, 28, 14], 12);
+    deployment.model.calibrated = Some([3, 4000]);
+    deployment.model.quantise = Some(Quantise { scale: vec![0.5], offset: vec![-1.0] });
+    let client = Client::builder(deployment).transport(via).connect().await.unwrap();
+    assert_eq!(client.model().input_len, 784);
+    for (value, outside) in
+        [(0, true), (2, true), (3, false), (255, false), (4000, false), (4001, true), (4095, true)]
+    {
+        let mut values = [300u16; 392];
+        values[391] = value;
+        let input = values.map(u16::to_le_bytes).as_flattened().to_vec();
+        let prediction = client.infer(&input).await.unwrap();
+        assert_eq!(prediction.logits, reference(&input));
+        assert_eq!(prediction.outside_calibration, outside, "{value}");
+        assert_ne!(gateway.shared.inputs.lock().unwrap().last(), Some(&input), "travels masked");
+        // The same as a real number.
+        let reals = values.map(|value| f64::from(value) / 2.0 - 1.0);
+        let prediction = client.infer_reals(&reals).await.unwrap();
+        assert_eq!((prediction.logits, prediction.outside_calibration), (reference(&input), outside));
+    }
+    let asked = gateway.shared.inputs.lock().unwrap().len();
+    let cut = client.quantised(&[1e9f32; 392]).unwrap();
+    assert!(cut.cut && *cut.bytes == [255, 15].repeat(392));
+    for wrong in [0, 1, 392, 783, 785, 786, 1568] {
+        let error = client.infer(&vec![0; wrong]).await.unwrap_err();
+        let Error::WrongInputBytes { expected: 784, got, .. } = error else { panic!("{error}") };
+        assert_eq!(got, wrong);
+    }
+    let mut input = vec![0; 784];
+    input[101] = 16;
+    let error = client.infer(&input).await.unwrap_err();
+    assert!(matches!(error, Error::InputValue { index: 50, .. }), "{error}");
+    let error = client.infer_reals(&[0.0f32; 784]).await.unwrap_err();
+    assert!(matches!(error, Error::WrongInputSize { expected: 392, got: 784, .. }), "{error}");
+    assert_eq!(gateway.shared.inputs.lock().unwrap().len(), asked);
 }
 
 /// Two outputs with their own scales share one answer; the label is the first one's.
@@ -460,6 +505,7 @@ over_both!(
     inputs_beyond_the_calibrated_range_are_told,
     outputs_are_read_by_their_meaning,
     real_numbers_are_asked_about,
+    values_of_two_bytes_are_asked_about,
     a_queued_request_waits,
     requests_run_side_by_side,
     a_forgotten_session_is_opened_anew_by_all_together_and_not_for_ever,

@@ -100,13 +100,15 @@ fn the_table_of_versions_has_the_codes_numbers() {
         between("server/node/src/store/ledger/format.rs", "const HEADER: &[u8; 16] = b\"seco ledger v", "\\");
     let file = between("server/node/src/store/bundle_file.rs", "b\"SECO stored\\0\\0\\0\\0\\x0", "\"");
     let content = between("server/protocol/src/bundle.rs", "b\"SECO bundle\\0\\0\\0\\0\\x0", "\"");
-    let part = between("server/model/src/party.rs", "const FORMAT: u16 = ", ";");
+    let parts = between("server/model/src/party.rs", "const FORMATS: RangeInclusive<u16> = ", ";");
+    let (part, wide) = parts.split_once("..=").unwrap();
     assert_eq!(
         last,
         format!(
-            "| {} | {WIRE_VERSION} | {} | {SESSION_BLOB_VERSION} | {mesh} | {ledger} (reads 2 and 1) | {file} / {content} | {part} |",
+            "| {} | {WIRE_VERSION} | {} ({} above 8 bits) | {SESSION_BLOB_VERSION} | {mesh} | {ledger} (reads 2 and 1) | {file} / {content} | {part} ({wide} above 8 bits) |",
             env!("CARGO_PKG_VERSION"),
             Deployment::VERSION,
+            Deployment::VERSION_ABOVE_8_BITS,
         )
     );
     // What the protocol's document says of them.

@@ -71,10 +71,10 @@ fn files_of_other_versions_are_told_with_the_remedy() {
     let second = text
         .replace("version = 3", "version = 2")
         .replace(&text[start..end], "classes = 10\nfraction = 16\n\n");
-    let later = format!("{}\n[new]\n", text.replace("version = 3", "version = 4"));
+    let later = format!("{}\n[new]\n", text.replace("version = 3", "version = 5"));
     for (file, remedy) in [
         (second, "not 2; fetch the servers' current deployment file"),
-        (later, "not 4; update the application"),
+        (later, "not 5; update the application"),
     ] {
         let (at, problem) = refused(&file);
         assert_eq!(at, "version");
@@ -170,9 +170,10 @@ fn unknown_and_missing_keys_are_refused() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 40] = [
+    let cases: [(&str, Edit); 46] = [
         ("version", |d| d.version = 2),
-        ("version", |d| d.version = 4),
+        ("version", |d| d.version = 5),
+        ("model.input_bits", |d| d.version = 4),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
         ("gateway.pins", |d| d.gateway.pins.clear()),
         ("gateway.pins", |d| d.gateway.pins = vec![d.gateway.pins[0]; 3]),
@@ -185,7 +186,16 @@ fn every_field_is_checked() {
         ("model.input_shape", |d| d.model.input_shape = vec![usize::MAX, 2]),
         ("model.input_bits", |d| d.model.input_bits = 9),
         ("model.input_bits", |d| d.model.input_bits = 0),
+        ("model.input_bits", |d| (d.version, d.model.input_bits) = (4, 17)),
+        ("model.input_bits", |d| (d.version, d.model.input_bits) = (3, 16)),
+        ("model.input_shape", |d| {
+            (d.version, d.model.input_bits, d.model.input_shape) = (4, 9, vec![(1 << 25) + 1]);
+        }),
         ("model.calibrated", |d| d.model.calibrated = Some([9, 8])),
+        ("model.calibrated", |d| d.model.calibrated = Some([0, 256])),
+        ("model.calibrated", |d| {
+            (d.version, d.model.input_bits, d.model.calibrated) = (4, 9, Some([700, 300]));
+        }),
         ("model.quantise", |d| d.model.quantise = quantise(&[0.0], &[0.0])),
         ("model.quantise", |d| d.model.quantise = quantise(&[f64::INFINITY], &[0.0])),
         ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[f64::NAN])),
@@ -227,6 +237,35 @@ fn every_field_is_checked() {
     }
 }
 
+/// What an application of before reads stays what it was; what it would take for something else it refuses by its version,
+/// before it looks at anything else.
+#[test]
+fn inputs_of_more_bits_have_a_version_of_their_own() {
+    for bits in 1..=16 {
+        let mut deployment = example();
+        let version = if bits <= 8 { 3 } else { 4 };
+        assert_eq!(Deployment::version_of(bits), version);
+        (deployment.version, deployment.model.input_bits) = (version, bits);
+        let each = if bits <= 8 { 1 } else { 2 };
+        assert_eq!(deployment.model_info().unwrap().input_len, 784 * each, "{bits}");
+        let text = deployment.to_toml().unwrap();
+        assert!(text.starts_with(&format!("version = {version}\n")), "{text}");
+        assert_eq!(Deployment::from_toml(&text).unwrap(), deployment);
+    }
+    let mut deployment = example();
+    (deployment.version, deployment.model.input_bits) = (4, 12);
+    deployment.model.calibrated = Some([7, 4000]);
+    let text = deployment.to_toml().unwrap();
+    assert!(text.contains("calibrated = [7, 4000]"), "{text}");
+    assert_eq!(Deployment::from_toml(&text).unwrap(), deployment);
+    let (at, problem) = refused(&text.replace("version = 4", "version = 5"));
+    assert_eq!(at, "version");
+    assert!(problem.contains("files of version 3 and 4, not 5; update the application"), "{problem}");
+    let (at, problem) = refused(&text.replace("version = 4", "version = 3"));
+    assert_eq!(at, "model.input_bits");
+    assert!(problem.contains("more than 8 need a file of version 4"), "{problem}");
+}
+
 #[test]
 fn encodings_are_checked() {
     let text = example().to_toml().unwrap();
@@ -258,7 +297,7 @@ fn values_of_other_types_are_refused_at_their_line() {
         ("[1, 28, 28]", "[1, 28, \"28\"]"),
         ("[1, 28, 28]", "[1, 28, -28]"),
         ("[1, 28, 28]", "784"),
-        ("calibrated = [0, 254]", "calibrated = [0, 256]"),
+        ("calibrated = [0, 254]", "calibrated = [0, 65536]"),
         ("calibrated = [0, 254]", "calibrated = 254"),
         ("output_width = 22", "output_width = true"),
         ("output_width = 22", "output_width = [22]"),

@@ -113,7 +113,7 @@ struct Split {
     /// The model.
     #[arg(long, value_name = "FILE.onnx")]
     model: PathBuf,
-    /// Typical inputs, uint8, first axis the samples; they choose the width of every layer.
+    /// Typical inputs, uint8 or uint16, first axis the samples; they choose the width of every layer.
     #[arg(long, value_name = "FILE.npy")]
     calibrate: PathBuf,
     /// Number of servers, the gateway included.

@@ -4,9 +4,17 @@ use crate::Result;
 use seco_sdk::{Model, Quantised, npy};
 
 /// The inputs in a file. Arrays are read as [`npy`] says. An image must have the channels, height and width of the last
-/// three axes; for a model that knows no height and width, a grey one is taken row by row if it has as many pixels.
+/// three axes; for a model that knows no height and width, a grey one is taken row by row if it has as many pixels. Values
+/// of more than 8 bits are no pixels: arrays and raw bytes have them, two bytes each, the lower one first.
 pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Quantised>> {
     let shape = model.input_shape.as_slice();
+    let wide = model.input_bits > u8::BITS;
+    if wide && (file.starts_with(b"P5") || file.starts_with(b"P6")) {
+        let bits = model.input_bits;
+        return Err(
+            format!("the image has 8 bits per channel, the model's values have {bits}: give a .npy").into()
+        );
+    }
     let inputs = if file.starts_with(npy::MAGIC) {
         npy::Array::read(file)?.inputs(model)?
     } else if let Some(image) = file.strip_prefix(b"P5") {
@@ -19,7 +27,7 @@ pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Quantised>> {
     } else {
         vec![file.to_vec().into()]
     };
-    let len = shape.iter().product::<usize>();
+    let len = shape.iter().product::<usize>() * if wide { 2 } else { 1 };
     match inputs.iter().find(|input| input.bytes.len() != len) {
         Some(wrong) => {
             let axes = axes(shape);
@@ -224,6 +232,28 @@ mod tests {
         for end in 0..24 {
             assert!(inputs(&array("<f4", "(2, 3)", &vec![0; end]), &[3]).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn values_of_more_bits_have_two_bytes() {
+        let wide = model(&[2], 12, Some((&[0.5], &[-1.0])));
+        let read = |file: &[u8]| -> crate::Result<Vec<Vec<u8>>> {
+            Ok(super::inputs(file, &wide)?.into_iter().map(|input| input.bytes.to_vec()).collect())
+        };
+        // Values as they are, of one byte or two.
+        assert_eq!(read(&array("|u1", "(2, 2)", &[7, 9, 0, 255])).unwrap(), [[7, 0, 9, 0], [0, 0, 255, 0]]);
+        assert_eq!(read(&array("<u2", "(1, 2)", &[7, 9, 0, 2])).unwrap(), [[7, 9, 0, 2]]);
+        assert_eq!(read(&array(">u2", "(2,)", &[9, 7, 2, 0])).unwrap(), [[7, 9, 0, 2]]);
+        assert_eq!(read(&[7, 9, 0, 2]).unwrap(), [[7, 9, 0, 2]]);
+        // Numbers: (127 + 1) / 0.5.
+        let floats = bytes(&[127.0f32, -1.0].map(f32::to_le_bytes));
+        assert_eq!(read(&array("<f4", "(2,)", &floats)).unwrap(), [[0, 1, 0, 0]]);
+        for wrong in [&[7, 9][..], &[7, 9, 0], &[7, 9, 0, 2, 1], &[]] {
+            let said = read(wrong).unwrap_err().to_string();
+            assert!(said.contains("the model takes 4 bytes (2)"), "{said}");
+        }
+        let said = read(b"P5 2 1 255 ab").unwrap_err().to_string();
+        assert!(said.contains("8 bits per channel, the model's values have 12"), "{said}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Inputs as models take them: one byte per value, channel after channel (`server/PROTOCOL.md`, section 3).
 //!
+//! Where a model's values have more than 8 bits, and 16 at most, each is two bytes, the lower one first
+//! (`u16::to_le_bytes`). What follows is about bytes, which pixels are.
+//!
 //! A model of shape `[channels, height, width]` takes all of one channel before the next, each from left to
 //! right and from top to bottom. Grey images and other single-channel data are in that order already and
 //! need nothing. Scaling to the model's height and width is the application's business; normalisation is

@@ -61,7 +61,7 @@ pub enum Request<'a> {
         handle: u32,
         /// `c`: names the pads. Counts the requests of an incarnation from 0, and is never sent twice in it.
         counter: u64,
-        /// `x ^ P_0 ^ … ^ P_{n-1}`, one byte per value.
+        /// `x ^ P_0 ^ … ^ P_{n-1}`, one byte per value, or two of more than 8 bits, the lower one first.
         #[serde(serialize_with = "as_bytes")]
         input: &'a [u8],
     },

@@ -37,7 +37,7 @@ use zeroize::Zeroize;
 pub struct ModelInfo {
     /// Name of the model.
     pub id: ModelId,
-    /// Input values, one byte each: `1..=`[`ModelInfo::MAX_INPUT`].
+    /// Bytes of an input, one for each value or two ([`crate::input`]): `1..=`[`ModelInfo::MAX_INPUT`].
     pub input_len: usize,
     /// Integers of an answer, all outputs together: `1..=`[`ModelInfo::MAX_VALUES`].
     pub values: usize,

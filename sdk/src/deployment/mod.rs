@@ -16,7 +16,6 @@ use rustls::pki_types::ServerName;
 use seco_core::{MAX_SERVERS, MIN_SERVERS, ModelId, ModelInfo, ServerSealingKey};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
 use subtle::ConstantTimeEq;
@@ -24,7 +23,7 @@ use subtle::ConstantTimeEq;
 /// A cluster and the model it serves, as a TOML file has them. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deployment {
-    /// Version of the file: [`Deployment::VERSION`].
+    /// Version of the file: [`Deployment::version_of`] the model's bits.
     pub version: u8,
     /// Where the gateway is and how to recognise it.
     pub gateway: Gateway,
@@ -56,11 +55,11 @@ pub struct Model {
     pub id: ModelId,
     /// Extents of the input, for example `[1, 28, 28]`; their product is the number of values.
     pub input_shape: Vec<usize>,
-    /// Bits per input value, 1 to 8. Each travels as one byte.
+    /// Bits per input value, 1 to 16. Each travels as one byte up to 8 bits, as two with more, the lower byte first.
     pub input_bits: u32,
     /// Smallest and largest value of the inputs that calibrated the model, for example `[0, 255]`. What goes beyond
     /// sets [`Prediction::outside_calibration`](crate::Prediction). None where it is not known.
-    pub calibrated: Option<[u8; 2]>,
+    pub calibrated: Option<[u16; 2]>,
     /// `k`: bits of each integer of an answer, 2 to 32.
     pub output_width: u32,
     /// Fractional bits of every integer, 0 to 31, where all outputs have the scale `2^-fraction`: for tools that read
@@ -90,9 +89,10 @@ impl Model {
     pub(crate) fn info(&self) -> Result<ModelInfo> {
         let Self { id, ref input_shape, output_width, ref outputs, .. } = *self;
         let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
+        let each = if self.input_bits > u8::BITS { 2 } else { 1 };
         let info = ModelInfo {
             id,
-            input_len: shape::values(input_shape).unwrap_or(usize::MAX),
+            input_len: shape::values(input_shape).and_then(|len| len.checked_mul(each)).unwrap_or(usize::MAX),
             values: values.unwrap_or(usize::MAX),
             width: output_width,
         };
@@ -176,6 +176,16 @@ impl Deployment {
     /// they lead to: it is raised when either changes.
     pub const VERSION: u8 = 3;
 
+    /// Version of the files of models whose input values have more than 8 bits, and two bytes each. All else in them is
+    /// as in those of [`Deployment::VERSION`], which older applications read too; these they refuse by their version.
+    pub const VERSION_ABOVE_8_BITS: u8 = 4;
+
+    /// The version of a file, from the bits of the model's input values ([`Model::input_bits`]).
+    #[must_use]
+    pub const fn version_of(input_bits: u32) -> u8 {
+        if input_bits > u8::BITS { Self::VERSION_ABOVE_8_BITS } else { Self::VERSION }
+    }
+
     /// Reads and checks a deployment.
     ///
     /// # Errors
@@ -231,9 +241,16 @@ impl Deployment {
             let distinct = before.clone().all(|other| other.sealing_key != server.sealing_key);
             check(distinct, &at, "the sealing key is used twice")?;
         }
-        check((1..=8).contains(&self.model.input_bits), "model.input_bits", "1 to 8 are possible")?;
+        let bits = self.model.input_bits;
+        check((1..=16).contains(&bits), "model.input_bits", "1 to 16 are possible")?;
+        // An older application must not take two bytes for two values.
+        let told = "more than 8 need a file of version 4, up to 8 one of version 3";
+        check(self.version == Self::version_of(bits), "model.input_bits", told)?;
         let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
         check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
+        let most = if bits > u8::BITS { u16::MAX } else { u8::MAX.into() };
+        let fit = self.model.calibrated.is_none_or(|[_, largest]| largest <= most);
+        check(fit, "model.calibrated", "a value is larger than any of the input")?;
         if let Some(fraction) = self.model.fraction {
             let scale = 2f64.powi(-fraction.min(64).cast_signed());
             if fraction > 31 || self.model.outputs.iter().any(|output| output.scale != scale) {
@@ -287,15 +304,16 @@ impl Deployment {
 
 /// Whether files of this version are read.
 fn check_version(version: u8) -> Result<()> {
-    let current = Deployment::VERSION;
-    let remedy = match version.cmp(&current) {
-        Ordering::Equal => return Ok(()),
-        Ordering::Less => "fetch the servers' current deployment file",
-        Ordering::Greater => "update the application",
+    const OLDEST: u8 = Deployment::VERSION;
+    const NEWEST: u8 = Deployment::VERSION_ABOVE_8_BITS;
+    let remedy = match version {
+        OLDEST..=NEWEST => return Ok(()),
+        ..OLDEST => "fetch the servers' current deployment file",
+        _ => "update the application",
     };
     Err(problem(
         "version",
-        format!("this application reads files of version {current}, not {version}; {remedy}"),
+        format!("this application reads files of version {OLDEST} and {NEWEST}, not {version}; {remedy}"),
     ))
 }
 

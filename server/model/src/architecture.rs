@@ -1,6 +1,6 @@
 //! What every server knows of a model: shapes, widths, shifts and who holds which weights.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, Graph};
 
@@ -12,16 +12,49 @@ pub const MAX_SERVERS: usize = 8;
 /// memory that a file can ask for.
 pub const MAX_VALUES: usize = 1 << 25;
 
+/// Most bits of an input value.
+pub const MAX_INPUT_BITS: u32 = 16;
+
 /// The input the device sends: `shape` values of `bits` bits (unsigned).
+///
+/// An input is bytes: one for each value of up to 8 bits; two, the lower one first, for each of more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// Shape without the batch axis, row-major.
     pub shape: Vec<usize>,
-    /// Bits of one value: 8 for bytes.
+    /// Bits of one value, 1 to [`MAX_INPUT_BITS`].
     pub bits: u32,
     /// Smallest and largest value of the inputs that calibrated the widths, if any did. Values beyond may make
     /// accumulators wrap around, so devices are told.
-    pub calibrated: Option<[u8; 2]>,
+    #[serde(serialize_with = "write_range", deserialize_with = "read_range")]
+    pub calibrated: Option<[u16; 2]>,
+}
+
+/// A range as it is encoded. Of bytes it is what it was before there were larger values: an `Option` of two bytes.
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    Unknown,
+    Bytes([u8; 2]),
+    Words([u16; 2]),
+}
+
+fn write_range<S: Serializer>(range: &Option<[u16; 2]>, to: S) -> Result<S::Ok, S::Error> {
+    let stored = match *range {
+        None => Stored::Unknown,
+        Some(range) => match range.map(u8::try_from) {
+            [Ok(least), Ok(most)] => Stored::Bytes([least, most]),
+            _ => Stored::Words(range),
+        },
+    };
+    stored.serialize(to)
+}
+
+fn read_range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<[u16; 2]>, D::Error> {
+    Ok(match Stored::deserialize(from)? {
+        Stored::Unknown => None,
+        Stored::Bytes(range) => Some(range.map(u16::from)),
+        Stored::Words(range) => Some(range),
+    })
 }
 
 impl InputSpec {
@@ -35,15 +68,31 @@ impl InputSpec {
         self.shape.iter().product()
     }
 
-    /// Cuts `samples`, one after the other, into single inputs.
+    /// Bytes of one value.
+    pub fn value_bytes(&self) -> usize {
+        if self.bits > u8::BITS { 2 } else { 1 }
+    }
+
+    /// Bytes of one input.
+    pub fn byte_len(&self) -> usize {
+        self.len().saturating_mul(self.value_bytes())
+    }
+
+    /// The values that bytes stand for. What is left at the end of them, half a value, is none.
+    pub fn values<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
+        let of = |value: &[u8]| value.iter().rev().fold(0u16, |all, &byte| all << 8 | u16::from(byte));
+        bytes.chunks_exact(self.value_bytes()).map(of)
+    }
+
+    /// Cuts `samples`, bytes of one input after the other, into single inputs.
     ///
     /// # Errors
     /// [`Error::Input`] if that is not one or more whole ones.
     pub fn inputs<'a>(&self, samples: &'a [u8]) -> Result<core::slice::ChunksExact<'a, u8>, Error> {
-        let len = self.len().max(1);
+        let len = self.byte_len().max(1);
         if samples.is_empty() || !samples.len().is_multiple_of(len) {
             return Err(Error::Input(format!(
-                "{} values are not one or more inputs of {len}: give whole ones",
+                "{} bytes are not one or more inputs of {len}: give whole ones",
                 samples.len()
             )));
         }

@@ -60,7 +60,7 @@ pub struct Calibration {
     /// Whether all of them are the same one.
     pub alike: bool,
     /// Smallest and largest value of all inputs.
-    pub range: [u8; 2],
+    pub range: [u16; 2],
     /// Bits of an input value.
     pub bits: u32,
     /// The sums in order.
@@ -85,7 +85,7 @@ impl Calibration {
         if self.alike && self.inputs > 1 {
             warnings.push(Warning::Alike);
         }
-        let largest = ((1u32 << self.bits) - 1) as u8;
+        let largest = ((1u32 << self.bits) - 1) as u16;
         if self.range != [0, largest] {
             warnings.push(Warning::Narrow { least, most, largest });
         }
@@ -99,17 +99,17 @@ pub enum Warning {
     /// That many inputs, fewer than [`FEW_INPUTS`].
     FewInputs(usize),
     /// Nothing but this value.
-    OneValue(u8),
+    OneValue(u16),
     /// The same input again and again.
     Alike,
     /// Values that leave out a part of what the type can hold.
     Narrow {
         /// Smallest value.
-        least: u8,
+        least: u16,
         /// Largest value.
-        most: u8,
+        most: u16,
         /// Largest value that an input may have.
-        largest: u8,
+        largest: u16,
     },
 }
 

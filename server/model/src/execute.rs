@@ -69,7 +69,7 @@ impl<'a> Executor<'a> {
         Ok(Executor { model, layers, last_use })
     }
 
-    /// Runs one input: row-major values of the input's shape.
+    /// Runs one input: row-major values of the input's shape, as bytes ([`crate::InputSpec`]).
     ///
     /// # Errors
     /// [`Error::Input`] if their number is wrong or one has too many bits.
@@ -157,20 +157,19 @@ impl<'a> Executor<'a> {
 
     fn input(&self, input: &[u8]) -> Result<Vec<i64>, Error> {
         let spec = &self.model.graph.input;
-        if input.len() != spec.len() {
+        if input.len() != spec.byte_len() {
+            let (found, wanted, each) = (input.len(), spec.byte_len(), spec.value_bytes());
             return Err(Error::Input(format!(
-                "it has {} values, and the model takes {}",
-                input.len(),
-                spec.len()
+                "it has {found} bytes, and the model takes {wanted}, {each} for each value"
             )));
         }
-        if input.iter().any(|&v| u32::from(v) >> spec.bits != 0) {
+        if spec.values(input).any(|v| u32::from(v) >> spec.bits != 0) {
             return Err(Error::Input(format!(
                 "a value does not fit the {} bits of the model's inputs",
                 spec.bits
             )));
         }
-        Ok(input.iter().map(|&v| v.into()).collect())
+        Ok(spec.values(input).map(i64::from).collect())
     }
 }
 

@@ -33,7 +33,7 @@ use gather::MAX_STEPS;
 pub use gather::{Gather, Run, Window};
 
 use crate::geometry::MAX_TENSOR;
-use crate::{Error, Geometry, InputSpec, MAX_LAYERS, MAX_VALUES};
+use crate::{Error, Geometry, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_VALUES};
 
 /// Most nodes of a graph.
 pub const MAX_NODES: usize = 1 << 14;
@@ -126,8 +126,13 @@ impl Eq for Output {}
 impl Output {
     /// Values that one label is chosen from: the last axis of more than one.
     pub(crate) fn row(&self) -> usize {
-        self.shape.iter().rev().copied().find(|&size| size > 1).unwrap_or(1)
+        labelled_row(&self.shape)
     }
+}
+
+/// The last axis of more than one, in an output of this shape.
+pub(crate) fn labelled_row(shape: &[usize]) -> usize {
+    shape.iter().rev().copied().find(|&size| size > 1).unwrap_or(1)
 }
 
 /// The operator that was left out at the end of a network.
@@ -343,10 +348,11 @@ impl Graph {
     pub fn check(&self) -> Result<(), Error> {
         let bad = |what: String| Err(Error::Shape(what));
         let input = &self.input;
-        if input.shape.len() > 6 || !(1..=8).contains(&input.bits) {
-            return bad("input of more than six axes, or not of 1 to 8 bits".to_owned());
+        if input.shape.len() > 6 || !(1..=MAX_INPUT_BITS).contains(&input.bits) {
+            return bad(format!("input of more than six axes, or not of 1 to {MAX_INPUT_BITS} bits"));
         }
-        let size = input.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
+        // In bytes, of which a device sends no more.
+        let size = input.shape.iter().try_fold(input.value_bytes(), |a, &d| a.checked_mul(d));
         if size.is_none_or(|size| size == 0 || size > MAX_TENSOR) {
             return bad("empty or too large an input".to_owned());
         }

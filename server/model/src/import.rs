@@ -11,7 +11,7 @@ use crate::{Error, InputSpec, Normalisation};
 pub struct ImportOptions {
     /// How the network wants its input made from the device's values.
     pub normalisation: Normalisation,
-    /// Bits of one input value, 1 to 8.
+    /// Bits of one input value, 1 to [`crate::MAX_INPUT_BITS`].
     pub input_bits: u32,
     /// Shape of the input without the batch axis, where the file leaves it open.
     pub shape: Option<Vec<usize>>,
@@ -37,8 +37,8 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// Chooses the numbers of a network for inputs like `samples`: any number of them, one after the other. `clear` tells
-    /// of its layers, by name, which of them one server has in clear.
+    /// Chooses the numbers of a network for inputs like `samples`: bytes of any number of them, one after the other
+    /// ([`InputSpec`]). `clear` tells of its layers, by name, which of them one server has in clear.
     ///
     /// # Errors
     /// Those of [`numbers::choose`].

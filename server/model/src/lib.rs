@@ -33,7 +33,9 @@ mod width;
 mod tests;
 mod wide;
 
-pub use architecture::{Architecture, InputSpec, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement};
+pub use architecture::{
+    Architecture, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
+};
 pub use calibration::{AFFORDABLE_BITS, Calibration, FEW_INPUTS, SumWidth, Warning, WidthRule};
 pub use error::Error;
 pub use execute::{Execution, Executor, Range};

@@ -13,8 +13,21 @@ const MAX_AXES: usize = 8;
 /// # Errors
 /// [`Error::Npy`] if the bytes are no such file, or not one of exactly the size it says.
 pub fn read_u8(file: &[u8]) -> Result<(Vec<usize>, Vec<u8>), Error> {
-    let (shape, data) = read(file, "u1")?;
+    let (shape, data, _) = read(file, &["u1"])?;
     Ok((shape, data.to_vec()))
+}
+
+/// Reads an array of unsigned integers of one byte or two (`uint8`, `uint16`): its shape and its values, row-major.
+///
+/// # Errors
+/// Those of [`read_u8`].
+pub fn read_integers(file: &[u8]) -> Result<(Vec<usize>, Vec<u16>), Error> {
+    let (shape, data, kind) = read(file, &["u1", "u2"])?;
+    let values = match kind {
+        "u2" => data.as_chunks().0.iter().map(|v| u16::from_le_bytes(*v)).collect(),
+        _ => data.iter().map(|&v| v.into()).collect(),
+    };
+    Ok((shape, values))
 }
 
 /// Reads an array of 32-bit floats (`<f4`): its shape and its values, row-major.
@@ -22,12 +35,12 @@ pub fn read_u8(file: &[u8]) -> Result<(Vec<usize>, Vec<u8>), Error> {
 /// # Errors
 /// Those of [`read_u8`].
 pub fn read_f32(file: &[u8]) -> Result<(Vec<usize>, Vec<f32>), Error> {
-    let (shape, data) = read(file, "f4")?;
+    let (shape, data, _) = read(file, &["f4"])?;
     Ok((shape, data.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect()))
 }
 
-/// The shape and the bytes of an array of elements of type `kind`: `u1` or `f4`.
-fn read<'a>(file: &'a [u8], kind: &str) -> Result<(Vec<usize>, &'a [u8]), Error> {
+/// The shape, the bytes and the type of an array of elements of one of these types: `u1`, `u2` or `f4`.
+fn read<'a>(file: &'a [u8], kinds: &[&'static str]) -> Result<(Vec<usize>, &'a [u8], &'static str), Error> {
     let bad = |what: &str| Error::Npy(what.to_owned());
     let rest =
         file.strip_prefix(MAGIC).ok_or_else(|| bad("this is no .npy file: write one with numpy.save"))?;
@@ -53,18 +66,25 @@ fn read<'a>(file: &'a [u8], kind: &str) -> Result<(Vec<usize>, &'a [u8]), Error>
         _ => ("|", descr),
     };
     // A single byte has no order.
-    if found != kind || (order == ">" && kind != "u1") {
-        let (found, wanted) = (type_name(descr), type_name(kind));
+    let known = kinds.iter().find(|kind| **kind == found && (order != ">" || **kind == "u1"));
+    let Some(&kind) = known else {
+        let wanted: Vec<String> = kinds.iter().map(|kind| type_name(kind)).collect();
+        let (found, last) = (type_name(descr), wanted.last().map_or("", String::as_str));
         return Err(Error::Npy(format!(
-            "its elements are {found}, and {wanted} is needed: convert the array with astype(numpy.{wanted})"
+            "its elements are {found}, and {} is needed: convert the array with astype(numpy.{last})",
+            wanted.join(" or ")
         )));
-    }
+    };
     if fortran_order {
         return Err(bad("its values are in Fortran's order: write numpy.ascontiguousarray of the array"));
     }
-    let size = if kind == "u1" { 1 } else { 4 };
+    let size = match kind {
+        "u1" => 1,
+        "u2" => 2,
+        _ => 4,
+    };
     match volume(&shape).and_then(|n| n.checked_mul(size)) {
-        Some(expected) if expected == data.len() => Ok((shape, data)),
+        Some(expected) if expected == data.len() => Ok((shape, data, kind)),
         _ => Err(Error::Npy(format!(
             "it has {} bytes of values, which is not what its shape {shape:?} needs: write or copy it again",
             data.len()

@@ -4,6 +4,7 @@
 //! the SHA-256 of all that. The checksum is against accidents: who can write the file can write the checksum.
 
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,8 +14,9 @@ use crate::{Architecture, Error, MAX_VALUES};
 
 /// First bytes of a server's model file.
 const MAGIC: &[u8; 8] = b"SECOpart";
-/// The format that is written and read. 3 has a graph.
-const FORMAT: u16 = 3;
+/// The formats that are written and read. The first has a graph, the last an input of more than 8 bits a value too, which
+/// servers that do not know it must not take for a byte.
+const FORMATS: RangeInclusive<u16> = 3..=4;
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
 /// Domain tag of a model id.
@@ -140,7 +142,7 @@ impl PartyModel {
         // All at once, for a vector that grows leaves copies of secrets behind.
         let mut file = Zeroizing::new(Vec::with_capacity(MAGIC.len() + 2 + size + CHECKSUM));
         file.extend_from_slice(MAGIC);
-        file.extend_from_slice(&FORMAT.to_le_bytes());
+        file.extend_from_slice(&format(&self.architecture).to_le_bytes());
         let start = file.len();
         file.resize(start + size, 0);
         postcard::to_slice(&body, &mut file[start..]).map_err(failed)?;
@@ -156,12 +158,13 @@ impl PartyModel {
     /// is cut short or its checksum is wrong, [`Error::Shape`] if it is what was written but makes no sense.
     pub fn from_bytes(file: &[u8]) -> Result<PartyModel, Error> {
         let rest = file.strip_prefix(MAGIC).ok_or(Error::NotModelFile)?;
-        let (format, _) = rest.split_first_chunk().ok_or(Error::DamagedModelFile)?;
-        match u16::from_le_bytes(*format) {
-            FORMAT => {}
+        let (format, _) = rest.split_first_chunk::<2>().ok_or(Error::DamagedModelFile)?;
+        let (found, oldest, newest) = (u16::from_le_bytes(*format), *FORMATS.start(), *FORMATS.end());
+        match found {
+            found if FORMATS.contains(&found) => {}
             0 => return Err(Error::DamagedModelFile),
-            found @ ..FORMAT => return Err(Error::OlderModelFile { found, supported: FORMAT }),
-            found => return Err(Error::NewerModelFile { found, supported: FORMAT }),
+            found if found < oldest => return Err(Error::OlderModelFile { found, supported: oldest }),
+            found => return Err(Error::NewerModelFile { found, supported: newest }),
         }
         let (covered, checksum) = file.split_last_chunk::<CHECKSUM>().ok_or(Error::DamagedModelFile)?;
         let body = covered.get(MAGIC.len() + format.len()..).ok_or(Error::DamagedModelFile)?;
@@ -184,7 +187,11 @@ impl PartyModel {
             })
             .collect();
         let layers = layers.ok_or(Error::DamagedModelFile)?;
-        PartyModel::assemble(body.architecture, body.nonce, body.index, layers)
+        let part = PartyModel::assemble(body.architecture, body.nonce, body.index, layers)?;
+        if self::format(&part.architecture) != found {
+            return Err(Error::Shape("a server's part whose format is not that of its input".to_owned()));
+        }
+        Ok(part)
     }
 }
 
@@ -202,6 +209,14 @@ impl fmt::Debug for LayerWeights {
     /// Tells the sizes only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LayerWeights({} weights, {} biases)", self.weights.len(), self.bias.len())
+    }
+}
+
+/// The format of a part's file.
+fn format(architecture: &Architecture) -> u16 {
+    match architecture.graph.input.value_bytes() {
+        1 => *FORMATS.start(),
+        _ => *FORMATS.end(),
     }
 }
 

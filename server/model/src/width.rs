@@ -92,7 +92,8 @@ impl FixedModel {
         let inputs: Vec<&[u8]> = self.graph.input.inputs(samples)?.collect();
         let ranges = self.ranges(&inputs)?;
         let sums = self.settled(Some(&ranges), rule)?;
-        let range = samples.iter().fold([u8::MAX, 0], |[l, h], &v| [l.min(v), h.max(v)]);
+        let values = self.graph.input.values(samples);
+        let range = values.fold([u16::MAX, 0], |[l, h], v| [l.min(v), h.max(v)]);
         let calibration = Calibration {
             inputs: inputs.len(),
             alike: inputs.iter().all(|input| input == &inputs[0]),

@@ -21,7 +21,7 @@ pub(crate) use run::{Run, start};
 impl SpentBundle {
     /// Runs one inference together with all other servers. Blocking.
     ///
-    /// The gateway passes the device's masked input (one byte per value) and gets the masked logits,
+    /// The gateway passes the device's masked input (as bytes: [`seco_model::InputSpec`]) and gets the masked logits,
     /// words mod `2^width`, still to be packed; the others pass `None` and get `None`. `key` is this
     /// server's key for the device's connection.
     ///
@@ -50,16 +50,16 @@ impl SpentBundle {
         }
         let mut input = Zeroizing::new(match masked_input {
             Some(masked) => masked.to_vec(),
-            None => vec![0; graph.input.len()],
+            None => vec![0; graph.input.byte_len()],
         });
-        if masked_input.is_some() != (channel.me() == GATEWAY) || input.len() != graph.input.len() {
+        if masked_input.is_some() != (channel.me() == GATEWAY) || input.len() != graph.input.byte_len() {
             return Err(Error::Misuse("the input has the wrong size or came to the wrong server"));
         }
         confirm(channel, &bundle.id, &usage)?;
         let counter = usage.counter;
         // The gateway: x̂ ^ P_0. The others: their pads.
         key.apply_input_pad(counter, &mut input)?;
-        let input = Zeroizing::new(input.iter().map(|&b| u32::from(b)).collect::<Vec<_>>());
+        let input = Zeroizing::new(graph.input.values(&input).map(u32::from).collect::<Vec<_>>());
 
         let Bundle { keys, masks, words, delta, parts, spool, .. } = bundle;
         let links = start(&parts.links);

@@ -38,8 +38,14 @@ pub fn named(convolution: &str, input: [usize; 3], outputs: usize) -> Vec<u8> {
 
 /// An uint8 array in NumPy's format.
 pub fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
+    npy_of("|u1", shape, values)
+}
+
+/// One of a type, of which `values` are the bytes.
+pub fn npy_of(descr: &str, shape: &[usize], values: &[u8]) -> Vec<u8> {
     let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
-    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({axes}), }}").into_bytes();
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}").into_bytes();
     header.resize((10 + header.len() + 1).next_multiple_of(64) - 11, b' ');
     header.push(b'\n');
     let length = u16::try_from(header.len()).unwrap().to_le_bytes();

@@ -381,7 +381,7 @@ fn info(model: &FixedModel, id: [u8; 32]) -> ModelInfo {
     let graph = &model.graph;
     ModelInfo {
         id: ModelId(id),
-        input_len: graph.input.len(),
+        input_len: graph.input.byte_len(),
         values: graph.answer_len(),
         width: graph.answer_width(),
     }

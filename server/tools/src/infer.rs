@@ -22,7 +22,8 @@ pub struct Options {
     /// The deployment file of the cluster.
     #[arg(long, value_name = "FILE")]
     pub deployment: PathBuf,
-    /// Inputs, first axis the samples: uint8, or other numbers as the deployment file says.
+    /// Inputs, first axis the samples: uint8, uint16 for a model whose values have more than 8 bits, or other numbers as the
+    /// deployment file says.
     #[arg(long, value_name = "FILE.npy")]
     pub input: PathBuf,
     /// Only this sample, counted from 0.
@@ -116,7 +117,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_>) -> Result<(), Error> {
     let deployment = Deployment::from_file(&options.deployment)
         .map_err(|e| Error::Failed(format!("{}: {e}", options.deployment.display())))?;
-    let shape = deployment.model.input_shape.clone();
+    let (shape, bits) = (deployment.model.input_shape.clone(), deployment.model.input_bits);
     let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
     shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;
     let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
@@ -141,7 +142,8 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
             if prediction.outside_calibration {
                 text.push("warning     values beyond the calibrated range: this may be wrong".to_owned());
             }
-            let picture = terminal::picture(&shape, &input.bytes, Ink::detect()).unwrap_or_default();
+            let picture =
+                terminal::picture(&shape, &shown(&input.bytes, bits), Ink::detect()).unwrap_or_default();
             terminal::print(&terminal::beside(&picture, &text));
         }
     }
@@ -150,6 +152,17 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
         terminal::print(&serde_json::json!({ "predictions": lines }).to_string());
     }
     Ok(())
+}
+
+/// A byte for each value of so many bits: of those with more than eight the upper ones.
+fn shown(input: &[u8], bits: u32) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(match bits.checked_sub(u8::BITS) {
+        None | Some(0) => input.to_vec(),
+        Some(more) => {
+            let words = input.as_chunks().0.iter();
+            words.map(|word| (u16::from_le_bytes(*word) >> more.min(15)) as u8).collect()
+        }
+    })
 }
 
 /// The value of a network that has one output.

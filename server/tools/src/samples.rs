@@ -189,12 +189,39 @@ impl Samples {
 pub fn inputs(path: &Path) -> Result<(Vec<u8>, Vec<usize>), Error> {
     let (shape, values) = array(path)?;
     if shape.is_empty() || values.is_empty() {
-        let what = format!(
-            "has no inputs, its shape is {shape:?}: the first axis must count the samples, the others be the network's"
-        );
-        return Err(Error::Model { path: path.to_owned(), what });
+        return Err(Error::Model { path: path.to_owned(), what: no_inputs(&shape) });
     }
     Ok((values, shape))
+}
+
+/// Reads inputs whose values have so many bits: the array's shape, and the values of all samples as devices send them, two
+/// bytes for each of more than 8 bits ([`seco_model::InputSpec`]).
+pub(crate) fn values(path: &Path, bits: u32) -> Result<(Vec<usize>, Vec<u8>), Error> {
+    let wrong = |what: String| Error::Model { path: path.to_owned(), what };
+    let file = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let (shape, values) = npy::read_integers(&file).map_err(|e| wrong(e.to_string()))?;
+    if shape.is_empty() || values.is_empty() {
+        return Err(wrong(no_inputs(&shape)));
+    }
+    let most = values.iter().copied().max().unwrap_or_default();
+    let needed = u16::BITS - most.leading_zeros();
+    if needed > bits {
+        return Err(wrong(format!(
+            "has values up to {most}, which take {needed} bits, and the model's have {bits}: give --input-bits {needed}, or \
+             smaller values"
+        )));
+    }
+    let bytes = match bits {
+        ..=8 => values.into_iter().map(|value| value as u8).collect(),
+        _ => values.into_iter().flat_map(u16::to_le_bytes).collect(),
+    };
+    Ok((shape, bytes))
+}
+
+fn no_inputs(shape: &[usize]) -> String {
+    format!(
+        "has no inputs, its shape is {shape:?}: the first axis must count the samples, the others be the network's"
+    )
 }
 
 pub(crate) fn read_labels(path: &Path, samples: usize) -> Result<Vec<u8>, Error> {

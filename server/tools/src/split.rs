@@ -13,7 +13,7 @@ use seco_model::graph::Last;
 use seco_model::numbers::{Chosen, Fidelity, Goal};
 use seco_model::real::{Real, RealOp};
 use seco_model::{
-    Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, SumWidth, Warning, WidthRule, npy,
+    Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, SumWidth, Warning, WidthRule,
 };
 use seco_node::{keys, private};
 use seco_sdk::shape;
@@ -22,7 +22,7 @@ pub(crate) use self::deployment::class_names;
 pub use self::deployment::{DeploymentOptions, check_new, deployment};
 pub use self::options::{Answer, Choices, SplitOptions, Width};
 use crate::terminal::percent;
-use crate::{Error, check, init, placement};
+use crate::{Error, check, init, placement, samples};
 
 /// What came out; shown, it lists the layers.
 pub struct Split {
@@ -41,13 +41,11 @@ pub struct Split {
 /// Reads the network and chooses its numbers: the whole model in clear.
 pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
     let (real, reading) = read(options)?;
-    let calibrate = &options.calibrate;
-    let samples = fs::read(calibrate).map_err(|e| Error::read(calibrate, e))?;
-    let (axes, samples) = npy::read_u8(&samples).map_err(|e| bad(calibrate, &e))?;
+    let (axes, samples) = samples::values(&options.calibrate, options.input_bits)?;
     choose(real, &reading, options, (&axes, &samples))
 }
 
-/// [`import`] with what the file of inputs holds: its axes and its values.
+/// [`import`] with what the file of inputs holds: its axes and its values ([`samples::values`]).
 pub(crate) fn import_of(options: &SplitOptions, inputs: (&[usize], &[u8])) -> Result<Imported, Error> {
     let (real, reading) = read(options)?;
     choose(real, &reading, options, inputs)
@@ -55,14 +53,14 @@ pub(crate) fn import_of(options: &SplitOptions, inputs: (&[usize], &[u8])) -> Re
 
 /// The network over the reals.
 fn read(options: &SplitOptions) -> Result<(Real, ImportOptions), Error> {
-    let SplitOptions { model: path, scale, mean, std, shape: given, .. } = options;
+    let SplitOptions { model: path, input_bits, scale, mean, std, shape: given, .. } = options;
     options.check()?;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
     let reading = ImportOptions {
         normalisation: Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() },
+        input_bits: *input_bits,
         shape: (!given.is_empty()).then(|| given.clone()),
         folder: path.parent().map(Path::to_owned),
-        ..ImportOptions::default()
     };
     let mut real = seco_model::read(&onnx, &reading).map_err(|e| bad(path, &e))?;
     if options.labels_only {

@@ -57,8 +57,8 @@ class Client(_connection.Connection):
         """Runs the model on one input.
 
         :param input: an array of :attr:`input_shape`; axes of 1 do not matter, a first axis that counts one input may
-            stand before it, and all values may be in one axis. Bytes (``uint8``) are the model's input values; other
-            numbers (floats, integers, bools) become them as the deployment file says (``[model.quantise]``), on the
+            stand before it, and all values may be in one axis. Bytes (``uint8``; ``uint16`` too where the model's values
+            have more than 8 bits) are the model's input values; other numbers (floats, integers, bools) become them as the deployment file says (``[model.quantise]``), on the
             device.
         :param progress: is told how the request is getting on, on a thread of the package's; it should return at once,
             and must not call a client. What it raises is logged.

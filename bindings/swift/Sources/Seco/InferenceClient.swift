@@ -6,7 +6,8 @@ import Foundation
 /// The calls are `SecoClient`'s; connecting is not among them, for it takes what only real servers have. (The generated
 /// `SecoClientProtocol` is the library's raw interface, and not meant for apps.)
 public protocol InferenceClient: Sendable {
-    /// Runs the model on `input`, one byte per value in the order of the model's input.
+    /// Runs the model on `input`, one byte per value in the order of the model's input; two, the lower one first, where the
+    /// model's values have more than 8 bits.
     ///
     /// `progress` is told how the request is getting on, on a thread of the client's. Cancelling the task cancels the
     /// request, and throws `CancellationError`.

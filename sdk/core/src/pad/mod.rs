@@ -112,10 +112,11 @@ impl IncarnationKey {
         self.tag.ct_eq(tag).into()
     }
 
-    /// XORs the input pad `P_j` of inference `counter` into `values`, one byte per value. Applied twice it
+    /// XORs the input pad `P_j` of inference `counter` into `values`, the input's bytes. Applied twice it
     /// cancels; applied to zeros it yields the pad.
     ///
-    /// Inputs are bytes, `b = 8` bits per value, whatever range the model uses of it.
+    /// A value is a byte, or two where the model's have more than 8 bits, whatever range the model uses of it: of what
+    /// is masked beyond its bits the servers take no notice.
     ///
     /// # Errors
     /// [`Error::TooLong`] beyond the 256 GiB of one keystream.

@@ -8,7 +8,7 @@ use crate::execute::first_largest;
 use crate::graph::{Last, Output};
 use crate::parallel::in_parallel;
 use crate::real::Real;
-use crate::{Error, Executor, FixedModel};
+use crate::{Error, Executor, FixedModel, InputSpec};
 
 /// One label of so many may be another where the float network's best two are nearly the same.
 const TIES: usize = 20;
@@ -81,7 +81,7 @@ pub struct Comparison {
 /// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
 /// [`Error::Shape`] if the model is not consistent.
 pub fn compare(real: &Real, model: &FixedModel, samples: &[&[u8]], error: f64) -> Result<Comparison, Error> {
-    let (truth, _) = Truth::new(real, samples, &Channels::whole(real))?;
+    let (truth, _) = Truth::new(real, &model.graph.input, samples, &Channels::whole(real))?;
     let all: Vec<usize> = (0..samples.len()).collect();
     beside(model, &truth, &all, error)
 }
@@ -100,6 +100,7 @@ impl<'a> Truth<'a> {
     /// Runs the network; gives the range of every group of `channels` too.
     pub fn new(
         real: &Real,
+        spec: &InputSpec,
         samples: &[&'a [u8]],
         channels: &Channels,
     ) -> Result<(Truth<'a>, Vec<Interval>), Error> {
@@ -108,7 +109,7 @@ impl<'a> Truth<'a> {
             let mut ranges = none.clone();
             let mut answers = Vec::with_capacity(part.len());
             for sample in part {
-                let input: Vec<f64> = sample.iter().map(|&byte| f64::from(byte)).collect();
+                let input: Vec<f64> = spec.values(sample).map(f64::from).collect();
                 answers.push(real.run(&input, |value, numbers| channels.see(value, numbers, &mut ranges))?);
             }
             Ok((answers, ranges))
@@ -204,7 +205,7 @@ fn labels<'a>(
 }
 
 /// What an answer says: the number of the largest of several values, and of one whether it is positive.
-fn label(values: &[f64]) -> usize {
+pub(super) fn label(values: &[f64]) -> usize {
     match values {
         [one] => usize::from(*one > 0.0),
         many => first_largest(many),
@@ -212,7 +213,7 @@ fn label(values: &[f64]) -> usize {
 }
 
 /// How far the float network is from another label.
-fn margin(float: &[f64], mine: usize, theirs: usize) -> f64 {
+pub(super) fn margin(float: &[f64], mine: usize, theirs: usize) -> f64 {
     match float {
         [one] => one.abs(),
         many => many.get(theirs).zip(many.get(mine)).map_or(0.0, |(a, b)| a - b),

@@ -6,6 +6,7 @@
 //! What is reported is measured again, with the numbers that were chosen, on all inputs that the float network ran on: so
 //! many as its work allows, evenly.
 
+mod coarser;
 mod compare;
 mod equalise;
 mod largest;
@@ -19,6 +20,7 @@ use std::collections::HashSet;
 
 use crate::real::{Real, RealNode, RealOp};
 use crate::{Calibration, Error, FixedModel, InputSpec, WidthRule};
+pub use coarser::fewest_input_bits;
 pub use compare::{Comparison, Fidelity, compare};
 use compare::{Truth, beside};
 use equalise::Channels;
@@ -107,7 +109,7 @@ impl Chosen {
     }
 }
 
-/// Chooses the numbers of a network for inputs like `samples`, any number of them one after the other. Layers that are
+/// Chooses the numbers of a network for inputs like `samples`, bytes of any number of them one after the other. Layers that are
 /// `clear` have weights that do not depend on those of others.
 ///
 /// # Errors
@@ -123,7 +125,7 @@ pub fn choose(
     let all: Vec<&[u8]> = input.inputs(samples)?.collect();
     let work = work(real);
     let channels = Channels::new(real, &in_clear(real, input, clear));
-    let (truth, groups) = Truth::new(real, &spread(&all, judges(real)), &channels)?;
+    let (truth, groups) = Truth::new(real, input, &spread(&all, judges(real)), &channels)?;
     let variants = Variant::all(real, &channels, &groups);
     let everything: Vec<usize> = (0..truth.samples.len()).collect();
     let trial = spread(&everything, (TRIAL_WORK / work).max(4));

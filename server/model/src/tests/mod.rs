@@ -5,6 +5,7 @@ mod conformance;
 mod files;
 mod graphs;
 mod hostile;
+mod inputs;
 mod logits;
 mod numbers;
 mod onnx;

@@ -37,7 +37,7 @@ pub fn model_info(part: &PartyModel) -> ModelInfo {
     let graph = &part.architecture().graph;
     ModelInfo {
         id: ModelId(*part.id()),
-        input_len: graph.input.len(),
+        input_len: graph.input.byte_len(),
         values: graph.answer_len(),
         width: graph.answer_width(),
     }

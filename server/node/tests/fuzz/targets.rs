@@ -135,7 +135,8 @@ fn parts() -> Vec<Vec<u8>> {
 }
 
 fn npy(bytes: &[u8]) -> bool {
-    let numbers = [seco_model::npy::read_u8(bytes).is_ok(), seco_model::npy::read_f32(bytes).is_ok()];
+    use seco_model::npy::{read_f32, read_integers, read_u8};
+    let numbers = [read_u8(bytes).is_ok(), read_integers(bytes).is_ok(), read_f32(bytes).is_ok()];
     seco_sdk::npy::Array::read(bytes).is_ok() || numbers.contains(&true)
 }
 

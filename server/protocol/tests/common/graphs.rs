@@ -18,9 +18,14 @@ pub struct Builder {
 
 impl Builder {
     pub fn new(shape: &[usize], seed: u64) -> Builder {
-        let input = InputSpec::new(shape.to_vec(), 8);
+        Builder::of_bits(shape, seed, 8)
+    }
+
+    /// With so many bits of an input value.
+    pub fn of_bits(shape: &[usize], seed: u64, bits: u32) -> Builder {
+        let input = InputSpec::new(shape.to_vec(), bits);
         let graph = Graph { name: "test".to_owned(), input, nodes: Vec::new(), outputs: Vec::new() };
-        Builder { graph, layers: Vec::new(), widths: vec![9], rng: ChaCha20Rng::seed_from_u64(seed) }
+        Builder { graph, layers: Vec::new(), widths: vec![bits + 1], rng: ChaCha20Rng::seed_from_u64(seed) }
     }
 
     fn node(&mut self, op: Op, width: u32) -> ValueId {
@@ -158,7 +163,12 @@ pub fn second_convolution() -> Geometry {
 /// A random legal graph of about `nodes` nodes, with values of a few dozen numbers: every kind of sum, values with several
 /// readers or none, ReLUs of anything, and any kind of answer.
 pub fn random(seed: u64, nodes: usize) -> FixedModel {
-    let mut b = Builder::new(&[2, 4, 4], seed);
+    random_of_bits(seed, nodes, 8)
+}
+
+/// [`random`] with so many bits of an input value.
+pub fn random_of_bits(seed: u64, nodes: usize, bits: u32) -> FixedModel {
+    let mut b = Builder::of_bits(&[2, 4, 4], seed, bits);
     // Shapes by value.
     let mut shapes = vec![[2usize, 4, 4]];
     // Few layers: they take the time.

@@ -33,8 +33,16 @@ pub fn small() -> FixedModel {
 }
 
 pub fn input(model: &FixedModel, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; model.graph.input.len()];
+    let spec = &model.graph.input;
+    let mut bytes = vec![0; spec.byte_len()];
     ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    // Above the bits of a value there is nothing.
+    let last = spec.bits - 8 * (spec.value_bytes() as u32 - 1);
+    bytes
+        .iter_mut()
+        .skip(spec.value_bytes() - 1)
+        .step_by(spec.value_bytes())
+        .for_each(|b| *b &= (0xff >> (8 - last)) as u8);
     bytes
 }
 

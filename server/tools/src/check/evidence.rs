@@ -1,6 +1,6 @@
 //! The float network's and the integer network's answers to the same inputs.
 
-use seco_model::numbers::{Comparison, compare};
+use seco_model::numbers::{Comparison, Goal, compare, fewest_input_bits};
 use seco_model::{Error, Imported, Range};
 
 /// What some inputs showed.
@@ -11,23 +11,28 @@ pub struct Evidence {
     pub comparison: Comparison,
     /// By value of the integer network: least and largest of what ReLUs read, and of the answer.
     pub ranges: Vec<Range>,
+    /// Of values of more than a byte: how many bits the float network's answers need.
+    pub fewest_bits: Option<u32>,
 }
 
 impl Evidence {
-    /// Runs both on the samples with these numbers. `error` is what labels of near ties may differ by.
+    /// Runs both on the samples with these numbers. Labels of near ties may differ by the error that is asked for.
     pub fn gather(
         imported: &Imported,
         values: &[u8],
         samples: &[usize],
-        error: f64,
+        goal: &Goal,
     ) -> Result<Evidence, Error> {
         let model = &imported.chosen.model;
         let all: Vec<&[u8]> = model.graph.input.inputs(values)?.collect();
         let inputs: Vec<&[u8]> = samples.iter().filter_map(|&sample| all.get(sample).copied()).collect();
+        let (real, spec) = (&imported.real, &model.graph.input);
+        let fewest = || fewest_input_bits(real, spec, &inputs, goal, u8::BITS);
         Ok(Evidence {
             samples: samples.to_vec(),
-            comparison: compare(&imported.real, model, &inputs, error)?,
+            comparison: compare(real, model, &inputs, goal.error)?,
             ranges: model.ranges(&inputs)?,
+            fewest_bits: (spec.bits > u8::BITS).then(fewest).transpose()?,
         })
     }
 }

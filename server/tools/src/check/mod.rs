@@ -15,7 +15,7 @@
 //! | `model`, `file` | name of the file without its ending, and all of it |
 //! | `works` | whether answers are as near to the float network's as was asked for |
 //! | `warnings` | lines about what may make answers wrong |
-//! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here |
+//! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here; of more than 8 bits `fewest_bits`, 8 or more, with which the float network's answers stay as near to its own as was asked for |
 //! | `precision` | `weight_bits` (the sign apart), `activation_bits` |
 //! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, what so many could show of other inputs with 95% confidence if they had not chosen the numbers too; `largest_error` of a number of an answer, in parts of the float network's largest; `wrapped` sums, or cut off; with labels, `float_accuracy` and `fixed_accuracy` |
 //! | `confusion` | of the first output: `classes`, and `counts` by float label, by fixed label |
@@ -66,7 +66,7 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     // Before minutes of work.
     options.report.as_deref().map_or(Ok(()), seco_node::private::writable)?;
     let classes = options.classes.as_deref().map(split::class_names).transpose()?;
-    let (values, axes) = samples::inputs(&options.input)?;
+    let (axes, values) = samples::values(&options.input, task.input_bits)?;
     let available = axes.first().copied().unwrap_or_default();
     let labels = options.labels.as_deref().map(|path| samples::read_labels(path, available)).transpose()?;
     let imported = split::import_of(&task, (&axes, &values))?;
@@ -76,7 +76,7 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     let count = seco_model::numbers::judges(&imported.real).min(SAMPLES);
     let used = seco_model::numbers::spread(&indices, count);
     let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
-    let evidence = Evidence::gather(&imported, &values, &used, task.goal.error).map_err(wrong)?;
+    let evidence = Evidence::gather(&imported, &values, &used, &task.goal).map_err(wrong)?;
     let rates = match measure.filter(|_| !options.no_bench) {
         None => Rates::default(),
         Some(measure) => {

@@ -13,7 +13,7 @@ pub struct Options {
     /// The model.
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Typical inputs, uint8, first axis the samples: they choose the model's numbers, and are what it is tried on.
+    /// Typical inputs, uint8 or uint16, first axis the samples: they choose the model's numbers, and are what it is tried on.
     #[arg(long, value_name = "FILE.npy")]
     pub input: PathBuf,
     /// Their labels: uint8, one axis.
@@ -58,8 +58,9 @@ impl Options {
 
     /// The `seco split` that makes what was checked.
     pub(super) fn next(&self) -> String {
-        let Choices { shape, scale, mean, std, agreement, gateway_layers, shared, placement, .. } =
-            &self.choices;
+        let Choices {
+            shape, input_bits, scale, mean, std, agreement, gateway_layers, shared, placement, ..
+        } = &self.choices;
         let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         let mut line =
             format!("seco split --model {} --calibrate {}", quoted(&self.model), quoted(&self.input));
@@ -67,7 +68,10 @@ impl Options {
         if !shape.is_empty() {
             add("shape", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
         }
-        if *scale != SplitOptions::SCALE {
+        if *input_bits != SplitOptions::INPUT_BITS {
+            add("input-bits", input_bits.to_string());
+        }
+        if let Some(scale) = scale.filter(|scale| *scale != SplitOptions::scale_of(*input_bits)) {
             add("scale", scale.to_string());
         }
         if !mean.is_empty() {

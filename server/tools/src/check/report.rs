@@ -57,6 +57,7 @@ pub struct Input {
     pub bits: u32,
     pub available: usize,
     pub samples: usize,
+    pub fewest_bits: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -82,6 +83,18 @@ pub struct Confusion {
     pub classes: Vec<String>,
     /// By the float network's label, by the integer network's.
     pub counts: Vec<Vec<usize>>,
+}
+
+impl Input {
+    /// Whether its bits are needed, where that is known.
+    pub fn needed(&self) -> Option<String> {
+        let (fewest, bits) = (self.fewest_bits?, self.bits);
+        Some(match fewest {
+            _ if fewest >= bits => format!("all {bits}"),
+            ..=8 => format!("8 of {bits}: bytes would do"),
+            _ => format!("{fewest} of {bits}"),
+        })
+    }
 }
 
 impl Report {
@@ -161,7 +174,13 @@ impl Report {
             file: options.model.display().to_string(),
             works: good && found.wrapped == 0,
             warnings,
-            input: Input { shape: graph.input.shape.clone(), bits: graph.input.bits, available, samples },
+            input: Input {
+                shape: graph.input.shape.clone(),
+                bits: graph.input.bits,
+                available,
+                samples,
+                fewest_bits: evidence.fewest_bits,
+            },
             precision: Precision {
                 weight_bits: chosen.precision.weight,
                 activation_bits: chosen.precision.activation,

@@ -122,7 +122,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         serial: serial.unwrap_or_else(seco_node::access::tokens::now),
     });
     let deployment = Deployment {
-        version: Deployment::VERSION,
+        version: Deployment::version_of(architecture.graph.input.bits),
         gateway: seco_sdk::Gateway {
             address,
             server_name: keys::TLS_NAME.to_owned(),

@@ -43,9 +43,18 @@ pub struct Choices {
     /// Shape of an input without the batch axis, where the model leaves it open: 3,224,224.
     #[arg(long, value_delimiter = ',', value_name = "D")]
     pub shape: Vec<usize>,
-    /// The network sees byte / D.
-    #[arg(long, value_name = "D", default_value_t = SplitOptions::SCALE)]
-    pub scale: f64,
+    /// Bits of an input value, 1 to 16: 8 for bytes. With more, devices send two bytes for each, and the inputs here are
+    /// uint16 (or uint8).
+    #[arg(
+        long,
+        value_name = "B",
+        default_value_t = SplitOptions::INPUT_BITS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(seco_model::MAX_INPUT_BITS))
+    )]
+    pub input_bits: u32,
+    /// The network sees value / D [default: the largest value, 255 of 8 bits].
+    #[arg(long, value_name = "D")]
+    pub scale: Option<f64>,
     /// Then (x - mean) / std: one value for each channel.
     #[arg(long, value_delimiter = ',', requires = "std")]
     pub mean: Vec<f64>,
@@ -86,8 +95,10 @@ pub struct Choices {
 pub struct SplitOptions {
     /// The ONNX file.
     pub model: PathBuf,
-    /// Inputs that calibrate the widths: uint8 .npy, first axis the samples.
+    /// Inputs that calibrate the widths: uint8 or uint16 .npy, first axis the samples.
     pub calibrate: PathBuf,
+    /// Bits of an input value.
+    pub input_bits: u32,
     /// Bits of the weights and of the activations, and how well answers must agree with the float network's.
     pub goal: Goal,
     /// Shape of an input without the batch axis, where the file leaves it open; empty if it does not.
@@ -102,7 +113,7 @@ pub struct SplitOptions {
     pub shared: Vec<String>,
     /// A file that says who has which layers; it goes before the two above.
     pub placement: Option<PathBuf>,
-    /// The network sees `byte / scale`.
+    /// The network sees `value / scale`.
     pub scale: f64,
     /// Then `(x - mean) / std`, for each channel; empty for none.
     pub mean: Vec<f64>,
@@ -113,8 +124,8 @@ pub struct SplitOptions {
 }
 
 impl SplitOptions {
-    /// What bytes are divided by, if nothing is said.
-    pub const SCALE: f64 = 255.0;
+    /// Bits of an input value, if nothing is said.
+    pub const INPUT_BITS: u32 = 8;
     /// Part of the labels that must agree, if nothing is said.
     pub const AGREEMENT: f64 = 0.99;
     /// Layers of the gateway, if nothing is said.
@@ -131,6 +142,7 @@ impl SplitOptions {
         SplitOptions {
             model: model.into(),
             calibrate: calibrate.into(),
+            input_bits: SplitOptions::INPUT_BITS,
             goal: Goal { agreement: SplitOptions::AGREEMENT, ..Goal::default() },
             shape: Vec::new(),
             servers,
@@ -138,16 +150,22 @@ impl SplitOptions {
             gateway_layers: SplitOptions::GATEWAY_LAYERS,
             shared: Vec::new(),
             placement: None,
-            scale: SplitOptions::SCALE,
+            scale: SplitOptions::scale_of(SplitOptions::INPUT_BITS),
             mean: Vec::new(),
             std: Vec::new(),
             out: out.into(),
         }
     }
 
+    /// What values of so many bits are divided by, if nothing is said: the largest.
+    pub fn scale_of(input_bits: u32) -> f64 {
+        2f64.powi(input_bits.min(32).cast_signed()) - 1.0
+    }
+
     /// The same with what was chosen on the command line.
     pub fn with(self, choices: Choices) -> SplitOptions {
-        let Choices { shape, scale, mean, std, gateway_layers, shared, placement, .. } = choices;
+        let Choices { shape, input_bits, mean, std, gateway_layers, shared, placement, .. } = choices;
+        let scale = choices.scale.unwrap_or_else(|| SplitOptions::scale_of(input_bits));
         let goal = Goal {
             agreement: choices.agreement,
             weight_bits: choices.weight_bits,
@@ -156,7 +174,19 @@ impl SplitOptions {
             ..self.goal
         };
         let labels_only = choices.output == Answer::Label;
-        SplitOptions { goal, shape, labels_only, gateway_layers, shared, placement, scale, mean, std, ..self }
+        SplitOptions {
+            goal,
+            input_bits,
+            shape,
+            labels_only,
+            gateway_layers,
+            shared,
+            placement,
+            scale,
+            mean,
+            std,
+            ..self
+        }
     }
 
     /// Refuses what makes no sense for any network.

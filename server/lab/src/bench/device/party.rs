@@ -33,7 +33,7 @@ pub struct Job {
     pub server: Option<SocketAddr>,
     /// One inference for each.
     pub bundles: Vec<BundleId>,
-    /// One byte for each value; the device's alone.
+    /// Bytes of its values; the device's alone.
     pub inputs: Vec<Vec<u8>>,
 }
 
@@ -200,7 +200,7 @@ impl Work {
         let what = "the server's inference";
         let architecture = self.party.architecture();
         let [lane, _] = &mut self.lanes;
-        let masked = lane.recv(DEVICE, architecture.graph.input.len()).map_err(|e| failed(what, e))?;
+        let masked = lane.recv(DEVICE, architecture.graph.input.byte_len()).map_err(|e| failed(what, e))?;
         let own = self.keys.get(SERVER).ok_or_else(|| failed(what, "no session key"))?;
         let words =
             bundle.infer(self.party.planned(), lane, own, Some(&masked)).map_err(|e| failed(what, e))?;

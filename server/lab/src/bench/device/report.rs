@@ -181,7 +181,7 @@ impl Report {
 
 impl Frames {
     fn of(architecture: &Architecture) -> Result<Frames, Error> {
-        let input = vec![0; architecture.graph.input.len()];
+        let input = vec![0; architecture.graph.input.byte_len()];
         let answer =
             vec![0; pack::packed_len(architecture.graph.answer_len(), architecture.graph.answer_width())];
         let request = Request::Infer { handle: 0, counter: 0, input: &input };

@@ -125,14 +125,15 @@ fn an_equalised_network_is_the_same_to_the_last_bit() {
     for outputs in [2, 1] {
         real.outputs.truncate(outputs);
         let inputs: Vec<&[u8]> = samples.chunks(INPUT).collect();
+        let spec = InputSpec::new(real.input.clone(), 8);
         let channels = Channels::new(&real, &[]);
-        let (_, groups) = Truth::new(&real, &inputs, &channels).unwrap();
+        let (_, groups) = Truth::new(&real, &spec, &inputs, &channels).unwrap();
         for rule in [Rule::Weights, Rule::Values] {
             let bits = gains(&real, &channels, &groups, rule).unwrap();
             let made = equalised(&real, &channels, &bits);
             let ranges = channels.ranges(&groups, Some(&bits));
             assert_ne!(made, real);
-            let (_, measured) = Truth::new(&made, &inputs, &Channels::whole(&made)).unwrap();
+            let (_, measured) = Truth::new(&made, &spec, &inputs, &Channels::whole(&made)).unwrap();
             assert_eq!(ranges, measured, "{rule:?}");
             let mut changed = vec![false; real.nodes.len() + 1];
             for input in &inputs {
@@ -195,6 +196,7 @@ fn layers_in_clear_are_left() {
     let (mut real, samples) = network(0.02);
     real.outputs.truncate(1);
     let inputs: Vec<&[u8]> = samples.chunks(INPUT).collect();
+    let spec = InputSpec::new(real.input.clone(), 8);
     let layers: Vec<usize> =
         (0..real.nodes.len()).filter(|&at| matches!(real.nodes[at].op, RealOp::Linear(_))).collect();
     let weights = |real: &Real, at: usize| match &real.nodes[at].op {
@@ -205,7 +207,7 @@ fn layers_in_clear_are_left() {
     for &clear in &layers {
         let in_clear: Vec<bool> = (0..real.nodes.len()).map(|at| at == clear).collect();
         let channels = Channels::new(&real, &in_clear);
-        let (_, groups) = Truth::new(&real, &inputs, &channels).unwrap();
+        let (_, groups) = Truth::new(&real, &spec, &inputs, &channels).unwrap();
         for rule in [Rule::Weights, Rule::Values] {
             let Some(bits) = gains(&real, &channels, &groups, rule) else { continue };
             let made = equalised(&real, &channels, &bits);

@@ -10,7 +10,8 @@ package io.github.seco
  */
 interface SecoClient : AutoCloseable {
     /**
-     * Runs the model on [input], one byte per value in the order of the model's input.
+     * Runs the model on [input], one byte per value in the order of the model's input; two, the lower one first, where the
+     * model's values have more than 8 bits.
      *
      * @param progress is told how the request is getting on, on any thread; it should return at once. What it throws is
      *   ignored.
