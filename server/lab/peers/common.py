@@ -214,8 +214,10 @@ def _run(party, role, job, gate, results):
         start = used()
         work = party(role, network, job)
         next(work)
+        # Nobody sends before all have read their counters.
         gate.wait(job["limit_s"])
         ready = used()
+        gate.wait(job["limit_s"])
         answers, waits = [], []
         for _ in range(job["requests"]):
             since = time.monotonic()
