@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn paper(out: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
@@ -16,6 +16,20 @@ fn paper(out: &Path, more: &[&str]) -> Output {
 fn report(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a script of `server/lab/peers` writes.
+fn peer() -> Value {
+    let cost = json!({"online_cpu_s": 0.5, "online_bytes_up": 1000.0, "online_bytes_down": 2000.0});
+    let run = json!({
+        "user": cost, "servers": [cost, cost], "waiting_s": 0.25, "preprocessing_s": null, "setup_s": 3.0,
+        "equal": 4, "count": 5, "largest_error": 0.01, "load_at_start": 0.1,
+    });
+    json!({
+        "format": "seco-peers/1", "system": "crypten", "model": "mlp", "network": "lan", "server_count": 2,
+        "command": "server/lab/peers/run --runs 1", "machine": "a machine", "versions": {"crypten": "0.4.1"},
+        "notes": ["a note"], "compared": "label", "runs": [run], "skipped": null,
+    })
 }
 
 const FIGURES: [&str; 8] = [
@@ -94,12 +108,15 @@ fn every_system_is_measured_reported_and_kept() {
     assert_eq!(kept["runs"], first["runs"]);
     assert!(fs::read_to_string(out.join("report.md")).unwrap().contains("figures/user-cpu.svg"));
 
-    // Once more, with a repetition more: the first ones are as they were, and new are only the others.
+    // Once more, with a repetition more and what a script measured: the first ones are as they were, and new are only
+    // the others.
+    let peers = folder.path().join("peers.json");
+    fs::write(&peers, peer().to_string()).unwrap();
     let files = || fs::read_dir(out.join("parts")).unwrap().count();
     let before = files();
-    let second = report(&paper(&out, &["--runs", "2"]));
+    let second = report(&paper(&out, &["--runs", "2", "--peers", peers.to_str().unwrap()]));
     #[cfg(target_os = "linux")]
-    for run in second["runs"].as_array().unwrap() {
+    for run in second["runs"].as_array().unwrap().iter().filter(|run| run["measured_by"].is_null()) {
         let load = &run["spread"]["load_at_start"];
         for report in [&first, &second] {
             let then = &report["machine"]["load_at_start"];
@@ -107,7 +124,24 @@ fn every_system_is_measured_reported_and_kept() {
         }
     }
     assert_eq!(files(), before + 4, "four parts more");
-    for run in second["runs"].as_array().unwrap() {
+    let (theirs, runs): (Vec<&Value>, Vec<&Value>) =
+        second["runs"].as_array().unwrap().iter().partition(|run| run["measured_by"].is_object());
+    let [run] = theirs.as_slice() else { panic!("{theirs:?}") };
+    assert_eq!((&run["system"], &run["equal"], &run["count"]), (&"crypten".into(), &4.into(), &5.into()));
+    assert!(run["preprocessing_s"].is_null() && run["user"]["storage_bytes"].is_null(), "{run}");
+    for file in ["index.html", "report.md"] {
+        let text = fs::read_to_string(out.join(file)).unwrap();
+        for words in [
+            "CrypTen, LAN: server 2",
+            "4 of 5",
+            "measured with crypten 0.4.1",
+            "peers/run --runs 1",
+            "a note",
+        ] {
+            assert!(text.contains(words), "{file}: {words}");
+        }
+    }
+    for run in runs {
         assert_eq!((&run["count"], &run["repetitions"]), (&4.into(), &2.into()), "{run}");
         let spread = &run["spread"]["waiting_s"];
         assert!(
@@ -127,4 +161,74 @@ fn an_unknown_network_is_refused_before_anything_starts() {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && words.contains("alexnet") && words.contains("resnet32"), "{words}");
     assert!(!folder.path().join("report").exists());
+}
+
+#[test]
+fn a_peers_file_that_is_cut_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, peers) = (folder.path().join("report"), folder.path().join("peers.json"));
+    let text = peer().to_string();
+    fs::write(&peers, &text[..text.len() - 1]).unwrap();
+    let output = paper(&out, &["--peers", peers.to_str().unwrap()]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && words.contains("peers.json"), "{words}");
+    assert!(!out.exists());
+}
+
+/// Installs other systems from package registries, and measures them. What cannot be had is told, and is no failure.
+#[test]
+fn peers_are_measured_by_their_scripts_and_shown() {
+    if std::env::var_os("SECO_SLOW").is_none() {
+        eprintln!("SKIPPED: installs gigabytes and takes minutes; set SECO_SLOW=1");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (out, peers) = (folder.path().join("report"), folder.path().join("peers"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/peers/run");
+    let mut command = Command::new(&script);
+    command.args(["--model", "minionn", "--runs", "2", "--requests", "2", "--out"]).arg(&peers);
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("SKIPPED: {} does not start: {error}", script.display());
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    eprintln!("{said}");
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let report = report(&paper(&out, &["--runs", "1", "--peers", peers.to_str().unwrap()]));
+    let left_out = report["left_out"].to_string();
+    let named = [
+        ("onnxruntime", "onnxruntime,"),
+        ("spu-cheetah", "Cheetah"),
+        ("spu-semi2k", "SEMI2K"),
+        ("crypten", "CrypTen"),
+        ("mp-spdz", "MP-SPDZ"),
+    ];
+    for (system, name) in named {
+        let Some(run) = report["runs"].as_array().unwrap().iter().find(|run| run["system"] == system) else {
+            // Said where it was tried, and in the report.
+            assert!(
+                said.contains(&format!("SKIPPED {system}")) && left_out.contains(name),
+                "{system}: {said}"
+            );
+            continue;
+        };
+        assert_eq!(
+            (&run["model"], &run["count"], &run["repetitions"]),
+            (&"minionn".into(), &4.into(), &2.into())
+        );
+        assert!(run["equal"].as_u64().unwrap() >= 3, "labels are hardly equal: {run}");
+        let figure =
+            |path: &str| run.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {run}"));
+        // What the user sends, the servers receive: in full where there is one server.
+        let (up, down) = (figure("/user/online_bytes_up"), figure("/servers/0/online_bytes_down"));
+        assert!(up >= 28.0 * 28.0, "{run}");
+        if run["server_count"] == 1 {
+            assert!((up / down - 1.0).abs() < 0.01, "{run}");
+        }
+        assert!(figure("/user/online_cpu_s") > 0.0 && figure("/waiting_s") > 0.0, "{run}");
+        assert!(run["measured_by"]["versions"].as_object().unwrap().len() > 1, "{run}");
+    }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 /// What one party paid: for one prediction, but for memory, and for the set-up, which is once. What was not measured
 /// is `None`, and `null` in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cost {
     /// CPU time of all its threads from request to answer, in seconds.
     pub online_cpu_s: Option<f64>,
@@ -52,7 +53,7 @@ impl Cost {
 
 /// A system that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum System {
     /// This project.
     Seco,
@@ -60,6 +61,16 @@ pub enum System {
     Delphi,
     /// The server sees the input.
     Plain,
+    /// SPU's Cheetah, two parties. This one and those below are systems of others, which scripts measure.
+    SpuCheetah,
+    /// SPU's SEMI2K, three servers.
+    SpuSemi2k,
+    /// CrypTen, two parties.
+    Crypten,
+    /// MP-SPDZ.
+    MpSpdz,
+    /// onnxruntime on a server that sees the input.
+    Onnxruntime,
 }
 
 impl System {
@@ -69,6 +80,11 @@ impl System {
             System::Seco => "seco",
             System::Delphi => "delphi",
             System::Plain => "plain",
+            System::SpuCheetah => "spu-cheetah",
+            System::SpuSemi2k => "spu-semi2k",
+            System::Crypten => "crypten",
+            System::MpSpdz => "mp-spdz",
+            System::Onnxruntime => "onnxruntime",
         }
     }
 
@@ -78,7 +94,17 @@ impl System {
             System::Seco => "SECO",
             System::Delphi => "DELPHI",
             System::Plain => "without privacy",
+            System::SpuCheetah => "SPU, Cheetah",
+            System::SpuSemi2k => "SPU, SEMI2K",
+            System::Crypten => "CrypTen",
+            System::MpSpdz => "MP-SPDZ",
+            System::Onnxruntime => "onnxruntime, without privacy",
         }
+    }
+
+    /// Whether it is a system of others, which this program does not measure.
+    pub fn is_peer(self) -> bool {
+        !matches!(self, System::Seco | System::Delphi | System::Plain)
     }
 }
 
@@ -114,10 +140,10 @@ pub struct Sample {
     /// From request to answer, seconds: the mean of all requests.
     pub waiting_s: f64,
     /// Until all parties were done ahead of a request, seconds.
-    pub preprocessing_s: f64,
+    pub preprocessing_s: Option<f64>,
     /// Until all parties were done with what is needed once, seconds.
-    pub setup_s: f64,
-    /// Answers that equal the plaintext network's bit for bit.
+    pub setup_s: Option<f64>,
+    /// Answers that equal the plaintext network's bit for bit; of systems of others, as their files say.
     pub equal: usize,
     /// Answers.
     pub count: usize,

@@ -38,6 +38,10 @@
 //! | `equal`, `count` | answers equal to the plaintext's, and answers, of all repetitions |
 //! | `repetitions`, `spread` | how many, and for every figure `mean`, `min`, `max`, `runs`, `within` (`figures::Spread`) |
 //!
+//! With `--peers` there are objects of other systems too (`spu-cheetah`, `spu-semi2k`, `crypten`, `onnxruntime`), as a
+//! script measured them; `peers::Peer::json` says what more they have. `gateway_layers` is `null` there, and `equal`
+//! counts what `compared` says: these systems are not exact. What they are not comparable in stands in `notes`.
+//!
 //! `models`, `comparison` (DELPHI against SECO), `paper` (the paper's figures), `device` (instructions, by
 //! `cross/cost`), `machine`, `command`, `left_out` and `method` explain the rest. What was not measured is `null`.
 
@@ -47,6 +51,7 @@ mod kept;
 mod machine;
 mod models;
 mod onnx;
+mod peers;
 mod plain;
 mod plan;
 mod report;
@@ -63,6 +68,7 @@ use self::figures::{Network, Sample, System};
 use self::kept::Kept;
 use self::machine::Machine;
 use self::models::Model;
+use self::peers::Peers;
 use self::plan::Part;
 use self::report::Report;
 use crate::Error;
@@ -100,6 +106,10 @@ pub struct Options {
     /// What cross/cost measured, for the device's instructions.
     #[arg(long, value_name = "FILE", default_value = "cross/report/report.json")]
     pub device_report: PathBuf,
+    /// What scripts measured of systems of others on this machine, a file or a folder of them: server/lab/peers/run
+    /// writes it.
+    #[arg(long, value_name = "PATH")]
+    pub peers: Option<PathBuf>,
     /// Where the report goes, and parts that are finished.
     #[arg(long, value_name = "DIR", default_value = "report")]
     pub out: PathBuf,
@@ -165,6 +175,7 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
 /// Everything, in order; what is kept from an earlier start is not measured again.
 async fn measure(options: &Options) -> Result<Report, Error> {
     let start = Instant::now();
+    let peers = options.peers.as_deref().map(Peers::read).transpose()?.unwrap_or_default();
     let machine = Machine::look()?;
     let load_at_start = machine.load_at_start;
     let end = options.quick.then(|| start + QUICK_END);
@@ -185,6 +196,8 @@ async fn measure(options: &Options) -> Result<Report, Error> {
     terminal::note(&format!("{} parts, about {}{limit}", all.len(), minutes(clock.left(&all))));
 
     let mut report = Report::new(options, machine);
+    report.left_out.extend(peers.skipped.clone());
+    report.peers = peers;
     let source = |name: &String| Source { name: name.clone(), folder: folder.clone(), loaded: None };
     let mut sources: Vec<Source> = names.iter().map(source).collect();
     for (number, part) in (1..).zip(&all) {
@@ -282,6 +295,7 @@ async fn one(model: &Model, part: &Part) -> Result<Vec<Sample>, Error> {
         System::Seco => seco::measure(model, part, folder.path()).await,
         System::Delphi => delphi::measure(model, part, folder.path()).await,
         System::Plain => plain::measure(model, part, folder.path()).await,
+        other => Err(Error::Failed(format!("{} is measured by a script", other.name()))),
     }
 }
 

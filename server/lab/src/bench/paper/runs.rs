@@ -107,8 +107,8 @@ impl Run {
             (0..servers).map(|index| self.cost(|sample| sample.servers.get(index))).unzip();
         let figures = [
             ("waiting_s", self.spread(|sample| Some(sample.waiting_s))),
-            ("preprocessing_s", self.spread(|sample| Some(sample.preprocessing_s))),
-            ("setup_s", self.spread(|sample| Some(sample.setup_s))),
+            ("preprocessing_s", self.spread(|sample| sample.preprocessing_s)),
+            ("setup_s", self.spread(|sample| sample.setup_s)),
             ("load_at_start", self.spread(|sample| sample.load_at_start)),
         ];
         let mut spread = Map::new();

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::document::{Block, Table};
 use super::published;
-use super::{Comparison, Network, Report, Run, Spread, System, both, models, pictures};
+use super::{Comparison, Network, Report, Run, Spread, System, both, models, peers, pictures};
 use crate::bench::paper::models::Weights;
 
 /// How it was measured.
@@ -72,9 +72,10 @@ pub fn blocks(report: &Report) -> Vec<Block> {
     for facts in &report.models {
         blocks.push(Block::Heading(facts.title.clone()));
         blocks.extend(pictures::by_layers(report, facts).into_iter().map(Block::Figure));
-        blocks.push(Block::Table(times(report, &facts.name)));
-        blocks.push(Block::Table(parties(report, &facts.name)));
+        blocks.push(Block::Table(times(runs_of(report, &facts.name))));
+        blocks.push(Block::Table(parties(runs_of(report, &facts.name))));
     }
+    blocks.extend(peers::blocks(report));
     blocks.push(Block::Heading("Beside the paper's tables".to_owned()));
     blocks.push(Block::Text(
         "Tables IV and V: what the servers prepare for one prediction of ResNet-32, by layers on the remotes.".to_owned(),
@@ -204,27 +205,29 @@ fn runs_of<'a>(report: &'a Report, model: &'a str) -> impl Iterator<Item = &'a R
     report.runs.0.iter().filter(move |run| run.model == model)
 }
 
-fn times(report: &Report, model: &str) -> Table {
+/// How long runs took.
+pub fn times<'a>(runs: impl Iterator<Item = &'a Run>) -> Table {
     let row = |run: &Run| {
         let (equal, count) = run.answers();
         vec![
             name(run),
             spread(run.spread(|s| Some(s.waiting_s)), 1e-3),
-            spread(run.spread(|s| Some(s.preprocessing_s)), 1.0),
-            spread(run.spread(|s| Some(s.setup_s)), 1.0),
+            spread(run.spread(|s| s.preprocessing_s), 1.0),
+            spread(run.spread(|s| s.setup_s), 1.0),
             format!("{equal} of {count}"),
             run.samples.len().to_string(),
         ]
     };
     Table {
         head: heads(["times", "waiting, ms", "preprocessing, s", "set-up, once, s", "answers equal", "runs"]),
-        rows: runs_of(report, model).map(row).collect(),
+        rows: runs.map(row).collect(),
     }
 }
 
-fn parties(report: &Report, model: &str) -> Table {
+/// What every party of runs paid.
+pub fn parties<'a>(runs: impl Iterator<Item = &'a Run>) -> Table {
     let mut rows = Vec::new();
-    for run in runs_of(report, model) {
+    for run in runs {
         let servers = run.samples.iter().map(|s| s.servers.len()).max().unwrap_or(0);
         for party in 0..=servers {
             let of = |figure: &dyn Fn(&super::Cost) -> Option<f64>, unit: f64| {
@@ -236,6 +239,7 @@ fn parties(report: &Report, model: &str) -> Table {
                 (0, _) => "user".to_owned(),
                 (1, System::Seco) => "gateway".to_owned(),
                 (_, System::Seco) => format!("remote {}", party - 1),
+                _ if servers > 1 => format!("server {party}"),
                 _ => "server".to_owned(),
             };
             rows.push(vec![
@@ -288,7 +292,7 @@ fn setup(report: &Report) -> Table {
         vec![
             layers.to_string(),
             paper.map(|row| row.1.to_string()).unwrap_or_default(),
-            spread(run.and_then(|run| run.spread(|s| Some(s.preprocessing_s))), 1.0),
+            spread(run.and_then(|run| run.spread(|s| s.preprocessing_s)), 1.0),
             paper.map(|row| row.2.to_string()).unwrap_or_default(),
             spread(run.and_then(|run| run.all_servers(|c| c.preprocessing_bytes_up)), 1e9),
         ]

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod document;
+mod peers;
 mod pictures;
 mod published;
 mod svg;
@@ -15,6 +16,7 @@ use self::document::{Block, html, markdown};
 use super::figures::{Cost, Network, Sample, Spread, System};
 use super::machine::Machine;
 use super::models::Facts;
+use super::peers::Peers;
 use super::runs::{Run, Runs};
 use super::{Options, models};
 use crate::Error;
@@ -24,6 +26,8 @@ pub struct Report {
     pub machine: Machine,
     pub models: Vec<Facts>,
     pub runs: Runs,
+    /// What scripts measured of systems of others.
+    pub peers: Peers,
     /// What was to be measured and was not, and why.
     pub left_out: Vec<String>,
     pub seconds: f64,
@@ -53,6 +57,7 @@ impl Report {
             machine,
             models: Vec::new(),
             runs: Runs::default(),
+            peers: Peers::default(),
             left_out: Vec::new(),
             seconds: 0.0,
             command: command(options),
@@ -127,7 +132,7 @@ impl Report {
             "machine": self.machine,
             "seconds": self.seconds,
             "models": self.models,
-            "runs": self.runs.0.iter().map(Run::json).collect::<Value>(),
+            "runs": self.runs.0.iter().map(Run::json).chain(self.peers.json()).collect::<Value>(),
             "comparison": self.comparisons().iter().map(comparison).collect::<Value>(),
             "paper": published::json(),
             "device": self.device,
@@ -201,5 +206,6 @@ fn command(options: &Options) -> String {
     for (name, value) in [("runs", options.runs), ("requests", options.requests)] {
         text += &value.map(|value| format!(" --{name} {value}")).unwrap_or_default();
     }
+    text += &options.peers.as_ref().map(|peers| format!(" --peers {}", peers.display())).unwrap_or_default();
     text
 }

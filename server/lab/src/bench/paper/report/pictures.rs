@@ -115,7 +115,7 @@ pub fn by_layers(report: &Report, facts: &Facts) -> Vec<Figure> {
         ("online", "The user's participation online", "CPU, s", false, |run| run.user(|c| c.online_cpu_s)),
         ("waiting", "The user's waiting time", "s", true, |run| run.spread(|s| Some(s.waiting_s))),
         ("preprocessing", "Preprocessing of one prediction", "s", true, |run| {
-            run.spread(|s| Some(s.preprocessing_s))
+            run.spread(|s| s.preprocessing_s)
         }),
         ("bytes", "The user's bytes, online and ahead", "bytes", false, |run| {
             run.user(|c| Some(both(c, false)? + both(c, true)?))
@@ -178,7 +178,7 @@ fn setup(report: &Report, facts: &Facts, figures: &mut Vec<Figure>) {
         })
     };
     let axis = "layers on the remotes, linear ones and ReLUs";
-    let time = curves(seconds, ours(&|run| run.spread(|s| Some(s.preprocessing_s))));
+    let time = curves(seconds, ours(&|run| run.spread(|s| s.preprocessing_s)));
     push(report, facts, "setup-time", "Servers' preparation for one prediction", "s", axis, &time, figures);
     let sent = curves(bytes, ours(&|run| run.all_servers(|c| c.preprocessing_bytes_up)));
     push(
