@@ -197,7 +197,7 @@ impl SecoClient {
 
     /// What the model takes and gives.
     pub fn model(&self) -> ModelInfo {
-        self.client.model().into()
+        ModelInfo::new(self.client.model(), self.client.input_bits())
     }
 
     /// What carries the requests at present.

@@ -158,16 +158,19 @@ pub enum InputForm {
 pub struct ModelInfo {
     /// Bytes of an input.
     pub input_len: u32,
+    /// Bits of an input value, 1 to 16. Up to 8 a value is one byte, above two, the lower one first.
+    pub input_bits: u32,
     /// Bytes of a masked answer: `probe(input_len, answer_len)` is the plain request to compare with.
     pub answer_len: u32,
     /// Integers of an answer, all outputs together.
     pub values: u32,
 }
 
-impl From<seco_sdk::ModelInfo> for ModelInfo {
-    fn from(model: seco_sdk::ModelInfo) -> Self {
+impl ModelInfo {
+    pub(crate) fn new(model: seco_sdk::ModelInfo, input_bits: u32) -> Self {
         Self {
             input_len: length(model.input_len),
+            input_bits,
             answer_len: length(model.logits_len()),
             values: length(model.values),
         }

@@ -227,6 +227,12 @@ impl Client {
         self.linker.model
     }
 
+    /// Bits of an input value, 1 to 16: above 8 a value is two bytes of [`Client::infer`]'s input.
+    #[must_use]
+    pub fn input_bits(&self) -> u32 {
+        self.input.bits
+    }
+
     /// The transport of the current connection, or of the last one if it has ended.
     #[must_use]
     pub fn transport(&self) -> TransportKind {

@@ -9,13 +9,18 @@ use seco_sdk::{Model, Quantised, npy};
 pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Quantised>> {
     let shape = model.input_shape.as_slice();
     let wide = model.input_bits > u8::BITS;
-    if wide && (file.starts_with(b"P5") || file.starts_with(b"P6")) {
+    let len = shape.iter().product::<usize>() * if wide { 2 } else { 1 };
+    // Raw values may begin like an image.
+    let raw = wide && file.len() == len && !file.starts_with(npy::MAGIC);
+    if wide && !raw && (file.starts_with(b"P5") || file.starts_with(b"P6")) {
         let bits = model.input_bits;
         return Err(
             format!("the image has 8 bits per channel, the model's values have {bits}: give a .npy").into()
         );
     }
-    let inputs = if file.starts_with(npy::MAGIC) {
+    let inputs = if raw {
+        vec![file.to_vec().into()]
+    } else if file.starts_with(npy::MAGIC) {
         npy::Array::read(file)?.inputs(model)?
     } else if let Some(image) = file.strip_prefix(b"P5") {
         vec![pixels(image, 1, shape)?.to_vec().into()]
@@ -27,7 +32,6 @@ pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Quantised>> {
     } else {
         vec![file.to_vec().into()]
     };
-    let len = shape.iter().product::<usize>() * if wide { 2 } else { 1 };
     match inputs.iter().find(|input| input.bytes.len() != len) {
         Some(wrong) => {
             let axes = axes(shape);
@@ -248,6 +252,8 @@ mod tests {
         // Numbers: (127 + 1) / 0.5.
         let floats = bytes(&[127.0f32, -1.0].map(f32::to_le_bytes));
         assert_eq!(read(&array("<f4", "(2,)", &floats)).unwrap(), [[0, 1, 0, 0]]);
+        // As long as an input, whatever it looks like.
+        assert_eq!(read(b"P5\0\x01").unwrap(), [*b"P5\0\x01"]);
         for wrong in [&[7, 9][..], &[7, 9, 0], &[7, 9, 0, 2, 1], &[]] {
             let said = read(wrong).unwrap_err().to_string();
             assert!(said.contains("the model takes 4 bytes (2)"), "{said}");

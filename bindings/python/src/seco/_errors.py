@@ -27,9 +27,9 @@ class WrongInputSize(SecoError, ValueError):
     """2: the input has not the axes, or not as many values, as the model takes."""
 
     code = 2
-    #: Values that the model takes.
+    #: Values that the model takes, or bytes where bytes were given.
     expected: int = 0
-    #: Values given.
+    #: Values or bytes given.
     got: int = 0
 
 

@@ -17,7 +17,7 @@ Deployment = Union[str, "os.PathLike[str]"]
 
 
 def npy(array: Union[ArrayLike, bytes, bytearray]) -> bytes:
-    """`array` in NumPy's format."""
+    """`array` in NumPy's format. `bytes` are one value each; values of more bits come as an array of uint16."""
     if isinstance(array, (bytes, bytearray)):
         array = np.frombuffer(array, np.uint8)
     file = io.BytesIO()

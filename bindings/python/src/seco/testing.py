@@ -78,7 +78,7 @@ class _Scripted:
         return self._shape
 
     def model(self) -> Any:
-        return SimpleNamespace(input_len=self._len, answer_len=4 * self._values, values=self._values)
+        return SimpleNamespace(input_len=self._len, input_bits=8, answer_len=4 * self._values, values=self._values)
 
     def transport(self) -> Any:
         return SimpleNamespace(name="QUIC")

@@ -80,21 +80,23 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
     /// - Parameters:
     ///   - replies: one for each inference, in their order; when they are used up, label 0. An input of another length
     ///     than the model's uses up none.
-    ///   - inputLen: bytes of an input, or as many numbers.
+    ///   - inputLen: bytes of an input; as many numbers, or half as many where a value has more than 8 bits.
+    ///   - inputBits: bits of an input value, 1 to 16.
     ///   - values: how many integers the model gives.
     ///   - classes: their names: as many, or none.
     ///   - keepSent: as `ClientConfig.keepSent`.
     public init(
-        _ replies: [Reply] = [], inputLen: UInt32 = 784, values: UInt32 = 10, classes: [String] = [],
-        keepSent: Bool = false
+        _ replies: [Reply] = [], inputLen: UInt32 = 784, inputBits: UInt32 = 8, values: UInt32 = 10,
+        classes: [String] = [], keepSent: Bool = false
     ) {
+        precondition((1...16).contains(inputBits), "values of \(inputBits) bits")
         precondition(classes.isEmpty || classes.count == Int(values), "\(classes.count) names of \(values) classes")
         for reply in replies {
             guard case .success(let logits) = reply.result else { continue }
             precondition((logits?.count ?? Int(values)) == Int(values), "the model gives \(values) integers")
             precondition(reply.label < values, "the model has no label \(reply.label)")
         }
-        info = ModelInfo(inputLen: inputLen, answerLen: 4 * values, values: values)
+        info = ModelInfo(inputLen: inputLen, inputBits: inputBits, answerLen: 4 * values, values: values)
         (self.classes, self.keepSent, state) = (classes, keepSent, State(replies: replies))
     }
 
@@ -121,7 +123,7 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
         _ input: [Float], progress: (@Sendable (RequestProgress) -> Void)?
     ) async throws -> Prediction {
         try Task.checkCancellation()
-        let reply = try begin(input.count) {
+        let reply = try begin(input.count, of: info.inputBits > 8 ? info.inputLen / 2 : info.inputLen) {
             guard input.allSatisfy(\.isFinite) else {
                 throw SecoError.InvalidConfiguration(reason: "the input has a value that is not a number")
             }
@@ -198,11 +200,12 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
     }
 
     /// Takes the next reply for an input of this length that is otherwise `checked`.
-    private func begin(_ length: Int, checked: () throws -> Void = {}) throws -> Reply {
-        guard length == Int(info.inputLen) else {
+    private func begin(_ length: Int, of values: UInt32? = nil, checked: () throws -> Void = {}) throws -> Reply {
+        let expected = values ?? info.inputLen
+        guard length == Int(expected) else {
             throw SecoError.WrongInputSize(
-                expected: info.inputLen, got: UInt32(clamping: length),
-                reason: "the model takes \(info.inputLen) input values, got \(length)")
+                expected: expected, got: UInt32(clamping: length),
+                reason: "the model takes \(expected) input values, got \(length)")
         }
         try checked()
         return try locked { state in

@@ -99,6 +99,23 @@ final class CasesTests: XCTestCase {
         XCTAssert(client.isClosed)
     }
 
+    func testValuesOfMoreBitsAreTwoBytesAndOneNumber() async throws {
+        let client = FakeSecoClient(inputLen: 6, inputBits: 12)
+        XCTAssertEqual(client.model().inputBits, 12)
+        _ = try await client.infer(Data(count: 6))
+        _ = try await client.inferReals([0, 1, 2])
+        for wrong in [3, 12] {
+            do {
+                _ = try await client.infer(Data(count: wrong))
+                XCTFail("\(wrong) bytes")
+            } catch SecoError.WrongInputSize {}
+        }
+        do {
+            _ = try await client.inferReals([0, 1, 2, 3, 4, 5])
+            XCTFail("6 numbers")
+        } catch SecoError.WrongInputSize {}
+    }
+
     func testManyAreAnsweredInTheirOrderAndCancelledTogether() async throws {
         let slowFirst = (0..<9).map { FakeSecoClient.Reply.label($0, delay: 0.003 * Double(9 - $0)) }
         let client = FakeSecoClient(slowFirst + [.label(1, delay: 60), .label(2, delay: 60)])

@@ -189,7 +189,7 @@ async fn measure(options: &Options, folder: &Path, cluster: &mut Cluster) -> Res
     let bad = |what: String| Error::Usage(format!("--deployment {}: {what}", path.display()));
     let deployment = Deployment::from_file(path).map_err(|e| bad(e.to_string()))?;
     let servers = deployment.servers.len();
-    let takes: usize = deployment.model.input_shape.iter().product();
+    let takes = deployment.model_info().map_err(|e| bad(e.to_string()))?.input_len;
     let questions = if options.unchecked {
         Questions { inputs: vec![vec![0; takes]], expected: Vec::new() }
     } else {
@@ -198,7 +198,7 @@ async fn measure(options: &Options, folder: &Path, cluster: &mut Cluster) -> Res
     let gives = questions.inputs.first().map_or(0, Vec::len);
     if gives != takes {
         return Err(bad(format!(
-            "its model takes {takes} values, --model {} {gives}: give the cluster's, or --unchecked",
+            "its model takes {takes} bytes, --model {} {gives}: give the cluster's, or --unchecked",
             options.network.model.display()
         )));
     }

@@ -51,8 +51,19 @@ class FakeSecoClientTest {
         val answer = client.answers(prediction).single()
         assertEquals("yes", answer.className)
         assertEquals(listOf(1.0, 9.0), answer.values)
-        assertEquals(ModelInfo(3u, 8u, 2u), client.model())
+        assertEquals(ModelInfo(3u, 8u, 8u, 2u), client.model())
         assertNull(FakeSecoClient().run { answers(infer(input)) }.single().className)
+    }
+
+    @Test
+    fun `values of more bits are two bytes, and one number`() = runTest {
+        val client = FakeSecoClient(inputLen = 6, inputBits = 12)
+        assertEquals(12u, client.model().inputBits)
+        client.infer(ByteArray(6))
+        client.inferReals(FloatArray(3))
+        val refused = SecoException.WrongInputSize::class.java
+        assertThrows(refused) { runBlocking { client.infer(ByteArray(3)) } }
+        assertThrows(refused) { runBlocking { client.inferReals(FloatArray(6)) } }
     }
 
     @Test

@@ -24,7 +24,8 @@ import kotlinx.coroutines.yield
  * test's. Both pass the same cases (`bindings/cases.json`).
  *
  * @param script a reply for each inference, in their order; when they are used up, label 0
- * @param inputLen values of an input
+ * @param inputLen bytes of an input; as many numbers, or half as many where a value has more than 8 bits
+ * @param inputBits bits of an input value, 1 to 16
  * @param values how many integers the model gives
  * @param classes names of the classes
  * @param keepSent as in [io.github.seco.ClientConfig]
@@ -32,6 +33,7 @@ import kotlinx.coroutines.yield
 class FakeSecoClient(
     vararg script: Reply,
     private val inputLen: Int = 784,
+    private val inputBits: Int = 8,
     private val values: Int = 10,
     private val classes: List<String> = emptyList(),
     private val keepSent: Boolean = false,
@@ -46,7 +48,10 @@ class FakeSecoClient(
     /** Ends with [close]. */
     private val open = Job()
 
+    private val valueBytes get() = if (inputBits > Byte.SIZE_BITS) 2 else 1
+
     init {
+        require(inputBits in 1..16 && inputLen % valueBytes == 0) { "$inputLen bytes of values of $inputBits bits" }
         for (reply in script) {
             require(reply.logits == null || reply.logits.size == values) { "the model gives $values values: $reply" }
             require(reply.label in 0 until values) { "the model tells $values classes apart: $reply" }
@@ -57,7 +62,7 @@ class FakeSecoClient(
         answer(taken(input.size), progress)
 
     override suspend fun inferReals(input: FloatArray, progress: ((RequestProgress) -> Unit)?): Prediction {
-        val reply = taken(input.size) {
+        val reply = taken(input.size, inputLen / valueBytes) {
             if (!input.all(Float::isFinite)) throw SecoException.InvalidConfiguration("a value is not a number")
         }
         return answer(reply, progress)
@@ -92,7 +97,7 @@ class FakeSecoClient(
 
     override fun model(): ModelInfo {
         check()
-        return ModelInfo(inputLen.toUInt(), (ANSWER_BYTES * values).toUInt(), values.toUInt())
+        return ModelInfo(inputLen.toUInt(), inputBits.toUInt(), (ANSWER_BYTES * values).toUInt(), values.toUInt())
     }
 
     override fun transport(): Transport {
@@ -126,11 +131,11 @@ class FakeSecoClient(
     }
 
     /** The next reply of the script, for an input of this length that is otherwise [checked]. */
-    private fun taken(length: Int, checked: () -> Unit = {}): Reply {
+    private fun taken(length: Int, expected: Int = inputLen, checked: () -> Unit = {}): Reply {
         check()
-        if (length != inputLen) {
-            val reason = "the model takes $inputLen input values, got $length"
-            throw SecoException.WrongInputSize(inputLen.toUInt(), length.toUInt(), reason)
+        if (length != expected) {
+            val reason = "the model takes $expected input values, got $length"
+            throw SecoException.WrongInputSize(expected.toUInt(), length.toUInt(), reason)
         }
         checked()
         return synchronized(lock) { script.removeFirstOrNull() ?: Reply() }
