@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use seco_node::operation::log::{self, Filter};
 use seco_node::serve::{ServeOptions, serve};
-use seco_node::{keys, memory};
+use seco_node::versions::Versions;
+use seco_node::{fingerprint, keys, memory};
 use seco_tools::split::{Choices, DeploymentOptions, SplitOptions, deployment, split};
 use seco_tools::{Error, admin, check, doctor, infer, init, token};
 
@@ -32,6 +33,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Make the keys of one server.
     Keygen(Keygen),
+    /// Print what two operators read to each other, to see that a key that was sent is the one that came.
+    Fingerprint(Fingerprint),
     /// Try an ONNX model: does it work, how exact is it, what does it cost.
     Check(check::Options),
     /// Make, list and revoke the tokens by which a gateway tells who may use it.
@@ -84,6 +87,9 @@ struct Serve {
     /// Stop when standard input ends.
     #[arg(long)]
     with_parent: bool,
+    /// For tests of upgrades: the versions of the protocol between servers that it says to speak, such as 7-8.
+    #[arg(long, hide = true, value_name = "RANGE")]
+    versions: Option<Versions>,
 }
 
 /// What `--log-format` asks for.
@@ -106,6 +112,13 @@ struct Keygen {
     /// Makes the key of the owner of deployment files instead (see `seco deployment --owner`): NAME.owner.key.
     #[arg(long)]
     owner: bool,
+}
+
+#[derive(Args)]
+struct Fingerprint {
+    /// Public files of a server: NAME.cert.pem and NAME.sealing.pub.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -187,8 +200,9 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             println!("{}", init::init(&options)?);
             Ok(())
         }
-        Command::Serve(Serve { config, events, with_parent, .. }) => {
-            Ok(serve(&ServeOptions { config, events, log: Some(filter), with_parent })?)
+        Command::Serve(Serve { config, events, with_parent, versions, .. }) => {
+            let versions = versions.unwrap_or(Versions::OURS);
+            Ok(serve(&ServeOptions { config, events, log: Some(filter), versions, with_parent })?)
         }
         Command::Keygen(Keygen { out, name, owner: true }) => {
             println!("secret, for the owner only: {}", keys::generate_owner(&out, &name)?.display());
@@ -199,6 +213,15 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             println!("secret, for this server only: {} {}", files.key.display(), files.opening_key.display());
             println!("for the other servers:        {}", files.certificate.display());
             println!("for the deployment file:      {}", files.sealing_key.display());
+            Ok(())
+        }
+        Command::Fingerprint(Fingerprint { files }) => {
+            // All are read first: what is compared is all that was asked for.
+            let found: Result<Vec<_>, _> = files.iter().map(|path| fingerprint::of_file(path)).collect();
+            for (path, keys) in files.iter().zip(found?) {
+                println!("{}", path.display());
+                keys.iter().for_each(|key| println!("  {key}"));
+            }
             Ok(())
         }
         Command::Split(Split { model, calibrate, servers, choices, out }) => {

@@ -123,3 +123,37 @@ fn no_file_is_overwritten_silently() {
     assert!(refused(&demo).contains("deployment.toml: exists already: choose another, or overwrite it"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "another cluster's");
 }
+
+/// What two operators read to each other is the same on both sides, and another for whatever was swapped on the way.
+#[test]
+fn fingerprints_are_compared_by_voice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (folder, name) in [("own", "s"), ("other", "s")] {
+        well(&["keygen", "--out", &path(folder), "--name", name]);
+    }
+    let of = |folder: &str| {
+        let files = ["s.cert.pem", "s.sealing.pub"].map(|file| path(&format!("{folder}/{file}")));
+        let told = well(&["fingerprint", &files[0], &files[1]]);
+        let lines: Vec<String> = told.lines().map(str::to_owned).collect();
+        assert_eq!((lines.len(), &lines[0], &lines[2]), (4, &files[0], &files[1]), "{told}");
+        [lines[1].clone(), lines[3].clone()]
+    };
+    let own = of("own");
+    for (line, kind) in own.iter().zip(["  certificate  ", "  sealing key  "]) {
+        let groups: Vec<&str> = line.strip_prefix(kind).unwrap().split(' ').collect();
+        let digits = |group: &&str| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(groups.len() == 8 && groups.iter().all(digits), "{line}");
+    }
+    // Sent, with the line ends of another system.
+    std::fs::create_dir(folder.path().join("sent")).unwrap();
+    for file in ["s.cert.pem", "s.sealing.pub"] {
+        let text = std::fs::read_to_string(path(&format!("own/{file}"))).unwrap();
+        std::fs::write(path(&format!("sent/{file}")), text.replace('\n', "\r\n")).unwrap();
+    }
+    assert_eq!(of("sent"), own);
+    let other = of("other");
+    assert!(other[0] != own[0] && other[1] != own[1]);
+    let told = refused(&["fingerprint", &path("own/s.cert.pem"), &path("own/s.opening.key")]);
+    assert!(told.contains("neither a certificate nor a sealing key"), "{told}");
+}

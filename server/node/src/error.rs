@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::versions::Versions;
+
 /// Anything that keeps a server from running, or is reported about a running one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -169,13 +171,33 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A server of another release.
-    #[error("server {index} ({name}) runs another release of seco: install the same on all servers")]
-    DifferentRelease {
+    /// A server with which no version of the protocol between servers is common.
+    #[error(
+        "server {index} ({name}) speaks {theirs} of the protocol between servers, this one {ours}: install a release \
+         that speaks version {} on {}", ours.lacks(*theirs).or(theirs.lacks(*ours)).unwrap_or_default(),
+        if ours.lacks(*theirs).is_some() { "this server" } else { "that server" }
+    )]
+    NoCommonVersion {
         /// Its number.
         index: usize,
         /// Its name.
         name: String,
+        /// What it speaks.
+        theirs: Versions,
+        /// What this one speaks.
+        ours: Versions,
+    },
+    /// A server whose first messages are none.
+    #[error(
+        "server {index} ({name}) sent something that is no {what}: what runs there is no seco, or damaged"
+    )]
+    Unintelligible {
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// What should have been there.
+        what: &'static str,
     },
     /// A server that was set up with other peers.
     #[error(

@@ -83,6 +83,9 @@ pub enum Failure {
     /// Something else, told in that server's log.
     #[error("something that its own log tells")]
     Internal,
+    /// The set-up is of a version that the server does not speak (any more).
+    #[error("it does not speak this version of the protocol between servers")]
+    OtherVersion,
 }
 
 impl Failure {

@@ -9,6 +9,7 @@ pub mod config;
 mod device;
 mod error;
 pub mod failure;
+pub mod fingerprint;
 pub mod keys;
 pub mod memory;
 pub mod mesh;
@@ -21,6 +22,7 @@ pub mod service;
 pub mod store;
 #[doc(hidden)]
 pub mod untrusted;
+pub mod versions;
 
 pub use config::Config;
 pub use error::Error;

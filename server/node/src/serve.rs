@@ -30,6 +30,7 @@ use crate::service::models::{Loaded, Models};
 use crate::store;
 use crate::store::ledger::{FileLedger, Heads};
 use crate::store::records::Ledgers;
+use crate::versions::Versions;
 
 /// Pause between two looks whether the ledger is still there. What is spent looks by itself.
 const WATCH: Duration = Duration::from_secs(1);
@@ -43,6 +44,8 @@ pub struct ServeOptions {
     pub events: bool,
     /// The log's filter, where it may be changed while the server runs.
     pub log: Option<Filter>,
+    /// Versions that it speaks with the other servers: [`Versions::OURS`], but for tests of upgrades.
+    pub versions: Versions,
     /// Stop when standard input ends: a server started by another program must not outlive it.
     pub with_parent: bool,
 }
@@ -55,31 +58,27 @@ pub fn serve(options: &ServeOptions) -> Result<(), Error> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
     let result = runtime.block_on(async {
         let stop = stop(options.with_parent)?;
-        run(&config, Events::new(options.events), options.log.clone(), stop).await
+        run(&config, options, stop).await
     });
     // A job's thread may be in the middle of a long computation; the process ends all the same.
     runtime.shutdown_background();
     result
 }
 
-async fn run(
-    config: &Config,
-    events: Events,
-    log: Option<Filter>,
-    stop: watch::Receiver<Stop>,
-) -> Result<(), Error> {
+async fn run(config: &Config, options: &ServeOptions, stop: watch::Receiver<Stop>) -> Result<(), Error> {
+    let (events, log) = (Events::new(options.events), options.log.clone());
     let loaded = Loaded::read_all(config)?;
     let ids: Vec<ModelId> = loaded.iter().map(|loaded| loaded.info.id).collect();
     let opening_keys = OpeningKeys::load(&config.identity)?;
     let heads: Vec<Heads> = ids.iter().map(|id| config.ledger_heads(&id.0)).collect();
     let ledger = Arc::new(FileLedger::open_all(&config.state, &heads)?);
     let reset = ResetKey::load(&config.state)?;
-    let mut settings = settings(config, ids.clone(), opening_keys.hashes(), reset.clone())?;
+    let mut settings = settings(config, options.versions, ids.clone(), opening_keys.hashes(), reset.clone())?;
     let cluster = settings.cluster();
     let ledgers = Arc::new(Ledgers::open(&config.state, ledger.clone(), &settings.servers)?);
     let mut models = Vec::new();
     for loaded in loaded {
-        let store = loaded.store(config, cluster, &ledgers)?;
+        let store = loaded.store(config, (cluster, options.versions), &ledgers)?;
         models.push((loaded, store));
     }
     store::sweep(&config.state, &ids)?;
@@ -201,6 +200,7 @@ async fn lost(ledger: &Arc<FileLedger>) -> Error {
 
 fn settings(
     config: &Config,
+    versions: Versions,
     models: Vec<ModelId>,
     sealing_keys: Vec<SealingKeyHash>,
     reset: ResetKey,
@@ -225,6 +225,7 @@ fn settings(
     }
     let key = keys::tls_key(&config.identity.key)?;
     Ok(Settings {
+        versions,
         me: config.index,
         servers,
         key,

@@ -17,8 +17,15 @@ use crate::cluster::commands::{Command, Done, MAX_MESSAGE, OpenSession, Order, R
 use crate::failure::Failure;
 use crate::mesh::hello;
 use crate::mesh::models::{MAX_MODELS, MAX_OFFER, Offer};
+use crate::versions::Versions;
 
-/// A server's first message to another.
+/// A server's first message to another: the versions that it speaks.
+#[must_use]
+pub fn versions(bytes: &[u8]) -> bool {
+    Versions::read(bytes).is_some_and(|read| Versions::read(&read.message()) == Some(read))
+}
+
+/// A server's hello, its next.
 #[must_use]
 pub fn hello(bytes: &[u8]) -> bool {
     hello::accepts(bytes)
@@ -61,6 +68,12 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Option<T> {
     (bytes.len() <= max).then(|| postcard::from_bytes(bytes).ok()).flatten()
 }
 
+/// Messages that `versions` accepts: of this release, of several versions, and of a release that spoke one alone.
+#[must_use]
+pub fn ranges() -> Vec<Vec<u8>> {
+    vec![Versions::OURS.message(), vec![7, 8], vec![6, 1, 2]]
+}
+
 /// Messages that `hello` accepts.
 #[must_use]
 pub fn hellos() -> Vec<Vec<u8>> {
@@ -80,7 +93,7 @@ pub fn orders() -> Vec<Vec<u8>> {
     let incarnation = Incarnation { nonce: [3; 16], exporter: [4; 32] };
     let connected = || -> Connected { (session, incarnation.id()) };
     let commands = [
-        Command::SetUp { job: 1, epoch: 2 },
+        Command::SetUp { job: 1, epoch: 2, version: 7 },
         Command::Preprocess { job: 300, epoch: 2, bundle, index: 3 },
         Command::Open(OpenSession {
             session,

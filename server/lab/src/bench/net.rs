@@ -12,6 +12,7 @@ use seco_node::keys;
 use seco_node::mesh::Clock;
 use seco_node::mesh::{Mesh, Server, Settings, tls};
 use seco_node::reset::ResetKey;
+use seco_node::versions::Versions;
 use seco_protocol::Channel as _;
 use seco_tools::process::cpu_time;
 use seco_tools::terminal;
@@ -130,6 +131,7 @@ async fn quic(count: usize) -> Result<Figures, Error> {
             ot_parameter: seco_protocol::OT_PARAMETER,
         };
         Mesh::start(Settings {
+            versions: Versions::OURS,
             me,
             servers: identities.iter().enumerate().map(server).collect(),
             key: identities[me].key.clone_key(),

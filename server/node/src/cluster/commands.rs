@@ -54,8 +54,8 @@ pub(crate) struct Order {
 /// What it orders. `epoch` names the set-up it relies on, `job` the streams to use. Inferences rely on none.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Make new keys and base OTs.
-    SetUp { job: u64, epoch: u64 },
+    /// Make new keys and base OTs, in a version that all servers speak; bundles made from them are of that version too.
+    SetUp { job: u64, epoch: u64, version: u16 },
     /// Make a bundle, number `index` of the set-up.
     Preprocess { job: u64, epoch: u64, bundle: BundleId, index: u64 },
     /// Remember a session.

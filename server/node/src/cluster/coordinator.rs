@@ -138,9 +138,10 @@ impl Coordinator {
         self.node.orders.job()
     }
 
-    /// A server that is not connected, or does not have the model.
+    /// A server that is not connected, does not have the model, or does not speak what the others do.
     pub fn lacking(&self) -> Option<usize> {
-        self.node.mesh.lacking(&self.service.info.id)
+        let mesh = &self.node.mesh;
+        mesh.lacking(&self.service.info.id).or_else(|| mesh.apart().map(|(oldest, _)| oldest))
     }
 
     /// The links of now.
@@ -151,7 +152,7 @@ impl Coordinator {
     /// Waits until all servers are connected and have the model. Says who does not have it.
     async fn complete(&self) {
         let (mesh, mut changes) = (&self.node.mesh, self.node.mesh.changes());
-        let mut told = Vec::new();
+        let (mut told, mut apart) = (Vec::new(), None);
         while self.lacking().is_some() {
             let lacking = self.service.lacking();
             if lacking != told {
@@ -161,6 +162,11 @@ impl Coordinator {
                 }
                 told = lacking;
             }
+            let now = mesh.apart().map(|(_, why)| why);
+            if let Some(why) = now.as_ref().filter(|_| now != apart) {
+                tracing::warn!("model {} is not served: {why}", self.service.title());
+            }
+            apart = now;
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -335,8 +341,11 @@ impl Coordinator {
         let mut epoch = [0; 8];
         keys::random(&mut epoch).map_err(|_| self.own(Failure::Internal.into()))?;
         let (job, epoch) = (self.job(), u64::from_le_bytes(epoch));
-        let command = Command::SetUp { job, epoch };
-        self.order(job, command, self.node.limits.setup(), true, self.service.set_up(job, epoch)).await
+        // Of the links of now: another set-up follows when one of them is lost.
+        let version = self.node.mesh.version().ok_or_else(|| self.own(Failure::OtherVersion.into()))?;
+        let command = Command::SetUp { job, epoch, version };
+        self.order(job, command, self.node.limits.setup(), true, self.service.set_up(job, epoch, version))
+            .await
     }
 
     /// Makes bundles as the pool wants them, until one fails or a connection is lost.

@@ -93,7 +93,9 @@ impl Worker {
 
     async fn obey(&self, command: Command) -> Reply {
         let result = match command {
-            Command::SetUp { job, epoch } => self.set_up(job, epoch).await.map_err(|e| ("set-up", e)),
+            Command::SetUp { job, epoch, version } => {
+                self.set_up(job, epoch, version).await.map_err(|e| ("set-up", e))
+            }
             Command::Preprocess { job, epoch, bundle, index } => {
                 self.preprocess(job, epoch, (bundle, index)).await.map_err(|e| ("bundle", e))
             }
@@ -147,7 +149,10 @@ impl Worker {
         })
     }
 
-    async fn set_up(&self, job: u64, epoch: u64) -> Result<(), Broken> {
+    async fn set_up(&self, job: u64, epoch: u64, version: u16) -> Result<(), Broken> {
+        if !self.node.mesh.versions().speaks(version) {
+            return Err(Failure::OtherVersion.into());
+        }
         {
             let mut state = self.state();
             *state = State { ordered: epoch, epoch: None };
@@ -157,7 +162,7 @@ impl Worker {
             return Err(Failure::Unavailable(self.node.mesh.missing().unwrap_or_default()).into());
         }
         let _making = self.begins().await?;
-        let made = self.service.set_up(job, epoch).await?;
+        let made = self.service.set_up(job, epoch, version).await?;
         let mut state = self.state();
         if state.ordered != epoch {
             return Err(Failure::OtherEpoch.into());

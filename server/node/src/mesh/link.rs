@@ -18,6 +18,7 @@ use super::registry::{Key, Pair, Registry, abandon};
 use super::{CHANNEL, COMMAND, Incoming, MODELS, Mistake, Records, Server, frame};
 use crate::Error;
 use crate::keys::{self, TLS_NAME};
+use crate::versions::Versions;
 
 /// Time for a handshake and the hellos.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -38,6 +39,7 @@ const REPLACED: VarInt = VarInt::from_u32(3);
 /// What all tasks of a mesh share.
 pub(super) struct Shared {
     pub(super) me: usize,
+    pub(super) versions: Versions,
     pub(super) servers: Vec<Server>,
     pub(super) endpoint: Endpoint,
     pub(super) hello: Hello,
@@ -68,6 +70,10 @@ struct State {
     next: u64,
     /// Why the address of a peer cannot be resolved.
     unresolved: HashMap<usize, String>,
+    /// What each peer that was connected said last that it speaks.
+    versions: HashMap<usize, Versions>,
+    /// The same of peers with which no version is common, so that it is told once and not at every attempt.
+    apart: HashMap<usize, Versions>,
     /// What each peer said last in its hello.
     sealing_keys: HashMap<usize, Vec<SealingKeyHash>>,
     /// What each connected peer said of its models last.
@@ -122,6 +128,16 @@ impl Links {
 
     pub(super) fn sealing_keys(&self, peer: usize) -> Option<Vec<SealingKeyHash>> {
         self.state().sealing_keys.get(&peer).cloned()
+    }
+
+    /// What a peer speaks, if it was ever connected.
+    pub(super) fn versions(&self, peer: usize) -> Option<Versions> {
+        self.state().versions.get(&peer).copied()
+    }
+
+    /// What a peer speaks with which no version is common.
+    pub(super) fn apart(&self, peer: usize) -> Option<Versions> {
+        self.state().apart.get(&peer).copied()
     }
 
     /// Why a peer's address could not be resolved the last time.
@@ -215,9 +231,17 @@ impl Shared {
         let _ = self.mistakes.try_send(Mistake { error, own });
     }
 
+    /// Tells of a server that speaks no version that this one does, once until it speaks others or is away. Its upgrade
+    /// mends that, or this one's.
+    fn apart(&self, peer: usize, error: &Error, theirs: Versions) {
+        if self.links.state().apart.insert(peer, theirs) != Some(theirs) {
+            warn!("{error}");
+        }
+    }
+
     /// Serves a connection until it ends.
     async fn serve(self: &Arc<Self>, peer: usize, (connection, said): Greeted) {
-        let Peer { sealing_keys, ledger, models, common, told } = said;
+        let Peer { versions, version, sealing_keys, ledger, models, common, told } = said;
         // Nothing more is counted as said on the old link once what is said on this one is taken down.
         if let Some(old) = self.links.retire(peer) {
             self.registry.lose(peer);
@@ -227,14 +251,19 @@ impl Shared {
         if let (Some(records), Some(head)) = (self.records.clone(), ledger) {
             let _ = tokio::task::spawn_blocking(move || records.meet(peer, head, &common)).await;
         }
-        self.links.state().sealing_keys.insert(peer, sealing_keys);
+        {
+            let mut state = self.links.state();
+            state.apart.remove(&peer);
+            state.versions.insert(peer, versions);
+            state.sealing_keys.insert(peer, sealing_keys);
+        }
         let (generation, old) = self.links.install(peer, connection.clone(), models);
         // Streams of a replaced connection are dead, and nobody should wait for them.
         self.registry.lose(peer);
         if let Some(old) = old {
             old.close(REPLACED, b"replaced");
         }
-        info!(server = peer, name = self.name(peer), address = %connection.remote_address(), "connected");
+        info!(server = peer, name = self.name(peer), address = %connection.remote_address(), version, "connected");
         self.changed.send_replace(());
         let telling = tokio::spawn(models::tell(connection.clone(), self.offer.subscribe(), told));
         let reason = loop {
@@ -310,7 +339,9 @@ impl Shared {
     ) -> Result<Result<Peer, Error>, FrameError> {
         let ledger = self.records.as_ref().map(|records| records.head());
         let models = self.offer.borrow().clone();
-        self.hello.exchange(connection, dialled, (peer, &self.servers[peer]), ledger, models).await
+        self.hello
+            .exchange(connection, dialled, self.versions, (peer, &self.servers[peer]), ledger, models)
+            .await
     }
 
     /// One attempt to connect with a server that this one dials.
@@ -375,7 +406,10 @@ impl Shared {
         match timeout(HANDSHAKE, self.greet(&connection, false, peer)).await {
             Ok(Ok(Ok(said))) => Some((peer, (connection, said))),
             Ok(Ok(Err(mistake))) => {
-                self.mistake(mistake, false);
+                match mistake {
+                    Error::NoCommonVersion { theirs, .. } => self.apart(peer, &mistake, theirs),
+                    _ => self.mistake(mistake, false),
+                }
                 // Leave the peer the time to read our hello and say the same.
                 let _ = timeout(HANDSHAKE, connection.closed()).await;
                 connection.close(UNFIT, b"unfit");
@@ -424,11 +458,22 @@ pub(super) async fn dial(shared: Arc<Shared>, peer: usize, address: String, conf
                 }
                 pause = (pause * 2).min(PAUSE.1);
             }
-            Err(Failed::NoAnswer) => pause = (pause * 2).min(PAUSE.1),
-            Err(Failed::Mistake(error)) => {
-                shared.mistake(error, true);
-                pause = MISTAKE_PAUSE;
+            Err(Failed::NoAnswer) => {
+                shared.links.state().apart.remove(&peer);
+                pause = (pause * 2).min(PAUSE.1);
             }
+            Err(Failed::Mistake(error)) => match error {
+                // Not this server's mistake, or not alone.
+                Error::NoCommonVersion { theirs, .. } => {
+                    shared.apart(peer, &error, theirs);
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+                _ => {
+                    let own = !matches!(error, Error::Unintelligible { .. });
+                    shared.mistake(error, own);
+                    pause = MISTAKE_PAUSE;
+                }
+            },
         }
         sleep(pause).await;
     }

@@ -39,9 +39,8 @@ use crate::Error;
 use crate::failure::Failure;
 use crate::reset::ResetKey;
 use crate::store::ledger::Head;
+use crate::versions::Versions;
 
-/// Version of everything after the TLS handshake.
-const VERSION: u16 = 6;
 /// First byte of a stream: a channel, followed by job and lane.
 const CHANNEL: u8 = 1;
 /// First byte of a stream: a command of the gateway.
@@ -82,6 +81,8 @@ impl Server {
 
 /// What the mesh needs to know.
 pub struct Settings {
+    /// Versions that this server speaks with the others: [`Versions::OURS`], but for tests of upgrades.
+    pub versions: Versions,
     /// This server's number.
     pub me: usize,
     /// All servers, this one included.
@@ -193,6 +194,7 @@ impl Mesh {
         let offer = Offer { number: 0, models: settings.models };
         let shared = Arc::new(Shared {
             me: settings.me,
+            versions: settings.versions,
             servers: settings.servers,
             endpoint,
             hello,
@@ -284,6 +286,48 @@ impl Mesh {
         offer.models.iter().filter(|model| self.has(server, model)).copied().collect()
     }
 
+    /// Versions that this server speaks with the others.
+    pub fn versions(&self) -> Versions {
+        self.shared.versions
+    }
+
+    /// The version in which all servers work together: the highest that all speak. `None` if there is none, or a server was
+    /// never connected.
+    pub fn version(&self) -> Option<u16> {
+        self.all_versions()?.into_iter().try_fold(self.versions(), Versions::common).map(Versions::highest)
+    }
+
+    /// What every server speaks, as it said when it was last connected; `None` if one never was.
+    fn all_versions(&self) -> Option<Vec<Versions>> {
+        let of = |server: usize| match server == self.me() {
+            true => Some(self.versions()),
+            false => self.shared.links.versions(server),
+        };
+        (0..self.servers()).map(of).collect()
+    }
+
+    /// Whether all servers are connected with this one, and yet speak no version that all know: the one that has to be
+    /// upgraded first, and what to tell the operator.
+    pub fn apart(&self) -> Option<(usize, String)> {
+        if self.missing().is_some() || self.version().is_some() {
+            return None;
+        }
+        let all = self.all_versions()?;
+        let (oldest, _) = all.iter().enumerate().min_by_key(|(_, versions)| versions.highest())?;
+        let said = |(server, versions): (usize, &Versions)| {
+            format!("server {server} ({}) {versions}", self.name(server))
+        };
+        let said: Vec<String> = all.iter().enumerate().map(said).collect();
+        let name = self.name(oldest);
+        Some((
+            oldest,
+            format!(
+                "no version of the protocol between servers is spoken by all ({}): upgrade server {oldest} ({name}) first",
+                said.join(", ")
+            ),
+        ))
+    }
+
     /// The sealing key of a server that a device has, if it is one of that server's.
     ///
     /// # Errors
@@ -371,6 +415,9 @@ impl Mesh {
             .map(|index| {
                 let name = self.name(index).to_owned();
                 let address = self.shared.servers.get(index).and_then(|s| s.address.clone());
+                if let Some(theirs) = self.shared.links.apart(index) {
+                    return Error::NoCommonVersion { index, name, theirs, ours: self.versions() };
+                }
                 match (address, self.shared.links.unresolved(index)) {
                     (Some(address), Some(why)) => Error::Unresolved { index, name, address, why },
                     (Some(address), None) if index > self.me() => Error::NoAnswer { index, name, address },

@@ -38,6 +38,8 @@ const REST: Duration = Duration::from_secs(10);
 /// servers speak of the same.
 pub(crate) struct Epoch {
     pub id: u64,
+    /// In which servers make it and its bundles.
+    pub version: u16,
     pub party: Party,
 }
 
@@ -86,7 +88,7 @@ impl Service {
     }
 
     /// Sets up the cluster anew, for bundles to come. Bundles that are ready are not touched.
-    pub async fn set_up(&self, job: u64, epoch: u64) -> Result<Arc<Epoch>, Broken> {
+    pub async fn set_up(&self, job: u64, epoch: u64, version: u16) -> Result<Arc<Epoch>, Broken> {
         let start = Instant::now();
         let span = self.span(Phase::SetUp, job, None);
         let job = self.node.jobs.start(job, &self.info.id, self.node.limits.setup(), Phase::SetUp)?;
@@ -97,9 +99,15 @@ impl Service {
         let (sessions, model) = (self.node.limits.sessions, self.model());
         match self.node.device {
             Some((device, over)) => {
-                tracing::info!(model, "ready: serves up to {sessions} devices at {device} over {over}");
+                tracing::info!(
+                    model,
+                    version,
+                    "ready: serves up to {sessions} devices at {device} over {over}"
+                );
             }
-            None => tracing::info!(model, "ready: serves up to {sessions} devices, through the gateway"),
+            None => {
+                tracing::info!(model, version, "ready: serves up to {sessions} devices, through the gateway");
+            }
         }
         self.node.events.emit(&Event::Ready {
             server: self.node.me(),
@@ -109,7 +117,7 @@ impl Service {
             seconds: start.elapsed().as_secs_f64(),
             mesh_bytes_sent: self.node.mesh.bytes_sent(),
         });
-        Ok(Arc::new(Epoch { id: epoch, party }))
+        Ok(Arc::new(Epoch { id: epoch, version, party }))
     }
 
     /// Makes a bundle, number `index` of the set-up, and stores it.
@@ -123,8 +131,8 @@ impl Service {
         let span = self.span(Phase::Bundle, job, Some(&bundle));
         let job = self.node.jobs.start(job, &self.info.id, self.node.limits.preprocess(), Phase::Bundle)?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
-        let store = self.store.clone();
-        let begun = tokio::task::spawn_blocking(move || store.begin(bundle)).await;
+        let (store, version) = (self.store.clone(), epoch.version);
+        let begun = tokio::task::spawn_blocking(move || store.begin(bundle, version)).await;
         let (making, spool) = begun.map_err(|_| Failure::Internal)??;
         let store = self.store.clone();
         // Gone with this future: a thread cannot be stopped, but then it need not store what it made.

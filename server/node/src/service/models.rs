@@ -25,6 +25,7 @@ use crate::operation::drain::Drain;
 use crate::operation::status;
 use crate::store::records::Ledgers;
 use crate::store::{self, Store};
+use crate::versions::Versions;
 use crate::{Error, keys};
 
 /// A model's part that was read, and is this server's.
@@ -91,8 +92,14 @@ impl Loaded {
     }
 
     /// Opens the store of its bundles. Blocking.
-    pub fn store(&self, config: &Config, cluster: [u8; 32], ledgers: &Ledgers) -> Result<Arc<Store>, Error> {
+    pub fn store(
+        &self,
+        config: &Config,
+        (cluster, versions): ([u8; 32], Versions),
+        ledgers: &Ledgers,
+    ) -> Result<Arc<Store>, Error> {
         let settings = store::Settings {
+            versions,
             folder: config.state.clone(),
             cluster,
             memory: self.model.pool.memory_mib << 20,
@@ -226,7 +233,7 @@ impl Models {
             let others = list.iter().map(|other| (&other.service.info.id, other.service.name.as_deref()));
             loaded.differs(others)?;
             node.ledgers.own().serves(&config.ledger_heads(&loaded.info.id.0))?;
-            let store = loaded.store(config, models.cluster, &node.ledgers)?;
+            let store = loaded.store(config, (models.cluster, node.mesh.versions()), &node.ledgers)?;
             Ok((loaded, store))
         };
         let loaded = tokio::task::spawn_blocking(load).await;
@@ -360,6 +367,7 @@ impl Served {
         let mut reasons: Vec<String> = lacking
             .map(|server| format!("server {server} ({}) does not have it", mesh.name(server)))
             .collect();
+        reasons.extend(mesh.apart().map(|(_, why)| why));
         if let (Some(coordinator), None, true) = (self.coordinator(), mesh.missing(), reasons.is_empty()) {
             let pool = coordinator.status();
             if pool.ready == 0 && !pool.making {

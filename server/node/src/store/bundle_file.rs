@@ -1,6 +1,6 @@
 //! A bundle's file, and the spool that a bundle reads its tables from.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! | what | bytes |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | the bundle's own key | 32 |
 //! | what it belongs to: SHA-256 of cluster, model, split and server | 32 |
 //! | the ledger's era in which it was made | 32 |
+//! | the version of the protocol between servers in which it was made, little-endian | 2 |
 //! | materials in order, then [`Bundle::encode`](seco_protocol::Bundle::encode), then the index, each cut into chunks of 1 MiB | |
 //! | bytes of the index | 8 |
 //!
@@ -39,10 +40,10 @@ use zeroize::Zeroizing;
 use crate::{Error, keys, private};
 
 /// First bytes of a file: what it is, and the version of its format.
-const HEADER: &[u8; 16] = b"SECO stored\0\0\0\0\x01";
+const HEADER: &[u8; 16] = b"SECO stored\0\0\0\0\x02";
 const KEY: usize = 32;
 /// Bytes before the first chunk.
-const START: usize = HEADER.len() + KEY + 32 + 32;
+const START: usize = HEADER.len() + KEY + 32 + 32 + 2;
 /// Bytes of plaintext in a chunk.
 const CHUNK: usize = 1 << 20;
 const TAG: usize = 16;
@@ -86,12 +87,14 @@ pub struct Origin {
     pub context: [u8; 32],
     /// The ledger's era.
     pub era: [u8; 32],
+    /// The version of the protocol between servers in which it is made ([`Versions`](crate::versions::Versions)).
+    pub version: u16,
 }
 
 impl Origin {
     fn authenticated(&self, id: &BundleId) -> [u8; 32] {
         let hash = Sha256::new().chain_update(HEADER).chain_update(self.context).chain_update(self.era);
-        hash.chain_update(id.0).finalize().into()
+        hash.chain_update(self.version.to_le_bytes()).chain_update(id.0).finalize().into()
     }
 }
 
@@ -207,8 +210,9 @@ impl Draft {
         let mut file =
             private::options().read(true).write(true).create_new(true).open(&path).map_err(failed)?;
         let key = keys::secret()?;
-        let start: Zeroizing<Vec<u8>> =
-            Zeroizing::new([&HEADER[..], &*key, &origin.context, &origin.era].concat());
+        let start: Zeroizing<Vec<u8>> = Zeroizing::new(
+            [&HEADER[..], &*key, &origin.context, &origin.era, &origin.version.to_le_bytes()].concat(),
+        );
         let written = file.write_all(&start).and_then(|()| unbound(&key).map_err(io::Error::other));
         let key = written.map_err(|e| {
             let _ = erase(&path);
@@ -313,10 +317,12 @@ fn read_start(file: &mut File) -> io::Result<Option<(Zeroizing<[u8; KEY]>, Origi
     let (header, rest) = start.split_at(HEADER.len());
     let (secret, rest) = rest.split_at(KEY);
     key.copy_from_slice(secret);
-    let (context, era) = rest.split_at(32);
-    let mut origin = Origin { context: [0; 32], era: [0; 32] };
+    let (context, rest) = rest.split_at(32);
+    let (era, version) = rest.split_at(32);
+    let mut origin = Origin { context: [0; 32], era: [0; 32], version: 0 };
     origin.context.copy_from_slice(context);
     origin.era.copy_from_slice(era);
+    origin.version = version.iter().rev().fold(0, |number, byte| number << 8 | u16::from(*byte));
     // An erased key belongs to a bundle that was spent.
     Ok((header == HEADER && *key != [0; KEY]).then_some((key, origin)))
 }

@@ -6,7 +6,8 @@
 //! record and the removal, is not.
 //!
 //! Files are in the folder `bundles` of the state directory, in a folder for each model, one a bundle ([`bundle_file`]).
-//! Those that are unfinished, damaged, of another cluster, model, split or server, or spent, are destroyed when the
+//! Those that are unfinished, damaged, of another cluster, model, split or server, of a version that the server does not
+//! speak, or spent, are destroyed when the
 //! store is opened; those of models that are not served by [`sweep`].
 
 pub mod bundle_file;
@@ -29,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 use self::bundle_file::{Draft, FileSpool, Memory, Origin, erase};
 use self::ledger::FileLedger;
 use crate::failure::Failure;
+use crate::versions::Versions;
 use crate::{Error, keys, private};
 
 /// The disk must have this much left after a bundle, for ledgers and logs.
@@ -41,6 +43,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Hash of who makes the bundles: all servers in their order.
     pub cluster: [u8; 32],
+    /// Versions that the server speaks: it can use no bundles of others.
+    pub versions: Versions,
     /// Bytes of bundles that are kept in memory too.
     pub memory: usize,
     /// Bytes that all bundles may take on disk.
@@ -104,6 +108,7 @@ pub struct Store {
     planned: Arc<PlannedModel>,
     ledger: Arc<FileLedger>,
     context: [u8; 32],
+    versions: Versions,
     memory: Arc<Memory>,
     disk: u64,
     /// Bytes of one bundle, roughly.
@@ -231,6 +236,7 @@ impl Store {
             planned,
             ledger,
             context,
+            versions: settings.versions,
             memory: Memory::new(settings.memory),
             disk: settings.disk,
             bundle,
@@ -265,7 +271,7 @@ impl Store {
     /// Takes stock of the folder.
     fn load(&self) -> Result<(), Error> {
         let read = |e| Error::read(&self.folder, e);
-        let mut destroyed = 0;
+        let (mut destroyed, mut unspoken) = (0, 0);
         for entry in fs::read_dir(&self.folder).map_err(read)? {
             let path = entry.map_err(read)?.path();
             if !is_bundle(&path) {
@@ -279,6 +285,8 @@ impl Store {
                 }
                 None => {
                     destroyed += 1;
+                    let version = bundle_file::origin(&path).map(|(origin, _)| origin.version);
+                    unspoken += usize::from(version.is_some_and(|version| !self.versions.speaks(version)));
                     self.discarded.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = erase(&path) {
                         tracing::warn!(%error, "{}: cannot be destroyed", path.display());
@@ -291,6 +299,14 @@ impl Store {
         if ready + destroyed > 0 {
             let model = keys::short(&ModelId(*self.planned.part().id()));
             tracing::info!(ready, destroyed, model, "bundles of before");
+            if unspoken > 0 {
+                let speaks = self.versions.to_string();
+                tracing::info!(
+                    unspoken,
+                    speaks,
+                    "of them of a version that this server does not speak, destroyed"
+                );
+            }
         }
         Ok(())
     }
@@ -301,7 +317,10 @@ impl Store {
         let mut id = BundleId([0; 16]);
         keys::from_hex(name, &mut id.0)?;
         let (origin, bytes) = bundle_file::origin(path)?;
-        if origin.context != self.context || !self.ledger.may_use(&id, &origin.era) {
+        if origin.context != self.context
+            || !self.versions.speaks(origin.version)
+            || !self.ledger.may_use(&id, &origin.era)
+        {
             return None;
         }
         let made = fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -331,15 +350,15 @@ impl Store {
         bundles.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Begins a bundle's file.
+    /// Begins the file of a bundle that is made in a version.
     ///
     /// # Errors
     /// [`Failure::Disk`] where there is no room for it, by the settings or on the disk; this passes.
-    pub fn begin(&self, id: BundleId) -> Result<(Making, FileSpool), Failure> {
+    pub fn begin(&self, id: BundleId, version: u16) -> Result<(Making, FileSpool), Failure> {
         if !self.has_room() || self.has(&id) {
             return Err(Failure::Disk);
         }
-        let origin = Origin { context: self.context, era: self.ledger.era() };
+        let origin = Origin { context: self.context, era: self.ledger.era(), version };
         let (draft, spool) = Draft::begin(&self.folder, id, &origin, &self.memory).map_err(|error| {
             tracing::warn!("{error}");
             Failure::Disk

@@ -323,16 +323,17 @@ pub fn ledger_heads() -> Vec<Vec<u8>> {
 }
 
 const BUNDLE: BundleId = BundleId([7; 16]);
-const ORIGIN: Origin = Origin { context: [1; 32], era: [2; 32] };
+const ORIGIN: Origin = Origin { context: [1; 32], era: [2; 32], version: 7 };
 const KEY: [u8; 32] = [3; 32];
 
 /// A bundle's file: its materials and what is encoded, as the index says, which is given as it is.
 fn sealed_file(index: &[u8], mut body: &[u8]) -> Vec<u8> {
-    let start = b"SECO stored\0\0\0\0\x01";
+    let start = b"SECO stored\0\0\0\0\x02";
+    let version = ORIGIN.version.to_le_bytes();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &KEY).unwrap());
     let bound = Sha256::new().chain_update(start).chain_update(ORIGIN.context).chain_update(ORIGIN.era);
-    let bound: [u8; 32] = bound.chain_update(BUNDLE.0).finalize().into();
-    let mut file = [&start[..], &KEY, &ORIGIN.context, &ORIGIN.era].concat();
+    let bound: [u8; 32] = bound.chain_update(version).chain_update(BUNDLE.0).finalize().into();
+    let mut file = [&start[..], &KEY, &ORIGIN.context, &ORIGIN.era, &version].concat();
     let mut number = 0;
     let seal = |file: &mut Vec<u8>, number: u64, bytes: &[u8]| {
         let mut nonce = [0; 12];

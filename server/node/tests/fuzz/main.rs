@@ -36,7 +36,7 @@ macro_rules! tests {
 }
 
 tests! {
-    device_messages session_blob hello offer order reply set_up step party part_file npy onnx deployment
+    device_messages session_blob versions hello offer order reply set_up step party part_file npy onnx deployment
     update settings token_file tokens_used key_files peers ledger ledger_head bundle_file bundle
 }
 

@@ -13,6 +13,7 @@ use seco_node::mesh::Clock;
 use seco_node::mesh::{Mesh, QuicChannel, Server, Settings, Started};
 use seco_node::reset::ResetKey;
 use seco_node::store::bundle_file::{Draft, Memory, Origin};
+use seco_node::versions::Versions;
 use seco_protocol::{BundleId, Channel, ChannelError, Layer, ReluLayer, SpoolError};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +105,7 @@ async fn work(job: Job) -> Result<(), Error> {
         ot_parameter: job.ot_parameter,
     };
     let Started { mesh, commands: _commands, mut mistakes } = Mesh::start(Settings {
+        versions: Versions::OURS,
         me: job.me,
         servers: job.certificates.iter().enumerate().map(server).collect(),
         key: PrivatePkcs8KeyDer::from(job.key.clone()).into(),
@@ -144,7 +146,8 @@ fn layer(job: &Job, mut channel: Counting) -> Result<(Outcome, Counting), seco_p
             let mut id = job.bundle;
             id[0] ^= number;
             let id = BundleId(id);
-            let begun = Draft::begin(&folder, id, &Origin { context: [0; 32], era: [0; 32] }, &memory);
+            let begun =
+                Draft::begin(&folder, id, &Origin { context: [0; 32], era: [0; 32], version: 0 }, &memory);
             let (_, spool) = begun.map_err(|e| SpoolError(e.to_string()))?;
             relus.preprocess(id, channel, *secret()?, Box::new(spool))
         };

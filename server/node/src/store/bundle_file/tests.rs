@@ -8,7 +8,7 @@ fn material(blocks: usize, fill: u8) -> Material {
 
 /// Sizes around the chunk's, in blocks of 16 bytes.
 const SIZES: [usize; 6] = [0, 1, CHUNK / 16 - 1, CHUNK / 16, CHUNK / 16 + 1, 3 * CHUNK / 16 + 7];
-const ORIGIN: Origin = Origin { context: [1; 32], era: [2; 32] };
+const ORIGIN: Origin = Origin { context: [1; 32], era: [2; 32], version: 7 };
 const ID: BundleId = BundleId([7; 16]);
 
 fn written(folder: &Path, memory: &Arc<Memory>) -> (Draft, FileSpool) {

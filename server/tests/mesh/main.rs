@@ -1,6 +1,8 @@
 //! The mesh between servers: several of them in one process, over real QUIC on loopback.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod versions;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use seco_node::mesh::{Clock, Mesh, QuicChannel, Records, Server, Settings, Start
 use seco_node::operation::metrics::Phase;
 use seco_node::reset::ResetKey;
 use seco_node::store::ledger::Head;
+use seco_node::versions::Versions;
 use seco_protocol::{Channel, ChannelError};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -52,6 +55,11 @@ fn start_with(
     model: u8,
     records: Option<Arc<dyn Records>>,
 ) -> Started {
+    Mesh::start(Settings { models: vec![ModelId([model; 32])], records, ..settings(me, ids, addresses) })
+        .unwrap()
+}
+
+fn settings(me: usize, ids: &[Identity], addresses: &[Option<SocketAddr>]) -> Settings {
     let servers = ids
         .iter()
         .zip(addresses)
@@ -64,17 +72,31 @@ fn start_with(
             ot_parameter: 2,
         })
         .collect();
-    Mesh::start(Settings {
+    Settings {
+        versions: Versions::OURS,
         me,
         servers,
         key: ids[me].key.clone_key(),
         listen: LOOPBACK,
-        models: vec![ModelId([model; 32])],
+        models: vec![ModelId([1; 32])],
         sealing_keys: sealing_keys(me),
         reset: ResetKey::random().unwrap(),
-        records,
-    })
-    .unwrap()
+        records: None,
+    }
+}
+
+/// Starts a server where another one was, whose socket may take a while to close.
+async fn start_again(settings: impl Fn() -> Settings) -> Started {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match Mesh::start(settings()) {
+            Ok(started) => return started,
+            Err(error) => {
+                assert!(matches!(error, Error::Bind { .. }) && Instant::now() < deadline, "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
 }
 
 /// A connected cluster of `n`.
@@ -228,35 +250,7 @@ async fn a_lost_server_is_noticed_and_comes_back() {
     drop((started, ends));
 
     // The same server again, at the same address.
-    let settings = |listen| Settings {
-        me: 1,
-        servers: ids
-            .iter()
-            .map(|id| Server {
-                name: "s".into(),
-                address: None,
-                certificates: vec![id.certificate.clone()],
-                known_as: id.certificate.clone(),
-                ot_parameter: 2,
-            })
-            .collect(),
-        key: ids[1].key.clone_key(),
-        listen,
-        models: vec![ModelId([1; 32])],
-        sealing_keys: sealing_keys(1),
-        reset: ResetKey::random().unwrap(),
-        records: None,
-    };
-    let deadline = Instant::now() + LIMIT;
-    let _again = loop {
-        match Mesh::start(settings(address)) {
-            Ok(started) => break started,
-            Err(error) => {
-                assert!(matches!(error, Error::Bind { .. }) && Instant::now() < deadline, "{error}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
+    let _again = start_again(|| Settings { listen: address, ..settings(1, &ids, &[None, None]) }).await;
     tokio::time::timeout(LIMIT, gateway.mesh.connected()).await.unwrap();
     assert_ne!(gateway.mesh.generations(), before.0);
     assert!(gateway.mesh.bytes_sent() > before.1, "bytes of the lost connection still count");
@@ -457,15 +451,15 @@ async fn a_certificate_without_its_key_is_refused() {
         let config = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let endpoint = quinn::Endpoint::client(LOOPBACK).unwrap();
         let connecting = endpoint.connect_with(quinn::ClientConfig::new(Arc::new(config)), address, "seco");
-        // The server answers the first byte of a hello with its own, if it gets that far.
-        let hello = async {
+        // The server answers the first message with its own, if it gets that far.
+        let greeting = async {
             let connection = connecting.unwrap().await.ok()?;
             let (mut send, mut receive) = connection.open_bi().await.ok()?;
-            send.write_all(&[0]).await.ok()?;
+            send.write_all(&[2, 0, 0, 0, 7, 7]).await.ok()?;
             receive.read_chunk(1, true).await.ok()?
         };
-        let hello = tokio::time::timeout(LIMIT, hello).await.unwrap();
-        assert_eq!(hello.is_some(), admitted);
+        let greeting = tokio::time::timeout(LIMIT, greeting).await.unwrap();
+        assert_eq!(greeting.is_some(), admitted);
     }
 }
 
@@ -484,27 +478,6 @@ async fn absent_servers_are_named() {
 async fn a_port_in_use_is_named() {
     let ids = identities(2);
     let first = start(1, &ids, &[None, None], 1);
-    let servers = ids
-        .iter()
-        .map(|id| Server {
-            name: "s".into(),
-            address: None,
-            certificates: vec![id.certificate.clone()],
-            known_as: id.certificate.clone(),
-            ot_parameter: 2,
-        })
-        .collect();
-    let listen = first.mesh.address().unwrap();
-    let (key, sealing_keys) = (ids[1].key.clone_key(), sealing_keys(1));
-    let settings = Settings {
-        me: 1,
-        servers,
-        key,
-        listen,
-        models: vec![ModelId([1; 32])],
-        sealing_keys,
-        reset: ResetKey::random().unwrap(),
-        records: None,
-    };
+    let settings = Settings { listen: first.mesh.address().unwrap(), ..settings(1, &ids, &[None, None]) };
     assert!(matches!(Mesh::start(settings), Err(Error::Bind { .. })));
 }
