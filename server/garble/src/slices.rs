@@ -13,18 +13,43 @@ pub fn plane_words(lanes: usize) -> usize {
     lanes.div_ceil(64)
 }
 
+/// Two bit matrices of 32 by 32 side by side, in the low and the high halves of 32 words: both transposed. Bit `j` of
+/// row `i` changes places with bit `i` of row `j`, at one scale after the other (Eklundh 1972).
+#[inline(always)]
+fn transpose(rows: &mut [u64; 32]) {
+    swap::<16>(rows);
+    swap::<8>(rows);
+    swap::<4>(rows);
+    swap::<2>(rows);
+    swap::<1>(rows);
+}
+
+/// The scale of `S` rows and columns.
+#[inline(always)]
+fn swap<const S: usize>(rows: &mut [u64; 32]) {
+    // The columns whose number has bit `S` clear, in both halves.
+    let low = u64::MAX / ((1 << S) + 1);
+    for group in rows.chunks_exact_mut(2 * S) {
+        let (upper, lower) = group.split_at_mut(S);
+        for (a, b) in upper.iter_mut().zip(lower) {
+            let difference = (*a >> S ^ *b) & low;
+            *a ^= difference << S;
+            *b ^= difference;
+        }
+    }
+}
+
 /// Bit planes of `values`, `width` of them.
 pub fn from_lanes(values: &[u32], width: usize) -> Vec<u64> {
     let words = plane_words(values.len());
     let mut planes = vec![0u64; words * width.min(32)];
-    if values.is_empty() {
-        return planes;
-    }
     for (index, values) in values.chunks(64).enumerate() {
-        for (bit, plane) in planes.chunks_mut(words).enumerate() {
-            let bits = values.iter().enumerate().map(|(lane, value)| u64::from(value >> bit & 1) << lane);
-            plane[index] = bits.fold(0, |plane, bit| plane | bit);
+        let mut rows = [0; 32];
+        for (half, values) in values.chunks(32).enumerate() {
+            rows.iter_mut().zip(values).for_each(|(row, value)| *row |= u64::from(*value) << (32 * half));
         }
+        transpose(&mut rows);
+        planes.chunks_mut(words).zip(rows).for_each(|(plane, row)| plane[index] = row);
     }
     planes
 }
@@ -33,9 +58,12 @@ pub fn from_lanes(values: &[u32], width: usize) -> Vec<u64> {
 pub fn to_lanes(planes: &[u64], lanes: usize) -> Vec<u32> {
     let words = plane_words(lanes).max(1);
     let mut values = vec![0u32; lanes];
-    for (bit, plane) in planes.chunks(words).enumerate().take(32) {
-        for (lane, value) in values.iter_mut().enumerate() {
-            *value |= ((plane[lane / 64] >> (lane % 64) & 1) as u32) << bit;
+    for (index, values) in values.chunks_mut(64).enumerate() {
+        let mut rows = [0; 32];
+        rows.iter_mut().zip(planes.chunks(words)).for_each(|(row, plane)| *row = plane[index]);
+        transpose(&mut rows);
+        for (half, values) in values.chunks_mut(32).enumerate() {
+            values.iter_mut().zip(rows).for_each(|(value, row)| *value = (row >> (32 * half)) as u32);
         }
     }
     values

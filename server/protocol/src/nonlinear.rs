@@ -462,8 +462,9 @@ impl CircuitJob<'_> {
             }
             Garbling::Drawn(evaluator) => {
                 let rho = evaluator.random();
-                let folding = evaluator.receive(macs)?;
+                let mut folding = evaluator.receive(macs)?;
                 let pads = SeatPads::evaluator(&folding, &second, delta, &self.key);
+                folding.forget_labels();
                 self.conversion =
                     Some(Conversion::new(self.step.shape, at, rho, Zeroizing::default(), pads)?);
                 self.garbling = Garbling::Folding(folding);

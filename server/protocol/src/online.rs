@@ -64,7 +64,7 @@ impl SpentBundle {
         let Bundle { keys, masks, words, delta, parts, spool, .. } = bundle;
         let links = start(&parts.links);
         let masks = &masks[..];
-        let mut run = Run { channel, keys, delta, masks, links, spool };
+        let mut run = Run { channel, keys, delta, masks, links, spool, random: Vec::new() };
         let (me, answer, flow) = (model.index(), graph.answer(), &plan.flow);
         // What this server opens, and the answer.
         let opened = plan.steps.iter().filter(|step| step.openers.contains(me)).map(|step| step.input);

@@ -181,7 +181,8 @@ impl ReluLayer {
         if me == holder {
             share = crate::draws::uniform(self.layer.count, self.layer.width as usize, rng);
         }
-        let mut run = Run { channel, keys, delta, masks: &draws.masks, links: start(&links), spool };
+        let (masks_of_all, links) = (&draws.masks[..], start(&links));
+        let mut run = Run { channel, keys, delta, masks: masks_of_all, links, spool, random: Vec::new() };
         let word = (me == holder).then(|| share.clone());
         let values = run.level(std::slice::from_ref(step), vec![(parts, word)])?.pop().flatten();
         Ok(ReluOutcome { values, share, masks })

@@ -23,6 +23,8 @@ pub trait Spool: Send {
     fn put(&mut self, material: Material) -> Result<(), SpoolError>;
     /// The next material in the order in which they were put. After the first `take` nothing is put.
     fn take(&mut self) -> Result<Material, SpoolError>;
+    /// A material that was taken and is not needed any more: memory for one of the next.
+    fn give_back(&mut self, _material: Material) {}
 }
 
 /// A spool in memory.

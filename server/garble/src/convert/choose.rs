@@ -37,9 +37,41 @@ fn add_word(bits: u64, words: &[u32; LANES], sum: &mut [u32; LANES]) {
     }
 }
 
+/// Lanes whose masks are made together; divides the lanes of a word of a plane.
+pub const TOGETHER: usize = 32;
+
+/// Masks of the lanes from `start`, a multiple of [`TOGETHER`], on: all ones where the bit in `plane` is set, zeros where
+/// it is not and past its end.
+pub fn masks(plane: &[u64], start: usize, out: &mut [u32; TOGETHER]) {
+    spread((plane.get(start / LANES).map_or(0, |bits| bits >> (start % LANES))) as u32, out);
+}
+
+/// The same for the bits of a word. A function of its own, as [`add_word`]: whoever calls it has masks, and knows
+/// nothing of the bits.
+#[inline(never)]
+fn spread(bits: u32, out: &mut [u32; TOGETHER]) {
+    let bits = black_box(bits);
+    for (lane, out) in out.iter_mut().enumerate() {
+        *out = (bits >> lane & 1).wrapping_neg();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks_of_set_bits_are_ones() {
+        let plane = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+        for start in (0..160).step_by(TOGETHER) {
+            let mut out = [7; TOGETHER];
+            masks(&plane, start, &mut out);
+            for (lane, mask) in (start..).zip(out) {
+                let bit = plane.get(lane / 64).map_or(0, |word| (word >> (lane % 64) & 1) as u32);
+                assert_eq!(mask, bit.wrapping_neg(), "{lane}");
+            }
+        }
+    }
 
     #[test]
     fn lanes_of_set_bits_are_added() {

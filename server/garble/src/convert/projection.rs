@@ -9,14 +9,14 @@
 //! `(1-û, 1-b̂)` it lacks both. Word `[y]` of `H(L_{u,x})` occurs in entry `(x, y)` alone, and so does word `[x]` of
 //! `H(L_{b,y})`: no pad is used twice. What it opens is uniform by `r^j`.
 
-use seco_ot::{Block, Delta};
+use seco_ot::{Block, Chunk, Delta, Engine, Kernel, LANES};
 use zeroize::Zeroizing;
 
-use super::choose::add_where;
+use super::choose::{TOGETHER, masks};
 use super::pads::{strided, words};
 use crate::batch::{Batch, OutputLabels};
 use crate::hash::{Hash, Tweak};
-use crate::slices::{pack, packed_len, unpack};
+use crate::slices::{pack, packed_len, plane_words, unpack};
 
 /// Words of a label's hash: for each value of the other output.
 const WORDS: usize = 2;
@@ -46,31 +46,84 @@ pub fn garbler_pads(
     pads
 }
 
-/// The evaluator's pads, of the entries that it opens. `masked` are the planes of the outputs' masked values.
+/// Which entries the evaluator opens: those of its masked outputs, by masks of their bits (all ones for 1).
+pub struct Chosen {
+    width: u32,
+    /// By output, by lane.
+    masks: Vec<Zeroizing<Vec<u32>>>,
+    /// The same, packed as the entries of a message are.
+    packed: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Chosen {
+    /// From the planes of the outputs' masked values, for entries of `width` bits.
+    pub fn new(masked: &[u64], outputs: usize, lanes: usize, width: u32) -> Self {
+        let words = plane_words(lanes);
+        let of_output = |output: usize| {
+            let plane = masked.get(output * words..).unwrap_or_default();
+            let mut all = Zeroizing::new(vec![0; lanes]);
+            let mut some = Zeroizing::new([0; TOGETHER]);
+            for (number, all) in all.chunks_mut(TOGETHER).enumerate() {
+                masks(plane, number * TOGETHER, &mut some);
+                all.copy_from_slice(&some[..all.len()]);
+            }
+            all
+        };
+        let masks: Vec<_> = (0..outputs).map(of_output).collect();
+        let packed = masks.iter().map(|masks| {
+            let mut packed = Zeroizing::new(Vec::with_capacity(packed_len(lanes, width)));
+            pack(masks.iter().copied(), width, &mut packed);
+            packed
+        });
+        Self { width, packed: packed.collect(), masks }
+    }
+}
+
+/// The evaluator's pads, of the entries that it opens.
 pub fn evaluator_pads(
     batch: &Batch,
     garbler: usize,
     labels: &OutputLabels,
-    masked: &[u64],
+    chosen: &Chosen,
     hash: &impl Hash,
 ) -> Zeroizing<Vec<u32>> {
     let Batch { lanes, step, first_lane, .. } = *batch;
-    let outputs = batch.program.outputs.len();
-    let tweak = |output: usize, lane: u32| Tweak::project(step, output, first_lane + lane, garbler);
-    let rows = strided(labels.rows(), batch.stride());
-    let of = words(hash, [outputs, WORDS, lanes], Block::ZERO, rows, tweak);
-    let (u, b) = masked.split_at(batch.words().min(masked.len()));
-    let mut pads = Zeroizing::new(of.get(0, 0).to_vec());
-    if outputs > 1 {
-        pads.iter_mut().zip(of.get(1, 0)).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
-        // The masked values are the evaluator's alone: the words are chosen without a jump.
-        for (output, other) in [(0, b), (1, u)] {
-            let more =
-                of.get(output, 1).iter().zip(of.get(output, 0)).map(|(one, zero)| one.wrapping_sub(*zero));
-            add_where(other, &Zeroizing::new(more.collect::<Vec<_>>()), &mut pads);
-        }
+    let mut pads = Zeroizing::new(vec![0; lanes]);
+    for (output, labels) in labels.rows().chunks(batch.stride().max(1)).enumerate() {
+        let tweak = Tweak::project(step, output, first_lane, garbler);
+        // The words of one output are for the values of the other, if there is one.
+        let others = chosen.masks.get(1 - output.min(1)).map_or(&[][..], |masks| masks);
+        hash.run(ChosenWords { labels: labels.as_chunks().0, tweak, others, sums: &mut pads });
     }
     pads
+}
+
+/// Adds one of the first two words of the hashes of a row of labels: the second where a mask says so.
+struct ChosenWords<'a> {
+    labels: &'a [Chunk],
+    tweak: Tweak,
+    others: &'a [u32],
+    sums: &'a mut [u32],
+}
+
+impl Kernel for ChosenWords<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<E: Engine>(self, engine: &E) {
+        for ((c, labels), sums) in self.labels.iter().enumerate().zip(self.sums.chunks_mut(LANES)) {
+            let p = engine.permute([engine.load(labels)]);
+            let [hash] = engine.hash(p, [engine.tweaks(self.tweak.vector(c))]);
+            let mut blocks = [Block::ZERO; LANES];
+            engine.store(hash, &mut blocks);
+            let mut masks = [0; LANES];
+            masks.iter_mut().zip(self.others.get(c * LANES..).unwrap_or_default()).for_each(|(m, o)| *m = *o);
+            let words = blocks.map(|block| [0, 1].map(|word| (block.0 >> (32 * word)) as u32));
+            for ((sum, [zero, one]), mask) in sums.iter_mut().zip(words).zip(masks) {
+                *sum = sum.wrapping_add(zero ^ (zero ^ one) & mask);
+            }
+        }
+    }
 }
 
 /// Bytes of a garbler's message for `entries` entries of `width` bits.
@@ -78,33 +131,31 @@ pub fn message_len(lanes: usize, entries: usize, width: u32) -> usize {
     entries * packed_len(lanes, width)
 }
 
-/// A garbler's message: `answers` under `pads`, both by entry, by lane.
-pub fn close(answers: &[u32], pads: &[u32], lanes: usize, width: u32) -> Vec<u8> {
-    let mut message = Vec::with_capacity(answers.len() * width as usize / 8 + 8);
+/// Appends a garbler's message: `answers` under `pads`, both by entry, by lane.
+pub fn close(answers: &[u32], pads: &[u32], lanes: usize, width: u32, message: &mut Vec<u8>) {
     for (answers, pads) in answers.chunks(lanes.max(1)).zip(pads.chunks(lanes.max(1))) {
-        pack(answers.iter().zip(pads).map(|(answer, pad)| answer.wrapping_add(*pad)), width, &mut message);
+        pack(answers.iter().zip(pads).map(|(answer, pad)| answer.wrapping_add(*pad)), width, message);
     }
-    message
 }
 
-/// The evaluator adds the entries that it opens to `sum`: `masked` as in [`evaluator_pads`].
-pub fn open(mut message: &[u8], masked: &[u64], outputs: usize, pads: &[u32], width: u32, sum: &mut [u32]) {
-    let lanes = sum.len();
-    let (u, b) = masked.split_at(lanes.div_ceil(64).min(masked.len()));
-    sum.iter_mut().zip(pads).for_each(|(sum, pad)| *sum = sum.wrapping_sub(*pad));
-    // By bits of `u` and `b`, without a jump: `e_00 + u(e_10 - e_00) + b(e_01 - e_00) + ub(e_11 - e_10 - e_01 + e_00)`.
-    let both = Zeroizing::new(u.iter().zip(b).map(|(u, b)| u & b).collect::<Vec<u64>>());
-    let everywhere = vec![u64::MAX; u.len()];
-    let mut entries: Vec<Vec<u32>> = (0..1 << outputs).map(|_| unpack(&mut message, width, lanes)).collect();
-    // Differences along the one bit, then along the other.
-    for distance in (0..outputs).map(|output| 1 << output) {
-        for entry in (0..entries.len()).filter(|entry| entry & distance != 0) {
-            let (lower, upper) = entries.split_at_mut(entry);
-            let less = &lower[entry - distance];
-            upper[0].iter_mut().zip(less).for_each(|(entry, less)| *entry = entry.wrapping_sub(*less));
+/// The evaluator adds the entries that it opens to `sum`.
+pub fn open(message: &[u8], chosen: &Chosen, pads: &[u32], sum: &mut [u32]) {
+    let length = packed_len(sum.len(), chosen.width);
+    let entry = |entry: usize| message.get(entry * length..(entry + 1) * length).unwrap_or_default();
+    // Chosen while all are packed, by masks that are packed alike, and without a jump.
+    let select = |mask: &u8, zero: &u8, one: &u8| zero ^ (zero ^ one) & mask;
+    let mut opened = Zeroizing::new(entry(0).to_vec());
+    if let [u, rest @ ..] = &chosen.packed[..] {
+        let of_sign = opened.iter_mut().zip(entry(1)).zip(u.iter());
+        of_sign.for_each(|((opened, one), u)| *opened = select(u, opened, one));
+        if let [b, ..] = rest {
+            let of_borrow = opened.iter_mut().zip(entry(2)).zip(entry(3)).zip(u.iter().zip(b.iter()));
+            of_borrow
+                .for_each(|(((opened, e2), e3), (u, b))| *opened = select(b, opened, &select(u, e2, e3)));
         }
     }
-    for (plane, entry) in [everywhere.as_slice(), u, b, &both].into_iter().zip(&entries) {
-        add_where(plane, entry, sum);
+    let opened = Zeroizing::new(unpack(&mut &opened[..], chosen.width, sum.len()));
+    for ((sum, opened), pad) in sum.iter_mut().zip(opened.iter()).zip(pads) {
+        *sum = sum.wrapping_add(opened.wrapping_sub(*pad));
     }
 }

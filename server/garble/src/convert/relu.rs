@@ -12,12 +12,13 @@
 
 use zeroize::Zeroizing;
 
+use super::Share;
 use super::chain::Chain;
+use super::choose::{TOGETHER, masks};
 use super::pads::SeatPads;
 use super::sum::SumOfBits;
-use super::{Share, bit};
 use crate::error::Error;
-use crate::slices::packed_len;
+use crate::slices::{packed_len, plane_words};
 
 /// A ReLU's widths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,8 +167,9 @@ impl Conversion {
         }
         if (me + 1..=g).contains(&round) {
             let mut message = Vec::with_capacity(self.shape.sum_len(round, g, self.lanes));
-            if let Some(pads) = &self.pads.rho_to[round] {
-                self.rho.send(pads, &mut message);
+            // Nothing else uses these pads, and of all batches under way they are megabytes.
+            if let Some(pads) = self.pads.rho_to[round].take() {
+                self.rho.send(&pads, &mut message);
             }
             if let (Some(pads), true) = (&self.pads.masks_to[round.min(g)], round < g) {
                 self.of_masks.send(pads, &mut message);
@@ -190,11 +192,12 @@ impl Conversion {
         let length = self.shape.sum_len(me, g, self.lanes);
         let messages = (0..me).map(|from| peers.recv(from, length)).collect::<Result<Vec<_>, _>>()?;
         let split = self.rho.message_len();
+        let rho_from = std::mem::take(&mut self.pads.rho_from);
         let mut rho = Vec::with_capacity(me);
         let mut masks = Vec::with_capacity(me);
         for (from, message) in messages.iter().enumerate() {
             let (first, second) = message.split_at(split.min(message.len()));
-            rho.extend(self.pads.rho_from[from].as_ref().map(|pads| (pads, first)));
+            rho.extend(rho_from[from].as_ref().map(|pads| (pads, first)));
             masks.extend(self.pads.masks_from[from].as_ref().map(|pads| (pads, second)));
         }
         self.rho.join(&mut rho);
@@ -309,12 +312,19 @@ impl ReluShares {
     pub fn answers(&self, m: &[u32], mask: &[u32]) -> Zeroizing<Vec<u32>> {
         let lanes = m.len();
         let mut out = Zeroizing::new(vec![0u32; self.shape.entries() * lanes]);
-        for (lane, &m) in m.iter().enumerate() {
-            let mask = mask.get(lane).copied().unwrap_or(0);
-            let terms = self.terms(lane, m);
-            for entry in 0..self.shape.entries() {
-                let (u, y) = (entry as u32 & 1, entry as u32 >> 1);
-                out[entry * lanes + lane] = terms.share(u, y).wrapping_sub(mask);
+        let mut answers = Zeroizing::new([[0; TOGETHER]; 4]);
+        for (start, m) in starts(m) {
+            let shares = self.part(start, m.len());
+            let mask = mask.get(start..start + m.len()).unwrap_or(&[0; TOGETHER][..m.len()]);
+            for (i, &m) in m.iter().enumerate() {
+                let terms = self.shape.terms(shares.map(|words| words[i]), m);
+                for (entry, answers) in answers.iter_mut().enumerate() {
+                    let [u, y] = [entry as u32 & 1, entry as u32 >> 1].map(u32::wrapping_neg);
+                    answers[i] = terms.share(terms.sign(u), y).wrapping_sub(mask[i]);
+                }
+            }
+            for (out, answers) in out.chunks_mut(lanes).zip(answers.iter()) {
+                out[start..start + m.len()].copy_from_slice(&answers[..m.len()]);
             }
         }
         out
@@ -322,42 +332,62 @@ impl ReluShares {
 
     /// The evaluator's share for the masked outputs that it has, given as planes, with the public terms.
     pub fn answers_at(&self, m: &[u32], masked: &[u64]) -> Zeroizing<Vec<u32>> {
-        let (u, borrow) = masked.split_at(m.len().div_ceil(64).min(masked.len()));
-        let at = |(lane, &m): (usize, &u32)| {
-            let borrow = if self.shape.has_borrow() { bit(borrow, lane) } else { 0 };
-            self.answer_at(lane, m, bit(u, lane), borrow)
-        };
-        Zeroizing::new(m.iter().enumerate().map(at).collect())
+        let (u_plane, borrow_plane) = masked.split_at(plane_words(m.len()).min(masked.len()));
+        let mut out = Zeroizing::new(vec![0; m.len()]);
+        let [mut u, mut borrow, mut answers] = [(); 3].map(|()| Zeroizing::new([0; TOGETHER]));
+        for (start, m) in starts(m) {
+            let shares = self.part(start, m.len());
+            masks(u_plane, start, &mut u);
+            masks(borrow_plane, start, &mut borrow);
+            for (i, &m) in m.iter().enumerate() {
+                let terms = self.shape.terms(shares.map(|words| words[i]), m);
+                answers[i] = terms.answer(u[i], borrow[i]);
+            }
+            out[start..start + m.len()].copy_from_slice(&answers[..m.len()]);
+        }
+        out
+    }
+
+    /// The shares of some lanes.
+    fn part(&self, start: usize, count: usize) -> [&[u32]; SHARES] {
+        self.words().map(|words| &words[start..start + count])
     }
 
     /// The same for one lane.
+    #[cfg(test)]
     pub(crate) fn answer_at(&self, lane: usize, m: u32, u: u32, borrow: u32) -> u32 {
-        let terms = self.terms(lane, m);
-        let x = terms.sign(u);
-        terms.share(u, borrow).wrapping_add(x.wrapping_mul(terms.shifted_m.wrapping_sub(borrow)))
+        let terms = self.shape.terms(self.shares.each_ref().map(|share| share.words()[lane]), m);
+        terms.answer(u.wrapping_neg(), borrow.wrapping_neg())
     }
+}
 
+/// Values in groups that are computed together, with the number of the first: the compiler makes vectors of them.
+fn starts(m: &[u32]) -> impl Iterator<Item = (usize, &[u32])> {
+    (0..).step_by(TOGETHER).zip(m.chunks(TOGETHER))
+}
+
+impl ReluShape {
+    /// What a lane's answers are made of, from its shares in the order of [`ReluShares::words`].
     #[inline(always)]
-    fn terms(&self, lane: usize, m: u32) -> Terms {
-        let ReluShape { width, shift, .. } = self.shape;
-        let [sign, borrow, sign_borrow, shifted, top, sign_shifted, sign_top] =
-            self.shares.each_ref().map(|share| share.words()[lane]);
-        let m_top = m >> (width - 1) & 1;
-        // 2^{k-f}, which is 0 mod 2^32 for k - f = 32; then ρ_{k-1} is not needed.
-        let factor = 1u32.checked_shl(width - shift).unwrap_or(0).wrapping_mul(1 - m_top);
+    fn terms(&self, shares: [u32; SHARES], m: u32) -> Terms {
+        let [sign, borrow, sign_borrow, shifted, top, sign_shifted, sign_top] = shares;
+        let m_top = (m >> (self.width - 1) & 1).wrapping_neg();
+        // 2^{k-f}(1 - m_{k-1}) of a number. For k - f = 32 that is 0 mod 2^32, and `ρ_{k-1}` is not needed.
+        let bits = self.width - self.shift;
+        let of_top = |word: u32| if bits < 32 { word << bits & !m_top } else { 0 };
         Terms {
             m_top,
-            shifted_m: m >> shift,
+            shifted_m: m >> self.shift,
             sign,
             borrow,
             sign_borrow,
-            shifted: shifted.wrapping_sub(factor.wrapping_mul(top)),
-            sign_shifted: sign_shifted.wrapping_sub(factor.wrapping_mul(sign_top)),
+            shifted: shifted.wrapping_sub(of_top(top)),
+            sign_shifted: sign_shifted.wrapping_sub(of_top(sign_top)),
         }
     }
 }
 
-/// What a lane's four answers are made of.
+/// What a lane's four answers are made of. Bits are masks here: all ones for 1.
 struct Terms {
     m_top: u32,
     shifted_m: u32,
@@ -372,23 +402,27 @@ impl Terms {
     /// `x = t̂` from `û`: `t = ¬(m_{k-1} ^ u)`.
     #[inline(always)]
     fn sign(&self, u: u32) -> u32 {
-        u ^ self.m_top ^ 1
+        !(u ^ self.m_top)
     }
 
-    /// `(1-2x)(λ_t (M - y) - λ_t R' - (1-2y) λ_t λ_b) - x (R' + (1-2y) λ_b)`.
+    /// `(1-2x)(λ_t (M - y) - λ_t R' - (1-2y) λ_t λ_b) - x (R' + (1-2y) λ_b)`: with `a` and `b` for the two brackets
+    /// `a` or `-a - b`. By masks, for `x` and `y` are the evaluator's alone: it must not jump on them.
     #[inline(always)]
-    fn share(&self, u: u32, y: u32) -> u32 {
-        let x = self.sign(u);
-        // By products, for `u` and `y` are the evaluator's alone: it must not jump on them.
-        let sign_of = |bit: u32| 1u32.wrapping_sub(bit << 1);
-        let of_borrow = |word: u32| word.wrapping_mul(sign_of(y));
+    fn share(&self, x: u32, y: u32) -> u32 {
+        let of_borrow = |word: u32| (word ^ y).wrapping_sub(y);
         let a = self
             .sign
-            .wrapping_mul(self.shifted_m.wrapping_sub(y))
+            .wrapping_mul(self.shifted_m.wrapping_add(y))
             .wrapping_sub(self.sign_shifted)
             .wrapping_sub(of_borrow(self.sign_borrow));
         let b = self.shifted.wrapping_add(of_borrow(self.borrow));
-        let a = a.wrapping_mul(sign_of(x));
-        a.wrapping_sub(x.wrapping_mul(b))
+        a.wrapping_sub(a.wrapping_add(a).wrapping_add(b) & x)
+    }
+
+    /// The same with the public terms `x(M - y)`.
+    #[inline(always)]
+    fn answer(&self, u: u32, y: u32) -> u32 {
+        let x = self.sign(u);
+        self.share(x, y).wrapping_add(self.shifted_m.wrapping_add(y) & x)
     }
 }

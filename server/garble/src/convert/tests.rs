@@ -211,6 +211,30 @@ fn algebra(shape: ReluShape, z: u32, rho: u32) {
 }
 
 #[test]
+fn planes_are_bits_of_lanes() {
+    use crate::slices::{plane_words, to_lanes};
+    let rng = &mut ChaCha20Rng::seed_from_u64(6);
+    for lanes in [0, 1, 31, 32, 33, 63, 64, 65, 200] {
+        let values = random(lanes, rng);
+        for width in [0, 1, 20, 31, 32, 40] {
+            let planes = from_lanes(&values, width);
+            let words = plane_words(lanes);
+            assert_eq!(planes.len(), words * width.min(32));
+            for (bit, plane) in planes.chunks(words.max(1)).enumerate() {
+                let right = |lane| u64::from(values[lane] >> bit & 1) == plane[lane / 64] >> (lane % 64) & 1;
+                assert!((0..lanes).all(right), "{lanes} lanes, bit {bit}");
+                let after = plane.last().filter(|_| lanes % 64 > 0).map_or(0, |last| last >> (lanes % 64));
+                assert_eq!(after, 0, "past the last lane");
+            }
+            let kept = u32::MAX.checked_shr(32 - width.min(32) as u32).unwrap_or(0);
+            let back = to_lanes(&planes, lanes);
+            assert_eq!(back.len(), lanes);
+            assert!(back.iter().zip(&values).all(|(back, value)| *back == value & kept));
+        }
+    }
+}
+
+#[test]
 fn packing() {
     use crate::slices::{pack, packed_len, unpack};
     let rng = &mut ChaCha20Rng::seed_from_u64(5);

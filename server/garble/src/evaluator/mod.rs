@@ -103,7 +103,8 @@ impl Material {
     }
 
     /// Memory of this size, reused where it suffices; its content means nothing.
-    fn resized(mut self, size: MaterialSize) -> Material {
+    #[must_use]
+    pub fn resized(mut self, size: MaterialSize) -> Material {
         self.blocks.resize(size.tables, Block::ZERO);
         self
     }
@@ -128,6 +129,12 @@ impl Folding {
     /// The active labels of the random wires, by garbler: rows of [`Batch::stride`], MACs of the evaluator's bits.
     pub(crate) fn macs(&self) -> &[Zeroizing<Vec<Block>>] {
         &self.labels
+    }
+
+    /// Forgets the labels of the random wires: once there are pads of them, nothing reads them before the online
+    /// phase makes them again, and of all batches under way they are more than the rest.
+    pub fn forget_labels(&mut self) {
+        self.labels = Vec::new();
     }
 
     /// The batch.
@@ -238,7 +245,7 @@ impl OnlineEvaluator {
         self,
         material: &Material,
         public: &[u64],
-        labels: &[Vec<u8>],
+        labels: &[impl AsRef<[u8]>],
         random: &[Zeroizing<Vec<Block>>],
         hash: &impl Hash,
     ) -> Result<Evaluated, Error> {
@@ -249,6 +256,7 @@ impl OnlineEvaluator {
             return Err(Error::Shape("public word"));
         }
         let expected = batch.label_bytes();
+        let labels: Vec<&[u8]> = labels.iter().map(AsRef::as_ref).collect();
         if let Some(bad) = labels.iter().find(|l| l.len() != expected) {
             return Err(Error::Length { what: "labels", got: bad.len(), expected });
         }

@@ -61,6 +61,7 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
     for (masked, sign) in [(&outcome.masked, 1u32), (&flipped, 1u32.wrapping_neg())] {
         let entry = |lane| (bit(&masked[..words], lane) + 2 * bit(&masked[words..], lane)) as usize;
         let mut sum = shares[garblers].answers_at(&outcome.m, masked);
+        let chosen = projection::Chosen::new(masked, 2, TRIALS, SHAPE.mask_width);
         for g in 0..garblers {
             let answers = shares[g].answers(&outcome.m, &r[g]);
             if coalition(g) {
@@ -69,12 +70,13 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
                 });
                 continue;
             }
-            let message = projection::close(&answers, &projection[g], TRIALS, SHAPE.mask_width);
+            let mut message = Vec::new();
+            projection::close(&answers, &projection[g], TRIALS, SHAPE.mask_width, &mut message);
             let pads = match broken {
                 Broken::Projection => Zeroizing::new(vec![0; TRIALS]),
-                _ => projection::evaluator_pads(&batch, g, &outcome.labels[g], masked, &hash),
+                _ => projection::evaluator_pads(&batch, g, &outcome.labels[g], &chosen, &hash),
             };
-            projection::open(&message, masked, 2, &pads, SHAPE.mask_width, &mut sum);
+            projection::open(&message, &chosen, &pads, &mut sum);
         }
         difference.iter_mut().zip(sum.iter()).for_each(|(d, s)| *d = d.wrapping_add(sign.wrapping_mul(*s)));
     }

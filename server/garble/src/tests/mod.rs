@@ -201,6 +201,21 @@ pub(crate) struct Outcome {
     pub(crate) value: Vec<u32>,
 }
 
+/// The garblers' messages of labels.
+pub(crate) fn active_labels(
+    garblers: Vec<OnlineGarbler>,
+    deltas: &[Delta],
+    planes: &[u64],
+    hash: &impl Hash,
+) -> Vec<Vec<u8>> {
+    let message = |(garbler, delta): (OnlineGarbler, &Delta)| {
+        let mut message = Vec::new();
+        garbler.labels(delta, planes, hash, &mut message).unwrap();
+        message
+    };
+    garblers.into_iter().zip(deltas).map(message).collect()
+}
+
 /// Runs the online phase for the values `z`; `r` are the servers' parts of the next mask by seat.
 pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> Outcome {
     let Run {
@@ -222,14 +237,14 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
         m.iter_mut().zip(share).for_each(|(m, share)| *m = m.wrapping_add(*share) & low(width));
     }
     let planes = from_lanes(&m, width as usize);
-    let labels: Vec<Vec<u8>> =
-        garblers.into_iter().zip(&deltas).map(|(g, delta)| g.labels(delta, &planes).unwrap()).collect();
+    let labels = active_labels(garblers, &deltas, &planes, hash);
     let messages: Vec<Vec<u8>> = projection
         .iter()
         .enumerate()
         .map(|(g, pads)| {
             let answers = shares[g].answers(&m, &r[g]);
-            let message = projection::close(&answers, pads, batch.lanes, mask_width);
+            let mut message = Vec::new();
+            projection::close(&answers, pads, batch.lanes, mask_width, &mut message);
             assert_eq!(message.len(), projection::message_len(batch.lanes, shape.entries(), mask_width));
             message
         })
@@ -237,9 +252,10 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
     let evaluated = evaluator.evaluate(&material, &planes, &labels, &active, hash).unwrap();
     let mut value = shares[batch.garblers].answers_at(&m, &evaluated.masked);
     value.iter_mut().zip(&r[batch.garblers]).for_each(|(answer, r)| *answer = answer.wrapping_sub(*r));
+    let chosen = projection::Chosen::new(&evaluated.masked, shape.outputs(), batch.lanes, mask_width);
     for (g, message) in messages.iter().enumerate() {
-        let pads = projection::evaluator_pads(&batch, g, &evaluated.labels[g], &evaluated.masked, hash);
-        projection::open(message, &evaluated.masked, shape.outputs(), &pads, mask_width, &mut value);
+        let pads = projection::evaluator_pads(&batch, g, &evaluated.labels[g], &chosen, hash);
+        projection::open(message, &chosen, &pads, &mut value);
     }
     value.iter_mut().for_each(|value| *value &= low(mask_width));
     Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value: value.to_vec() }
@@ -357,7 +373,7 @@ fn hostile_messages_are_refused() {
         "another batch's"
     );
     let mut garblers = run.garblers.into_iter();
-    assert!(garblers.next().unwrap().labels(&run.deltas[0], &public[1..]).is_err());
+    assert!(garblers.next().unwrap().labels(&run.deltas[0], &public[1..], &hash, &mut Vec::new()).is_err());
     // Wrong labels give a wrong answer, not a panic.
     assert_eq!(
         run.evaluator.evaluate(&run.material, &public, &labels, &run.active, &hash).unwrap().masked.len(),

@@ -64,8 +64,7 @@ fn kernels_equal_the_formulas() {
         let m: Vec<u32> = (0..lanes).map(|_| rng.next_u32() & low(6)).collect();
         let planes = from_lanes(&m, 6);
         let (evaluator, material) = folding.fold(&hash, Material::default()).unwrap();
-        let sent: Vec<Vec<u8>> =
-            online.into_iter().zip(&deltas).map(|(g, delta)| g.labels(delta, &planes).unwrap()).collect();
+        let sent = active_labels(online, &deltas, &planes, &hash);
         let evaluated = evaluator.evaluate(&material, &planes, &sent, &labels, &hash).unwrap();
 
         for (at, &lane) in looked_at.iter().enumerate() {

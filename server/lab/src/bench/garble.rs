@@ -208,7 +208,9 @@ fn once(
     let public = from_lanes(&m, width);
     let mut messages = Vec::new();
     for (garbler, delta) in online.into_iter().zip(&deltas) {
-        messages.push(garbler.labels(delta, &public)?);
+        let mut message = Vec::new();
+        garbler.labels(delta, &public, &hash, &mut message)?;
+        messages.push(message);
     }
     let got =
         timed(&mut times.evaluate, || evaluator.evaluate(&material, &public, &messages, &labels, &hash))?;

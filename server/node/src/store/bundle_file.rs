@@ -193,8 +193,8 @@ struct Writer {
 /// The file of a bundle that is being made; shared with its spool.
 pub struct Draft(Arc<Mutex<Writer>>);
 
-fn locked(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
-    writer.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Draft {
@@ -229,6 +229,7 @@ impl Draft {
             taken: 0,
             blank: Material::default(),
             reader: None,
+            given_back: Blanks::default(),
         };
         Ok((Draft(writer), spool))
     }
@@ -273,13 +274,19 @@ impl Draft {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = erase(&self.path);
+            // Nobody reads it any more: what the system has not written to the disk yet, it need not write.
+            let _ = destroy(&self.path, |file| file.set_len(START as u64));
         }
     }
 }
 
 /// Destroys a bundle's file: first its key, durably, then the file. Nothing if there is none.
 pub fn erase(path: &Path) -> io::Result<()> {
+    destroy(path, |_| Ok(()))
+}
+
+/// The same, with something to do when the key is overwritten, before that is durable.
+fn destroy(path: &Path, also: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => {}
         // Nothing of ours.
@@ -292,6 +299,7 @@ pub fn erase(path: &Path) -> io::Result<()> {
     if file.metadata()?.len() >= START as u64 {
         file.seek(SeekFrom::Start(HEADER.len() as u64))?;
         file.write_all(&[0; KEY])?;
+        also(&file)?;
         file.sync_data()?;
     }
     fs::remove_file(path)
@@ -373,6 +381,7 @@ pub fn open(
         taken: 0,
         blank: Material::default(),
         reader: None,
+        given_back: Blanks::default(),
     };
     Ok((bytes, spool))
 }
@@ -400,7 +409,11 @@ pub struct FileSpool {
     blank: Material,
     /// Once something was taken from the file.
     reader: Option<mpsc::Receiver<Result<Material, SpoolError>>>,
+    /// Memory of what was taken and given back, for what is still to be read; [`AHEAD`] at most.
+    given_back: Blanks,
 }
+
+type Blanks = Arc<Mutex<Vec<Material>>>;
 
 enum Source {
     /// The process that made it.
@@ -446,6 +459,13 @@ impl Spool for FileSpool {
         let next = self.reader.as_ref().and_then(|reader| reader.recv().ok());
         next.unwrap_or_else(|| Err(SpoolError("the spool has no more material".to_owned())))
     }
+
+    fn give_back(&mut self, material: Material) {
+        let mut blanks = locked(&self.given_back);
+        if blanks.len() < AHEAD {
+            blanks.push(material);
+        }
+    }
 }
 
 impl FileSpool {
@@ -469,10 +489,12 @@ impl FileSpool {
         let (chunk, place) = after(before).ok_or_else(beyond)?;
         sealed.seek(chunk, place)?;
         let rest = rest.to_vec();
+        let blanks = self.given_back.clone();
         let (sender, receiver) = mpsc::sync_channel(AHEAD - 1);
         let read = move || {
             for size in rest {
-                let mut material = Material::zeros(size);
+                let blank = locked(&blanks).pop().unwrap_or_default();
+                let mut material = blank.resized(size);
                 let material = sealed.read(material.bytes_mut()).map(|()| material);
                 let failed = material.is_err();
                 // Nobody listens any more when the inference was given up.

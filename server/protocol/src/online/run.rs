@@ -1,6 +1,7 @@
 //! What is said in one inference: the input, the circuits of a depth, the answer (section 8 of PROTOCOL.md).
 
 use seco_core::IncarnationKey;
+use seco_garble::convert::projection::Chosen;
 use seco_garble::convert::relu::ReluShares;
 use seco_garble::convert::{input, projection};
 use seco_garble::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
@@ -42,6 +43,8 @@ pub(crate) struct Run<'a> {
     /// What this server's labels come from where it evaluates, by server.
     pub links: Vec<Option<Replaying>>,
     pub spool: Box<dyn Spool>,
+    /// The evaluator's active labels of the random wires, by garbler: memory that one batch after the other uses.
+    pub random: Vec<Labels>,
 }
 
 impl Run<'_> {
@@ -145,15 +148,18 @@ impl Run<'_> {
                     let masks =
                         self.masks.get(step.index).and_then(|masks| masks.get(lanes)).ok_or(INCOMPLETE)?;
                     let answers = part.shares.answers(m, masks);
-                    let mut message = garbler.labels(&self.delta, &planes)?;
-                    message.extend(projection::close(&answers, &pads, batch.lanes, step.shape.mask_width));
+                    let key = self.keys.of(batch.step, batch.first_lane);
+                    let mut message = Vec::with_capacity(step.online_len(batch));
+                    garbler.labels(&self.delta, &planes, &key, &mut message)?;
+                    let width = step.shape.mask_width;
+                    projection::close(&answers, &pads, batch.lanes, width, &mut message);
                     self.channel.send(step.evaluator, message)?;
                     // The evaluator does nothing but read labels until it has all of them.
                     self.channel.wait_sent(step.evaluator, LABELS_AHEAD)?;
                 }
                 Role::Evaluator(evaluator, positions) => {
-                    let random = self.random_labels(step, batch, &positions)?;
-                    let values = self.evaluate(step, batch, evaluator, &random, &part.shares, m, &planes)?;
+                    self.random_labels(step, batch, &positions)?;
+                    let values = self.evaluate(step, batch, evaluator, &part.shares, m, &planes)?;
                     output.extend_from_slice(&values);
                 }
             }
@@ -166,45 +172,48 @@ impl Run<'_> {
         Ok(Some(output))
     }
 
-    /// The evaluator's active labels of a batch's random wires, by garbler.
-    fn random_labels(&mut self, step: &Step, batch: &Batch, positions: &[u64]) -> Result<Vec<Labels>, Error> {
-        let garblers = positions.iter().enumerate().map(|(garbler, &position)| {
+    /// Makes the evaluator's active labels of a batch's random wires, by garbler.
+    fn random_labels(&mut self, step: &Step, batch: &Batch, positions: &[u64]) -> Result<(), Error> {
+        self.random.resize_with(positions.len(), Labels::default);
+        for ((garbler, &position), labels) in positions.iter().enumerate().zip(&mut self.random) {
             let link = self.links.get_mut(step.server(garbler)).and_then(Option::as_mut).ok_or(INCOMPLETE)?;
-            let mut labels = Zeroizing::new(vec![Block::ZERO; batch.evaluator_correlations()]);
-            link.macs(position, &mut labels);
-            Ok(labels)
-        });
-        garblers.collect()
+            let count = batch.evaluator_correlations();
+            if labels.len() != count {
+                // Anew: growing would leave copies.
+                *labels = Zeroizing::new(vec![Block::ZERO; count]);
+            }
+            link.macs(position, labels);
+        }
+        Ok(())
     }
 
     /// The evaluator's part of a batch: gives the answers less the garblers' masks.
-    #[allow(clippy::too_many_arguments)]
     fn evaluate(
         &mut self,
         step: &Step,
         batch: &Batch,
         evaluator: OnlineEvaluator,
-        random: &[Labels],
         shares: &ReluShares,
         m: &[u32],
         planes: &[u64],
     ) -> Result<Words, Error> {
-        let (mut labels, mut projections) = (Vec::new(), Vec::new());
+        let mut messages = Vec::with_capacity(step.garblers());
         for position in 0..step.garblers() {
             let server = step.server(position);
-            let mut message = receive(self.channel, server, step.online_len(batch), "labels")?;
-            projections.push(message.split_off(batch.label_bytes()));
-            labels.push(message);
+            messages.push(receive(self.channel, server, step.online_len(batch), "labels")?);
         }
+        let parts = messages.iter().map(|message| message.split_at(batch.label_bytes()));
+        let (labels, projections): (Vec<&[u8]>, Vec<&[u8]>) = parts.unzip();
         let material = self.spool.take()?;
         let key = self.keys.of(batch.step, batch.first_lane);
-        let evaluated = evaluator.evaluate(&material, planes, &labels, random, &key)?;
+        let evaluated = evaluator.evaluate(&material, planes, &labels, &self.random, &key)?;
+        self.spool.give_back(material);
         let masked = &evaluated.masked;
         let mut values = shares.answers_at(m, masked);
+        let chosen = Chosen::new(masked, step.shape.outputs(), batch.lanes, step.shape.mask_width);
         for (position, (projection, labels)) in projections.iter().zip(&evaluated.labels).enumerate() {
-            let pads = projection::evaluator_pads(batch, position, labels, masked, &key);
-            let outputs = step.shape.outputs();
-            projection::open(projection, masked, outputs, &pads, step.shape.mask_width, &mut values);
+            let pads = projection::evaluator_pads(batch, position, labels, &chosen, &key);
+            projection::open(projection, &chosen, &pads, &mut values);
         }
         Ok(values)
     }

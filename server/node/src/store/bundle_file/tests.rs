@@ -30,7 +30,10 @@ fn stored(folder: &Path) -> PathBuf {
 
 fn all_of(spool: &mut FileSpool) -> Result<(), SpoolError> {
     for (i, &blocks) in SIZES.iter().enumerate() {
-        assert!(spool.take()?.bytes() == material(blocks, i as u8).bytes(), "{i}");
+        let taken = spool.take()?;
+        assert!(taken.bytes() == material(blocks, i as u8).bytes(), "{i}");
+        // What is in it does not come again, whatever the next one's size.
+        spool.give_back(taken);
     }
     assert!(spool.take().is_err());
     Ok(())
@@ -46,6 +49,7 @@ fn what_was_put_comes_back_in_order_wherever_it_was() {
         // It reads although the file has gone: it was spent.
         erase(&draft.path()).unwrap();
         all_of(&mut spool).unwrap();
+        assert!(locked(&spool.given_back).len() <= AHEAD);
         drop(spool);
         assert_eq!(memory.used.load(Ordering::Relaxed), 0);
     }
@@ -146,7 +150,13 @@ fn nothing_readable_is_on_disk_and_no_unfinished_file_is_left() {
     assert_eq!(bytes.len(), START + 1600 + CHUNK + 2 * TAG);
     let zeros = bytes[START..].iter().filter(|&&b| b == 0).count();
     assert!((CHUNK / 512..CHUNK / 128).contains(&zeros), "{zeros}");
+    // Who finds the blocks of a file that was given up finds no key either.
+    let other = folder.path().join("other name");
+    fs::hard_link(draft.path(), &other).unwrap();
     drop((draft, spool));
+    let left = fs::read(&other).unwrap();
+    assert_eq!((left.len(), &left[HEADER.len()..][..KEY]), (START, &[0; KEY][..]));
+    fs::remove_file(&other).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     assert!(Draft::begin(&folder.path().join("absent"), ID, &ORIGIN, &Memory::new(0)).is_err());
 }
