@@ -86,7 +86,9 @@ fn are_made_real(input: &str, nodes: &[&NodeProto]) -> bool {
         if !node.input.iter().any(|name| integers.contains(name.as_str())) {
             return true;
         }
-        let moving = MOVING.contains(&node.op_type.as_str());
+        // What says where to is not what is moved.
+        let moved_alone = node.input.iter().skip(1).all(|name| !integers.contains(name.as_str()));
+        let moving = moved_alone && MOVING.contains(&node.op_type.as_str());
         if moving {
             integers.extend(node.output.iter().map(String::as_str));
         }

@@ -29,8 +29,8 @@ impl TensorProto {
         Element::from_onnx(self.data_type).ok_or_else(|| {
             if type_name(self.data_type) == "STRING" {
                 return format!(
-                    "{} has values of type STRING, and numbers are read: export the network without what looks names up, say with the \
-                     probabilities alone (select_model_inputs_outputs of skl2onnx, see server/IMPORT.md)",
+                    "{} has values of type STRING, and numbers are read: export the network without what looks names \
+                     up, say with the probabilities alone (select_model_inputs_outputs of skl2onnx, see server/IMPORT.md)",
                     self.called()
                 );
             }

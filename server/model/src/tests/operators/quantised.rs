@@ -208,6 +208,12 @@ fn inputs_of_integers_may_be_moved_first() {
     // An operator that computes with integers is another one than with reals.
     let text = read(&made(&["y", "z"]), &options()).unwrap_err().to_string();
     assert!(text.contains("input x is of type UINT8"), "{text}");
+    // Nor may they say what is moved.
+    let row = vec![with("Gather", &["w", "x"], &["y"], &[])];
+    let table = vec![tensor("w", &[4, 2], &[0.0; 8])];
+    let text =
+        read(&of_type(&file(13, &[2], row, table, &["y"]), UINT8), &options()).unwrap_err().to_string();
+    assert!(text.contains("input x is of type UINT8"), "{text}");
 }
 
 /// What ONNX Runtime's own format has beside QLinearConv.
