@@ -5,7 +5,7 @@ use super::constants::Folding;
 use super::context::{Context, Secret, Value};
 use super::file::{Parsed, parse};
 use super::operators::{self, last, quantised};
-use super::proto::{is_default_domain, printable};
+use super::proto::{NodeProto, is_default_domain, printable};
 use crate::real::{Origin, Real, RealOutput};
 use crate::{Error, ImportOptions, Normalisation, passes};
 
@@ -95,6 +95,9 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
         let secret = match context.names.get(name).cloned().ok_or_else(missing)? {
             Value::Constant(tensor) => context.constant(&origin, &tensor)?,
             Value::Secret(secret) if secret.over.is_some() => {
+                // Named as what it is, not as the output that it has come to.
+                let softmax = parsed.nodes.iter().rev().find(|node| node.op_type.ends_with("Softmax"));
+                let origin = softmax.map_or(origin, NodeProto::origin);
                 return Err(origin.error(last::wrong_axis(secret.last, &secret.shape)));
             }
             Value::Secret(secret) => quantised::integers(&mut context, &origin, &secret)?,
@@ -109,7 +112,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
 }
 
 /// What a node reads.
-fn inputs(context: &Context, node: &super::proto::NodeProto) -> Result<Vec<Option<Value>>, Error> {
+fn inputs(context: &Context, node: &NodeProto) -> Result<Vec<Option<Value>>, Error> {
     let value = |name: &String| match name.as_str() {
         "" => Ok(None),
         name => context.names.get(name).cloned().map(Some).ok_or_else(|| {

@@ -95,14 +95,13 @@ fn what_moves_values_may_follow_what_is_done_to_each() {
     let softmax = |axis| with("Softmax", &["t"], &["s"], &[int("axis", axis)]);
     let made = file(13, &[2, 3], vec![turned.clone(), softmax(1), turn()], vec![], &["y"]);
     assert_eq!(run(&made, &x).1.outputs[0].last, Last::Softmax);
-    for more in [turn(), with("Flatten", &["s"], &["y"], &[]), with("Relu", &["s"], &["y"], &[])] {
-        let text = refused(
-            13,
-            &[2, 3],
-            vec![turned.clone(), softmax(if more == turn() { 2 } else { 1 }), more],
-            vec![],
-        );
-        assert!(text.contains("y (") && text.contains("Softmax") && text.contains("axis"), "{text}");
+    for (axis, more, named) in [
+        (2, turn(), "s (Softmax)"),
+        (1, with("Flatten", &["s"], &["y"], &[]), "y (Flatten)"),
+        (1, with("Relu", &["s"], &["y"], &[]), "y (Relu)"),
+    ] {
+        let text = refused(13, &[2, 3], vec![turned.clone(), softmax(axis), more], vec![]);
+        assert!(text.contains(named) && text.contains("Softmax") && text.contains("axis"), "{text}");
     }
     let nodes = vec![
         with("Sigmoid", &["x"], &["s"], &[]),
