@@ -1,6 +1,6 @@
 //! The network that is being built, and what the names of the file stand for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::places::{OUTSIDE, turned};
@@ -34,6 +34,8 @@ pub(crate) struct Secret {
     pub shape: Vec<usize>,
     /// What is left out behind it.
     pub last: Last,
+    /// The axis that a softmax runs over, if it is not yet the last of more than one value.
+    pub over: Option<usize>,
     /// Behind an ArgMax the shape of its indices, `shape` being that of the values they are of.
     pub indices: Option<Vec<usize>>,
     /// Scale and zero point of what the file has in place of the real numbers that are kept here.
@@ -50,7 +52,7 @@ pub(crate) struct Quantised {
 impl Secret {
     /// A real value.
     pub(crate) fn new(id: ValueId, shape: Vec<usize>) -> Secret {
-        Secret { id, shape, last: Last::Nothing, indices: None, quantised: None }
+        Secret { id, shape, last: Last::Nothing, over: None, indices: None, quantised: None }
     }
 
     /// Other values that mean the same kind of thing.
@@ -88,6 +90,8 @@ pub(crate) struct Context {
     pub lens: Vec<usize>,
     /// What is known of names.
     pub names: HashMap<String, Value>,
+    /// Names that nothing but MaxPool reads.
+    pub pooled: HashSet<String>,
     /// How many nodes and outputs read a name.
     pub uses: HashMap<String, usize>,
     /// A scale at the end that only the node at hand reads: what it adds goes into the same.
@@ -105,6 +109,7 @@ impl Context {
             nodes: Vec::new(),
             lens: vec![input],
             names: HashMap::new(),
+            pooled: HashSet::new(),
             uses: HashMap::new(),
             lone: None,
             all: input,

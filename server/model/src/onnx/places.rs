@@ -43,6 +43,7 @@ pub(crate) fn moved(
         "Tile" => tile(known, shape)?,
         "Pad" => pad(known, shape)?,
         "Gather" => gather(known, shape)?,
+        "GatherND" => gather_nd(known, shape)?,
         "DepthToSpace" => depth_to_space(known, shape)?,
         "SpaceToDepth" => space_to_depth(known, shape)?,
         "Split" => return split(known, shape).map(Some),
@@ -311,6 +312,38 @@ fn gather(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
     let places: Vec<usize> = match result.contains(&0) {
         true => Vec::new(),
         false => (0..outer).flat_map(|o| chosen.iter().flat_map(move |c| block(o, c))).collect(),
+    };
+    Ok(Moved { shape: result, places: Some(places) })
+}
+
+/// Blocks at tuples of indices, apart for every place of the batch axes.
+fn gather_nd(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
+    let batch = usize::try_from(known.node.int("batch_dims")?.unwrap_or(0)).unwrap_or(usize::MAX);
+    let indices = known.needed(1, "indices")?;
+    let wrong =
+        || known.node.damaged(format!("indices of shape {:?} are for shape {shape:?}", indices.shape));
+    let (&size, front) = indices.shape.split_last().filter(|(size, _)| **size > 0).ok_or_else(wrong)?;
+    let block = batch.checked_add(size).and_then(|axes| shape.get(axes..)).ok_or_else(wrong)?;
+    if front.get(..batch) != shape.get(..batch) {
+        return Err(wrong());
+    }
+    let result = known.possible([front, block].concat())?;
+    let steps = strides(shape);
+    let (inner, of_batch): (usize, usize) = (block.iter().product(), shape.iter().skip(batch).product());
+    let tuples = front.iter().skip(batch).product::<usize>().max(1);
+    let place = |(number, tuple): (usize, &[i64])| {
+        let axes = tuple.iter().zip(shape.iter().zip(&steps).skip(batch));
+        let along = |(&at, (&size, &step)): (&i64, (&usize, &usize))| {
+            let at = usize::try_from(if at < 0 { at.checked_add(size as i64)? } else { at }).ok()?;
+            (at < size).then_some(at * step)
+        };
+        Some(number / tuples * of_batch + axes.map(along).sum::<Option<usize>>()?)
+    };
+    let starts = indices.integers().ok_or_else(wrong)?.chunks_exact(size).enumerate().map(place);
+    let starts = starts.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
+    let places = match result.contains(&0) {
+        true => Vec::new(),
+        false => starts.into_iter().flat_map(|start| start..start + inner).collect(),
     };
     Ok(Moved { shape: result, places: Some(places) })
 }

@@ -4,8 +4,8 @@ use super::call::Call;
 use super::constants::Folding;
 use super::context::{Context, Secret, Value};
 use super::file::{Parsed, parse};
-use super::operators::{self, quantised};
-use super::proto::{is_default_domain, printable};
+use super::operators::{self, last, quantised};
+use super::proto::{NodeProto, is_default_domain, printable};
 use crate::real::{Origin, Real, RealOutput};
 use crate::{Error, ImportOptions, Normalisation, passes};
 
@@ -27,6 +27,12 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let read_names = parsed.nodes.iter().flat_map(|node| &node.input);
     for name in read_names.chain(parsed.outputs.iter().map(|(name, _)| name)) {
         *context.uses.entry(name.clone()).or_default() += 1;
+    }
+    let (pools, others): (Vec<_>, Vec<_>) = parsed.nodes.iter().partition(|node| node.op_type == "MaxPool");
+    context.pooled = pools.iter().flat_map(|node| &node.input).cloned().collect();
+    let read = others.iter().flat_map(|node| &node.input).chain(parsed.outputs.iter().map(|(name, _)| name));
+    for name in read {
+        context.pooled.remove(name);
     }
     // How many readers of each name are still to come.
     let mut left = context.uses.clone();
@@ -88,6 +94,12 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
             || Error::Onnx(format!("nothing makes its output {}: export it again", printable(name)));
         let secret = match context.names.get(name).cloned().ok_or_else(missing)? {
             Value::Constant(tensor) => context.constant(&origin, &tensor)?,
+            Value::Secret(secret) if secret.over.is_some() => {
+                // Named as what it is, not as the output that it has come to.
+                let softmax = parsed.nodes.iter().rev().find(|node| node.op_type.ends_with("Softmax"));
+                let origin = softmax.map_or(origin, NodeProto::origin);
+                return Err(origin.error(last::wrong_axis(secret.last, &secret.shape)));
+            }
             Value::Secret(secret) => quantised::integers(&mut context, &origin, &secret)?,
         };
         let shape = match secret.shape.as_slice() {
@@ -100,7 +112,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
 }
 
 /// What a node reads.
-fn inputs(context: &Context, node: &super::proto::NodeProto) -> Result<Vec<Option<Value>>, Error> {
+fn inputs(context: &Context, node: &NodeProto) -> Result<Vec<Option<Value>>, Error> {
     let value = |name: &String| match name.as_str() {
         "" => Ok(None),
         name => context.names.get(name).cloned().map(Some).ok_or_else(|| {

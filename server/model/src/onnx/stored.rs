@@ -27,6 +27,13 @@ impl TensorProto {
 
     fn element(&self) -> Result<Element, String> {
         Element::from_onnx(self.data_type).ok_or_else(|| {
+            if type_name(self.data_type) == "STRING" {
+                return format!(
+                    "{} has values of type STRING, and numbers are read: export the network without what looks names \
+                     up, say with the probabilities alone (select_model_inputs_outputs of skl2onnx, see server/IMPORT.md)",
+                    self.called()
+                );
+            }
             format!(
                 "{} has values of type {}, and floats of 16 to 64 bits and integers of 8 to 64 bits are read: export in \
                  float32",

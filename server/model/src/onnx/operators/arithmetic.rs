@@ -3,6 +3,7 @@
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::tensor::{Tensor, broadcast, broadcast_places};
+use super::{last, refused};
 use crate::Error;
 use crate::real::RealTerm;
 
@@ -13,7 +14,10 @@ pub(super) fn add(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
 
 pub(super) fn subtract(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&[])?;
-    weighted(context, call, &[1.0, -1.0])
+    match last::complement(context, call)? {
+        Some(made) => Ok(made),
+        None => weighted(context, call, &[1.0, -1.0]),
+    }
 }
 
 /// The sum of any number of inputs.
@@ -83,6 +87,45 @@ fn weighted(context: &mut Context, call: &Call<'_>, factors: &[f64]) -> Result<V
     if let Some(offset) = offset {
         id = context.scale(&call.origin, id, vec![1.0; len], offset)?;
     }
+    Ok(vec![Secret::new(id, shape).into()])
+}
+
+/// One of two values for each place, as a constant says.
+pub(super) fn choose(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&[])?;
+    let Some(Value::Constant(condition)) = call.input(0) else {
+        return Err(call.error(refused::reason("Greater", "")));
+    };
+    let shape = common_shape(call)?;
+    let len = context.fits(&call.origin, &shape)?;
+    let condition = spread(call, condition, &shape)?;
+    let (mut terms, mut offset) = (Vec::new(), vec![0.0; len]);
+    for (index, chosen) in [(1, true), (2, false)] {
+        let is_taken = |condition: &f64| (*condition != 0.0) == chosen;
+        match call.input(index) {
+            None => return Err(call.node.lacks(&format!("input {index}"))),
+            Some(Value::Constant(tensor)) => {
+                let values = tensor.reals();
+                let places = broadcast_places(&tensor.shape, &shape).into_iter().flatten();
+                for ((offset, place), condition) in offset.iter_mut().zip(places).zip(&condition) {
+                    if is_taken(condition) {
+                        *offset = values.get(place).copied().unwrap_or(0.0);
+                    }
+                }
+            }
+            Some(Value::Secret(_)) => {
+                let wide = context.broadcast(&call.origin, call.secret(index)?, &shape)?;
+                let gain =
+                    condition.iter().map(|condition| f64::from(u8::from(is_taken(condition)))).collect();
+                terms.push((1.0, context.scale(&call.origin, wide.id, gain, vec![0.0; len])?));
+            }
+        }
+    }
+    if !offset.iter().all(|value| value.is_finite()) {
+        return Err(call.error("it chooses values that are not finite: export the network without them"));
+    }
+    let id = context.sum(&call.origin, &terms, 0.0)?;
+    let id = context.scale(&call.origin, id, vec![1.0; len], offset)?;
     Ok(vec![Secret::new(id, shape).into()])
 }
 

@@ -197,8 +197,8 @@ struct Axis {
     kernel: usize,
     stride: usize,
     dilation: usize,
-    /// Places cut off in front of the full result.
-    begin: usize,
+    /// Places cut off in front of the full result; zeros more than it has if negative.
+    begin: i64,
     output: usize,
 }
 
@@ -207,7 +207,7 @@ impl Axis {
 
     /// Place of the convolution's padded input where the first value is; negative if it is cut off.
     fn front(&self) -> i64 {
-        extent(self.kernel, self.dilation) as i64 - 1 - self.begin as i64
+        extent(self.kernel, self.dilation) as i64 - 1 - self.begin
     }
 
     /// Length of the convolution's padded input.
@@ -235,6 +235,20 @@ impl Axis {
     }
 }
 
+/// What is cut off in front of every axis, then behind. Negative numbers add zeros, as Keras writes what it calls output
+/// padding.
+fn cut_off(call: &Call<'_>, axes: usize) -> Result<Vec<i64>, Error> {
+    let Some(given) = call.node.ints("pads")? else { return Ok(vec![0; 2 * axes]) };
+    let possible = |pad: &i64| pad.unsigned_abs() < MAX_TENSOR as u64;
+    match given.len() == 2 * axes && given.iter().all(possible) {
+        true => Ok(given.to_vec()),
+        false => {
+            let shown = given.iter().take(8).collect::<Vec<_>>();
+            Err(call.node.damaged(format!("pads = {shown:?} for {axes} spatial axes")))
+        }
+    }
+}
+
 /// Every spatial axis as the attributes say.
 fn along(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<Axis>, Error> {
     let count = space.len();
@@ -246,7 +260,7 @@ fn along(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<Axis>
     }
     let strides = sizes(call, "strides", count, 1, 1)?;
     let dilations = sizes(call, "dilations", count, 1, 1)?;
-    let pads = sizes(call, "pads", 2 * count, 0, 0)?;
+    let pads = cut_off(call, count)?;
     let more = sizes(call, "output_padding", count, 0, 0)?;
     let given = match call.node.ints("output_shape")? {
         // Some exporters write batch and channels too.
@@ -275,12 +289,12 @@ fn along(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<Axis>
                 Some(output) => {
                     let total = full.saturating_sub(output);
                     let begin = if auto == AutoPad::Upper { total / 2 } else { total - total / 2 };
-                    (begin, output)
+                    (begin as i64, output)
                 }
                 None => {
                     let (begin, end) = (pads[axis], pads[count + axis]);
-                    let cut = if auto == AutoPad::Valid { (0, 0) } else { (begin, end) };
-                    (cut.0, full.checked_sub(cut.0 + cut.1)?)
+                    let (begin, end) = if auto == AutoPad::Valid { (0, 0) } else { (begin, end) };
+                    (begin, usize::try_from(i64::try_from(full).ok()? - begin - end).ok()?)
                 }
             };
             (kernel > 0 && input > 0 && output > 0 && full < MAX_TENSOR && output < MAX_TENSOR)

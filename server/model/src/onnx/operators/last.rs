@@ -4,16 +4,52 @@ use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::node::axis;
 use super::super::tensor::{Element, Tensor};
+use super::moving;
 use crate::Error;
 use crate::graph::Last;
 
-/// Refuses what is behind something left out, unless the node only relabels.
-pub(super) fn check(call: &Call<'_>, relabels: bool) -> Result<(), Error> {
+/// What a node does to values, as far as it matters behind something left out.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Behind {
+    /// They stay in their order.
+    Relabels,
+    /// Axes change places.
+    Turns,
+    /// They go to other places.
+    Moves,
+    /// A difference, which may be `1 - value`.
+    Complement,
+    /// All else.
+    Computes,
+}
+
+/// Whether something is done value by value, wherever that is.
+fn is_by_value(last: Last) -> bool {
+    matches!(last, Last::Sigmoid | Last::Tanh)
+}
+
+/// Refuses what is behind something left out, unless that can as well be done behind the node.
+pub(super) fn check(call: &Call<'_>, behind: Behind) -> Result<(), Error> {
     for input in call.inputs.iter().flatten() {
-        if let Value::Secret(Secret { last, .. }) = input
+        if let Value::Secret(Secret { last, over, shape, .. }) = input
             && *last != Last::Nothing
-            && !relabels
         {
+            if over.is_some()
+                && behind != Behind::Turns
+                && !matches!(call.node.op_type.as_str(), "Identity" | "Cast")
+            {
+                return Err(call.error(wrong_axis(*last, shape)));
+            }
+            let fits = match behind {
+                Behind::Relabels => true,
+                Behind::Turns => is_by_value(*last) || matches!(last, Last::Softmax | Last::LogSoftmax),
+                Behind::Moves => is_by_value(*last),
+                Behind::Complement => *last == Last::Sigmoid && is_complement(call),
+                Behind::Computes => false,
+            };
+            if fits {
+                continue;
+            }
             return Err(call.error(format!(
                 "it reads the result of {}, which is supported only as the last step of a network: {}",
                 name(*last),
@@ -40,6 +76,7 @@ fn name(last: Last) -> &'static str {
     }
 }
 
+/// What a function that is done value by value, at the end, is left out of.
 fn left_out(call: &Call<'_>, last: Last) -> Result<Vec<Value>, Error> {
     let x = call.secret(0)?;
     Ok(vec![Secret { last, ..x.clone() }.into()])
@@ -56,13 +93,78 @@ pub(super) fn tanh(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error
 }
 
 pub(super) fn softmax(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    over_last_axis(call)?;
-    left_out(call, Last::Softmax)
+    over_axis(call, Last::Softmax)
 }
 
 pub(super) fn log_softmax(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    over_last_axis(call)?;
-    left_out(call, Last::LogSoftmax)
+    over_axis(call, Last::LogSoftmax)
+}
+
+fn over_axis(call: &Call<'_>, last: Last) -> Result<Vec<Value>, Error> {
+    let over = running_axis(call)?;
+    Ok(vec![Secret { last, over, ..call.secret(0)?.clone() }.into()])
+}
+
+/// Why a softmax cannot be left out that does not end over the last axis.
+pub(crate) fn wrong_axis(last: Last, shape: &[usize]) -> String {
+    format!(
+        "{} runs over another axis of shape {shape:?} than the last of more than one value, and only that is supported, \
+         for whoever reads the answer does it: end the network in front of it, or put a Transpose behind it",
+        name(last)
+    )
+}
+
+/// A value of which a softmax is left out, or something that is done value by value, with its axes in another order.
+pub(super) fn transpose(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    let x = call.any_secret(0)?;
+    let softmax = matches!(x.last, Last::Softmax | Last::LogSoftmax);
+    let mut made = moving::moved_anywhere(context, call)?;
+    if let (true, Some(Value::Secret(turned))) = (softmax, made.first_mut()) {
+        let axis = x.over.unwrap_or_else(|| last_axis(&x.shape));
+        let rank = x.shape.len();
+        let order = match call.node.ints("perm")? {
+            Some(order) => order.to_vec(),
+            None => (0..rank as i64).rev().collect(),
+        };
+        let now = order.iter().position(|&from| super::super::node::axis(from, rank) == Some(axis));
+        turned.over = now.filter(|&now| now != last_axis(&turned.shape) && turned.len() > 1);
+    }
+    Ok(made)
+}
+
+/// Whether a node is `1 - value`.
+fn is_complement(call: &Call<'_>) -> bool {
+    matches!((call.input(0), call.input(1)), (Some(Value::Constant(one)), Some(Value::Secret(_)))
+        if one.reals().iter().all(|&one| one == 1.0))
+}
+
+/// `1 - sigmoid(x)`, which is `sigmoid(-x)`; nothing for other differences.
+pub(super) fn complement(context: &mut Context, call: &Call<'_>) -> Result<Option<Vec<Value>>, Error> {
+    let Some(Value::Secret(x)) = call.input(1) else { return Ok(None) };
+    if x.last != Last::Sigmoid {
+        return Ok(None);
+    }
+    let turned = context.sum(&call.origin, &[(-1.0, x.id)], 0.0)?;
+    let shape = super::arithmetic::common_shape(call)?;
+    let value = context.broadcast(&call.origin, &x.with(turned, x.shape.clone()), &shape)?;
+    Ok(Some(vec![value.into()]))
+}
+
+/// What is left out behind all values that are joined, if that is done value by value.
+pub(super) fn joint(call: &Call<'_>) -> Result<Last, Error> {
+    let of = |input: &Value| match input {
+        Value::Secret(secret) => secret.last,
+        Value::Constant(_) => Last::Nothing,
+    };
+    let mut lasts = call.inputs.iter().flatten().map(of);
+    let first = lasts.next().unwrap_or(Last::Nothing);
+    match lasts.all(|last| last == first) {
+        true => Ok(first),
+        false => Err(call.error(
+            "of some of what it joins the end is left out (Sigmoid, Tanh) and of some not, and whoever reads the answer \
+             would have to do it to a part: give them as outputs of their own",
+        )),
+    }
 }
 
 /// The value in another shape, if what is left out behind it is still done to the same rows.
@@ -86,8 +188,8 @@ fn last_axis(shape: &[usize]) -> usize {
     shape.iter().rposition(|&size| size > 1).unwrap_or(0)
 }
 
-/// Checks that a softmax runs over the last axis of more than one value.
-fn over_last_axis(call: &Call<'_>) -> Result<(), Error> {
+/// The axis that a softmax runs over, if there is more than one value in axes behind it: a Transpose may follow.
+fn running_axis(call: &Call<'_>) -> Result<Option<usize>, Error> {
     call.only(&["axis"])?;
     let shape = &call.secret(0)?.shape;
     let default = if call.opset < 13 { 1 } else { -1 };
@@ -105,7 +207,8 @@ fn over_last_axis(call: &Call<'_>) -> Result<(), Error> {
             .enumerate()
             .all(|(i, &size)| size == 1 || found + i == last);
     match fits || shape.iter().all(|&size| size == 1) {
-        true => Ok(()),
+        true => Ok(None),
+        false if call.opset >= 13 && shape.get(found).is_some_and(|&size| size > 1) => Ok(Some(found)),
         false => Err(call.error(format!(
             "axis = {given} is not supported for shape {shape:?}, only the last axis of more than one value is, for \
              whoever reads the answer does it: end the network in front of it"

@@ -5,8 +5,9 @@
 
 mod activation;
 mod arithmetic;
+mod classical;
 mod convolution;
-mod last;
+pub(crate) mod last;
 mod matrix;
 mod maximum;
 mod moving;
@@ -16,6 +17,7 @@ pub(crate) mod quantised;
 mod reduction;
 mod refused;
 mod resize;
+mod runtime;
 mod window;
 
 use super::call::Call;
@@ -45,6 +47,7 @@ const OPERATORS: &[(&str, Operator)] = &[
     ("Expand", moving::moved),
     ("Flatten", moving::moved),
     ("Gather", moving::moved),
+    ("GatherND", moving::moved),
     ("Gemm", matrix::gemm),
     ("GlobalAveragePool", pooling::global_average),
     ("GlobalMaxPool", pooling::global_max),
@@ -83,9 +86,34 @@ const OPERATORS: &[(&str, Operator)] = &[
     ("Sum", arithmetic::sum),
     ("Tanh", last::tanh),
     ("Tile", moving::moved),
-    ("Transpose", moving::moved),
+    ("Transpose", last::transpose),
     ("Unsqueeze", moving::moved),
     ("Upsample", resize::upsample),
+    ("Where", arithmetic::choose),
+];
+
+/// Those of ONNX's classical machine learning.
+const CLASSICAL: &[(&str, Operator)] = &[
+    ("ArrayFeatureExtractor", classical::feature_extractor),
+    ("LinearClassifier", classical::linear_classifier),
+    ("LinearRegressor", classical::linear_regressor),
+    ("Normalizer", classical::normalizer),
+    ("Scaler", classical::scaler),
+    ("ZipMap", classical::zip_map),
+];
+
+/// Those of ONNX Runtime that it writes when it quantises a network.
+const RUNTIME: &[(&str, Operator)] = &[
+    ("DequantizeLinear", quantised::dequantize),
+    ("QGemm", runtime::gemm),
+    ("QLinearAdd", runtime::add),
+    ("QLinearAveragePool", runtime::average),
+    ("QLinearConcat", runtime::concat),
+    ("QLinearGlobalAveragePool", runtime::global_average),
+    ("QLinearLeakyRelu", runtime::leaky_relu),
+    ("QLinearMul", runtime::multiply),
+    ("QLinearSigmoid", runtime::sigmoid),
+    ("QuantizeLinear", quantised::quantize),
 ];
 
 /// Those that may stand behind what is left out at the end: they only relabel or carry on.
@@ -103,20 +131,38 @@ const BEHIND_LAST: &[&str] = &[
     "Unsqueeze",
 ];
 
+/// Those that may stand behind what is left out at the end where that is done value by value: they move values about.
+const BEHIND_EACH: &[&str] =
+    &["Concat", "DepthToSpace", "Expand", "Gather", "Slice", "SpaceToDepth", "Split", "Tile", "Transpose"];
+
 /// Does a node.
 pub(crate) fn apply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let name = call.node.op_type.as_str();
     let domain = &call.node.domain;
     let own = super::proto::is_default_domain(domain);
-    let operator = OPERATORS.iter().find(|(known, _)| *known == name).filter(|_| own);
+    let table = match domain.as_str() {
+        _ if own => OPERATORS,
+        "ai.onnx.ml" => CLASSICAL,
+        "com.microsoft" => RUNTIME,
+        _ => &[],
+    };
+    let operator = table.iter().find(|(known, _)| *known == name);
     let Some((_, operator)) = operator else {
         return Err(call.error(refused::reason(name, domain)));
     };
     // A product of two secret values is refused for what it is, also where one is a Sigmoid of the other (SiLU).
     let product =
-        name == "Mul" && call.inputs.iter().flatten().all(|value| matches!(value, Value::Secret(_)));
+        own && name == "Mul" && call.inputs.iter().flatten().all(|value| matches!(value, Value::Secret(_)));
     if !product {
-        last::check(call, BEHIND_LAST.contains(&name))?;
+        let behind = match name {
+            name if !own => classical::behind(name),
+            "Sub" => last::Behind::Complement,
+            "Transpose" => last::Behind::Turns,
+            name if BEHIND_LAST.contains(&name) => last::Behind::Relabels,
+            name if BEHIND_EACH.contains(&name) => last::Behind::Moves,
+            _ => last::Behind::Computes,
+        };
+        last::check(call, behind)?;
     }
     operator(context, call)
 }

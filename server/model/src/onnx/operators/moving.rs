@@ -1,5 +1,7 @@
 //! What only moves values about or joins them.
 
+use std::iter::repeat_n;
+
 use super::super::call::Call;
 use super::super::constants::of_shape;
 use super::super::context::{Context, Quantised, Secret, Value, place};
@@ -7,16 +9,30 @@ use super::super::node::{Known, axis};
 use super::super::places::{self, OUTSIDE};
 use super::super::tensor::Tensor;
 use super::last;
+use super::quantised::never_negative;
 use crate::Error;
 use crate::real::RealTerm;
 
-/// Every operator that `places` knows.
+/// Every operator that `places` knows, but Transpose.
 pub(super) fn moved(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    moved_with(context, call, last::relabelled)
+}
+
+/// As [`moved`], whatever is left out behind the value.
+pub(super) fn moved_anywhere(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    moved_with(context, call, |_, x, shape| Ok(x.with(x.id, shape)))
+}
+
+fn moved_with(
+    context: &mut Context,
+    call: &Call<'_>,
+    relabel: fn(&Call<'_>, &Secret, Vec<usize>) -> Result<Secret, Error>,
+) -> Result<Vec<Value>, Error> {
     let x = call.any_secret(0)?;
     let mut made = Vec::new();
     for moved in places_of(call, x)? {
         let value = match moved.places {
-            None => last::relabelled(call, x, moved.shape)?,
+            None => relabel(call, x, moved.shape)?,
             Some(places) => {
                 let len = places.len();
                 let id = context.gather(&call.origin, x.id, len, places.into_iter().map(place))?;
@@ -33,6 +49,7 @@ fn attributes(op: &str) -> &'static [&'static str] {
     match op {
         "Reshape" => &["allowzero"],
         "Flatten" | "Gather" => &["axis"],
+        "GatherND" => &["batch_dims"],
         "Squeeze" | "Unsqueeze" => &["axes"],
         "Transpose" => &["perm"],
         "Slice" => &["axes", "starts", "ends"],
@@ -90,14 +107,23 @@ pub(super) fn shape(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Erro
     Ok(vec![of_shape(call.node, call.any_secret(0)?.seen())?.into()])
 }
 
+/// Padding of this size and above is meant as infinite.
+const LEAST: f64 = 1e30;
+
 /// Padding with a constant or with the value's own.
 pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let x = call.secret(0)?;
     let inputs = call.constants();
-    let fill = places::fill(Known { node: call.node, inputs: &inputs, opset: call.opset })?;
-    if !fill.is_finite() {
+    let mut fill = places::fill(Known { node: call.node, inputs: &inputs, opset: call.opset })?;
+    let pooled = call.node.output.first().is_some_and(|name| context.pooled.contains(name));
+    if fill < -LEAST && pooled && never_negative(context, x.id) {
+        // What is below everything else never is the largest, and neither is 0 among what a ReLU made.
+        fill = 0.0;
+    }
+    if fill.is_nan() || fill.abs() > LEAST {
         return Err(call.error(
-            "it pads with infinity, and finite numbers are possible: use the padding of the pooling behind it",
+            "it pads with infinity or next to it, and only a MaxPool behind a ReLU may read that: use the padding of the \
+             pooling itself",
         ));
     }
     let mut made = Vec::new();
@@ -147,20 +173,22 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     }
     shape[axis] = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)).unwrap_or(usize::MAX);
     let len = context.fits(origin, &shape)?;
-    let kind = joint_kind(call)?;
-    let (total, inner) = (shape[axis], shape.iter().skip(axis + 1).product::<usize>());
+    let (kind, last) = (joint_kind(call)?, last::joint(call)?);
+    let inner = shape.iter().skip(axis + 1).product::<usize>();
+    let row = shape[axis] * inner;
     let (mut terms, mut offset) = (Vec::new(), None::<Vec<f64>>);
     let mut start = 0;
     for (input, &size) in call.inputs.iter().flatten().zip(&sizes) {
-        let here = start..start + size;
+        let (before, own) = (start * inner, size * inner);
         start += size;
-        let source = move |at: usize| {
-            let (row, middle, column) = (at / (total * inner), at / inner % total, at % inner);
-            here.contains(&middle).then(|| (row * size + middle - here.start) * inner + column)
-        };
         match input {
             Value::Secret(secret) if size > 0 => {
-                let gather = context.places(origin, len, (0..len).map(source))?;
+                let places = (0..len / row).flat_map(|number| {
+                    let own = (number * own..(number + 1) * own).map(Some);
+                    let behind = row - before - own.len();
+                    repeat_n(None, before).chain(own).chain(repeat_n(None, behind))
+                });
+                let gather = context.places(origin, len, places)?;
                 let gather = context.simple(gather, secret.id, len);
                 terms.push(RealTerm { value: secret.id, factor: 1.0, gather });
             }
@@ -168,10 +196,8 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
             Value::Constant(tensor) => {
                 let values = call.numbers(tensor)?;
                 let offset = offset.get_or_insert_with(|| vec![0.0; len]);
-                for (at, offset) in offset.iter_mut().enumerate() {
-                    if let Some(value) = source(at).and_then(|place| values.get(place)) {
-                        *offset = *value;
-                    }
+                for (row, values) in offset.chunks_mut(row).zip(values.chunks(own.max(1))) {
+                    row.iter_mut().skip(before).zip(values).for_each(|(offset, value)| *offset = *value);
                 }
             }
         }
@@ -180,7 +206,7 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     if let Some(offset) = offset.filter(|offset| offset.iter().any(|&o| o != 0.0)) {
         id = context.scale(origin, id, vec![1.0; len], offset)?;
     }
-    Ok(vec![Secret { quantised: kind, ..Secret::new(id, shape) }.into()])
+    Ok(vec![Secret { quantised: kind, last, ..Secret::new(id, shape) }.into()])
 }
 
 /// Whether what is joined is quantised: all of it or nothing.

@@ -6,11 +6,14 @@ use crate::Error;
 
 pub(super) fn batch(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["epsilon", "momentum", "spatial", "training_mode"])?;
-    if call.node.flag("training_mode", false)? {
-        return Err(call.error(
-            "training_mode = 1 is not supported, for it takes the mean of each batch: export the network for inference \
-             (eval mode)",
-        ));
+    // Before opset 14 the number of results said so.
+    let more = call.node.output.iter().skip(1).any(|name| !name.is_empty());
+    if call.node.flag("training_mode", false)? || (call.opset < 14 && more) {
+        let said = if call.opset < 14 { "its form with five results" } else { "training_mode = 1" };
+        return Err(call.error(format!(
+            "{said} is not supported, for it takes the mean of each batch, in training: export the network for inference \
+             (eval mode)"
+        )));
     }
     let x = call.secret(0)?;
     let channels = match x.shape.as_slice() {

@@ -13,7 +13,7 @@ use crate::graph::{Gather, ValueId};
 use crate::real::{RealOp, RealTerm};
 
 /// Scale and zero point, both inputs of the node, of a value.
-fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Quantised, Element), Error> {
+pub(super) fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Quantised, Element), Error> {
     let tensor = call.constant(scale, "scale")?.ok_or_else(|| call.node.lacks("scale"))?;
     let single = |tensor: &Tensor| {
         let values = tensor.reals();
@@ -44,7 +44,7 @@ pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
 }
 
 /// A value as this type holds it.
-fn cut(
+pub(super) fn cut(
     context: &mut Context,
     call: &Call<'_>,
     x: &Secret,
@@ -62,7 +62,7 @@ fn cut(
 }
 
 /// Whether a value is made so that it cannot be below 0, as far as a few steps show.
-fn never_negative(context: &Context, mut value: ValueId) -> bool {
+pub(super) fn never_negative(context: &Context, mut value: ValueId) -> bool {
     for _ in 0..8 {
         value = match context.op(value) {
             Some(RealOp::Relu { .. }) => return true,
@@ -102,7 +102,12 @@ fn shifted(context: &Context, relu: ValueId) -> Option<(ValueId, f64)> {
 }
 
 /// The real numbers of a value, of which the node says how they are quantised.
-fn real(context: &mut Context, call: &Call<'_>, x: &Secret, said: Quantised) -> Result<Secret, Error> {
+pub(super) fn real(
+    context: &mut Context,
+    call: &Call<'_>,
+    x: &Secret,
+    said: Quantised,
+) -> Result<Secret, Error> {
     let had = x.quantised.unwrap_or(Quantised { scale: 1.0, zero: 0.0 });
     let id = if had == said {
         x.id
@@ -132,7 +137,7 @@ pub(crate) fn integers(
 }
 
 /// Weights as real numbers; scale and zero point for all or for each place of an axis.
-fn weights(call: &Call<'_>, at: usize, axis: usize) -> Result<(Tensor, Vec<f64>), Error> {
+pub(super) fn weights(call: &Call<'_>, at: usize, axis: usize) -> Result<(Tensor, Vec<f64>), Error> {
     let tensor = call.constant(at, "weights")?.ok_or_else(|| call.node.lacks("weights"))?;
     let scales = call.constant(at + 1, "scale")?.ok_or_else(|| call.node.lacks("scale of its weights"))?;
     let scales = call.numbers(scales)?.into_owned();

@@ -82,17 +82,13 @@ const REFUSED: &[(&[&str], &str)] = &[
             "And",
             "Or",
             "Xor",
-            "Where",
             "IsNaN",
             "IsInf",
         ],
         COMPARES,
     ),
     (&["TopK", "NonZero", "NonMaxSuppression", "Unique", "Compress", "ArgMin"], COUNTS),
-    (
-        &["ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QLinearAdd", "QLinearMul"],
-        INTEGERS,
-    ),
+    (&["ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QLinearSoftmax", "QAttention"], INTEGERS),
     (
         &[
             "HardSwish",
@@ -122,9 +118,8 @@ pub(super) fn reason(name: &str, domain: &str) -> String {
              answer is read"
         }
         (None, "ai.onnx.ml") => {
-            "it is of ONNX's classical machine learning, and only operators of networks are supported: export with \
-             skl2onnx's black_op={\"LinearClassifier\", \"LinearRegressor\", \"Normalizer\", \"Scaler\"} and keep the \
-             probabilities alone (server/IMPORT.md)"
+            "it is of ONNX's classical machine learning, of which only what is linear is supported (Scaler, \
+             LinearClassifier, LinearRegressor): use a model with layers, and keep the probabilities alone (server/IMPORT.md)"
         }
         (None, _) => {
             "this operator is not one of ONNX's but of some runtime: export the network before it is optimised for \

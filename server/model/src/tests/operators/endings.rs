@@ -73,6 +73,67 @@ fn what_relabels_behind_them_must_leave_the_rows() {
     assert_eq!((real.outputs[0].last, real.outputs[0].shape.as_slice()), (Last::Sigmoid, &[12][..]));
 }
 
+/// As exporters with channels last write it: what is done value by value may be done behind a move, and a softmax over
+/// channels where these come last in the end.
+#[test]
+fn what_moves_values_may_follow_what_is_done_to_each() {
+    let x: Vec<f64> = (0..6).map(f64::from).collect();
+    let turn = || with("Transpose", &["s"], &["y"], &[crate::tests::onnx::ints("perm", &[0, 2, 1])]);
+    for (op, attributes, last) in [
+        ("Sigmoid", vec![], Last::Sigmoid),
+        ("Tanh", vec![], Last::Tanh),
+        ("Softmax", vec![int("axis", 1)], Last::Softmax),
+        ("LogSoftmax", vec![int("axis", -2)], Last::LogSoftmax),
+    ] {
+        let made = file(13, &[2, 3], vec![with(op, &["x"], &["s"], &attributes), turn()], vec![], &["y"]);
+        let (answers, real) = run(&made, &x);
+        close(&answers[0], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], op);
+        assert_eq!((real.outputs[0].last, real.outputs[0].shape.as_slice()), (last, &[3, 2][..]));
+    }
+    // There and back again.
+    let turned = with("Transpose", &["x"], &["t"], &[crate::tests::onnx::ints("perm", &[0, 2, 1])]);
+    let softmax = |axis| with("Softmax", &["t"], &["s"], &[int("axis", axis)]);
+    let made = file(13, &[2, 3], vec![turned.clone(), softmax(1), turn()], vec![], &["y"]);
+    assert_eq!(run(&made, &x).1.outputs[0].last, Last::Softmax);
+    for (axis, more, named) in [
+        (2, turn(), "s (Softmax)"),
+        (1, with("Flatten", &["s"], &["y"], &[]), "y (Flatten)"),
+        (1, with("Relu", &["s"], &["y"], &[]), "y (Relu)"),
+    ] {
+        let text = refused(13, &[2, 3], vec![turned.clone(), softmax(axis), more], vec![]);
+        assert!(text.contains(named) && text.contains("Softmax") && text.contains("axis"), "{text}");
+    }
+    let nodes = vec![
+        with("Sigmoid", &["x"], &["s"], &[]),
+        with("Slice", &["s", "one", "two", "one"], &["t"], &[]),
+        with("Concat", &["t", "s"], &["y"], &[int("axis", 1)]),
+    ];
+    let constants = || vec![integers("one", &[1]), integers("two", &[2])];
+    let (answers, real) = run(&file(13, &[6], nodes.clone(), constants(), &["y"]), &x);
+    close(&answers[0], &[1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0], "joined");
+    assert_eq!(real.outputs[0].last, Last::Sigmoid);
+    let mixed = with("Concat", &["x", "s"], &["y"], &[int("axis", 1)]);
+    assert!(refused(13, &[6], vec![nodes[0].clone(), mixed], vec![]).contains("of some not"));
+}
+
+/// The two probabilities of a classifier that has one logit: `1 - sigmoid(x)` is `sigmoid(-x)`.
+#[test]
+fn what_is_missing_to_one_is_a_sigmoid_too() {
+    let nodes = |one: &str| {
+        vec![
+            with("Sigmoid", &["x"], &["s"], &[]),
+            with("Sub", &[one, "s"], &["n"], &[]),
+            with("Concat", &["n", "s"], &["p"], &[int("axis", 1)]),
+            with("ArgMax", &["p"], &["y"], &[int("axis", 1)]),
+        ]
+    };
+    let constants = || vec![tensor("one", &[], &[1.0]), tensor("two", &[], &[2.0])];
+    let (answers, real) = run(&file(13, &[1], nodes("one"), constants(), &["p", "y"]), &[3.0]);
+    close(&answers[0], &[-3.0, 3.0], "probabilities");
+    assert_eq!(real.outputs.iter().map(|o| o.last).collect::<Vec<_>>(), [Last::Sigmoid, Last::ArgMax]);
+    assert!(refused(13, &[1], nodes("two"), constants()).contains("n (Sub)"));
+}
+
 /// The values behind an ArgMax are still those that it is of, and its indices have a shape of their own.
 #[test]
 fn what_is_behind_an_arg_max_sees_the_shape_of_its_indices() {

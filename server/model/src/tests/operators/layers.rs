@@ -186,6 +186,11 @@ fn transposed_convolutions_spread_every_value() {
             ],
         ),
         (
+            // As Keras writes its output padding.
+            Transposed { stride: [2, 2], output: [8, 11], ..base() },
+            vec![ints("strides", &[2, 2]), ints("pads", &[0, 0, -1, -1])],
+        ),
+        (
             Transposed { dilation: [2, 1], begin: [3, 1], output: [3, 5], ..base() },
             vec![ints("dilations", &[2, 1]), ints("pads", &[3, 1, 1, 0])],
         ),

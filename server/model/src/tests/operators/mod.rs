@@ -2,6 +2,7 @@
 //! was read and as the passes leave it.
 
 mod activations;
+mod classical;
 mod endings;
 mod layers;
 mod moves;

@@ -1,7 +1,7 @@
 //! What moves values, joins them and adds constants to them.
 
 use super::{answer, close, counts, file, integers, numbers, refused, run, tensor, with};
-use crate::onnx::AttributeProto;
+use crate::onnx::{AttributeProto, TensorProto};
 use crate::tests::onnx::{float, int, ints, text};
 
 fn up_to(count: usize) -> Vec<f64> {
@@ -215,8 +215,90 @@ fn resizing_to_the_nearest_value() {
     );
     check(13, "Resize", &mode("asymmetric", "floor"), &["", "scales"], &[1.0, 1.0, 0.5], &[0.0, 2.0]);
     check(18, "Resize", &[ints("axes", &[2])], &["", "scales"], &[2.0], &twice);
-    let linear = vec![with("Resize", &["x", "", "scales"], &["y"], &[text("mode", "linear")])];
-    assert!(refused(13, &[1, 4], linear, vec![tensor("scales", &[3], &scales)]).contains("nearest"));
+    let linear = || vec![with("Resize", &["x", "", "scales"], &["y"], &[text("mode", "linear")])];
+    assert!(refused(13, &[1, 4], linear(), vec![tensor("scales", &[3], &scales)]).contains("nearest"));
+    // Nothing lies between values that stay where they are.
+    close(&answer(13, &[1, 4], linear(), vec![tensor("scales", &[3], &[1.0; 3])], &x), &x, "as before");
+}
+
+/// 0.7 and 1.1 are a little less and a little more in single precision, and in double precision one value fewer or another
+/// one would come out.
+#[test]
+fn resizing_is_computed_in_single_precision() {
+    let mode = [text("coordinate_transformation_mode", "asymmetric"), text("nearest_mode", "floor")];
+    let check = |count: usize, scale: f64, expected: &[f64]| {
+        let nodes = vec![with("Resize", &["x", "", "scales"], &["y"], &mode)];
+        let constants = vec![tensor("scales", &[3], &[1.0, 1.0, scale])];
+        close(&answer(13, &[1, count], nodes, constants, &up_to(count)), expected, "Resize");
+    };
+    check(10, 0.7, &[0.0, 1.0, 2.0, 4.0, 5.0, 7.0, 8.0]);
+    let mut expected: Vec<f64> = (0..22).map(|i| (f64::from(i) / 1.1).floor()).collect();
+    expected[11] = 10.0;
+    check(20, 1.1, &expected);
+}
+
+#[test]
+fn blocks_at_tuples_of_indices() {
+    let x = up_to(12);
+    let check = |shape: &[usize], batch: i64, dims: &[i64], indices: &[i64], expected: &[f64]| {
+        let nodes = vec![with("GatherND", &["x", "i"], &["y"], &[int("batch_dims", batch)])];
+        let constants = vec![TensorProto { dims: dims.to_vec(), ..integers("i", indices) }];
+        close(&answer(13, shape, nodes, constants, &x), expected, "GatherND");
+    };
+    check(&[3, 4], 0, &[2, 3], &[0, 2, 1, 0, -1, -4], &[9.0, 8.0]);
+    check(&[3, 4], 1, &[1, 2, 1], &[2, 0], &[8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0]);
+    check(&[3, 4], 2, &[1, 3, 1], &[3, 0, -2], &[3.0, 4.0, 10.0]);
+    for (batch, dims, indices) in [
+        (0, vec![1, 1], vec![1]),
+        (0, vec![1, 4], vec![0; 4]),
+        (0, vec![1, 0], vec![]),
+        (3, vec![1], vec![0]),
+        (-1, vec![1, 1], vec![0]),
+        (1, vec![2, 1], vec![0; 2]),
+    ] {
+        let nodes = vec![with("GatherND", &["x", "i"], &["y"], &[int("batch_dims", batch)])];
+        refused(13, &[3, 4], nodes, vec![TensorProto { dims, ..integers("i", &indices) }]);
+    }
+}
+
+#[test]
+fn one_of_two_values_by_a_constant() {
+    let x = up_to(4);
+    let condition = || TensorProto { data_type: 9, int32_data: vec![1, 0, 0, 1], ..tensor_of_bools() };
+    let nodes = |yes: &str, no: &str| {
+        vec![with("Neg", &["x"], &["n"], &[]), with("Where", &["c", yes, no], &["y"], &[])]
+    };
+    let run = |yes: &str, no: &str, fill: f64| {
+        answer(13, &[4], nodes(yes, no), vec![condition(), tensor("k", &[1], &[fill])], &x)
+    };
+    close(&run("x", "n", 0.0), &[0.0, -1.0, -2.0, 3.0], "values");
+    close(&run("k", "x", 7.0), &[7.0, 1.0, 2.0, 7.0], "a constant");
+    let text = refused(13, &[4], nodes("x", "k"), vec![condition(), tensor("k", &[1], &[f64::INFINITY])]);
+    assert!(text.contains("finite"), "{text}");
+}
+
+fn tensor_of_bools() -> TensorProto {
+    TensorProto { name: "c".to_owned(), dims: vec![4], ..Default::default() }
+}
+
+/// Before a MaxPool, where it never is the largest; behind a ReLU alone, where 0 is not either.
+#[test]
+fn padding_with_what_is_below_all_values() {
+    let nodes = |first: &str, last: &str| {
+        vec![
+            with(first, &["x"], &["r"], &[]),
+            with("Pad", &["r", "p", "v"], &["q"], &[]),
+            with(last, &["q"], &["y"], &[ints("kernel_shape", &[2])]),
+        ]
+    };
+    for fill in [f64::NEG_INFINITY, f64::from(f32::MIN)] {
+        let constants = || vec![integers("p", &[0, 0, 1, 0, 0, 1]), tensor("v", &[], &[fill])];
+        let found = answer(13, &[1, 3], nodes("Relu", "MaxPool"), constants(), &[2.0, -1.0, -3.0]);
+        close(&found, &[2.0, 2.0, 0.0, 0.0], "MaxPool");
+        for (first, last) in [("Neg", "MaxPool"), ("Relu", "AveragePool")] {
+            assert!(refused(13, &[1, 3], nodes(first, last), constants()).contains("q (Pad)"));
+        }
+    }
 }
 
 #[test]
@@ -242,6 +324,11 @@ fn batch_norm_before_and_behind_everything() {
     }
     let training = vec![with("BatchNormalization", &inputs, &["y"], &[int("training_mode", 1)])];
     assert!(refused(14, &[2, 3], training, parameters()).contains("inference"));
+    // Which the number of results said before.
+    let five = vec![with("BatchNormalization", &inputs, &["y", "", "new mean"], &[])];
+    assert!(refused(9, &[2, 3], five, parameters()).contains("inference"));
+    let one = vec![with("BatchNormalization", &inputs, &["y", "", ""], &[])];
+    answer(9, &[2, 3], one, parameters(), &[0.0; 6]);
     assert!(refused(14, &[3, 3], nodes(), parameters()).contains("[3]"));
 }
 

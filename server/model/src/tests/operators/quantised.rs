@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{close, counts, file, options, refused, run, tensor, with};
+use super::{close, counts, file, integers, options, refused, run, tensor, with};
 use crate::onnx::{ModelProto, NodeProto, TensorProto};
 use crate::tests::onnx::{float, ints};
 use crate::{Error, ImportOptions, Normalisation, read};
@@ -187,6 +187,101 @@ fn inputs_of_integers_are_taken_as_they_are() {
         // Of an input of reals nothing is said.
         read(&file(13, &[3], vec![node], constants(), &["y"]), &ImportOptions::default()).unwrap();
     }
+}
+
+/// As TensorFlow's exporters turn a picture before they make real numbers of it.
+#[test]
+fn inputs_of_integers_may_be_moved_first() {
+    let nodes = |last: &str| {
+        vec![
+            with("Shape", &["x"], &["shape"], &[]),
+            with("Reshape", &["x", "shape"], &["same"], &[]),
+            with("Transpose", &["same"], &["t"], &[ints("perm", &[0, 2, 1])]),
+            with("Cast", &["t"], &["f"], &[crate::tests::onnx::int("to", 1)]),
+            with(last, &["t", "f"], &["z"], &[]),
+            with("Identity", &["f"], &["y"], &[]),
+        ]
+    };
+    let x = [0.0, 1.0, 2.0, 253.0, 254.0, 255.0];
+    let made = |outputs: &[&str]| of_type(&file(13, &[2, 3], nodes("Add"), vec![], outputs), UINT8);
+    close(&run(&made(&["y"]), &x).0[0], &[0.0, 253.0, 1.0, 254.0, 2.0, 255.0], "turned");
+    // An operator that computes with integers is another one than with reals.
+    let text = read(&made(&["y", "z"]), &options()).unwrap_err().to_string();
+    assert!(text.contains("input x is of type UINT8"), "{text}");
+    // Nor may they say what is moved.
+    let row = vec![with("Gather", &["w", "x"], &["y"], &[])];
+    let table = vec![tensor("w", &[4, 2], &[0.0; 8])];
+    let text =
+        read(&of_type(&file(13, &[2], row, table, &["y"]), UINT8), &options()).unwrap_err().to_string();
+    assert!(text.contains("input x is of type UINT8"), "{text}");
+}
+
+/// What ONNX Runtime's own format has beside QLinearConv.
+#[test]
+fn quantised_operators_of_a_runtime() {
+    let own = |op: &str, inputs: &[&str], outputs: &[&str], attributes: &[crate::onnx::AttributeProto]| {
+        NodeProto { domain: "com.microsoft".to_owned(), ..with(op, inputs, outputs, attributes) }
+    };
+    let constants = || {
+        vec![
+            tensor("s", &[], &[0.5]),
+            tensor("t", &[], &[0.25]),
+            bytes("z", UINT8, &[], &[128]),
+            bytes("c", UINT8, &[], &[132]),
+            bytes("w", INT8, &[2, 4], &[2, -4, 6, 0, 1, 1, 1, 1]),
+            tensor("ws", &[2], &[0.5, 0.25]),
+            bytes("wz", INT8, &[2], &[0, 1]),
+            bytes("b", INT32, &[2], &[8, -8]),
+            integers("flat", &[1, -1]),
+        ]
+    };
+    let quantise = with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]);
+    let back = |from: &str| with("DequantizeLinear", &[from, "t", "z"], &["y"], &[]);
+    let x = [1.0, -2.0, 3.0, 0.5];
+    let check = |nodes: Vec<NodeProto>, expected: &[f64], what: &str| {
+        let nodes = [vec![quantise.clone()], nodes].concat();
+        close(&run(&file(13, &[2, 2], nodes, constants(), &["y"]), &x).0[0], expected, what);
+    };
+    let add = own("QLinearAdd", &["q", "s", "z", "q", "s", "z", "t", "z"], &["a"], &[]);
+    check(vec![add, back("a")], &x.map(|x| 2.0 * x), "QLinearAdd");
+    // (132 - 128) / 4 = 1.
+    let more = own("QLinearAdd", &["c", "t", "z", "q", "s", "z", "t", "z"], &["a"], &[]);
+    check(vec![more, back("a")], &x.map(|x| x + 1.0), "QLinearAdd of a constant");
+    let times = own("QLinearMul", &["q", "s", "z", "c", "s", "z", "t", "z"], &["a"], &[]);
+    check(vec![times, back("a")], &x.map(|x| 2.0 * x), "QLinearMul");
+    let mean = |last: i64| {
+        let attributes = [crate::tests::onnx::int("channels_last", last)];
+        own("QLinearGlobalAveragePool", &["r", "s", "z", "t", "z"], &["a"], &attributes)
+    };
+    let image = with("Unsqueeze", &["q", "three"], &["r"], &[]);
+    let three = with("Constant", &[], &["three"], &[ints("value_ints", &[3])]);
+    check(vec![three.clone(), image.clone(), mean(0), back("a")], &[-0.5, 1.75], "QLinearGlobalAveragePool");
+    let leaky = own("QLinearLeakyRelu", &["q", "s", "z", "t", "z"], &["a"], &[float("alpha", 0.5)]);
+    check(vec![leaky, back("a")], &[1.0, -1.0, 3.0, 0.5], "QLinearLeakyRelu");
+    let both = own(
+        "QLinearConcat",
+        &["t", "z", "q", "s", "z", "q", "s", "z"],
+        &["a"],
+        &[crate::tests::onnx::int("axis", 2)],
+    );
+    check(vec![both, back("a")], &[1.0, -2.0, 1.0, -2.0, 3.0, 0.5, 3.0, 0.5], "QLinearConcat");
+    // Rows 1, -2, 3, 0 of 0.5 and four zeros, with biases 8 and -8 of the products of both scales.
+    let rows = |scale: &[&str]| {
+        let inputs = [&["f", "s", "z", "w", "ws", "wz", "b"], scale].concat();
+        let flat = with("Reshape", &["q", "flat"], &["f"], &[]);
+        vec![flat, own("QGemm", &inputs, &["a"], &[crate::tests::onnx::int("transB", 1)])]
+    };
+    let expected = [1.0 + 4.0 + 9.0 + 2.0, -1.0];
+    check([rows(&["t", "z"]), vec![back("a")]].concat(), &expected, "QGemm");
+    check(
+        [rows(&[]), vec![with("Identity", &["a"], &["y"], &[])]].concat(),
+        &expected,
+        "QGemm of real numbers",
+    );
+    let last = own("QLinearSigmoid", &["q", "s", "z", "t", "z"], &["y"], &[]);
+    check(vec![last], &x, "QLinearSigmoid");
+    let nodes = vec![quantise.clone(), three, image, mean(1), back("a")];
+    assert!(refused(13, &[2, 2], nodes, constants()).contains("channels_last"));
 }
 
 #[test]
