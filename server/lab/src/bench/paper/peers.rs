@@ -200,7 +200,7 @@ fn parse(text: &[u8]) -> Result<File, String> {
         return Err("too many runs".to_owned());
     }
     let told = [&file.command, &file.machine, &file.compared].into_iter().all(Option::is_some);
-    if !file.runs.is_empty() && !(told && !file.versions.is_empty()) {
+    if !file.runs.is_empty() && (!told || file.versions.is_empty()) {
         return Err("runs without command, machine, versions or what was compared".to_owned());
     }
     for (number, run) in (1..).zip(&file.runs) {
