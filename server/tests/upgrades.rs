@@ -200,6 +200,7 @@ async fn bundles_of_before_are_used_or_destroyed_everywhere_and_counted() {
         // One server no longer speaks their version: all destroy them, and make others.
         cluster.upgrade(1, &new);
         cluster.servers[1].wait_ready();
+        assert_eq!(cluster.discarded()[1], POOL as u64 - 2);
         (0..3).for_each(|index| cluster.wait_stored(index, POOL));
         assert_eq!(cluster.discarded(), [POOL as u64 - 2; 3]);
         let counted = metrics(cluster.admin[0]);
