@@ -22,9 +22,10 @@ const fn target(name: &'static str, decode: Decode, memory: u64, samples: fn() -
     Target { name, decode, memory, samples }
 }
 
-pub const ALL: [Target; 23] = [
+pub const ALL: [Target; 24] = [
     target("device_messages", device_messages, MIB, messages),
     target("session_blob", session_blob, MIB, blobs),
+    target("versions", untrusted::versions, MIB, untrusted::ranges),
     target("hello", untrusted::hello, MIB, untrusted::hellos),
     target("offer", untrusted::offer, MIB, untrusted::offers),
     target("order", untrusted::order, MIB, untrusted::orders),
