@@ -88,6 +88,7 @@ struct Serve {
     #[arg(long)]
     with_parent: bool,
     /// For tests of upgrades: the versions of the protocol between servers that it says to speak, such as 7-8.
+    #[cfg(feature = "lab")]
     #[arg(long, hide = true, value_name = "RANGE")]
     versions: Option<Versions>,
 }
@@ -200,7 +201,16 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             println!("{}", init::init(&options)?);
             Ok(())
         }
-        Command::Serve(Serve { config, events, with_parent, versions, .. }) => {
+        Command::Serve(Serve {
+            config,
+            events,
+            with_parent,
+            #[cfg(feature = "lab")]
+            versions,
+            ..
+        }) => {
+            #[cfg(not(feature = "lab"))]
+            let versions = None;
             let versions = versions.unwrap_or(Versions::OURS);
             Ok(serve(&ServeOptions { config, events, log: Some(filter), versions, with_parent })?)
         }
@@ -219,7 +229,11 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             // All are read first: what is compared is all that was asked for.
             let found: Result<Vec<_>, _> = files.iter().map(|path| fingerprint::of_file(path)).collect();
             for (path, keys) in files.iter().zip(found?) {
-                println!("{}", path.display());
+                match keys.len() {
+                    1 => println!("{}", path.display()),
+                    // Somebody may have added his own.
+                    several => println!("{}: {several} certificates", path.display()),
+                }
                 keys.iter().for_each(|key| println!("  {key}"));
             }
             Ok(())

@@ -152,6 +152,12 @@ fn fingerprints_are_compared_by_voice() {
         std::fs::write(path(&format!("sent/{file}")), text.replace('\n', "\r\n")).unwrap();
     }
     assert_eq!(of("sent"), own);
+    // A certificate that somebody added is not read out by its owner, so it is counted.
+    let both = ["own", "other"].map(|of| std::fs::read_to_string(path(&format!("{of}/s.cert.pem"))).unwrap());
+    std::fs::write(path("both.cert.pem"), both.concat()).unwrap();
+    let told = well(&["fingerprint", &path("both.cert.pem")]);
+    assert!(told.lines().next().unwrap().ends_with("both.cert.pem: 2 certificates"), "{told}");
+    assert!(told.lines().count() == 3 && told.lines().nth(1) == Some(&own[0]), "{told}");
     let other = of("other");
     assert!(other[0] != own[0] && other[1] != own[1]);
     let told = refused(&["fingerprint", &path("own/s.cert.pem"), &path("own/s.opening.key")]);

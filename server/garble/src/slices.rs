@@ -58,12 +58,14 @@ pub fn from_lanes(values: &[u32], width: usize) -> Vec<u64> {
 pub fn to_lanes(planes: &[u64], lanes: usize) -> Vec<u32> {
     let words = plane_words(lanes).max(1);
     let mut values = vec![0u32; lanes];
+    // They may be a secret mask's.
+    let mut rows = Zeroizing::new([0; 32]);
     for (index, values) in values.chunks_mut(64).enumerate() {
-        let mut rows = [0; 32];
+        rows.fill(0);
         rows.iter_mut().zip(planes.chunks(words)).for_each(|(row, plane)| *row = plane[index]);
         transpose(&mut rows);
         for (half, values) in values.chunks_mut(32).enumerate() {
-            values.iter_mut().zip(rows).for_each(|(value, row)| *value = (row >> (32 * half)) as u32);
+            values.iter_mut().zip(rows.iter()).for_each(|(value, row)| *value = (*row >> (32 * half)) as u32);
         }
     }
     values

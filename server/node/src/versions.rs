@@ -92,7 +92,8 @@ impl FromStr for Versions {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (lowest, highest) = text.split_once('-').unwrap_or((text, text));
         let read = || Versions::new(lowest.parse().ok()?, highest.parse().ok()?);
-        read().ok_or("is no range of versions")
+        // A range of versions that had none would not be read as it is said.
+        read().filter(|range| range.lowest > WITHOUT_RANGE).ok_or("is no range of versions")
     }
 }
 
@@ -143,7 +144,7 @@ mod tests {
         }
         assert_eq!(Versions::read(&[7, 0xff, 0xff, 3]), None, "all there are");
         assert_eq!(Versions::new(7, 22), Some(range(7, 22)));
-        for text in ["", "-", "8-7", "x", "7-", "7-70000", "0"] {
+        for text in ["", "-", "8-7", "x", "7-", "7-70000", "0", "6-7"] {
             assert!(text.parse::<Versions>().is_err(), "{text}");
         }
         assert_eq!("7-8".parse(), Ok(range(7, 8)));

@@ -114,13 +114,13 @@ impl Kernel for ChosenWords<'_> {
         for ((c, labels), sums) in self.labels.iter().enumerate().zip(self.sums.chunks_mut(LANES)) {
             let p = engine.permute([engine.load(labels)]);
             let [hash] = engine.hash(p, [engine.tweaks(self.tweak.vector(c))]);
-            let mut blocks = [Block::ZERO; LANES];
+            let mut blocks = Zeroizing::new([Block::ZERO; LANES]);
             engine.store(hash, &mut blocks);
-            let mut masks = [0; LANES];
+            let mut masks = Zeroizing::new([0; LANES]);
             masks.iter_mut().zip(self.others.get(c * LANES..).unwrap_or_default()).for_each(|(m, o)| *m = *o);
             let words = blocks.map(|block| [0, 1].map(|word| (block.0 >> (32 * word)) as u32));
-            for ((sum, [zero, one]), mask) in sums.iter_mut().zip(words).zip(masks) {
-                *sum = sum.wrapping_add(zero ^ (zero ^ one) & mask);
+            for ((sum, [zero, one]), mask) in sums.iter_mut().zip(words).zip(masks.iter()) {
+                *sum = sum.wrapping_add(zero ^ (zero ^ one) & *mask);
             }
         }
     }

@@ -308,14 +308,15 @@ impl ReluShares {
     }
 
     /// Shares of the answer for every value of the masked outputs: entry `û + 2b̂` of `out`, all lanes, minus `mask`,
-    /// this server's part of the next mask. `m` is the opened value. Public terms are not included.
+    /// this server's part of the next mask, a word for each. `m` is the opened value. Public terms are not included. A lane
+    /// whose mask is missing has no answer: 0 in all entries.
     pub fn answers(&self, m: &[u32], mask: &[u32]) -> Zeroizing<Vec<u32>> {
         let lanes = m.len();
         let mut out = Zeroizing::new(vec![0u32; self.shape.entries() * lanes]);
         let mut answers = Zeroizing::new([[0; TOGETHER]; 4]);
         for (start, m) in starts(m) {
             let shares = self.part(start, m.len());
-            let mask = mask.get(start..start + m.len()).unwrap_or(&[0; TOGETHER][..m.len()]);
+            let Some(mask) = mask.get(start..start + m.len()) else { break };
             for (i, &m) in m.iter().enumerate() {
                 let terms = self.shape.terms(shares.map(|words| words[i]), m);
                 for (entry, answers) in answers.iter_mut().enumerate() {

@@ -299,8 +299,10 @@ fn destroy(path: &Path, also: impl FnOnce(&File) -> io::Result<()>) -> io::Resul
     if file.metadata()?.len() >= START as u64 {
         file.seek(SeekFrom::Start(HEADER.len() as u64))?;
         file.write_all(&[0; KEY])?;
-        also(&file)?;
+        // Whether or not: the key goes.
+        let also = also(&file);
         file.sync_data()?;
+        also?;
     }
     fs::remove_file(path)
 }
