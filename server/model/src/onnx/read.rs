@@ -6,6 +6,7 @@ use super::context::{Context, Secret, Value};
 use super::file::{Parsed, parse};
 use super::operators::{self, last, quantised};
 use super::proto::{NodeProto, is_default_domain, printable};
+use crate::graph::Last;
 use crate::real::{Origin, Real, RealOutput};
 use crate::{Error, ImportOptions, Normalisation, passes};
 
@@ -25,6 +26,8 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let len = shape.iter().product();
     let mut context = Context::new(len);
     let read_names = parsed.nodes.iter().flat_map(|node| &node.input);
+    // An input that is left out has no name.
+    let read_names = read_names.filter(|name| !name.is_empty());
     for name in read_names.chain(parsed.outputs.iter().map(|(name, _)| name)) {
         *context.uses.entry(name.clone()).or_default() += 1;
     }
@@ -99,6 +102,12 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
                 let softmax = parsed.nodes.iter().rev().find(|node| node.op_type.ends_with("Softmax"));
                 let origin = softmax.map_or(origin, NodeProto::origin);
                 return Err(origin.error(last::wrong_axis(secret.last, &secret.shape)));
+            }
+            Value::Secret(secret) if secret.last != Last::Nothing && secret.quantised.is_some() => {
+                return Err(origin.error(
+                    "it has integers in place of what a Sigmoid gives: add a DequantizeLinear to the end"
+                        .to_owned(),
+                ));
             }
             Value::Secret(secret) => quantised::integers(&mut context, &origin, &secret)?,
         };

@@ -156,6 +156,13 @@ pub(super) fn feature_extractor(context: &mut Context, call: &Call<'_>) -> Resul
         };
     }
     let (x, count) = features(call)?;
+    // Of a softmax or an index, which the device makes of all values, none is left out.
+    if !matches!(x.last, Last::Nothing | Last::Sigmoid | Last::Tanh) {
+        return Err(call.error(
+            "it takes some results of what is done last over all of them: end the network in front of it and choose where \
+             the answer is read",
+        ));
+    }
     let chosen = call.constant(1, "indices")?.ok_or_else(|| call.node.lacks("indices"))?;
     let place = |&place: &i64| usize::try_from(place).ok().filter(|&place| place < count);
     let places: Option<Vec<usize>> = chosen.integers().and_then(|all| all.iter().map(place).collect());
@@ -173,7 +180,9 @@ pub(super) fn normalizer(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
     let x = call.secret(0)?;
     let sums = call.node.string("norm")?.unwrap_or(b"MAX") == b"L1";
     match x.last {
-        Last::Softmax if sums && x.over.is_none() => Ok(vec![x.clone().into()]),
+        Last::Softmax if sums && x.over.is_none() && x.shape.last() == Some(&x.len()) => {
+            Ok(vec![x.clone().into()])
+        }
         _ => Err(call.error(refused::reason("LpNormalization", ""))),
     }
 }

@@ -155,6 +155,8 @@ pub(crate) fn apply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
         own && name == "Mul" && call.inputs.iter().flatten().all(|value| matches!(value, Value::Secret(_)));
     if !product {
         let behind = match name {
+            // Of a QLinearSigmoid.
+            "DequantizeLinear" => last::Behind::Relabels,
             name if !own => classical::behind(name),
             "Sub" => last::Behind::Complement,
             "Transpose" => last::Behind::Turns,

@@ -157,6 +157,14 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
         })
         .collect::<Result<_, _>>()?;
     let first = shapes.first().ok_or_else(|| call.node.lacks("input 0"))?;
+    // Before each of them is walked through.
+    if call.inputs.len() > crate::graph::MAX_TERMS {
+        return Err(call.error(format!(
+            "it joins {} values, and {} are supported",
+            call.inputs.len(),
+            crate::graph::MAX_TERMS
+        )));
+    }
     let given = call.node.int("axis")?.unwrap_or(1);
     let axis = axis(given, first.len()).ok_or_else(|| call.node.damaged(format!("axis = {given}")))?;
     let mut shape = first.to_vec();

@@ -9,7 +9,7 @@ use super::super::context::{Context, Quantised, Secret, Value};
 use super::super::tensor::{Element, Tensor};
 use super::{activation, convolution, matrix};
 use crate::Error;
-use crate::graph::{Gather, ValueId};
+use crate::graph::{Gather, Last, ValueId};
 use crate::real::{RealOp, RealTerm};
 
 /// Scale and zero point, both inputs of the node, of a value.
@@ -39,7 +39,14 @@ pub(super) fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Qu
 
 pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["axis", "block_size", "output_dtype", "precision", "saturate"])?;
-    let (quantised, element) = of_value(call, 1, 2)?;
+    let (quantised, mut element) = of_value(call, 1, 2)?;
+    if call.input(2).is_none()
+        && let Some(kind) = call.node.int("output_dtype")?.filter(|&kind| kind != 0)
+    {
+        let known = i32::try_from(kind).ok().and_then(Element::from_onnx).filter(|known| !known.is_float());
+        element =
+            known.ok_or_else(|| call.error("its output_dtype is no integer: quantise the network again"))?;
+    }
     Ok(vec![cut(context, call, call.secret(0)?, quantised, element)?.into()])
 }
 
@@ -122,7 +129,18 @@ pub(super) fn real(
 pub(super) fn dequantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["axis", "block_size", "output_dtype"])?;
     let (said, _) = of_value(call, 1, 2)?;
-    Ok(vec![real(context, call, call.any_secret(0)?, said)?.into()])
+    let x = call.any_secret(0)?;
+    if x.last != Last::Nothing {
+        // What is done last is quantised in the file, and is not here.
+        return match x.quantised == Some(said) {
+            true => Ok(vec![Secret { quantised: None, ..x.clone() }.into()]),
+            false => {
+                Err(call
+                    .error("its scale is not that of the Sigmoid in front of it: quantise the network again"))
+            }
+        };
+    }
+    Ok(vec![real(context, call, x, said)?.into()])
 }
 
 /// The integers of an answer of a network, for which `x` has the real numbers.

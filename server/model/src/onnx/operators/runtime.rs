@@ -2,7 +2,7 @@
 //! numbers that they stand for.
 
 use super::super::call::Call;
-use super::super::context::{Context, Value};
+use super::super::context::{Context, Secret, Value};
 use super::super::proto::NodeProto;
 use super::super::tensor::Tensor;
 use super::quantised::{cut, of_value, real, weights};
@@ -37,6 +37,12 @@ fn on_reals(
     let inner = Call { node: &node, origin: call.origin.clone(), opset: call.opset, inputs };
     let made = operator(context, &inner)?;
     let [Value::Secret(made)] = made.as_slice() else { return Err(call.node.lacks("result")) };
+    // Which values its type cuts off would be a guess.
+    if call.input(said + 1).is_none() {
+        return Err(
+            call.error("its result has no zero point, which tells its type: quantise the network again")
+        );
+    }
     let (quantised, element) = of_value(call, said, said + 1)?;
     Ok(vec![cut(context, call, made, quantised, element)?.into()])
 }
@@ -74,12 +80,15 @@ pub(super) fn leaky_relu(context: &mut Context, call: &Call<'_>) -> Result<Vec<V
     of_one(context, call, activation::leaky_relu)
 }
 
-/// At the end, as the real numbers that DequantizeLinear makes of it.
+/// At the end, with a DequantizeLinear behind it.
 pub(super) fn sigmoid(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let x = input(context, call, 0)?;
     let inner =
         Call { node: call.node, origin: call.origin.clone(), opset: call.opset, inputs: vec![Some(x)] };
-    last::sigmoid(context, &inner)
+    let made = last::sigmoid(context, &inner)?;
+    let [Value::Secret(made)] = made.as_slice() else { return Err(call.node.lacks("result")) };
+    let (quantised, _) = of_value(call, 3, 4)?;
+    Ok(vec![Secret { quantised: Some(quantised), ..made.clone() }.into()])
 }
 
 /// Scale and zero point of the result, then each value with its own.
@@ -89,7 +98,7 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     on_reals(context, call, moving::concat, inputs, 0, &[])
 }
 
-/// `a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero`: a layer; real numbers come out without a y_scale.
+/// `a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero`: a layer; real numbers come out without a y_zero.
 pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let (said, _) = of_value(call, 1, 2)?;
     let by_column = usize::from(!call.node.flag("transB", false)?);
@@ -101,10 +110,15 @@ pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
             alpha * said.scale * scales.get(if scales.len() == 1 { 0 } else { i }).copied().unwrap_or(0.0)
         };
         let last = bias.shape.last().copied().unwrap_or(1).max(1);
+        if scales.len() > 1 && last != scales.len() {
+            return Err(
+                call.error("its scales differ by column and its bias does not: quantise the network again")
+            );
+        }
         let values = bias.reals().iter().enumerate().map(|(i, b)| b * unit(i % last)).collect();
         inputs.push(Tensor::floats(bias.shape.clone(), values).into());
     }
-    if call.input(7).is_some() {
+    if call.input(8).is_some() {
         return on_reals(context, call, matrix::gemm, inputs, 7, &[]);
     }
     let inputs = inputs.into_iter().map(Some).collect();

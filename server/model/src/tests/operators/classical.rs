@@ -55,6 +55,27 @@ fn a_classifier_of_three_classes() {
     assert!(read(&file(13, &[2], nodes(&[3, 5, 7]), vec![], &["probabilities"]), &options()).is_ok());
 }
 
+/// What the device does over all values is not that over some of them.
+#[test]
+fn some_of_a_softmaxs_results_are_refused() {
+    let weights = [1.0, 2.0, -1.0, 0.5, 0.0, 3.0];
+    for (end, from) in [("SOFTMAX", "scores"), ("SOFTMAX", "label"), ("LOGISTIC", "label")] {
+        let nodes = vec![
+            scaled(),
+            classifier(end, &[0, 1, 2], &weights, &[0.0; 3]),
+            classical("ArrayFeatureExtractor", &[from, "i"], &["y"], &[]),
+        ];
+        let told = refused(13, &[2], nodes, vec![integers("i", &[0])]);
+        assert!(told.contains("y (ArrayFeatureExtractor)"), "{end} {from}: {told}");
+    }
+    let nodes = vec![
+        with("Softmax", &["x"], &["s"], &[]),
+        with("Reshape", &["s", "shape"], &["r"], &[]),
+        classical("Normalizer", &["r"], &["y"], &[text("norm", "L1")]),
+    ];
+    assert!(refused(13, &[3], nodes, vec![integers("shape", &[3, 1])]).contains("y (Normalizer)"));
+}
+
 /// Two sigmoids that add up to 1.
 #[test]
 fn a_classifier_of_two_classes() {

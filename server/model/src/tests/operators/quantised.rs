@@ -278,8 +278,16 @@ fn quantised_operators_of_a_runtime() {
         &expected,
         "QGemm of real numbers",
     );
-    let last = own("QLinearSigmoid", &["q", "s", "z", "t", "z"], &["y"], &[]);
-    check(vec![last], &x, "QLinearSigmoid");
+    let last = |to| own("QLinearSigmoid", &["q", "s", "z", "t", "z"], &[to], &[]);
+    check(vec![last("a"), back("a")], &x, "QLinearSigmoid");
+    // Its integers are not what the device makes, and of another scale they are others.
+    let nodes = |rest: &[NodeProto]| [&[quantise.clone()], rest].concat();
+    assert!(refused(13, &[2, 2], nodes(&[last("y")]), constants()).contains("DequantizeLinear"));
+    let other = with("DequantizeLinear", &["a", "s", "z"], &["y"], &[]);
+    assert!(refused(13, &[2, 2], nodes(&[last("a"), other]), constants()).contains("scale"));
+    // The type of the result is that of its zero point.
+    let no_type = own("QLinearAdd", &["q", "s", "z", "q", "s", "z", "t"], &["a"], &[]);
+    assert!(refused(13, &[2, 2], nodes(&[no_type, back("a")]), constants()).contains("zero point"));
     let nodes = vec![quantise.clone(), three, image, mean(1), back("a")];
     assert!(refused(13, &[2, 2], nodes, constants()).contains("channels_last"));
 }
