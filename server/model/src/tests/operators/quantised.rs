@@ -281,7 +281,7 @@ fn quantised_operators_of_a_runtime() {
     let last = |to| own("QLinearSigmoid", &["q", "s", "z", "t", "z"], &[to], &[]);
     check(vec![last("a"), back("a")], &x, "QLinearSigmoid");
     // Its integers are not what the device makes, and of another scale they are others.
-    let nodes = |rest: &[NodeProto]| [&[quantise.clone()], rest].concat();
+    let nodes = |rest: &[NodeProto]| [std::slice::from_ref(&quantise), rest].concat();
     assert!(refused(13, &[2, 2], nodes(&[last("y")]), constants()).contains("DequantizeLinear"));
     let other = with("DequantizeLinear", &["a", "s", "z"], &["y"], &[]);
     assert!(refused(13, &[2, 2], nodes(&[last("a"), other]), constants()).contains("scale"));
