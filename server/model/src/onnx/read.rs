@@ -52,7 +52,11 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     for node in &parsed.nodes {
         let call = Call { node, origin: node.origin(), opset: parsed.opset, inputs: inputs(&context, node)? };
         let known = call.inputs.iter().flatten().all(|value| matches!(value, Value::Constant(_)));
-        let made = if known && is_default_domain(&node.domain) {
+        // ONNX Runtime writes these two in its own domain as well, for weights too.
+        let foldable = is_default_domain(&node.domain)
+            || node.domain == "com.microsoft"
+                && matches!(node.op_type.as_str(), "DequantizeLinear" | "QuantizeLinear");
+        let made = if known && foldable {
             let folded = folding.fold(node, &call.constants(), parsed.opset)?;
             let folded = folded.ok_or_else(|| {
                 call.error(

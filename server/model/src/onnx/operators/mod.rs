@@ -150,6 +150,11 @@ pub(crate) fn apply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
     let Some((_, operator)) = operator else {
         return Err(call.error(refused::reason(name, domain)));
     };
+    if !call.inputs.iter().flatten().any(|value| matches!(value, Value::Secret(_))) {
+        return Err(call.error(
+            "this operator is not supported on constants: replace it by its result, say with onnxsim",
+        ));
+    }
     // A product of two secret values is refused for what it is, also where one is a Sigmoid of the other (SiLU).
     let product =
         own && name == "Mul" && call.inputs.iter().flatten().all(|value| matches!(value, Value::Secret(_)));
