@@ -250,10 +250,11 @@ fn quantised_operators_of_a_runtime() {
     // Constants too are written in the runtime's domain, and what has nothing else is refused by its name.
     let one = own("DequantizeLinear", &["c", "t", "z"], &["one"], &[]);
     let reals = own("DequantizeLinear", &["q", "s", "z"], &["f"], &[]);
-    let nodes = vec![one, reals, with("Add", &["f", "one"], &["y"], &[])];
+    let nodes = vec![one, reals.clone(), with("Add", &["f", "one"], &["y"], &[])];
     check(nodes, &x.map(|x| x + 1.0), "DequantizeLinear of a constant");
     let none = own("QLinearAdd", &["c", "t", "z", "c", "t", "z", "t", "z"], &["a"], &[]);
-    let nodes = vec![quantise.clone(), none, back("a")];
+    let seen = with("DequantizeLinear", &["a", "t", "z"], &["d"], &[]);
+    let nodes = vec![quantise.clone(), reals, none, seen, with("Add", &["f", "d"], &["y"], &[])];
     assert!(refused(13, &[2, 2], nodes, constants()).contains("a (QLinearAdd)"));
     let times = own("QLinearMul", &["q", "s", "z", "c", "s", "z", "t", "z"], &["a"], &[]);
     check(vec![times, back("a")], &x.map(|x| 2.0 * x), "QLinearMul");
