@@ -13,26 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::admin::{admin, becomes, get, metrics, start, status, text};
-use common::{Device, LIMIT, More, Opened, Server, Site, digits, rng};
+use common::admin::{admin, becomes, get, metrics, start, start_all, status, text};
+use common::{Device, LIMIT, More, Opened, Site, digits, rng};
 use seco_core::{ModelId, Request, SEALED_LEN, Session};
 use seco_node::config::Pool;
 use seco_node::keys;
 
 /// Divisors of the second and third model's inputs.
 const SCALES: [f32; 2] = [24.0, 40.0];
-
-/// Starts all servers with their admin ports, the last first; gives them in order, with their ports.
-fn start_all(site: &mut Site) -> (Vec<Server>, Vec<SocketAddr>, SocketAddr) {
-    let (mut servers, mut ports, mut devices) = (Vec::new(), Vec::new(), None);
-    for index in (0..site.keys.len()).rev() {
-        let (server, port, device) = start(site, index, &[]);
-        servers.insert(0, server);
-        ports.insert(0, port);
-        devices = device;
-    }
-    (servers, ports, devices.unwrap())
-}
 
 /// Opens a session as soon as the model is served.
 async fn open(device: &Device, site: &Site, session: &Session) -> Opened {
@@ -96,7 +84,7 @@ async fn models_come_and_go_while_devices_ask() {
     let mut site = Site::new(3);
     site.admin = true;
     site.models = vec![site.split_more("b", SCALES[0])];
-    let (_servers, ports, address) = start_all(&mut site);
+    let (_servers, ports, address) = start_all(&mut site, &[]);
     let site = Arc::new(site);
     let second = &site.models[0];
     let digit = &digits()[0];
@@ -297,7 +285,7 @@ async fn a_removal_goes_on_when_whoever_asked_for_it_has_left() {
     site.models = vec![site.split_more("b", SCALES[0])];
     // Something is being made all the time, which a removal waits for.
     site.models[0].pool = Pool { size: 400, low: 399, ..Pool::default() };
-    let (_servers, ports, address) = start_all(&mut site);
+    let (_servers, ports, address) = start_all(&mut site, &[]);
     let device = site.connect(address).await;
     let second = &site.models[0];
     drop(open(&device, &site, &second.session(&site, 1)).await);

@@ -6,18 +6,13 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use common::{Server, Site, copy, digits};
+use common::asking::Asking;
+use common::{Server, Site, copy};
 use seco_node::config::Pool;
 use seco_node::keys;
 use seco_node::operation::events::Event;
-use seco_sdk::Client;
 use seco_tools::split::{self, DeploymentOptions};
-
-const STOP: Duration = Duration::from_secs(20);
 
 /// A cluster whose servers are restarted with what its settings are by then.
 struct Cluster {
@@ -29,10 +24,7 @@ struct Cluster {
 
 impl Cluster {
     fn stop(&mut self, index: usize) {
-        let server = &mut self.servers[index];
-        server.signal("-TERM");
-        assert!(server.ended(STOP).success());
-        self.told += &server.stderr();
+        self.told += &self.servers[index].stop();
     }
 
     fn start(&mut self, index: usize) {
@@ -79,29 +71,12 @@ async fn certificates_are_replaced_while_a_device_keeps_asking() {
     let deployment = split::deployment(&options).unwrap();
     assert_eq!(deployment.gateway.pins.len(), 2);
 
-    let (stopped, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let digits = digits();
-    let expected: Vec<Vec<i32>> = digits.iter().map(|digit| cluster.site.expected(digit)).collect();
-    let asking = tokio::spawn({
-        let (stopped, answers) = (stopped.clone(), answers.clone());
-        async move {
-            let client = Client::builder(deployment).request_timeout(Duration::from_secs(60)).connect().await;
-            let client = client.unwrap();
-            for (digit, expected) in digits.iter().zip(&expected).cycle() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                assert_eq!(client.infer(digit).await.unwrap().logits, *expected);
-                answers.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    });
+    let asking = Asking::start(&cluster.site, deployment);
 
     let (state, head) =
         (cluster.site.config(2).state, cluster.site.config(2).ledger_heads(&cluster.site.model_id).own);
     let image = folder.join("image");
-    let (mut cluster, state, head, image) = tokio::task::spawn_blocking(move || {
+    let (mut cluster, asking, state, head, image) = tokio::task::spawn_blocking(move || {
         // All accept the next ones, too.
         for (i, &index) in rotating.iter().enumerate() {
             cluster.site.pinned[index].clone_from(&both[i]);
@@ -123,16 +98,12 @@ async fn certificates_are_replaced_while_a_device_keeps_asking() {
             cluster.site.pinned[index].clone_from(&new[i].certificate);
         }
         [0, 2].into_iter().for_each(|index| cluster.restart(index));
-        (cluster, state, head, image)
+        asking.more();
+        (cluster, asking, state, head, image)
     })
     .await
     .unwrap();
-    let so_far = answers.load(Ordering::SeqCst);
-    while answers.load(Ordering::SeqCst) < so_far + 3 && !asking.is_finished() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    stopped.store(true, Ordering::SeqCst);
-    asking.await.unwrap();
+    asking.stop().await;
 
     // It is one cluster all the time: its bundles outlive all of it.
     let kept = |line: &&str| line.contains("bundles of before") && !line.contains("ready=0");
@@ -157,9 +128,9 @@ async fn certificates_are_replaced_while_a_device_keeps_asking() {
         config.identity.key = folder.join("keys").join(format!("s{index}.key.pem"));
         let mut thief = Server::start(&cluster.site.write(&config), &[]);
         thief.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
-        std::thread::sleep(Duration::from_secs(1));
+        thief.wait_told(told);
         let text = thief.stderr();
-        assert!(text.contains(told) && !text.contains("ready: serves"), "{text}");
+        assert!(!text.contains("ready: serves"), "{text}");
     }
     let told = cluster.servers[1].stderr();
     assert!(told.contains("server 2 (s2) was set back"), "{told}");

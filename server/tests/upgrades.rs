@@ -7,18 +7,17 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::admin::{becomes, metrics, start, status, sum};
+use common::admin::{becomes, metrics, start_all, status, sum};
+use common::asking::Asking;
 use common::{LIMIT, Server, Site, digits};
+use seco_core::{ModelId, SealingKeyHash};
 use seco_node::config::Pool;
+use seco_node::keys;
+use seco_node::mesh::{self, Mesh};
+use seco_node::reset::ResetKey;
 use seco_node::versions::Versions;
-use seco_sdk::Client;
-use seco_tools::split;
-
-const STOP: Duration = Duration::from_secs(20);
 
 /// The present version, this and the next, the next.
 fn ranges() -> [String; 3] {
@@ -40,21 +39,12 @@ impl Cluster {
     fn start(versions: &str, pool: Pool) -> Cluster {
         let mut site = Site::new(3);
         (site.pool, site.admin) = (pool, true);
-        let mut all = Vec::new();
-        for index in (0..3).rev() {
-            all.insert(0, start(&mut site, index, &["--versions", versions]));
-        }
-        let device = all[0].2.unwrap();
-        let admin = all.iter().map(|(_, admin, _)| *admin).collect();
-        let servers = all.into_iter().map(|(server, ..)| server).collect();
+        let (servers, admin, device) = start_all(&mut site, &["--versions", versions]);
         Cluster { site, servers, admin, device, told: vec![String::new(); 3] }
     }
 
     fn stop(&mut self, index: usize) {
-        let server = &mut self.servers[index];
-        server.signal("-TERM");
-        assert!(server.ended(STOP).success());
-        self.told[index] += &server.stderr();
+        self.told[index] += &self.servers[index].stop();
     }
 
     /// The same server as another release. Does not wait until it is ready.
@@ -88,51 +78,6 @@ impl Cluster {
     }
 }
 
-/// A device that keeps asking until it is told to stop; every answer must be the plaintext's.
-struct Asking {
-    stopped: Arc<AtomicBool>,
-    answers: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Asking {
-    fn start(cluster: &Cluster) -> Asking {
-        let options = cluster.site.deployment_options(cluster.device, "deployment.toml");
-        let deployment = split::deployment(&options).unwrap();
-        let digits = digits();
-        let expected: Vec<Vec<i32>> = digits.iter().map(|digit| cluster.site.expected(digit)).collect();
-        let (stopped, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (stop, count) = (stopped.clone(), answers.clone());
-        let task = tokio::spawn(async move {
-            let client =
-                Client::builder(deployment).request_timeout(Duration::from_secs(60)).connect().await.unwrap();
-            for (digit, expected) in digits.iter().zip(&expected).cycle() {
-                if stop.load(Ordering::SeqCst) {
-                    return;
-                }
-                assert_eq!(client.infer(digit).await.unwrap().logits, *expected);
-                count.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        Asking { stopped, answers, task }
-    }
-
-    /// Waits for some more answers.
-    fn more(&self) {
-        let (so_far, deadline) = (self.answers.load(Ordering::SeqCst), Instant::now() + LIMIT);
-        while self.answers.load(Ordering::SeqCst) < so_far + 3 && !self.task.is_finished() {
-            assert!(Instant::now() < deadline, "no more answers");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    async fn stop(self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        self.task.await.unwrap();
-    }
-}
-
 /// From a release that speaks `N` to one that speaks both, then to one that speaks `N + 1` alone, one server after the
 /// other. The device gets no error, and nothing but right answers.
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +85,7 @@ async fn servers_are_upgraded_one_after_the_other_while_a_device_keeps_asking() 
     let [old, both, new] = ranges();
     let mut cluster = Cluster::start(&old, Pool { size: 4, low: 3, ..Pool::default() });
     (0..3).for_each(|_| cluster.servers[0].wait_bundle());
-    let asking = Asking::start(&cluster);
+    let asking = Asking::start(&cluster.site, cluster.site.deployment(cluster.device));
     asking.more();
     let (mut cluster, asking) = tokio::task::spawn_blocking(move || {
         for versions in [&both, &new] {
@@ -173,6 +118,48 @@ async fn servers_are_upgraded_one_after_the_other_while_a_device_keeps_asking() 
         told.contains(&format!("version={now}")) && told.contains(&format!("version={}", now + 1)),
         "{told}"
     );
+}
+
+/// A gateway that orders a set-up in a version that a remote does not speak is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_up_of_an_unspoken_version_is_refused() {
+    let mut site = Site::new(2);
+    let (_remote, _) = site.start(1, &[]);
+    let address = site.config(0).peers[0].address.clone();
+    let server = |index: usize, address: Option<String>| {
+        let certificate = keys::certificate(&site.keys[index].certificate).unwrap();
+        let certificates = vec![certificate.clone()];
+        mesh::Server {
+            name: format!("s{index}"),
+            address,
+            certificates,
+            known_as: certificate,
+            ot_parameter: 2,
+        }
+    };
+    let gateway = Mesh::start(mesh::Settings {
+        versions: Versions::OURS,
+        me: 0,
+        servers: vec![server(0, None), server(1, address)],
+        key: keys::tls_key(&site.keys[0].key).unwrap(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        models: vec![ModelId(site.model_id)],
+        sealing_keys: vec![SealingKeyHash([1; 32])],
+        reset: ResetKey::random().unwrap(),
+        records: None,
+    })
+    .unwrap();
+    tokio::time::timeout(LIMIT, gateway.mesh.connected()).await.unwrap();
+    let (mut send, mut receive) = gateway.mesh.command(1).await.unwrap();
+    // The model, then the first kind of order: job, epoch, version.
+    let unspoken = u8::try_from(Versions::OURS.highest() + 1).unwrap();
+    let order = [&site.model_id[..], &[0, 1, 2, unspoken]].concat();
+    let framed = [&u32::try_from(order.len()).unwrap().to_le_bytes()[..], &order].concat();
+    send.write_all(&framed).await.unwrap();
+    // An error, and which.
+    let mut reply = [0; 6];
+    tokio::time::timeout(LIMIT, receive.read_exact(&mut reply)).await.unwrap().unwrap();
+    assert_eq!(reply, [2, 0, 0, 0, 1, 17]);
 }
 
 /// What is made is of the highest version that all speak; what was made before is used as long as all speak that.
@@ -239,10 +226,22 @@ async fn servers_without_a_common_version_say_so_and_wait() {
         becomes(cluster.admin[0], "/readyz", 200);
         cluster.upgrade(2, &new);
         // The gateway speaks with both, and they with each other not.
-        let reasons = becomes(cluster.admin[0], "/readyz", 503);
-        std::thread::sleep(Duration::from_secs(3));
-        let reasons = reasons + &becomes(cluster.admin[0], "/readyz", 503);
         let all = format!("server 0 (s0) versions {now} to {next}, server 1 (s1) version {now}, server 2 (s2) version {next}");
+        let lines = [
+            format!("is not served: no version of the protocol between servers is spoken by all ({all})"),
+            format!(
+                "server 2 (s2) speaks version {next} of the protocol between servers, this one version {now}: install a \
+                 release that speaks version {next} on this server"
+            ),
+            format!(
+                "server 1 (s1) speaks version {now} of the protocol between servers, this one version {next}: install a \
+                 release that speaks version {next} on that server"
+            ),
+        ];
+        cluster.servers.iter().zip(&lines).for_each(|(server, line)| server.wait_told(line));
+        // Some attempts more, each of which would say it again.
+        std::thread::sleep(Duration::from_secs(3));
+        let reasons = becomes(cluster.admin[0], "/readyz", 503);
         assert!(reasons.contains(&all) && reasons.contains("upgrade server 1 (s1) first"), "{reasons}");
         assert!(becomes(cluster.admin[2], "/readyz", 503).contains("server 1 (s1)"));
         cluster.upgrade(1, &both);
@@ -250,20 +249,9 @@ async fn servers_without_a_common_version_say_so_and_wait() {
         cluster.servers[2].wait_ready();
         becomes(cluster.admin[0], "/readyz", 200);
         cluster.end();
-        let one = |index: usize, line: &str| {
-            let found = cluster.told[index].matches(line).count();
-            // Once, and not at each of the attempts of some seconds.
-            assert_eq!(found, 1, "{line}: {}", cluster.told[index]);
-        };
-        one(1, &format!(
-            "server 2 (s2) speaks version {next} of the protocol between servers, this one version {now}: install a \
-             release that speaks version {next} on this server"
-        ));
-        one(2, &format!(
-            "server 1 (s1) speaks version {now} of the protocol between servers, this one version {next}: install a \
-             release that speaks version {next} on that server"
-        ));
-        one(0, &format!("is not served: no version of the protocol between servers is spoken by all ({all})"));
+        for (told, line) in cluster.told.iter().zip(&lines) {
+            assert_eq!(told.matches(line.as_str()).count(), 1, "{line}: {told}");
+        }
     })
     .await
     .unwrap();

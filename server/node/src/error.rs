@@ -189,7 +189,8 @@ pub enum Error {
     },
     /// A server whose first messages are none.
     #[error(
-        "server {index} ({name}) sent something that is no {what}: what runs there is no seco, or damaged"
+        "server {index} ({name}) sent something that is no {what}: it does not run seco as it was released; install a \
+         release there"
     )]
     Unintelligible {
         /// Its number.

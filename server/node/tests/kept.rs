@@ -191,8 +191,9 @@ fn key_files() {
     let folder = tempfile::tempdir().unwrap();
     let [certificate, key, opening, sealing] = ["s.cert.pem", "s.key.pem", "s.opening.key", "s.sealing.pub"]
         .map(|name| copy("keys", name, &folder.path().join(name)));
-    keys::certificate(&certificate).unwrap();
-    keys::tls_key(&key).unwrap();
-    keys::sealing_key(&sealing).unwrap();
-    keys::opening_key(&opening).unwrap();
+    let (certificate, key) = (keys::certificate(&certificate).unwrap(), keys::tls_key(&key).unwrap());
+    // Refuses a key that is another certificate's.
+    seco_node::mesh::tls::client_tls(&certificate, &key, Vec::new()).unwrap();
+    let opened = keys::opening_key(&opening).unwrap().sealing_key().unwrap();
+    assert_eq!(opened.as_bytes(), keys::sealing_key(&sealing).unwrap().as_bytes());
 }

@@ -22,6 +22,18 @@ pub fn start(site: &mut Site, index: usize, arguments: &[&str]) -> (Server, Sock
     (server, admin.unwrap(), device)
 }
 
+/// Starts all servers with their admin ports, the last first; gives them in order, with their ports.
+pub fn start_all(site: &mut Site, arguments: &[&str]) -> (Vec<Server>, Vec<SocketAddr>, SocketAddr) {
+    let (mut servers, mut ports, mut devices) = (Vec::new(), Vec::new(), None);
+    for index in (0..site.keys.len()).rev() {
+        let (server, port, device) = start(site, index, arguments);
+        servers.insert(0, server);
+        ports.insert(0, port);
+        devices = device;
+    }
+    (servers, ports, devices.unwrap())
+}
+
 /// One request to an admin port; gives the status code and the body.
 pub fn http(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let head = format!("host: {address}\r\ncontent-length: {}\r\n{headers}", body.len());

@@ -4,12 +4,13 @@
 #![allow(dead_code)]
 
 pub mod admin;
+pub mod asking;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,9 @@ pub fn data(name: &str) -> PathBuf {
 pub struct Server {
     pub process: Child,
     events: mpsc::Receiver<Event>,
-    /// Read all the time: a server that says much must not wait for a reader.
-    errors: Option<JoinHandle<String>>,
+    /// Standard error so far. Read all the time: a server that says much must not wait for a reader.
+    told: Arc<Mutex<String>>,
+    errors: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -60,13 +62,16 @@ impl Server {
                 let _ = sender.send(serde_json::from_str(&line).unwrap());
             }
         });
-        let mut stderr = process.stderr.take().unwrap();
+        let told = Arc::new(Mutex::new(String::new()));
+        let (mut stderr, text) = (BufReader::new(process.stderr.take().unwrap()), told.clone());
         let errors = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
+            let mut line = Vec::new();
+            while stderr.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                text.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
         });
-        Server { process, events, errors: Some(errors) }
+        Server { process, events, told, errors: Some(errors) }
     }
 
     /// Waits for the first event for which `pick` gives something.
@@ -114,10 +119,27 @@ impl Server {
         }
     }
 
+    /// Waits until it has said this on standard error.
+    pub fn wait_told(&self, part: &str) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.told.lock().unwrap().contains(part) {
+            assert!(Instant::now() < deadline, "{part} is not told: {}", self.told.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// All of standard error, once the server has ended.
     pub fn stderr(&mut self) -> String {
         let _ = self.process.kill();
-        self.errors.take().unwrap().join().unwrap()
+        self.errors.take().unwrap().join().unwrap();
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    /// Ends it as an operator does; gives what it said on standard error.
+    pub fn stop(&mut self) -> String {
+        self.signal("-TERM");
+        assert!(self.ended(Duration::from_secs(20)).success());
+        self.stderr()
     }
 }
 

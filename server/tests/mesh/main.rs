@@ -99,16 +99,24 @@ async fn start_again(settings: impl Fn() -> Settings) -> Started {
     }
 }
 
-/// A connected cluster of `n`.
-async fn cluster(n: usize) -> Vec<Mesh> {
-    let ids = identities(n);
-    let mut addresses = vec![None; n];
-    let mut all = Vec::new();
+fn copies<const N: usize>(ids: [&Identity; N]) -> Vec<Identity> {
+    ids.map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() }).into()
+}
+
+/// Starts `n` servers, the last first; gives them in order.
+fn start_all(n: usize, start: impl Fn(usize, &[Identity], &[Option<SocketAddr>]) -> Started) -> Vec<Started> {
+    let (ids, mut addresses, mut all) = (identities(n), vec![None; n], Vec::new());
     for me in (0..n).rev() {
-        let started = start(me, &ids, &addresses, 1);
+        let started = start(me, &ids, &addresses);
         addresses[me] = Some(started.mesh.address().unwrap());
         all.insert(0, started);
     }
+    all
+}
+
+/// A connected cluster of `n`.
+async fn cluster(n: usize) -> Vec<Mesh> {
+    let mut all = start_all(n, |me, ids, addresses| start(me, ids, addresses, 1));
     for started in &mut all {
         started.mesh.start_up(&mut started.mistakes, LIMIT).await.unwrap();
         for server in 0..n {
@@ -382,9 +390,7 @@ async fn models_that_change_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_another_cluster_are_refused() {
     let (ids, others) = (identities(3), identities(1));
-    let mixed: Vec<Identity> = [&ids[0], &ids[1], &others[0]]
-        .map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() })
-        .into();
+    let mixed = copies([&ids[0], &ids[1], &others[0]]);
     let remote = start(1, &ids, &[None, None, Some("127.0.0.1:9".parse().unwrap())], 1);
     let address = Some(remote.mesh.address().unwrap());
     let mut gateway = start(0, &mixed, &[None, address, Some("127.0.0.1:9".parse().unwrap())], 1);
@@ -399,17 +405,13 @@ async fn wrong_certificates_are_refused() {
     let address = Some(remote.mesh.address().unwrap());
 
     // The remote is not the one that this gateway pins.
-    let wrong: Vec<Identity> = [&ids[0], &others[1]]
-        .map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() })
-        .into();
+    let wrong = copies([&ids[0], &others[1]]);
     let mut gateway = start(0, &wrong, &[None, address], 1);
     let error = gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap_err();
     assert!(matches!(error, Error::WrongCertificate { index: 1, .. }), "{error}");
 
     // This gateway is not the one that the remote pins.
-    let wrong: Vec<Identity> = [&others[0], &ids[1]]
-        .map(|id| Identity { certificate: id.certificate.clone(), key: id.key.clone_key() })
-        .into();
+    let wrong = copies([&others[0], &ids[1]]);
     let mut gateway = start(0, &wrong, &[None, address], 1);
     let error = gateway.mesh.start_up(&mut gateway.mistakes, LIMIT).await.unwrap_err();
     assert!(matches!(error, Error::OwnCertificate { index: 1, .. }), "{error}");

@@ -17,7 +17,7 @@ use crate::versions::Versions;
 /// The messages of the exchange, as errors name them.
 const VERSIONS: &str = "range of versions";
 const HELLO: &str = "hello";
-/// Largest hello; a newer one may have grown.
+/// Largest range of versions, in which a later release may say more, and largest hello.
 const MAX_HELLO: usize = 8192;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming as Attempt, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -28,6 +28,8 @@ const HEADER: Duration = Duration::from_secs(10);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Pause after a mistake, which time alone will not mend.
 const MISTAKE_PAUSE: Duration = Duration::from_secs(10);
+/// How long what a peer said of its versions counts: one that is there says it again within seconds.
+const APART: Duration = Duration::from_secs(10);
 /// Handshakes at the same time with those who dial us.
 const MAX_HANDSHAKES: usize = 32;
 
@@ -72,8 +74,8 @@ struct State {
     unresolved: HashMap<usize, String>,
     /// What each peer that was connected said last that it speaks.
     versions: HashMap<usize, Versions>,
-    /// The same of peers with which no version is common, so that it is told once and not at every attempt.
-    apart: HashMap<usize, Versions>,
+    /// The same of peers with which no version is common, and when they said it: told once, not at every attempt.
+    apart: HashMap<usize, (Versions, Instant)>,
     /// What each peer said last in its hello.
     sealing_keys: HashMap<usize, Vec<SealingKeyHash>>,
     /// What each connected peer said of its models last.
@@ -137,7 +139,8 @@ impl Links {
 
     /// What a peer speaks with which no version is common.
     pub(super) fn apart(&self, peer: usize) -> Option<Versions> {
-        self.state().apart.get(&peer).copied()
+        let (versions, said) = self.state().apart.get(&peer).copied()?;
+        (said.elapsed() < APART).then_some(versions)
     }
 
     /// Why a peer's address could not be resolved the last time.
@@ -234,7 +237,9 @@ impl Shared {
     /// Tells of a server that speaks no version that this one does, once until it speaks others or is away. Its upgrade
     /// mends that, or this one's.
     fn apart(&self, peer: usize, error: &Error, theirs: Versions) {
-        if self.links.state().apart.insert(peer, theirs) != Some(theirs) {
+        let before = self.links.apart(peer);
+        self.links.state().apart.insert(peer, (theirs, Instant::now()));
+        if before != Some(theirs) {
             warn!("{error}");
         }
     }
@@ -263,7 +268,8 @@ impl Shared {
         if let Some(old) = old {
             old.close(REPLACED, b"replaced");
         }
-        info!(server = peer, name = self.name(peer), address = %connection.remote_address(), version, "connected");
+        let address = connection.remote_address();
+        info!(server = peer, name = self.name(peer), %address, version, speaks = %versions, "connected");
         self.changed.send_replace(());
         let telling = tokio::spawn(models::tell(connection.clone(), self.offer.subscribe(), told));
         let reason = loop {
@@ -458,10 +464,7 @@ pub(super) async fn dial(shared: Arc<Shared>, peer: usize, address: String, conf
                 }
                 pause = (pause * 2).min(PAUSE.1);
             }
-            Err(Failed::NoAnswer) => {
-                shared.links.state().apart.remove(&peer);
-                pause = (pause * 2).min(PAUSE.1);
-            }
+            Err(Failed::NoAnswer) => pause = (pause * 2).min(PAUSE.1),
             Err(Failed::Mistake(error)) => match error {
                 // Not this server's mistake, or not alone.
                 Error::NoCommonVersion { theirs, .. } => {

@@ -294,7 +294,7 @@ impl Mesh {
     /// The version in which all servers work together: the highest that all speak. `None` if there is none, or a server was
     /// never connected.
     pub fn version(&self) -> Option<u16> {
-        self.all_versions()?.into_iter().try_fold(self.versions(), Versions::common).map(Versions::highest)
+        common(&self.all_versions()?).map(Versions::highest)
     }
 
     /// What every server speaks, as it said when it was last connected; `None` if one never was.
@@ -309,10 +309,10 @@ impl Mesh {
     /// Whether all servers are connected with this one, and yet speak no version that all know: the one that has to be
     /// upgraded first, and what to tell the operator.
     pub fn apart(&self) -> Option<(usize, String)> {
-        if self.missing().is_some() || self.version().is_some() {
+        let all = self.all_versions().filter(|_| self.missing().is_none())?;
+        if common(&all).is_some() {
             return None;
         }
-        let all = self.all_versions()?;
         let (oldest, _) = all.iter().enumerate().min_by_key(|(_, versions)| versions.highest())?;
         let said = |(server, versions): (usize, &Versions)| {
             format!("server {server} ({}) {versions}", self.name(server))
@@ -489,6 +489,12 @@ impl Mesh {
         self.shared.endpoint.close(STOPPING, b"stopping");
         let _ = tokio::time::timeout(Duration::from_secs(1), self.shared.endpoint.wait_idle()).await;
     }
+}
+
+/// The versions that all speak.
+fn common(all: &[Versions]) -> Option<Versions> {
+    let (first, others) = all.split_first()?;
+    others.iter().copied().try_fold(*first, Versions::common)
 }
 
 /// Labels and tables arrive in bursts of megabytes; what a socket's buffer does not hold is lost and

@@ -18,7 +18,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Signatu
 use crate::Error;
 use crate::reset::ResetKey;
 
-/// Protocol between servers; a change of its messages changes the number.
+/// Names the protocol between servers, in all its versions: they are agreed on behind the handshake ([`crate::versions`]).
+/// Under another name servers of two releases would not meet at all.
 const ALPN: &[u8] = b"seco-mesh/1";
 
 /// A server that is gone is noticed after this long without a packet. One that stands still for five

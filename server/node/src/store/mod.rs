@@ -300,12 +300,8 @@ impl Store {
             let model = keys::short(&ModelId(*self.planned.part().id()));
             tracing::info!(ready, destroyed, model, "bundles of before");
             if unspoken > 0 {
-                let speaks = self.versions.to_string();
-                tracing::info!(
-                    unspoken,
-                    speaks,
-                    "of them of a version that this server does not speak, destroyed"
-                );
+                let what = "of them of a version that this server does not speak, destroyed";
+                tracing::info!(unspoken, speaks = %self.versions, model, "{what}");
             }
         }
         Ok(())
