@@ -85,6 +85,9 @@ pub trait Infer: Send + Sync {
     /// [`Client::model`].
     fn model(&self) -> ModelInfo;
 
+    /// [`Client::input_bits`].
+    fn input_bits(&self) -> u32;
+
     /// [`Client::transport`].
     fn transport(&self) -> TransportKind;
 
@@ -142,6 +145,11 @@ impl Infer for Client {
     #[inline]
     fn model(&self) -> ModelInfo {
         Self::model(self)
+    }
+
+    #[inline]
+    fn input_bits(&self) -> u32 {
+        Self::input_bits(self)
     }
 
     #[inline]

@@ -39,8 +39,6 @@ pub struct Array<'f> {
     axes: Vec<usize>,
     /// None of bytes, which are input values already.
     element: Option<Element>,
-    /// Whether elements are unsigned and of two bytes, as values of more than 8 bits are.
-    words: bool,
     values: &'f [u8],
 }
 
@@ -53,6 +51,8 @@ struct Element {
     number: fn(&[u8]) -> f64,
     /// What stands first in the file.
     big_endian: bool,
+    /// Whether it is unsigned and of two bytes, as values of more than 8 bits are.
+    word: bool,
 }
 
 impl Element {
@@ -71,7 +71,7 @@ impl Element {
             "f8" => (8, |bytes| f64::from_le_bytes(array(bytes))),
             _ => return None,
         };
-        Some(Self { size, number, big_endian })
+        Some(Self { size, number, big_endian, word: kind == "u2" })
     }
 
     fn read(&self, bytes: &[u8]) -> f64 {
@@ -124,14 +124,12 @@ impl<'f> Array<'f> {
         let (header, values) = rest.split_at_checked(size).ok_or(damaged)?;
         let header = str::from_utf8(header).map_err(|_| damaged)?;
         let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start()).ok_or(damaged);
-        let mut words = false;
         let element = match field("'descr':")?.strip_prefix('\'').and_then(|rest| rest.split_once('\'')) {
             Some((descr, _)) => {
                 let (order, kind) = match descr.split_at_checked(1) {
                     Some((order @ ("|" | "<" | ">" | "="), kind)) => (order, kind),
                     _ => ("|", descr),
                 };
-                words = kind == "u2";
                 if kind == "u1" { Some(None) } else { Element::new(kind, order == ">").map(Some) }
             }
             None => None,
@@ -155,7 +153,7 @@ impl<'f> Array<'f> {
         if shape::values(&axes).and_then(bytes) != Some(values.len()) {
             return Err(damaged.into());
         }
-        Ok(Self { axes, element, words, values })
+        Ok(Self { axes, element, values })
     }
 
     /// Its shape.
@@ -177,7 +175,8 @@ impl<'f> Array<'f> {
         }
         // The array's extents are a number, and the model's are among them.
         let len = shape::values(shape).unwrap_or_default().max(1);
-        let wide = model.input_form().is_wide();
+        let form = model.input_form();
+        let wide = form.is_wide();
         let Some(element) = self.element else {
             let input = |bytes: &[u8]| match wide {
                 true => words(bytes.iter().map(|value| [*value, 0])),
@@ -185,7 +184,7 @@ impl<'f> Array<'f> {
             };
             return Ok(self.values.chunks(len).map(input).collect());
         };
-        if wide && self.words {
+        if wide && element.word {
             let word = |bytes: &[u8]| {
                 let [first, second] = array(bytes);
                 if element.big_endian { [second, first] } else { [first, second] }
@@ -197,7 +196,7 @@ impl<'f> Array<'f> {
         let inputs = self.values.chunks(len * element.size).enumerate().map(|(index, input)| {
             reals.clear();
             reals.extend(input.chunks(element.size).map(|bytes| element.read(bytes)));
-            model.quantised(&reals).map_err(|error| format!("input {index}: {error}").into())
+            form.quantised(&reals).map_err(|error| format!("input {index}: {error}").into())
         });
         inputs.collect()
     }

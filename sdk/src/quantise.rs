@@ -100,8 +100,9 @@ impl crate::shape::InputForm {
         };
         let (scale, offset) = (by_channel(scale)?, by_channel(offset)?);
         let most = f64::from(self.largest());
-        let each = if self.is_wide() { 2 } else { 1 };
-        let (mut bytes, mut cut) = (Zeroizing::new(Vec::with_capacity(each * reals.len())), false);
+        let wide = self.is_wide();
+        let len = reals.len() * crate::shape::value_bytes(self.bits);
+        let (mut bytes, mut cut) = (Zeroizing::new(Vec::with_capacity(len)), false);
         let numbers = reals.iter().zip(scale.by_value().zip(offset.by_value()));
         for (index, (real, (scale, offset))) in numbers.enumerate() {
             let real: f64 = (*real).into();
@@ -117,8 +118,11 @@ impl crate::shape::InputForm {
                 return Err(Error::InputValue { index, problem });
             }
             cut |= !within;
-            let value = (whole.clamp(0.0, most) as u16).to_le_bytes();
-            bytes.extend_from_slice(value.get(..each).unwrap_or_default());
+            let [low, high] = (whole.clamp(0.0, most) as u16).to_le_bytes();
+            bytes.push(low);
+            if wide {
+                bytes.push(high);
+            }
         }
         Ok(Quantised { bytes, cut })
     }

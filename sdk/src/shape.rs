@@ -101,6 +101,11 @@ impl fmt::Display for Axes<'_> {
     }
 }
 
+/// Bytes of an input value of so many bits; of two the lower one is first.
+pub(crate) const fn value_bytes(bits: u32) -> usize {
+    if bits > u8::BITS { 2 } else { 1 }
+}
+
 /// What a device knows of the values that a model takes.
 #[derive(Clone, Debug)]
 pub(crate) struct InputForm {
@@ -122,7 +127,7 @@ impl InputForm {
 
     /// Whether a value takes two bytes, the lower one first.
     pub const fn is_wide(&self) -> bool {
-        self.bits > u8::BITS
+        value_bytes(self.bits) > 1
     }
 
     /// # Errors
@@ -141,18 +146,18 @@ impl InputForm {
     /// [`Error::WrongInputSize`], [`Error::WrongInputBytes`], or [`Error::InputValue`] for a value of more bits than the
     /// model's.
     pub fn check(&self, input: &[u8]) -> Result<()> {
-        let largest = self.largest();
-        let wrong = if self.is_wide() {
-            let (words, rest) = input.as_chunks();
-            if !rest.is_empty() || self.check_len(words.len()).is_err() {
-                return Err(self.wrong_bytes(input.len()));
-            }
-            words.iter().position(|word| u16::from_le_bytes(*word) > largest)
-        } else {
+        let (words, rest) = input.as_chunks();
+        if !self.is_wide() {
             self.check_len(input.len())?;
-            // Bytes have no more than eight.
-            let most = if self.bits == u8::BITS { None } else { Some(largest) };
-            most.and_then(|most| input.iter().position(|value| u16::from(*value) > most))
+        } else if !rest.is_empty() || self.check_len(words.len()).is_err() {
+            return Err(self.wrong_bytes(input.len()));
+        }
+        let largest = self.largest();
+        let wrong = match self.bits {
+            // Their bytes hold no more.
+            8 | 16 => None,
+            9.. => words.iter().position(|word| u16::from_le_bytes(*word) > largest),
+            _ => input.iter().position(|value| u16::from(*value) > largest),
         };
         let problem = "has more bits than the model's inputs";
         wrong.map_or(Ok(()), |index| Err(Error::InputValue { index, problem }))

@@ -264,6 +264,10 @@ impl Infer for FakeClient {
         self.info
     }
 
+    fn input_bits(&self) -> u32 {
+        self.input.bits
+    }
+
     fn transport(&self) -> TransportKind {
         TransportKind::Quic
     }

@@ -29,7 +29,17 @@ fn reply(entry: &Entry<cases::Reply>) -> Reply {
 }
 
 async fn run(case: &cases::Case, digits: &[Vec<u8>]) {
-    let client = FakeClient::new(case.replies.iter().map(reply)).keep_sent(case.keep_sent);
+    let replies = case.replies.iter().map(reply);
+    let client = match case.input_bits {
+        None => FakeClient::new(replies),
+        Some(bits) => {
+            let mut model = model(output(&[10], Last::None, &[]));
+            (model.input_shape, model.input_bits) = (vec![1, 28, 14], bits);
+            (model.calibrated, model.quantise) = (None, None);
+            FakeClient::of(&model, replies).unwrap()
+        }
+    };
+    let client = client.keep_sent(case.keep_sent);
     cases::run(&client, case, digits).await;
     assert_eq!(client.replies_left(), 0, "{}", case.name);
 }
@@ -95,6 +105,7 @@ fn a_wrong_case_fails() {
         r#"{"call": "close_during", "digit": 1}"#,
         r#"{"call": "close", "error": 10}"#,
         r#"{"call": "network_changed", "error": 3}"#,
+        r#"{"call": "model", "input_len": 784, "values": 10, "input_bits": 9}"#,
     ] {
         assert!(!passes(&both(wrong, &both(good, busy))), "{wrong}");
     }

@@ -170,7 +170,7 @@ fn unknown_and_missing_keys_are_refused() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 46] = [
+    let cases: [(&str, Edit); 47] = [
         ("version", |d| d.version = 2),
         ("version", |d| d.version = 5),
         ("model.input_bits", |d| d.version = 4),
@@ -195,6 +195,9 @@ fn every_field_is_checked() {
         ("model.calibrated", |d| d.model.calibrated = Some([0, 256])),
         ("model.calibrated", |d| {
             (d.version, d.model.input_bits, d.model.calibrated) = (4, 9, Some([700, 300]));
+        }),
+        ("model.calibrated", |d| {
+            (d.version, d.model.input_bits, d.model.calibrated) = (4, 9, Some([0, 512]));
         }),
         ("model.quantise", |d| d.model.quantise = quantise(&[0.0], &[0.0])),
         ("model.quantise", |d| d.model.quantise = quantise(&[f64::INFINITY], &[0.0])),

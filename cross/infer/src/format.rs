@@ -8,20 +8,18 @@ use seco_sdk::{Model, Quantised, npy};
 /// of more than 8 bits are no pixels: arrays and raw bytes have them, two bytes each, the lower one first.
 pub fn inputs(file: &[u8], model: &Model) -> Result<Vec<Quantised>> {
     let shape = model.input_shape.as_slice();
-    let wide = model.input_bits > u8::BITS;
-    let len = shape.iter().product::<usize>() * if wide { 2 } else { 1 };
-    // Raw values may begin like an image.
-    let raw = wide && file.len() == len && !file.starts_with(npy::MAGIC);
-    if wide && !raw && (file.starts_with(b"P5") || file.starts_with(b"P6")) {
-        let bits = model.input_bits;
-        return Err(
-            format!("the image has 8 bits per channel, the model's values have {bits}: give a .npy").into()
-        );
-    }
-    let inputs = if raw {
-        vec![file.to_vec().into()]
-    } else if file.starts_with(npy::MAGIC) {
+    let len = shape.iter().product::<usize>() * model.value_bytes();
+    let inputs = if file.starts_with(npy::MAGIC) {
         npy::Array::read(file)?.inputs(model)?
+    } else if model.value_bytes() > 1 {
+        // Raw values may begin like an image.
+        if file.len() != len && (file.starts_with(b"P5") || file.starts_with(b"P6")) {
+            let bits = model.input_bits;
+            let problem =
+                format!("the image has 8 bits per channel, the model's values have {bits}: give a .npy");
+            return Err(problem.into());
+        }
+        vec![file.to_vec().into()]
     } else if let Some(image) = file.strip_prefix(b"P5") {
         vec![pixels(image, 1, shape)?.to_vec().into()]
     } else if let Some(image) = file.strip_prefix(b"P6") {

@@ -168,6 +168,21 @@ fn xwing_key_generation() {
     );
 }
 
+#[cfg(feature = "ring")]
+#[test]
+fn nothing_is_sealed_to_a_point_of_small_order() {
+    let mut public = sealing_keys(&opening_keys(2));
+    let mut bytes = *public[1].as_bytes();
+    bytes[1184..].fill(0);
+    public[1] = seco_core::ServerSealingKey::from_bytes(&bytes).unwrap();
+    let servers = ServerSetId::new(&public).unwrap();
+    let (session, model) = (SessionId([1; 16]), ModelId([2; 32]));
+    let binding = Binding { session, model, servers, incarnation: CONNECTION.id() };
+    let keys = [1, 2].map(|byte| SessionKey::from_bytes([byte; 32]));
+    let refused = seal_session_keys(&keys, &public, &binding, &mut rng(1), &mut [0; 4096]).err();
+    assert!(matches!(refused, Some(Error::SealingKey)));
+}
+
 /// Where the part of the first blob ends that is made before X25519's.
 const LATTICE_END: usize = 8 + 1088;
 

@@ -82,6 +82,12 @@ impl Model {
         }
     }
 
+    /// Bytes of an input value: one, or two above 8 bits, the lower one first.
+    #[must_use]
+    pub const fn value_bytes(&self) -> usize {
+        shape::value_bytes(self.input_bits)
+    }
+
     /// Its sizes.
     ///
     /// # Errors
@@ -89,7 +95,7 @@ impl Model {
     pub(crate) fn info(&self) -> Result<ModelInfo> {
         let Self { id, ref input_shape, output_width, ref outputs, .. } = *self;
         let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
-        let each = if self.input_bits > u8::BITS { 2 } else { 1 };
+        let each = self.value_bytes();
         let info = ModelInfo {
             id,
             input_len: shape::values(input_shape).and_then(|len| len.checked_mul(each)).unwrap_or(usize::MAX),
@@ -183,7 +189,7 @@ impl Deployment {
     /// The version of a file, from the bits of the model's input values ([`Model::input_bits`]).
     #[must_use]
     pub const fn version_of(input_bits: u32) -> u8 {
-        if input_bits > u8::BITS { Self::VERSION_ABOVE_8_BITS } else { Self::VERSION }
+        if shape::value_bytes(input_bits) > 1 { Self::VERSION_ABOVE_8_BITS } else { Self::VERSION }
     }
 
     /// Reads and checks a deployment.
@@ -248,8 +254,9 @@ impl Deployment {
         check(self.version == Self::version_of(bits), "model.input_bits", told)?;
         let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
         check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
-        let most = if bits > u8::BITS { u16::MAX } else { u8::MAX.into() };
-        let fit = self.model.calibrated.is_none_or(|[_, largest]| largest <= most);
+        // Of up to 8 bits, any byte: earlier files have it so.
+        let widest = bits.max(u8::BITS);
+        let fit = self.model.calibrated.is_none_or(|[_, largest]| u32::from(largest) >> widest == 0);
         check(fit, "model.calibrated", "a value is larger than any of the input")?;
         if let Some(fraction) = self.model.fraction {
             let scale = 2f64.powi(-fraction.min(64).cast_signed());

@@ -25,6 +25,8 @@ pub struct Case {
     pub name: String,
     /// Whether it holds of real servers too.
     pub real: bool,
+    /// Bits of an input value, if not 8; an input has 784 bytes all the same.
+    pub input_bits: Option<u32>,
     #[serde(default)]
     pub keep_sent: bool,
     pub replies: Vec<Entry<Reply>>,
@@ -76,6 +78,7 @@ pub enum Fill {
 enum Call {
     Model {
         input_len: usize,
+        input_bits: Option<u32>,
         values: usize,
     },
     Transport {
@@ -313,8 +316,9 @@ pub async fn run(client: &dyn Infer, case: &Case, digits: &[Vec<u8>]) {
 
 async fn one(client: &dyn Infer, call: &Call, digits: &[Vec<u8>], case: &str) -> Result<()> {
     match call {
-        Call::Model { input_len, values } => {
+        Call::Model { input_len, input_bits, values } => {
             let model = client.model();
+            assert_eq!(client.input_bits(), input_bits.unwrap_or(8), "{case}");
             assert_eq!((model.input_len, model.values), (*input_len, *values), "{case}");
         }
         Call::Transport { is } => {

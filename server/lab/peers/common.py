@@ -9,13 +9,16 @@ import os
 import queue
 import socket
 import struct
+import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-FORMAT = "seco-peers/1"
+import results
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 CIFAR = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # The network, its inputs, mean and deviation of the channels after division by 255; then what the repository has.
@@ -292,25 +295,21 @@ def machine():
     return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores"
 
 
-def main(system, party, roles, versions, notes, arguments):
-    """Measures one system with the networks that were asked for; a file for each in the folder."""
-    options = json.loads(arguments[1])
+def main(party, roles, packages, notes):
+    """Measures the system of the command line with the networks that were asked for; a file for each in the folder."""
+    system, options = sys.argv[1], json.loads(sys.argv[2])
     load = os.getloadavg()[0] / os.cpu_count()
     for name in options["models"]:
-        file = {
-            "format": FORMAT,
-            "system": system,
-            "model": name,
-            "network": "lan",
-            "server_count": len(roles) - 1,
-            "command": options["command"],
-            "machine": machine(),
-            "versions": versions(),
-            "notes": notes,
-            "compared": "label with that of onnxruntime, in floating point",
-            "runs": [],
-            "skipped": None,
-        }
+        file = results.blank(
+            system,
+            name,
+            server_count=len(roles) - 1,
+            command=options["command"],
+            machine=machine(),
+            versions={name: version(name) for name in packages},
+            notes=notes,
+            compared="label with that of onnxruntime, in floating point",
+        )
         try:
             network = Network(name, options["folder"])
             job = {"model": name, "folder": options["folder"], "requests": options["requests"], "limit_s": options["limit_s"]}
@@ -330,7 +329,4 @@ def main(system, party, roles, versions, notes, arguments):
         except Skipped as why:
             file["skipped"] = str(why)
             print(f"SKIPPED {system}, {name}: {why}", flush=True)
-        path = Path(options["out"]) / f"{system}-{name}.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(file, indent=1) + "\n")
-        part.rename(path)
+        results.write(options["out"], file)

@@ -4,8 +4,6 @@ Called by `run`: crypten_peer.py SYSTEM OPTIONS.
 """
 
 import os
-import sys
-from importlib.metadata import version
 
 import common
 
@@ -52,7 +50,7 @@ def party(role, network, job):
     import crypten
     import torch
 
-    # Two parties on two cores, as the others.
+    # One thread for each party: there are two cores.
     torch.set_num_threads(1)
     crypten.init()
 
@@ -70,5 +68,4 @@ def party(role, network, job):
 
 
 if __name__ == "__main__":
-    found = lambda: {name: version(name) for name in ("crypten", "torch", "numpy", "onnxruntime")}  # noqa: E731
-    common.main(sys.argv[1], party, ["server", "user"], found, NOTES, sys.argv[1:])
+    common.main(party, ["server", "user"], ("crypten", "torch", "numpy", "onnxruntime"), NOTES)

@@ -4,8 +4,6 @@ Called by `run`: onnx_peer.py SYSTEM OPTIONS.
 """
 
 import socket
-import sys
-from importlib.metadata import version
 
 import numpy as np
 
@@ -32,5 +30,4 @@ def party(role, network, job):
 
 
 if __name__ == "__main__":
-    found = lambda: {name: version(name) for name in ("onnxruntime", "numpy")}  # noqa: E731
-    common.main(sys.argv[1], party, ["user", "server"], found, NOTES, sys.argv[1:])
+    common.main(party, ["user", "server"], ("onnxruntime", "numpy"), NOTES)

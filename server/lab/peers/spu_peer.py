@@ -6,7 +6,6 @@ Called by `run`: spu_peer.py SYSTEM OPTIONS.
 import pickle
 import socket
 import sys
-from importlib.metadata import version
 
 import numpy as np
 
@@ -164,5 +163,4 @@ PARTIES = {"spu-cheetah": (cheetah, ["user", "server"]), "spu-semi2k": (semi2k, 
 if __name__ == "__main__":
     system = sys.argv[1]
     party, roles = PARTIES[system]
-    found = lambda: {name: version(name) for name in ("spu", "jax", "numpy", "onnxruntime")}  # noqa: E731
-    common.main(system, party, roles, found, NOTES[system] + BOTH, sys.argv[1:])
+    common.main(party, roles, ("spu", "jax", "numpy", "onnxruntime"), NOTES[system] + BOTH)

@@ -65,10 +65,17 @@ class _Scripted:
     """In the place of the library's object."""
 
     def __init__(
-        self, script: Script, shape: Sequence[int], values: int, classes: Optional[Sequence[str]], keep_sent: bool
+        self,
+        script: Script,
+        shape: Sequence[int],
+        bits: int,
+        values: int,
+        classes: Optional[Sequence[str]],
+        keep_sent: bool,
     ) -> None:
         replies = (Reply(error=reply) if isinstance(reply, SecoError) else reply for reply in script)
         self._replies, self._shape, self._values, self._classes = list(replies), tuple(shape), values, classes
+        self._bits = bits
         self._keep_sent, self._sent = keep_sent, None  # type: Tuple[bool, Optional[bytes]]
         self._last, self._total = _NOTHING, _NOTHING
         self._closed = False
@@ -78,7 +85,9 @@ class _Scripted:
         return self._shape
 
     def model(self) -> Any:
-        return SimpleNamespace(input_len=self._len, input_bits=8, answer_len=4 * self._values, values=self._values)
+        return SimpleNamespace(
+            input_len=self._bytes, input_bits=self._bits, answer_len=4 * self._values, values=self._values
+        )
 
     def transport(self) -> Any:
         return SimpleNamespace(name="QUIC")
@@ -137,7 +146,13 @@ class _Scripted:
 
     @property
     def _len(self) -> int:
+        """Values of an input."""
         return int(np.prod(self._shape, dtype=np.int64))
+
+    @property
+    def _bytes(self) -> int:
+        """Of an input: two for each value of more than 8 bits."""
+        return self._len * (2 if self._bits > 8 else 1)
 
     def _wrong(self, got: int) -> SecoError:
         reason = f"the model takes {self._len} input values, got {got}"
@@ -184,7 +199,7 @@ class _Scripted:
         reply = self._replies.pop(0) if self._replies else Reply()
         if self._keep_sent:
             # Any bytes but the input's: the mask is not the fake's business.
-            self._sent = bytes((151 * index + 77) % 256 for index in range(self._len))
+            self._sent = bytes((151 * index + 77) % 256 for index in range(self._bytes))
         for now in reply.progress:
             if listener is not None:
                 listener.tell(now)
@@ -198,7 +213,7 @@ class _Scripted:
         finally:
             self._open.discard(closed)
         self._check()
-        spent = Cost(self._len, 4 * self._values, 1, 1, None, round(reply.delay * 1e6))
+        spent = Cost(self._bytes, 4 * self._values, 1, 1, None, round(reply.delay * 1e6))
         self._spend(spent if reply.cost is None else reply.cost)
         if reply.error is not None:
             raise reply.error
@@ -218,6 +233,7 @@ class _Fake:
         script: Script = (),
         *,
         input_shape: Sequence[int] = (1, 28, 28),
+        input_bits: int = 8,
         values: int = 10,
         classes: Optional[Sequence[str]] = None,
         keep_sent: bool = False,
@@ -225,6 +241,7 @@ class _Fake:
         """
         :param script: a reply or an error for each inference, in their order; when they are used up, label 0.
         :param input_shape: extents of an input.
+        :param input_bits: bits of an input value, 1 to 16.
         :param values: how many integers the model gives.
         :param classes: names of the classes.
         :param keep_sent: as for :class:`seco.Client`.
@@ -232,7 +249,7 @@ class _Fake:
         # What `Connection` would have after connecting.
         self._token: Optional[str] = None
         self._connecting: Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = None
-        self._connected: Any = _Scripted(script, input_shape, values, classes, keep_sent)
+        self._connected: Any = _Scripted(script, input_shape, input_bits, values, classes, keep_sent)
 
 
 class FakeClient(_Fake, _client.Client):

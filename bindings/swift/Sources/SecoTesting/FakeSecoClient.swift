@@ -89,7 +89,9 @@ public final class FakeSecoClient: InferenceClient, @unchecked Sendable {
         _ replies: [Reply] = [], inputLen: UInt32 = 784, inputBits: UInt32 = 8, values: UInt32 = 10,
         classes: [String] = [], keepSent: Bool = false
     ) {
-        precondition((1...16).contains(inputBits), "values of \(inputBits) bits")
+        precondition(
+            (1...16).contains(inputBits) && (inputBits <= 8 || inputLen.isMultiple(of: 2)),
+            "\(inputLen) bytes of values of \(inputBits) bits")
         precondition(classes.isEmpty || classes.count == Int(values), "\(classes.count) names of \(values) classes")
         for reply in replies {
             guard case .success(let logits) = reply.result else { continue }

@@ -17,7 +17,9 @@ public final class SecoClassifier: Sendable {
     /// On a client that is connected, or a test's.
     public init(_ client: any InferenceClient) throws {
         // A deployment for other inputs than this app's.
-        if client.model().inputLen != UInt32(Drawing.side * Drawing.side) { throw ClassifierError(.noDeployment) }
+        let model = client.model()
+        let fits = model.inputBits <= 8 && model.inputLen == UInt32(Drawing.side * Drawing.side)
+        if !fits { throw ClassifierError(.noDeployment) }
         self.client = client
     }
 

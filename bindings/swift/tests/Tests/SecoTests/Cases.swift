@@ -7,6 +7,7 @@ import SecoTesting
 struct Case {
     let name: String
     let real: Bool
+    let inputBits: UInt32
     let keepSent: Bool
     let replies: [FakeSecoClient.Reply]
     private let calls: [Entry]
@@ -23,9 +24,10 @@ struct Case {
     }
 
     private init(_ entry: Entry) throws {
-        try entry.has(only: ["name", "real", "keep_sent", "replies", "calls"])
+        try entry.has(only: ["name", "real", "input_bits", "keep_sent", "replies", "calls"])
         name = try entry.text("name")
         real = try entry.value("real")
+        inputBits = try entry.optional("input_bits") ?? 8
         keepSent = try entry.optional("keep_sent") ?? false
         calls = try entry.entries("calls")
         replies = try entry.entries("replies").map { reply in
@@ -80,8 +82,9 @@ struct Case {
         }
         switch try entry.text("call") {
         case "model":
-            try knows(["input_len", "values"])
+            try knows(["input_len", "input_bits", "values"])
             let model = client.model()
+            try check(model.inputBits == (try entry.optional("input_bits") ?? 8))
             try check(model.inputLen == (try entry.value("input_len")) && model.values == (try entry.value("values")))
         case "transport":
             try knows(["is"])

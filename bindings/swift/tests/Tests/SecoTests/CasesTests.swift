@@ -11,7 +11,7 @@ final class CasesTests: XCTestCase {
     }
 
     private func run(_ one: Case) async throws {
-        let client = FakeSecoClient(one.replies, keepSent: one.keepSent)
+        let client = FakeSecoClient(one.replies, inputBits: one.inputBits, keepSent: one.keepSent)
         try await one.run(client, digits: Digits().all)
         if client.repliesLeft != 0 { throw Case.Wrong(what: "\(one.name): \(client.repliesLeft) replies are left") }
     }
@@ -64,6 +64,7 @@ final class CasesTests: XCTestCase {
         XCTAssertFalse(left, "a reply is left")
         for wrong in [
             #"{"call": "model", "values": 9, "input_len": 784}"#,
+            #"{"call": "model", "values": 10, "input_len": 784, "input_bits": 9}"#,
             #"{"call": "transport", "is": "tcp"}"#,
             #"{"call": "last_sent", "length": 784}"#,
             #"{"call": "last_cost", "is": {"bytes_up": 1}}"#,

@@ -45,7 +45,7 @@ fn told(peer: &Peer) -> [Block; 2] {
     let (equal, count) = run.answers();
     let error = peer
         .largest_error
-        .map(|error| format!(", logits at most {} apart", figure(error.most)))
+        .map(|error| format!(", logits at most {} apart", figure(error)))
         .unwrap_or_default();
     let load = run.spread(|sample| sample.load_at_start);
     let load = load

@@ -31,15 +31,17 @@ import org.junit.jupiter.api.Assertions.fail
 /** One of the cases of all languages. A key that is not known is a mistake, here or there. */
 class Case(private val json: JsonObject) {
     init {
-        json.knows("name", "real", "keep_sent", "replies", "calls")
+        json.knows("name", "real", "input_bits", "keep_sent", "replies", "calls")
     }
 
     val name: String get() = json.text("name")
     val real: Boolean get() = json.getValue("real").jsonPrimitive.boolean
     val keepSent: Boolean get() = json["keep_sent"]?.jsonPrimitive?.boolean ?: false
 
-    fun fake(): SecoClient =
-        FakeSecoClient(*json.objects("replies").map(::reply).toTypedArray(), keepSent = keepSent)
+    fun fake(): SecoClient {
+        val bits = json["input_bits"]?.jsonPrimitive?.int ?: 8
+        return FakeSecoClient(*json.objects("replies").map(::reply).toTypedArray(), inputBits = bits, keepSent = keepSent)
+    }
 
     suspend fun run(client: SecoClient) = json.objects("calls").forEach { client.make(it) }
 
@@ -177,7 +179,8 @@ private suspend fun SecoClient.make(entry: JsonObject) {
                 }
             }
             "model" -> {
-                entry.knows("call", "input_len", "values")
+                entry.knows("call", "input_len", "input_bits", "values")
+                assertEquals(entry["input_bits"]?.jsonPrimitive?.int ?: 8, model().inputBits.toInt(), "$entry")
                 assertEquals(entry.number("input_len"), model().inputLen.toInt())
                 assertEquals(entry.number("values"), model().values.toInt())
             }
