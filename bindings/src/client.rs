@@ -9,9 +9,9 @@ use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use crate::runtime::{self, Task};
-use crate::store::{Adapter, SessionStore};
+use crate::store::SessionStore;
 use crate::{
-    Answer, Cancellation, ClientConfig, Cost, InputForm, ModelInfo, Prediction, ProgressListener,
+    Answer, Cancellation, ClientConfig, ClientLog, Cost, InputForm, ModelInfo, Prediction, ProgressListener,
     RequestProgress, SecoError, Transport,
 };
 
@@ -85,16 +85,17 @@ impl SecoClient {
 impl SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that
     /// asks for it; not among the settings, which a log may show. Servers that are away, busy or restarting are waited for
-    /// as long as a request may take.
+    /// as long as a request may take. `log` is told what the client does from then on.
     ///
     /// # Errors
     /// Any but `WrongInputSize`.
-    #[uniffi::constructor(default(store = None, cancellation = None, token = None))]
+    #[uniffi::constructor(default(store = None, cancellation = None, token = None, log = None))]
     pub async fn connect(
         config: ClientConfig,
         store: Option<Arc<dyn SessionStore>>,
         cancellation: Option<Arc<Cancellation>>,
         token: Option<String>,
+        log: Option<Arc<dyn ClientLog>>,
     ) -> Result<Arc<Self>, SecoError> {
         let token = token.map(Zeroizing::new);
         let runtime = runtime::handle()?;
@@ -105,7 +106,10 @@ impl SecoClient {
             builder = builder.token(token.parse().map_err(|_| SecoError::no_token())?);
         }
         if let Some(store) = store {
-            builder = builder.session_store(Arc::new(Adapter(store)));
+            builder = builder.session_store(Arc::new(crate::store::Adapter(store)));
+        }
+        if let Some(log) = log {
+            builder = builder.log(Arc::new(crate::log::Adapter(log)));
         }
         let connecting = async move { Ok(builder.connect().await?) };
         let client = Arc::new(Task::spawn(&runtime, cancellation.as_deref(), connecting).result().await?);

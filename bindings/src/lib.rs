@@ -11,12 +11,14 @@
 mod array;
 mod client;
 mod error;
+mod log;
 mod runtime;
 mod store;
 mod types;
 
 pub use client::{SecoClient, fetch_deployment_update};
 pub use error::{SecoError, StoreError, TokenProblem};
+pub use log::{ClientLog, LogLevel};
 pub use runtime::Cancellation;
 #[cfg(feature = "array")]
 pub use runtime::rest;

@@ -29,7 +29,8 @@ final class ScreenModel: ObservableObject {
     init() {
         model = DigitViewModel {
             try await SecoClassifier(
-                deployment: ScreenModel.deployment(), session: KeychainSessionStore(service: "io.github.seco.demo")
+                deployment: ScreenModel.deployment(), session: KeychainSessionStore(service: "io.github.seco.demo"),
+                log: UnifiedLog()
             )
         }
         model.changed = { [weak self] in self?.shown = $0 }

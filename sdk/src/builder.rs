@@ -3,6 +3,7 @@
 use crate::cost::HeapMeter;
 use crate::deployment::no_owner;
 use crate::link::Linker;
+use crate::log::{Log, Logger};
 use crate::store::SessionStore;
 use crate::{Client, Deployment, Error, Result};
 use seco_core::Token;
@@ -55,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) token: Option<Token>,
     pub(crate) keep_sent: bool,
     pub(crate) heap_meter: Option<Arc<dyn HeapMeter>>,
+    pub(crate) log: Logger,
 }
 
 impl ClientBuilder {
@@ -69,6 +71,7 @@ impl ClientBuilder {
             token: None,
             keep_sent: false,
             heap_meter: None,
+            log: Logger::default(),
         };
         Self { deployment, settings }
     }
@@ -141,6 +144,13 @@ impl ClientBuilder {
     /// measured.
     pub fn heap_meter(mut self, meter: Arc<dyn HeapMeter>) -> Self {
         self.settings.heap_meter = Some(meter);
+        self
+    }
+
+    /// Tells `log` what the client does: connections, sessions, requests and what is in their way
+    /// ([`Event`](crate::Event)), and nothing that is secret. Default: nobody is told.
+    pub fn log(mut self, log: Arc<dyn Log>) -> Self {
+        self.settings.log = Logger(Some(log));
         self
     }
 

@@ -4,6 +4,7 @@ use crate::builder::ClientBuilder;
 use crate::cost::{Cost, HeapMeter, Meter, UdpBytes};
 use crate::infer::many;
 use crate::link::{Link, Linker};
+use crate::log::{Event, Opening};
 use crate::shape::InputForm;
 use crate::trouble::{Trouble, away};
 use crate::wire::Tell;
@@ -102,7 +103,7 @@ impl Client {
         let linker = Linker::new(&deployment, settings)?;
         let input = deployment.model.input_form();
         let outputs = deployment.model.outputs.as_slice().into();
-        let mut trouble = Trouble::new(linker.request_timeout);
+        let mut trouble = Trouble::new(linker.request_timeout, linker.dialer.log.clone());
         let (link, handshake) = loop {
             let connection = linker.dialer.connect().await?;
             let handshake = connection.traffic().bytes();
@@ -292,7 +293,7 @@ impl Client {
     /// Asks until there is an answer, an error that stays, or no more time. A probe's answer is none.
     async fn request(&self, ask: &Ask<'_>, progress: Tell<'_>) -> Result<Option<Prediction>> {
         let Linker { dialer, request_timeout, .. } = &self.linker;
-        let mut trouble = Trouble::new(*request_timeout);
+        let mut trouble = Trouble::new(*request_timeout, dialer.log.clone());
         let (before, meter) = (self.traffic(), Meter::start(self.heap_meter.as_ref()));
         let result = {
             // Pinned here, for it is large and would be moved again at every step.
@@ -305,11 +306,16 @@ impl Client {
         };
         let cost = meter.stop(self.traffic() - before, dialer.current_thread());
         let mut state = lock(&self.state);
-        let Cost { cpu, wall, heap_peak, .. } = cost;
+        let Cost { cpu, wall, heap_peak, bytes_up, bytes_down, .. } = cost;
         state.spent = state.spent + Cost { cpu, wall, heap_peak, ..Cost::default() };
         state.last = cost;
         drop(state);
-        result.map_err(|error| trouble.explain(error))
+        let result = result.map_err(|error| trouble.explain(error));
+        dialer.log.tell(|| match &result {
+            Ok(_) => Event::Answered { wall, bytes_up, bytes_down },
+            Err(error) => Event::Failed { error, wall },
+        });
+        result
     }
 
     /// Of all connections; nothing else.
@@ -411,6 +417,7 @@ impl Client {
         let forgotten = matches!(error, Some(Error::Refused(Refusal::UnknownSession | Refusal::CounterUsed)));
         if let (None, Some(loss)) = (&error, link.connection.lost()) {
             trouble.found(loss);
+            self.linker.dialer.log.tell(|| Event::ConnectionLost { loss });
             progress(Progress::Waiting { server: 0 });
         }
         loop {
@@ -449,7 +456,12 @@ impl Client {
             return Ok(current);
         }
         let (link, ended) = match stale.connection.lost() {
-            None => (self.linker.open_session(stale.connection.clone()).await?, Cost::default()),
+            None => {
+                let because =
+                    if self.linker.is_too_old(stale) { Opening::TooOld } else { Opening::Forgotten };
+                let link = self.linker.open_session(stale.connection.clone(), because).await?;
+                (link, Cost::default())
+            }
             Some(Loss::Local) => return Err(Error::Closed(Loss::Local)),
             Some(_) => {
                 let connection = self.linker.dialer.connect().await?;

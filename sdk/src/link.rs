@@ -3,6 +3,7 @@
 use crate::builder::Settings;
 use crate::deployment::{Update, problem};
 use crate::dial::Dialer;
+use crate::log::{Event, Opening};
 use crate::store::{self, SessionStore};
 use crate::transport::Connection;
 use crate::wire::Caller;
@@ -100,7 +101,7 @@ impl Linker {
         };
         match stored {
             Some(session) => self.resume_session(connection, Arc::new(session)).await,
-            None => self.open_session(connection).await,
+            None => self.open_session(connection, Opening::None).await,
         }
     }
 
@@ -113,20 +114,25 @@ impl Linker {
     /// not know it. Nothing is sealed for the former.
     async fn resume_session(&self, connection: Connection, session: Arc<Session>) -> Result<Link> {
         if is_too_old(session.created(), now(), self.session_max_age) {
-            return self.open_session(connection).await;
+            return self.open_session(connection, Opening::TooOld).await;
         }
         let requester = session.start(&connection.exporter()?, &mut system_rng()?);
         let mut tags = [0; MAX_SERVERS * TAG_LEN];
         let request = requester.resume_message(&mut tags).map_err(Error::Session)?;
         match self.handle(&connection, &request).await {
-            Ok(handle) => Ok(Link { connection, handle, session, requester: Mutex::new(requester) }),
-            Err(Error::Refused(Refusal::UnknownSession)) => self.open_session(connection).await,
+            Ok(handle) => {
+                self.dialer.log.tell(|| Event::SessionResumed);
+                Ok(Link { connection, handle, session, requester: Mutex::new(requester) })
+            }
+            Err(Error::Refused(Refusal::UnknownSession)) => {
+                self.open_session(connection, Opening::Forgotten).await
+            }
             Err(error) => Err(error),
         }
     }
 
     /// Opens a new session with new keys, and stores it if sessions are kept.
-    pub(crate) async fn open_session(&self, connection: Connection) -> Result<Link> {
+    pub(crate) async fn open_session(&self, connection: Connection, because: Opening) -> Result<Link> {
         let mut rng = system_rng()?;
         // 0 would say that nobody knows.
         let created = now().max(1);
@@ -138,6 +144,7 @@ impl Linker {
         if let Some(store) = &self.store {
             store::save(store.as_ref(), &session)?;
         }
+        self.dialer.log.tell(|| Event::SessionOpened { because });
         let (session, requester) = (Arc::new(session), Mutex::new(requester));
         Ok(Link { connection, handle, session, requester })
     }

@@ -1,5 +1,6 @@
 //! What stands in a request's way and passes: restarts, lost connections, full queues.
 
+use crate::log::{Event, Logger};
 use crate::{Error, Loss, Result};
 use seco_core::Refusal;
 use std::time::Duration;
@@ -21,11 +22,12 @@ pub(crate) struct Trouble {
     sessions: u32,
     /// What went wrong last, until it is mended: there is a new link, or the request was taken.
     seen: Option<Error>,
+    log: Logger,
 }
 
 impl Trouble {
-    pub(crate) fn new(limit: Duration) -> Self {
-        Self { deadline: Instant::now() + limit, tries: 0, sessions: 0, seen: None }
+    pub(crate) fn new(limit: Duration, log: Logger) -> Self {
+        Self { deadline: Instant::now() + limit, tries: 0, sessions: 0, seen: None, log }
     }
 
     /// The connection had ended before the request began.
@@ -67,6 +69,7 @@ impl Trouble {
         if Instant::now() + pause >= self.deadline {
             return Err(error);
         }
+        self.log.tell(|| Event::Again { error: &error, pause });
         self.tries += 1;
         self.seen = Some(error);
         Ok(pause)
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_differ() {
-        let mut trouble = Trouble::new(LIMIT);
+        let mut trouble = Trouble::new(LIMIT, Logger::default());
         let pauses: Vec<_> = (0..12).map(|_| trouble.pause(unavailable()).unwrap()).collect();
         for (pause, longest) in
             pauses.iter().zip([50, 100, 200, 400, 800, 1000, 1000, 1000, 1000, 1000, 1000, 1000])
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn what_mends_at_once_is_mended_at_once_and_only_the_first_time() {
         for error in [|| Error::Closed(Loss::Restart), || Error::Refused(Refusal::UnknownSession)] {
-            let mut trouble = Trouble::new(LIMIT);
+            let mut trouble = Trouble::new(LIMIT, Logger::default());
             assert_eq!(trouble.pause(error()).unwrap(), Duration::ZERO);
             assert!(trouble.pause(error()).unwrap() > Duration::ZERO);
         }
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn who_is_busy_is_not_asked_sooner_than_told() {
-        let mut trouble = Trouble::new(LIMIT);
+        let mut trouble = Trouble::new(LIMIT, Logger::default());
         for _ in 0..8 {
             let told = Duration::from_secs(2);
             let pause = trouble.pause(Error::Busy { retry_after: told }).unwrap();
@@ -161,9 +164,9 @@ mod tests {
             Error::Storage(std::io::Error::other("full")),
         ] {
             let text = error.to_string();
-            assert_eq!(Trouble::new(LIMIT).pause(error).unwrap_err().to_string(), text);
+            assert_eq!(Trouble::new(LIMIT, Logger::default()).pause(error).unwrap_err().to_string(), text);
         }
-        let mut trouble = Trouble::new(LIMIT);
+        let mut trouble = Trouble::new(LIMIT, Logger::default());
         for _ in 0..MOST_SESSIONS {
             trouble.pause(Error::Refused(Refusal::UnknownSession)).unwrap();
         }
@@ -174,10 +177,10 @@ mod tests {
     #[test]
     fn time_that_ran_out_is_explained() {
         let timeout = || Error::Timeout { step: "answer", limit: LIMIT };
-        let mut trouble = Trouble::new(LIMIT);
+        let mut trouble = Trouble::new(LIMIT, Logger::default());
         trouble.pause(unavailable()).unwrap();
         assert!(matches!(trouble.explain(timeout()), Error::Refused(_)));
-        let mut trouble = Trouble::new(LIMIT);
+        let mut trouble = Trouble::new(LIMIT, Logger::default());
         trouble.pause(unavailable()).unwrap();
         trouble.is_over();
         assert!(matches!(trouble.explain(timeout()), Error::Timeout { .. }));

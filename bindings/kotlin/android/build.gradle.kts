@@ -16,7 +16,7 @@ android {
     }
     sourceSets["main"].apply {
         // Shared with the JVM module; the second one is made by build-android.sh, as are the libraries.
-        kotlin.srcDirs("../src/main/kotlin", "../../../target/kotlin/generated")
+        kotlin.srcDirs("src/main/kotlin", "../src/main/kotlin", "../../../target/kotlin/generated")
         jniLibs.srcDir("../../../target/android/jniLibs")
     }
 }

@@ -1,5 +1,6 @@
 """The client that blocks."""
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -241,6 +242,47 @@ def test_a_token_is_asked_for(tmp_path):
         assert "555" not in str(invalid.value), "a secret is not shown"
         with seco.Client(guarded.path, token=guarded.token) as client:
             assert client.infer(SMALL[0]).logits.shape == (10,)
+
+
+def test_what_a_client_does_is_told_to_a_logger(small, caplog):
+    caplog.set_level(logging.DEBUG, logger="app.seco")
+    with seco.Client(small.path, log="app.seco") as client:
+        client.infer(SMALL[0])
+        client.network_changed()
+        told = [(record.levelname, record.seco_event) for record in caplog.records]
+    assert told == [
+        ("INFO", "connected"),
+        ("INFO", "session_opened"),
+        ("DEBUG", "answered"),
+        ("DEBUG", "network_changed"),
+    ]
+    assert (caplog.records[-1].seco_event, caplog.records[-1].message) == ("closed", "closed")
+    assert caplog.records[2].message.startswith("answered in ")
+
+
+class Failing(logging.Handler):
+    """A handler that raises, and before it does what it should not."""
+
+    def __init__(self):
+        super().__init__()
+        self.client, self.refused = None, 0
+
+    def emit(self, record):
+        if self.client is not None:
+            try:
+                self.client.infer(SMALL[0])
+            except seco.InvalidConfiguration:
+                self.refused += 1
+        raise RuntimeError("a full disk")
+
+
+def test_what_a_handler_of_the_log_raises_harms_nothing(small):
+    logger, handler = logging.Logger("app"), Failing()
+    logger.addHandler(handler)
+    with seco.Client(small.path, log=logger) as client:
+        handler.client = client
+        assert client.infer(SMALL[0]).logits.shape == (10,)
+        assert handler.refused == 1, "a client cannot be called there"
 
 
 def test_a_deployment_file_without_an_owner_has_no_update(small):

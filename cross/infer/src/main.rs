@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use options::{Command, Options};
-use seco_sdk::{Client, Cost, Deployment, FileStore, Kind, Model, Prediction};
+use seco_sdk::{Client, Cost, Deployment, Event, FileStore, Kind, Model, Prediction};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -74,6 +74,11 @@ fn run(options: &Options) -> Result<Outcome> {
         let mut builder = Client::builder(deployment).transport(options.transport);
         if let Some(session) = &options.session {
             builder = builder.session_store(Arc::new(FileStore::new(session)));
+        }
+        if options.log {
+            // Where nobody reads it, the work goes on.
+            let tell = |event: &Event<'_>| drop(writeln!(std::io::stderr(), "seco-infer: {event}"));
+            builder = builder.log(Arc::new(tell));
         }
         let client = builder.connect().await?;
         let mut all = Outcome::Answered;

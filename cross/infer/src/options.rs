@@ -23,6 +23,7 @@ Options:
       --watch DIR         Then asks about every file that comes to DIR, until killed
       --transport NAME    auto (QUIC, and TCP where a network blocks UDP), quic or tcp [default: auto]
       --json              One JSON object per line
+      --log               Says on standard error what the client does, and nothing of inputs and answers
   -h, --help
   -V, --version
 
@@ -35,6 +36,7 @@ pub struct Options {
     pub watch: Option<PathBuf>,
     pub transport: Transport,
     pub json: bool,
+    pub log: bool,
     pub inputs: Vec<PathBuf>,
 }
 
@@ -46,7 +48,7 @@ pub enum Command {
 
 pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut deployment, mut session, mut watch) = (None, None, None);
-    let (mut transport, mut json, mut inputs) = (Transport::Auto, false, Vec::new());
+    let (mut transport, mut json, mut log, mut inputs) = (Transport::Auto, false, false, Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
             Long("deployment") => deployment = Some(parser.value()?.into()),
@@ -61,6 +63,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
                 }
             }
             Long("json") => json = true,
+            Long("log") => log = true,
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             Value(input) => inputs.push(input.into()),
@@ -71,7 +74,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     if inputs.is_empty() && watch.is_none() {
         return Err("no input".into());
     }
-    Ok(Command::Run(Options { deployment, session, watch, transport, json, inputs }))
+    Ok(Command::Run(Options { deployment, session, watch, transport, json, log, inputs }))
 }
 
 #[cfg(test)]
@@ -85,11 +88,12 @@ mod tests {
     #[test]
     fn options_are_read_and_mistakes_named() {
         let Ok(Command::Run(options)) =
-            parsed(&["--deployment", "d.toml", "--transport=tcp", "--json", "a.pgm", "b.npy"])
+            parsed(&["--deployment", "d.toml", "--transport=tcp", "--json", "--log", "a.pgm", "b.npy"])
         else {
             panic!("refused");
         };
-        assert_eq!((options.inputs.len(), options.json, options.transport), (2, true, Transport::Tcp));
+        assert_eq!((options.inputs.len(), options.transport), (2, Transport::Tcp));
+        assert!(options.json && options.log);
         for wrong in [
             &["a.pgm"][..],
             &["--deployment"],

@@ -7,6 +7,7 @@ mod race;
 mod tests;
 
 use crate::builder::{Settings, Transport};
+use crate::log::{Event, Logger};
 use crate::tls::{PinVerifier, quic_config, tls_config};
 use crate::transport::{self, Connection, QuicConnection};
 use crate::trouble::jittered;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// How long to tell the gateway goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -50,6 +52,7 @@ pub(crate) struct Dialer {
     closed: Semaphore,
     /// Timers and tasks are made on it, so that any executor may poll requests.
     runtime: Handle,
+    pub(crate) log: Logger,
 }
 
 impl Dialer {
@@ -85,11 +88,22 @@ impl Dialer {
             answered: Mutex::default(),
             closed: Semaphore::const_new(0),
             runtime,
+            log: settings.log.clone(),
         })
     }
 
     /// Shakes hands with the gateway.
     pub(crate) async fn connect(&self) -> Result<Connection> {
+        let start = Instant::now();
+        let result = self.reach().await;
+        self.log.tell(|| match &result {
+            Ok(connection) => Event::Connected { transport: connection.kind(), wall: start.elapsed() },
+            Err(error) => Event::NotConnected { error },
+        });
+        result
+    }
+
+    async fn reach(&self) -> Result<Connection> {
         if self.is_closed() {
             return Err(Error::Closed(Loss::Local));
         }
@@ -204,6 +218,7 @@ impl Dialer {
     /// Moves to a new socket, and with it to whatever network is current; where `connection` cannot move, it
     /// ends, and another one is made for the next request.
     pub(crate) fn network_changed(&self, connection: &Connection) -> Result<()> {
+        self.log.tell(|| Event::NetworkChanged);
         *lock(&self.winner) = None;
         *lock(&self.answered) = None;
         if let Connection::Tcp(connection) = connection
@@ -223,6 +238,9 @@ impl Dialer {
 
     /// Ends `connection`, and lets no new ones be.
     pub(crate) async fn close(&self, connection: &Connection) {
+        if !self.is_closed() {
+            self.log.tell(|| Event::Closed);
+        }
         self.closed.close();
         let endpoints = self.quic.as_ref().map(Quic::close).unwrap_or_default();
         // Late or lost, the goodbye is a courtesy: the gateway also notices silence.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _fork, _input, _native, _results, _store
+from . import _fork, _input, _log, _native, _results, _store
 from ._errors import Closed, translated
 from ._results import Cost, Prediction, Progress
 from ._store import SessionStore
@@ -54,6 +55,7 @@ class Connection:
         transport: Optional[str] = None,
         session_max_age_days: int = 30,
         keep_sent: bool = False,
+        log: Union[logging.Logger, str, None] = None,
     ) -> None:
         """
         :param deployment: the deployment file's path, or its text: gateway, servers, keys and model. From a source that
@@ -66,12 +68,15 @@ class Connection:
         :param transport: ``"quic"`` or ``"tcp"``; None takes QUIC, and TCP where a network blocks UDP.
         :param session_max_age_days: age at which a session is given up and a new one opened, at least 1.
         :param keep_sent: keep the masked bytes of the last request for :attr:`last_sent`.
+        :param log: a logger, or its name, that is told what the client does, and nothing that is secret. Called on the
+            library's thread; its handlers must not call a client. Records have the event's name in ``seco_event``.
         """
         self._config = _input.settings(
             deployment, connect_timeout, request_timeout, transport, session_max_age_days, keep_sent
         )
         self._store = _store.adapted(store)
         self._token = _input.token(token)
+        self._log = _log.adapted(log)
         self._connected: Any = None
         self._connecting: Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = None
         self._begin()
@@ -125,7 +130,9 @@ class Connection:
         async with self._connecting[1]:
             if self._connected is None:
                 with told():
-                    connecting = _native.SecoClient.connect(self._config, self._store, None, self._token)
+                    connecting = _native.SecoClient.connect(
+                        self._config, self._store, None, self._token, self._log
+                    )
                     self._connected = await connecting
                 # Needed no more.
                 self._token = None

@@ -58,7 +58,7 @@ def start() -> None:
     if _ending:
         raise Closed("the process is ending")
     if getattr(_here, "library", False):
-        raise InvalidConfiguration("a session store or a progress callback must not call a client")
+        raise InvalidConfiguration("a session store, a log or a progress callback must not call a client")
     _started = True
 
 

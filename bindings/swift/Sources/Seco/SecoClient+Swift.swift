@@ -30,14 +30,15 @@ public func fetchDeploymentUpdate(config: ClientConfig) async throws -> String? 
 
 extension SecoClient {
     /// Connects, and opens a session or goes on with the one in `store`. `token` is the text of one, for a gateway that
-    /// asks for it. Cancelling the task cancels it.
+    /// asks for it. `log` is told what the client does, on the library's thread, and nothing that is secret: `UnifiedLog` on
+    /// Apple's systems, or the app's own. Cancelling the task cancels it.
     ///
     /// - Throws: `SecoError`, of any kind but `WrongInputSize`.
     public static func connect(
-        config: ClientConfig, store: (any SessionStore)? = nil, token: String? = nil
+        config: ClientConfig, store: (any SessionStore)? = nil, token: String? = nil, log: (any ClientLog)? = nil
     ) async throws -> SecoClient {
         try await untilCancelled {
-            try await connectUntil(config: config, store: store, cancellation: $0, token: token)
+            try await connectUntil(config: config, store: store, cancellation: $0, token: token, log: log)
         }
     }
 }

@@ -26,11 +26,13 @@ public final class SecoClassifier: Sendable {
     /// Connects to the servers that `deployment`, the text of a deployment file, names.
     ///
     /// - Parameter session: keeps the session, so that the next start opens no new one.
-    public convenience init(deployment: String, session: (any SessionStore)? = nil) async throws {
+    public convenience init(
+        deployment: String, session: (any SessionStore)? = nil, log: (any ClientLog)? = nil
+    ) async throws {
         let client = try await Self.explained {
             // An outage is waited for, but not for as long as a queue may be: somebody looks at the screen.
             let config = ClientConfig(deployment: deployment, requestTimeoutMs: 20_000, keepSent: true)
-            return try await SecoClient.connect(config: config, store: session)
+            return try await SecoClient.connect(config: config, store: session, log: log)
         }
         try self.init(client)
     }

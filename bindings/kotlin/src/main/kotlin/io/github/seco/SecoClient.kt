@@ -76,10 +76,16 @@ interface SecoClient : AutoCloseable {
          * are waited for as long as a request may take. Cancelling the coroutine cancels it.
          *
          * @param token the text of one, for a gateway that asks for it; not among the settings, which a log may show
+         * @param log is told what the client does, on the library's thread: nothing that is secret. `LogcatLog` on Android,
+         *   [JavaLog] everywhere, or one of the application's own
          * @throws SecoException of any kind but `WrongInputSize`
          */
-        suspend fun connect(config: ClientConfig, store: SessionStore? = null, token: String? = null): SecoClient =
-            ConnectedClient(NativeClient.connect(config, store, token = token))
+        suspend fun connect(
+            config: ClientConfig,
+            store: SessionStore? = null,
+            token: String? = null,
+            log: ClientLog? = null,
+        ): SecoClient = ConnectedClient(NativeClient.connect(config, store, token = token, log = log))
     }
 }
 

@@ -1,6 +1,7 @@
 package io.github.seco.demo
 
 import android.app.Application
+import io.github.seco.LogcatLog
 import java.io.File
 import java.io.IOException
 import kotlinx.coroutines.MainScope
@@ -9,7 +10,7 @@ import kotlinx.coroutines.MainScope
 class DemoApplication : Application() {
     val model: DigitViewModel by lazy {
         DigitViewModel(MainScope()) {
-            SecoClassifier.connect(deployment(), File(noBackupFilesDir, "session"))
+            SecoClassifier.connect(deployment(), File(noBackupFilesDir, "session"), LogcatLog())
         }.also { it.start() }
     }
 

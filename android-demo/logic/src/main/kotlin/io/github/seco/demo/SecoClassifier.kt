@@ -1,6 +1,7 @@
 package io.github.seco.demo
 
 import io.github.seco.ClientConfig
+import io.github.seco.ClientLog
 import io.github.seco.FileSessionStore
 import io.github.seco.RequestProgress
 import io.github.seco.SecoClient
@@ -41,10 +42,10 @@ class SecoClassifier(private val client: SecoClient) : Classifier {
 
     companion object {
         /** Connects to the servers in [deployment] (the file's text), with the session in [session] if there is one. */
-        suspend fun connect(deployment: String, session: File): SecoClassifier = connect {
+        suspend fun connect(deployment: String, session: File, log: ClientLog? = null): SecoClassifier = connect {
             // An outage is waited for, but not for as long as a queue may be: somebody looks at the screen.
             val config = ClientConfig(deployment, requestTimeoutMs = 20_000u, keepSent = true)
-            SecoClient.connect(config, FileSessionStore(session))
+            SecoClient.connect(config, FileSessionStore(session), log = log)
         }
 
         /** With the connection that [open] makes. */
