@@ -51,7 +51,7 @@ async fn everything_is_told_in_order(via: Transport) {
     gateway.answer([Action::Send(Response::Busy { retry_after_ms: 10 })]);
     client.infer(&image()).await.unwrap();
     assert_eq!(kept.names(), ["again", "answered"]);
-    gateway.answer([Action::Send(Response::Refused(Refusal::Malformed))]);
+    gateway.answer([Action::Send(Response::Refused { reason: Refusal::Malformed })]);
     client.infer(&image()).await.unwrap_err();
     let [(Level::Warning, "failed", text)] = &kept.taken()[..] else { panic!() };
     assert!(text.contains("refused"), "{text}");
@@ -104,8 +104,11 @@ async fn a_gateway_that_is_not_there_is_told(via: Transport) {
     assert_eq!(*text, format!("not connected: {error}"));
 }
 
-/// A store whose errors say what they should not.
-struct Chatty;
+/// A store that works once, and whose errors say what they should not.
+#[derive(Default)]
+struct Chatty {
+    saved: Mutex<Vec<String>>,
+}
 
 impl SessionStore for Chatty {
     fn load(&self) -> io::Result<Option<Vec<u8>>> {
@@ -113,7 +116,9 @@ impl SessionStore for Chatty {
     }
 
     fn save(&self, session: &[u8]) -> io::Result<()> {
-        Err(io::Error::other(hex(session)))
+        let mut saved = self.saved.lock().unwrap();
+        saved.push(hex(session));
+        if saved.len() == 1 { Ok(()) } else { Err(io::Error::other(hex(session))) }
     }
 }
 
@@ -141,20 +146,28 @@ async fn nothing_secret_is_told() {
     let prediction = client.infer(&input).await.unwrap();
     gateway.answer([Action::Bytes(b"a peer's own words".to_vec())]);
     client.infer(&input).await.unwrap_err();
-    for action in [Action::Forget, Action::Close, Action::Send(Response::Refused(Refusal::Internal))] {
+    for action in
+        [Action::Forget, Action::Close, Action::Send(Response::Refused { reason: Refusal::Internal })]
+    {
         gateway.answer([action]);
         let _ = client.infer(&input).await;
     }
     let mut wrong = input.clone();
     wrong.pop();
     client.infer(&wrong).await.unwrap_err();
-    connected(gateway.impatient()).session_store(Arc::new(Chatty)).connect().await.unwrap_err();
+    let chatty = Arc::new(Chatty::default());
+    let other = connected(gateway.impatient()).session_store(chatty.clone()).connect().await.unwrap();
+    gateway.answer([Action::Forget]);
+    let said = other.infer(&input).await.unwrap_err().to_string();
+    let saved = chatty.saved.lock().unwrap().clone();
+    assert!(saved.len() == 2 && said.contains(&saved[1]), "{said}");
 
     let text: Vec<String> = kept.taken().into_iter().map(|(_, _, text)| text).collect();
     assert!(text.len() >= 10, "{text:?}");
     let text = text.join("\n");
     let mut secrets =
-        vec![token.to_string(), "a peer's own words".to_owned(), folder.path().display().to_string()];
+        vec!["5c5c5c5c".to_owned(), "a peer's own words".to_owned(), folder.path().display().to_string()];
+    secrets.extend(saved);
     secrets.extend(prediction.logits.iter().map(i32::to_string));
     for bytes in [&input, &client.last_sent().unwrap(), &std::fs::read(&path).unwrap()] {
         secrets.extend(forms(bytes));
