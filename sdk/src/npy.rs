@@ -156,6 +156,21 @@ impl<'f> Array<'f> {
         Ok(Self { axes, element, values })
     }
 
+    /// Its numbers, row-major; of bytes these are their values.
+    #[must_use]
+    pub fn reals(&self) -> Vec<f64> {
+        match &self.element {
+            None => self.values.iter().map(|&value| value.into()).collect(),
+            Some(element) => self.values.chunks_exact(element.size).map(|bytes| element.read(bytes)).collect(),
+        }
+    }
+
+    /// Whether its elements are unsigned integers of one byte or two: input values as they are.
+    #[must_use]
+    pub fn has_values(&self) -> bool {
+        self.element.as_ref().is_none_or(|element| element.word)
+    }
+
     /// Its shape.
     #[must_use]
     pub fn axes(&self) -> &[usize] {

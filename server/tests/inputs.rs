@@ -61,7 +61,7 @@ fn served(servers: usize, bits: u32) {
     let calibrating = TempDir::new().unwrap();
     let mut site = Site::with(servers, |options| {
         options.input_bits = bits;
-        options.scale = f64::from((1u32 << bits) - 1);
+        options.scale = Some(f64::from((1u32 << bits) - 1));
         options.calibrate = store(calibrating.path(), "typical.npy", &inputs);
     });
     assert_eq!((site.model.graph.input.bits, site.info().input_len), (bits, 128));

@@ -204,7 +204,7 @@ fn what_wraps_around_is_beyond_the_range_that_devices_know() {
     let folder = TempDir::new().unwrap();
     let options = |width, out: &str| SplitOptions {
         goal: Goal { width, ..Goal::default() },
-        scale: 16.0,
+        scale: Some(16.0),
         ..SplitOptions::new(data("mlp-digits.onnx"), data("mlp-digits-20.npy"), 2, folder.path().join(out))
     };
     let (_, digits) = seco_model::npy::read_u8(&std::fs::read(data("mlp-digits-20.npy")).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! What every server knows of a model: shapes, widths, shifts and who holds which weights.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Graph};
 
@@ -19,6 +19,7 @@ pub const MAX_INPUT_BITS: u32 = 16;
 ///
 /// An input is bytes: one for each value of up to 8 bits; two, the lower one first, for each of more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Encoded", into = "Encoded")]
 pub struct InputSpec {
     /// Shape without the batch axis, row-major.
     pub shape: Vec<usize>,
@@ -26,41 +27,94 @@ pub struct InputSpec {
     pub bits: u32,
     /// Smallest and largest value of the inputs that calibrated the widths, if any did. Values beyond may make
     /// accumulators wrap around, so devices are told.
-    #[serde(serialize_with = "write_range", deserialize_with = "read_range")]
     pub calibrated: Option<[u16; 2]>,
+    /// What values stand for, where the network's owner gave real numbers.
+    pub reals: Option<Reals>,
 }
 
-/// A range as it is encoded. Of bytes it is what it was before there were larger values: an `Option` of two bytes.
+/// The real numbers that input values stand for: a value `q` of channel `c` for `offset[c] + scale[c] · q`. Both lists have one
+/// number for all, or one for each place of the first axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reals {
+    /// Positive.
+    pub scale: Vec<f64>,
+    /// What 0 stands for.
+    pub offset: Vec<f64>,
+}
+
+// Its numbers are finite (checked), so equality is an equivalence.
+impl Eq for Reals {}
+
+impl Reals {
+    /// Whether these are numbers for inputs of this shape.
+    pub(crate) fn fits(&self, shape: &[usize]) -> bool {
+        let channels = shape.first().copied().unwrap_or(1);
+        let one_or_each = |list: &[f64]| list.len() == 1 || list.len() == channels;
+        let positive = self.scale.iter().all(|scale| scale.is_normal() && *scale > 0.0);
+        one_or_each(&self.scale)
+            && one_or_each(&self.offset)
+            && positive
+            && self.offset.iter().all(|offset| offset.is_finite())
+    }
+
+    /// Scale and offset of every value of an input of this shape, which they fit.
+    pub(crate) fn by_value(&self, shape: &[usize]) -> impl Iterator<Item = (f64, f64)> {
+        let len: usize = shape.iter().product();
+        let run = len / shape.first().copied().unwrap_or(1).max(1);
+        let pick = move |list: &[f64], at: usize| {
+            list.get(if list.len() == 1 { 0 } else { at / run.max(1) }).copied().unwrap_or_default()
+        };
+        (0..len).map(move |at| (pick(&self.scale, at), pick(&self.offset, at)))
+    }
+}
+
+/// An input as it is encoded. Without real numbers it is what it was before there were any.
 #[derive(Serialize, Deserialize)]
-enum Stored {
+struct Encoded {
+    shape: Vec<usize>,
+    bits: u32,
+    rest: Rest,
+}
+
+/// Of bytes it is what it was before there were larger values: an `Option` of two bytes.
+#[derive(Serialize, Deserialize)]
+enum Rest {
     Unknown,
     Bytes([u8; 2]),
     Words([u16; 2]),
+    Reals(Option<[u16; 2]>, Reals),
 }
 
-fn write_range<S: Serializer>(range: &Option<[u16; 2]>, to: S) -> Result<S::Ok, S::Error> {
-    let stored = match *range {
-        None => Stored::Unknown,
-        Some(range) => match range.map(u8::try_from) {
-            [Ok(least), Ok(most)] => Stored::Bytes([least, most]),
-            _ => Stored::Words(range),
-        },
-    };
-    stored.serialize(to)
+impl From<InputSpec> for Encoded {
+    fn from(InputSpec { shape, bits, calibrated, reals }: InputSpec) -> Encoded {
+        let rest = match (reals, calibrated) {
+            (Some(reals), range) => Rest::Reals(range, reals),
+            (None, None) => Rest::Unknown,
+            (None, Some(range)) => match range.map(u8::try_from) {
+                [Ok(least), Ok(most)] => Rest::Bytes([least, most]),
+                _ => Rest::Words(range),
+            },
+        };
+        Encoded { shape, bits, rest }
+    }
 }
 
-fn read_range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<[u16; 2]>, D::Error> {
-    Ok(match Stored::deserialize(from)? {
-        Stored::Unknown => None,
-        Stored::Bytes(range) => Some(range.map(u16::from)),
-        Stored::Words(range) => Some(range),
-    })
+impl From<Encoded> for InputSpec {
+    fn from(Encoded { shape, bits, rest }: Encoded) -> InputSpec {
+        let (calibrated, reals) = match rest {
+            Rest::Unknown => (None, None),
+            Rest::Bytes(range) => (Some(range.map(u16::from)), None),
+            Rest::Words(range) => (Some(range), None),
+            Rest::Reals(range, reals) => (range, Some(reals)),
+        };
+        InputSpec { shape, bits, calibrated, reals }
+    }
 }
 
 impl InputSpec {
     /// An input that no calibration has seen.
     pub fn new(shape: Vec<usize>, bits: u32) -> InputSpec {
-        InputSpec { shape, bits, calibrated: None }
+        InputSpec { shape, bits, calibrated: None, reals: None }
     }
 
     /// Number of values.
@@ -82,6 +136,18 @@ impl InputSpec {
     pub fn values<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
         let of = |value: &[u8]| value.iter().rev().fold(0u16, |all, &byte| all << 8 | u16::from(byte));
         bytes.chunks_exact(self.value_bytes()).map(of)
+    }
+
+    /// Real numbers in units of input values, not rounded and not cut off: what the network would see of a device whose
+    /// values had no end.
+    pub(crate) fn unrounded(&self, reals: &[f32]) -> Vec<f64> {
+        match &self.reals {
+            None => reals.iter().map(|&real| real.into()).collect(),
+            Some(by) => {
+                let pairs = reals.iter().zip(by.by_value(&self.shape));
+                pairs.map(|(&real, (scale, offset))| (f64::from(real) - offset) / scale).collect()
+            }
+        }
     }
 
     /// Cuts `samples`, bytes of one input after the other, into single inputs.

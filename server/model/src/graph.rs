@@ -359,6 +359,9 @@ impl Graph {
         if input.calibrated.is_some_and(|[least, most]| least > most || u32::from(most) >> input.bits != 0) {
             return bad("calibrated input range that no inputs can have".to_owned());
         }
+        if input.reals.as_ref().is_some_and(|reals| !reals.fits(&input.shape)) {
+            return bad("real numbers of inputs that do not fit them, or are no numbers".to_owned());
+        }
         if self.nodes.is_empty() || self.nodes.len() > MAX_NODES || self.layers().count() > MAX_LAYERS {
             return bad(format!(
                 "{} nodes with {} layers; from 1 to {MAX_NODES} with {MAX_LAYERS} are possible",

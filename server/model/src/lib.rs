@@ -33,6 +33,7 @@ mod width;
 mod tests;
 mod wide;
 
+pub use architecture::Reals;
 pub use architecture::{
     Architecture, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
 };

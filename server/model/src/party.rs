@@ -14,9 +14,9 @@ use crate::{Architecture, Error, MAX_VALUES};
 
 /// First bytes of a server's model file.
 const MAGIC: &[u8; 8] = b"SECOpart";
-/// The formats that are written and read. The first has a graph, the last an input of more than 8 bits a value too, which
-/// servers that do not know it must not take for a byte.
-const FORMATS: RangeInclusive<u16> = 3..=4;
+/// The formats that are written and read. The first has a graph, the second an input of more than 8 bits a value too, which
+/// servers that do not know it must not take for a byte, the third what an input's values stand for.
+const FORMATS: RangeInclusive<u16> = 3..=5;
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
 /// Domain tag of a model id.
@@ -214,9 +214,11 @@ impl fmt::Debug for LayerWeights {
 
 /// The format of a part's file.
 fn format(architecture: &Architecture) -> u16 {
-    match architecture.graph.input.value_bytes() {
-        1 => *FORMATS.start(),
-        _ => *FORMATS.end(),
+    let input = &architecture.graph.input;
+    match (&input.reals, input.value_bytes()) {
+        (Some(_), _) => 5,
+        (None, 1) => 3,
+        (None, _) => 4,
     }
 }
 

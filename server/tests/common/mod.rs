@@ -187,7 +187,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
         let usual = SplitOptions::new(model, digits, servers, folder.path().join("model"));
-        let mut options = SplitOptions { scale: 16.0, ..usual };
+        let mut options = SplitOptions { scale: Some(16.0), ..usual };
         change(&mut options);
         let split = split::split(&options).unwrap();
         let model = split.imported.chosen.model;
@@ -311,7 +311,7 @@ impl Site {
     pub fn split_more(&self, name: &str, scale: f32) -> More {
         let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
         let usual = SplitOptions::new(model, digits, self.keys.len(), self.folder.path().join(name));
-        let split = split::split(&SplitOptions { scale: scale.into(), ..usual }).unwrap();
+        let split = split::split(&SplitOptions { scale: Some(scale.into()), ..usual }).unwrap();
         let model = split.imported.chosen.model;
         More { name: name.to_owned(), model, parts: split.files, id: split.model_id, pool: self.pool }
     }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use seco_model::numbers::Goal;
-use seco_model::{WidthRule, npy};
+use seco_model::numbers::{Goal, Samples as Given};
+use seco_model::{InputSpec, Reals, WidthRule, npy};
+use seco_sdk::{Quantise, shape};
 
 use crate::Error;
 use crate::split::{SplitOptions, Width};
@@ -158,7 +159,7 @@ impl Samples {
     pub fn task(&self, servers: usize, out: PathBuf) -> SplitOptions {
         SplitOptions {
             goal: Goal { width: self.width, ..Goal::default() },
-            scale: self.scale,
+            scale: Some(self.scale),
             mean: self.mean.clone(),
             std: self.std.clone(),
             ..SplitOptions::new(&self.network, &self.input, servers, out)
@@ -194,15 +195,106 @@ pub fn inputs(path: &Path) -> Result<(Vec<u8>, Vec<usize>), Error> {
     Ok((values, shape))
 }
 
-/// Reads inputs whose values have so many bits: the array's shape, and the values of all samples as devices send them, two
-/// bytes for each of more than 8 bits ([`seco_model::InputSpec`]).
-pub(crate) fn values(path: &Path, bits: u32) -> Result<(Vec<usize>, Vec<u8>), Error> {
+/// Inputs that choose a network's numbers.
+pub(crate) struct Inputs {
+    path: PathBuf,
+    /// The array's shape: the first axis counts them.
+    pub axes: Vec<usize>,
+    /// All of them as devices send them, two bytes for each value of more than 8 bits ([`seco_model::InputSpec`]).
+    bytes: Vec<u8>,
+    /// Where they are real numbers, these.
+    numbers: Option<Vec<f32>>,
+}
+
+impl Inputs {
+    /// All of them, once they were [`Inputs::fit`].
+    pub fn given(&self) -> Given<'_> {
+        Given { bytes: &self.bytes, reals: self.numbers.as_deref() }
+    }
+
+    /// For a network with inputs of this shape, whose values have so many bits: chooses what these stand for, from the
+    /// least to the largest of all numbers, or of each feature where an input is a row of them.
+    pub fn fit(&mut self, shape: &[usize], bits: u32) -> Result<Option<Reals>, Error> {
+        let Some(numbers) = &self.numbers else { return Ok(None) };
+        let wrong = |what: String| Error::Model { path: self.path.clone(), what };
+        shape::inputs(shape, &self.axes).map_err(|mismatch| wrong(mismatch.to_string()))?;
+        let features = match shape {
+            [features @ 1..=FEATURES] => *features,
+            _ => 1,
+        };
+        let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); features];
+        for (at, &number) in numbers.iter().enumerate() {
+            if let Some((least, most)) = ranges.get_mut(at % features) {
+                (*least, *most) = (least.min(number.into()), most.max(number.into()));
+            }
+        }
+        let steps = f64::from((1u32 << bits.min(31)) - 1);
+        // Of a number that never changes nothing more is known.
+        let step = |&(least, most): &(f64, f64)| if most > least { (most - least) / steps } else { 1.0 };
+        let scale: Vec<f64> = ranges.iter().map(step).collect();
+        let offset: Vec<f64> = ranges.iter().map(|(least, _)| *least).collect();
+        let quantise = Quantise { scale: scale.clone(), offset: offset.clone() };
+        // As a device does it.
+        let device = seco_sdk::Model {
+            id: seco_sdk::ModelId([0; 32]),
+            input_shape: shape.to_vec(),
+            input_bits: bits,
+            calibrated: None,
+            output_width: 2,
+            fraction: None,
+            quantise: Some(quantise),
+            outputs: Vec::new(),
+        };
+        let len = shape.iter().product::<usize>().max(1);
+        self.bytes = Vec::with_capacity(numbers.len() * device.value_bytes());
+        for input in numbers.chunks(len) {
+            self.bytes.extend_from_slice(&device.quantised(input).map_err(|e| wrong(e.to_string()))?.bytes);
+        }
+        Ok(Some(Reals { scale, offset }))
+    }
+}
+
+/// What input values stand for, in words; nothing where they are all there is.
+pub(crate) fn told(input: &InputSpec) -> Option<String> {
+    let (Reals { scale, offset }, bits) = (input.reals.as_ref()?, input.bits);
+    let steps = f64::from((1u32 << bits.min(31)) - 1);
+    Some(match (scale.as_slice(), offset.as_slice()) {
+        ([scale], [offset]) => format!(
+            "inputs are real numbers from {offset} to {}, which the device gives {bits} bits",
+            offset + scale * steps
+        ),
+        (scales, _) => format!(
+            "inputs are {} real numbers, each from the least to the largest of those given, which the device gives {bits} bits",
+            scales.len()
+        ),
+    })
+}
+
+/// Most features of a row that have scales of their own: the deployment file has them all.
+const FEATURES: usize = 1024;
+
+/// Reads inputs of a network whose values have so many bits: integers (uint8, uint16) are values, other numbers real ones,
+/// for which values are chosen by [`Inputs::fit`].
+pub(crate) fn values(path: &Path, bits: u32) -> Result<Inputs, Error> {
     let wrong = |what: String| Error::Model { path: path.to_owned(), what };
     let file = fs::read(path).map_err(|e| Error::read(path, e))?;
-    let (shape, values) = npy::read_integers(&file).map_err(|e| wrong(e.to_string()))?;
-    if shape.is_empty() || values.is_empty() {
-        return Err(wrong(no_inputs(&shape)));
+    let inputs = |axes: Vec<usize>, bytes, numbers| {
+        let path = path.to_owned();
+        if axes.is_empty() || axes.contains(&0) {
+            return Err(wrong(no_inputs(&axes)));
+        }
+        Ok(Inputs { path, axes, bytes, numbers })
+    };
+    if let Ok(array) = seco_sdk::npy::Array::read(&file)
+        && !array.has_values()
+    {
+        let numbers: Vec<f32> = array.reals().into_iter().map(|number| number as f32).collect();
+        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
+            return Err(wrong(format!("number {at} of it is not finite: give typical inputs")));
+        }
+        return inputs(array.axes().to_vec(), Vec::new(), Some(numbers));
     }
+    let (axes, values) = npy::read_integers(&file).map_err(|e| wrong(e.to_string()))?;
     let most = values.iter().copied().max().unwrap_or_default();
     let needed = u16::BITS - most.leading_zeros();
     if needed > bits {
@@ -215,7 +307,7 @@ pub(crate) fn values(path: &Path, bits: u32) -> Result<(Vec<usize>, Vec<u8>), Er
         ..=8 => values.into_iter().map(|value| value as u8).collect(),
         _ => values.into_iter().flat_map(u16::to_le_bytes).collect(),
     };
-    Ok((shape, bytes))
+    inputs(axes, bytes, None)
 }
 
 fn no_inputs(shape: &[usize]) -> String {

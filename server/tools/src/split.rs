@@ -13,7 +13,8 @@ use seco_model::graph::Last;
 use seco_model::numbers::{Chosen, Fidelity, Goal};
 use seco_model::real::{Real, RealOp};
 use seco_model::{
-    Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, SumWidth, Warning, WidthRule,
+    Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, Reals, SumWidth, Warning,
+    WidthRule,
 };
 use seco_node::{keys, private};
 use seco_sdk::shape;
@@ -21,6 +22,7 @@ use seco_sdk::shape;
 pub(crate) use self::deployment::class_names;
 pub use self::deployment::{DeploymentOptions, check_new, deployment};
 pub use self::options::{Answer, Choices, SplitOptions, Width};
+use crate::samples::Inputs;
 use crate::terminal::percent;
 use crate::{Error, check, init, placement, samples};
 
@@ -40,25 +42,28 @@ pub struct Split {
 
 /// Reads the network and chooses its numbers: the whole model in clear.
 pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
-    let (real, reading) = read(options)?;
-    let (axes, samples) = samples::values(&options.calibrate, options.input_bits)?;
-    choose(real, &reading, options, (&axes, &samples))
+    // What is wrong with the network is told first.
+    let read = network(options, None)?;
+    let mut inputs = samples::values(&options.calibrate, options.input_bits)?;
+    choose(read, options, &mut inputs)
 }
 
-/// [`import`] with what the file of inputs holds: its axes and its values ([`samples::values`]).
-pub(crate) fn import_of(options: &SplitOptions, inputs: (&[usize], &[u8])) -> Result<Imported, Error> {
-    let (real, reading) = read(options)?;
-    choose(real, &reading, options, inputs)
+/// [`import`] with what the file of inputs holds, which is fitted to the network.
+pub(crate) fn import_of(options: &SplitOptions, inputs: &mut Inputs) -> Result<Imported, Error> {
+    choose(network(options, None)?, options, inputs)
 }
 
-/// The network over the reals.
-fn read(options: &SplitOptions) -> Result<(Real, ImportOptions), Error> {
+/// The network over the reals, whose input values stand for these numbers.
+fn network(options: &SplitOptions, reals: Option<Reals>) -> Result<(Real, ImportOptions), Error> {
     let SplitOptions { model: path, input_bits, scale, mean, std, shape: given, .. } = options;
     options.check()?;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let largest = SplitOptions::scale_of(*input_bits);
+    let scale = scale.unwrap_or(if reals.is_some() { 1.0 } else { largest });
     let reading = ImportOptions {
-        normalisation: Normalisation { scale: *scale, mean: mean.clone(), std: std.clone() },
+        normalisation: Normalisation { scale, mean: mean.clone(), std: std.clone() },
         input_bits: *input_bits,
+        reals,
         shape: (!given.is_empty()).then(|| given.clone()),
         folder: path.parent().map(Path::to_owned),
     };
@@ -74,14 +79,17 @@ fn read(options: &SplitOptions) -> Result<(Real, ImportOptions), Error> {
 
 /// The network with its numbers, which these inputs choose.
 fn choose(
-    real: Real,
-    reading: &ImportOptions,
+    (mut real, mut reading): (Real, ImportOptions),
     options: &SplitOptions,
-    (axes, samples): (&[usize], &[u8]),
+    inputs: &mut Inputs,
 ) -> Result<Imported, Error> {
     let SplitOptions { model: path, calibrate, goal, .. } = options;
+    if let Some(reals) = inputs.fit(&real.input, options.input_bits)? {
+        // Its layers take in what values stand for.
+        (real, reading) = network(options, Some(reals))?;
+    }
     let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
-    match shape::inputs(&real.input, axes) {
+    match shape::inputs(&real.input, &inputs.axes) {
         Ok(0) => return Err(wrong("has no inputs: give some that are typical".to_owned())),
         Ok(_) => {}
         Err(mismatch) => return Err(wrong(mismatch.to_string())),
@@ -91,7 +99,7 @@ fn choose(
         Ok(placements) => placements.iter().map(|place| matches!(place, Placement::Held(_))).collect(),
         Err(_) => vec![true; layers.len()],
     };
-    Imported::new(real, reading, samples, goal, &clear).map_err(|e| match e {
+    Imported::new(real, &reading, inputs.given(), goal, &clear).map_err(|e| match e {
         seco_model::Error::Width { layer, needed } => {
             Error::Model { path: path.clone(), what: too_wide(&layer, needed, goal) }
         }
@@ -278,6 +286,9 @@ impl fmt::Display for Split {
         }
         let (weights, activations) = (precision.weight, precision.activation);
         writeln!(f, "weights of {weights} bits and a sign, activations of {activations} bits")?;
+        if let Some(told) = samples::told(&self.architecture.graph.input) {
+            writeln!(f, "{told}")?;
+        }
         let Chosen { model, fidelity, .. } = self.chosen();
         writeln!(f, "  {}", agreement(&model.graph, fidelity))?;
         if let Some(cost) = check::short(&self.architecture) {
@@ -304,7 +315,7 @@ mod tests {
     fn options(out: &Path) -> SplitOptions {
         let data = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
         let (model, digits) = (data("mlp-digits.onnx"), data("mlp-digits-20.npy"));
-        SplitOptions { scale: 16.0, ..SplitOptions::new(model, digits, 3, out.join("model")) }
+        SplitOptions { scale: Some(16.0), ..SplitOptions::new(model, digits, 3, out.join("model")) }
     }
 
     #[test]
@@ -380,6 +391,79 @@ mod tests {
         assert!(told(&asked).contains("2 --sealing-key"));
     }
 
+    /// An array of 32-bit floats in NumPy's format.
+    fn floats(path: &Path, shape: &str, numbers: &[f32]) {
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend_from_slice(&u16::try_from(header.len()).unwrap().to_le_bytes());
+        file.extend_from_slice(header.as_bytes());
+        numbers.iter().for_each(|number| file.extend_from_slice(&number.to_le_bytes()));
+        fs::write(path, file).unwrap();
+    }
+
+    /// A network's own numbers choose what input values stand for; the parts have it, and devices are told.
+    #[test]
+    fn real_numbers_are_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let digits = fs::read(options(dir.path()).calibrate).unwrap();
+        let (_, digits) = seco_model::npy::read_u8(&digits).unwrap();
+        let numbers: Vec<f32> = digits.iter().map(|&value| f32::from(value) / 16.0).collect();
+        let path = dir.path().join("floats.npy");
+        floats(&path, "(20, 64)", &numbers);
+        let asked = SplitOptions { scale: None, calibrate: path.clone(), ..options(dir.path()) };
+        let made = split(&asked).unwrap();
+        let chosen = made.chosen();
+        assert!(chosen.reached && chosen.fidelity.inputs == 20, "{:?}", chosen.fidelity);
+        let input = &made.architecture.graph.input;
+        let Reals { scale, offset } = input.reals.clone().unwrap();
+        assert_eq!((scale.len(), offset.len(), input.bits), (64, 64, 8), "each feature has its own");
+        for feature in 0..64 {
+            let all = || numbers.iter().skip(feature).step_by(64).copied().map(f64::from);
+            let (least, most) = (all().fold(9.0, f64::min), all().fold(-9.0, f64::max));
+            let step = if most > least { (most - least) / 255.0 } else { 1.0 };
+            assert_eq!((scale[feature], offset[feature]), (step, least));
+        }
+        assert!(made.to_string().contains("inputs are 64 real numbers"), "{made}");
+        for file in &made.files {
+            assert_eq!(read_part(file).unwrap().architecture().graph.input, *input);
+        }
+
+        let keys: Vec<_> = (0..3).map(|i| keys::generate(dir.path(), &format!("s{i}")).unwrap()).collect();
+        let mut told = DeploymentOptions::new(
+            "127.0.0.1:7443".to_owned(),
+            &keys,
+            made.files[0].clone(),
+            dir.path().join("deployment.toml"),
+        );
+        let written = deployment(&told).unwrap();
+        assert_eq!(written.model.quantise, Some(Quantise { scale, offset }));
+        // What a device makes of the numbers is what chose the model's.
+        let device = written.model.quantised(&numbers[..64]).unwrap();
+        assert!(!device.cut && written.model.quantised(&[2.0f32; 64]).unwrap().cut);
+        (told.real_scale, told.force) = (vec![0.5], true);
+        assert_eq!(deployment(&told).unwrap().model.quantise.unwrap().scale, [0.5]);
+
+        // A few bits are too few, which is told; the numbers' axes and their being numbers are checked.
+        let coarse = SplitOptions { input_bits: 1, ..asked.clone() };
+        let coarse = import(&coarse).unwrap();
+        assert!(!coarse.chosen.reached && coarse.chosen.fidelity.error > 0.01);
+        for (shape, spoilt, part) in [
+            ("(20, 8, 8)", None, "8"),
+            ("(10, 128)", None, "128 instead of 64"),
+            ("(20, 64)", Some(f32::NAN), "number 7 of it is not finite"),
+            ("(20, 64)", Some(f32::INFINITY), "number 7 of it is not finite"),
+        ] {
+            let mut numbers = numbers.clone();
+            spoilt.iter().for_each(|spoilt| numbers[7] = *spoilt);
+            floats(&path, shape, &numbers);
+            match import(&asked) {
+                Err(error) => assert!(error.to_string().contains(part), "{error}"),
+                // All values of a sample may be in any axes but these.
+                Ok(_) => assert!(shape.starts_with("(20, 8"), "{shape}"),
+            }
+        }
+    }
+
     #[test]
     fn headroom_is_told_as_it_is() {
         let sum = |calibrated, worst, width, clamped| {
@@ -429,6 +513,6 @@ mod tests {
         fails(&|o| o.servers = 1, "servers");
         fails(&|o| o.servers = 9, "servers");
         fails(&|o| o.gateway_layers = 99, "the model has");
-        fails(&|o| o.scale = 0.0, "mlp-digits.onnx");
+        fails(&|o| o.scale = Some(0.0), "mlp-digits.onnx");
     }
 }

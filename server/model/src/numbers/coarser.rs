@@ -1,36 +1,41 @@
 //! Whether a network needs its inputs as fine as they are: the float network alone, on inputs of fewer bits.
 
-use super::Goal;
 use super::compare::{label, margin};
+use super::{Goal, Sample};
 use crate::graph::{Last, labelled_row};
 use crate::parallel::in_parallel;
 use crate::real::{Real, RealOutput};
-use crate::{Error, InputSpec};
+use crate::{Error, InputSpec, MAX_INPUT_BITS};
 
 /// Inputs that decide, at most: each is run once for every number of bits that is tried, which must not take long.
 const JUDGES: usize = 100;
 
 /// The fewest bits of an input value, `least` or more, with which the float network's answers are as near to its own as was
 /// asked for, on some of these inputs: values are rounded to so many steps from 0 to the largest. That is what a device
-/// makes of real numbers, so it tells how many bits these need. The inputs' own bits where no fewer do.
+/// makes of real numbers, so it tells how many bits these need. The inputs' own bits where no fewer do, and of real numbers the
+/// most that there are.
 ///
 /// # Errors
 /// [`Error::Input`] for inputs that are not the model's, [`Error::Shape`] for a network whose parts do not fit.
-pub fn fewest_input_bits(
+pub fn fewest_input_bits<'a, S: Copy + Into<Sample<'a>>>(
     real: &Real,
     spec: &InputSpec,
-    samples: &[&[u8]],
+    samples: &[S],
     goal: &Goal,
     least: u32,
 ) -> Result<u32, Error> {
-    let samples = super::spread(samples, (super::TRIAL_WORK / super::work(real)).clamp(4, JUDGES));
-    let run = |bits: u32, sample: &[u8]| {
-        let steps = |bits: u32| f64::from((1u32 << bits.min(31)) - 1).max(1.0);
-        let step = steps(spec.bits) / steps(bits);
-        let input: Vec<f64> = spec.values(sample).map(|v| (f64::from(v) / step).round() * step).collect();
+    let samples: Vec<Sample> = samples.iter().map(|&sample| sample.into()).collect();
+    let samples = super::spread(&samples, (super::TRIAL_WORK / super::work(real)).clamp(4, JUDGES));
+    let run = |bits: Option<u32>, sample: &Sample<'_>| {
+        let mut input = sample.seen(spec);
+        if let Some(bits) = bits {
+            let steps = |bits: u32| f64::from((1u32 << bits.min(31)) - 1).max(1.0);
+            let step = steps(spec.bits) / steps(bits);
+            input.iter_mut().for_each(|v| *v = (*v / step).round() * step);
+        }
         real.run(&input, |_, _| ())
     };
-    let exact = in_parallel(&samples, |part| part.iter().map(|sample| run(spec.bits, sample)).collect())?;
+    let exact = in_parallel(&samples, |part| part.iter().map(|sample| run(None, sample)).collect())?;
     let exact: Vec<Vec<Vec<f64>>> = exact.into_iter().flat_map(|part: Vec<_>| part).collect();
     let mut largest = vec![0f64; real.outputs.len()];
     for answer in &exact {
@@ -39,10 +44,12 @@ pub fn fewest_input_bits(
         });
     }
     let pairs: Vec<_> = samples.iter().zip(&exact).collect();
-    for bits in least..spec.bits {
+    // Real numbers may need more than the inputs have.
+    let most = if samples.iter().any(|sample| sample.reals.is_some()) { MAX_INPUT_BITS } else { spec.bits };
+    for bits in least..most {
         let parts = in_parallel(&pairs, |part| {
-            let near = |(sample, exact): &(&&[u8], &Vec<Vec<f64>>)| {
-                let coarse = run(bits, sample)?;
+            let near = |(sample, exact): &(&Sample<'_>, &Vec<Vec<f64>>)| {
+                let coarse = run(Some(bits), sample)?;
                 let mut near = Near { error: 0.0, same: true };
                 for (((output, mine), theirs), largest) in
                     real.outputs.iter().zip(&coarse).zip(exact.iter()).zip(&largest)
@@ -60,7 +67,7 @@ pub fn fewest_input_bits(
             return Ok(bits);
         }
     }
-    Ok(spec.bits)
+    Ok(most)
 }
 
 /// How near the answers to one input are.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::equalise::Channels;
-use super::{Goal, Interval};
+use super::{Goal, Interval, Sample};
 use crate::execute::first_largest;
 use crate::graph::{Last, Output};
 use crate::parallel::in_parallel;
@@ -80,7 +80,12 @@ pub struct Comparison {
 /// # Errors
 /// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
 /// [`Error::Shape`] if the model is not consistent.
-pub fn compare(real: &Real, model: &FixedModel, samples: &[&[u8]], error: f64) -> Result<Comparison, Error> {
+pub fn compare<'a, S: Copy + Into<Sample<'a>>>(
+    real: &Real,
+    model: &FixedModel,
+    samples: &[S],
+    error: f64,
+) -> Result<Comparison, Error> {
     let (truth, _) = Truth::new(real, &model.graph.input, samples, &Channels::whole(real))?;
     let all: Vec<usize> = (0..samples.len()).collect();
     beside(model, &truth, &all, error)
@@ -89,7 +94,7 @@ pub fn compare(real: &Real, model: &FixedModel, samples: &[&[u8]], error: f64) -
 /// The float network's answers to some inputs.
 pub(super) struct Truth<'a> {
     /// The inputs.
-    pub samples: Vec<&'a [u8]>,
+    pub samples: Vec<Sample<'a>>,
     /// By input, by output.
     answers: Vec<Vec<Vec<f64>>>,
     /// Largest magnitude by output.
@@ -98,18 +103,19 @@ pub(super) struct Truth<'a> {
 
 impl<'a> Truth<'a> {
     /// Runs the network; gives the range of every group of `channels` too.
-    pub fn new(
+    pub fn new<S: Copy + Into<Sample<'a>>>(
         real: &Real,
         spec: &InputSpec,
-        samples: &[&'a [u8]],
+        samples: &[S],
         channels: &Channels,
     ) -> Result<(Truth<'a>, Vec<Interval>), Error> {
+        let samples: Vec<Sample> = samples.iter().map(|&sample| sample.into()).collect();
         let none = channels.none();
-        let parts = in_parallel(samples, |part| {
+        let parts = in_parallel(&samples, |part| {
             let mut ranges = none.clone();
             let mut answers = Vec::with_capacity(part.len());
             for sample in part {
-                let input: Vec<f64> = spec.values(sample).map(f64::from).collect();
+                let input = sample.seen(spec);
                 answers.push(real.run(&input, |value, numbers| channels.see(value, numbers, &mut ranges))?);
             }
             Ok((answers, ranges))
@@ -133,7 +139,7 @@ impl<'a> Truth<'a> {
                 *most = values.iter().fold(*most, |most, x| most.max(x.abs()));
             });
         }
-        Ok((Truth { samples: samples.to_vec(), answers, largest }, ranges))
+        Ok((Truth { samples, answers, largest }, ranges))
     }
 }
 
@@ -148,7 +154,7 @@ pub(super) fn beside(
     let parts = in_parallel(which, |part| {
         let mut all = Comparison::default();
         for &at in part {
-            let execution = executor.run(truth.samples[at])?;
+            let execution = executor.run(truth.samples[at].bytes())?;
             let mut of_input = Fidelity { inputs: 1, wrapped: execution.wrapped, ..Fidelity::default() };
             let (mut same, mut different, mut first) = (true, false, None);
             let mut rest = &execution.logits[..];

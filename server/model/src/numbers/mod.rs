@@ -40,6 +40,73 @@ const MARGIN: f64 = 0.7;
 /// How often bits are added where all inputs show what some did not.
 const MORE: usize = 4;
 
+/// Inputs of any number, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// As devices send them ([`InputSpec`]).
+    pub bytes: &'a [u8],
+    /// The real numbers that they were made from, where values stand for such ([`crate::Reals`]): the float network sees
+    /// these, so that what is lost by rounding and cutting counts.
+    pub reals: Option<&'a [f32]>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    bytes: &'a [u8],
+    reals: Option<&'a [f32]>,
+}
+
+/// Bytes that are all there is.
+impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Samples<'a> {
+    fn from(bytes: &'a B) -> Samples<'a> {
+        Samples { bytes: bytes.as_ref(), reals: None }
+    }
+}
+
+/// Bytes that are all there is.
+impl<'a> From<&'a [u8]> for Sample<'a> {
+    fn from(bytes: &'a [u8]) -> Sample<'a> {
+        Sample { bytes, reals: None }
+    }
+}
+
+impl<'a> Samples<'a> {
+    /// One by one.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if that is not one or more whole ones, with as many real numbers as values.
+    pub fn each(self, spec: &InputSpec) -> Result<Vec<Sample<'a>>, Error> {
+        let bytes = spec.inputs(self.bytes)?;
+        let Some(reals) = self.reals else { return Ok(bytes.map(Sample::from).collect()) };
+        if reals.len() != bytes.len() * spec.len() {
+            return Err(Error::Input(format!(
+                "{} real numbers for {} inputs of {} values: give one for each",
+                reals.len(),
+                bytes.len(),
+                spec.len()
+            )));
+        }
+        let reals = reals.chunks_exact(spec.len().max(1));
+        Ok(bytes.zip(reals).map(|(bytes, reals)| Sample { bytes, reals: Some(reals) }).collect())
+    }
+}
+
+impl<'a> Sample<'a> {
+    /// As devices send it.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What the float network sees, in units of input values.
+    fn seen(&self, spec: &InputSpec) -> Vec<f64> {
+        match self.reals {
+            Some(reals) => spec.unrounded(reals),
+            None => spec.values(self.bytes).map(f64::from).collect(),
+        }
+    }
+}
+
 /// Which of a network's layers one server has in clear, by their names in the order of the integer network.
 pub type Clear<'a> = &'a dyn Fn(&[&str]) -> Vec<bool>;
 
@@ -109,20 +176,20 @@ impl Chosen {
     }
 }
 
-/// Chooses the numbers of a network for inputs like `samples`, bytes of any number of them one after the other. Layers that are
+/// Chooses the numbers of a network for inputs like `samples`. Layers that are
 /// `clear` have weights that do not depend on those of others.
 ///
 /// # Errors
 /// [`Error::Input`] if that is not one or more whole inputs, [`Error::Width`] if no choice of bits fits 32-bit rings,
 /// [`Error::Node`] for numbers beyond all integers.
-pub fn choose(
+pub fn choose<'a>(
     real: &Real,
     input: &InputSpec,
-    samples: &[u8],
+    samples: impl Into<Samples<'a>>,
     goal: &Goal,
     clear: Clear<'_>,
 ) -> Result<Chosen, Error> {
-    let all: Vec<&[u8]> = input.inputs(samples)?.collect();
+    let all = samples.into().each(input)?;
     let work = work(real);
     let channels = Channels::new(real, &in_clear(real, input, clear));
     let (truth, groups) = Truth::new(real, input, &spread(&all, judges(real)), &channels)?;
@@ -135,7 +202,7 @@ pub fn choose(
         trial.iter().enumerate().filter(|(i, _)| chosen(i)).map(|(_, &at)| at).collect()
     };
     let (calibrating, held) = (of(&calibrating), of(&held));
-    let joined: Vec<u8> = calibrating.iter().flat_map(|&at| truth.samples[at]).copied().collect();
+    let joined: Vec<u8> = calibrating.iter().flat_map(|&at| truth.samples[at].bytes).copied().collect();
     // What is judged by a few inputs must leave room for the others.
     let part = if held.len() < everything.len() { MARGIN } else { 1.0 };
     let stricter = Goal { error: goal.error * part, ..goal.clone() };
@@ -153,7 +220,8 @@ pub fn choose(
     let found = search.best()?;
 
     // Once more, on everything that the float network ran on.
-    let joined: Vec<u8> = spread(&all, (FINAL_WORK / work).max(10)).into_iter().flatten().copied().collect();
+    let last = spread(&all, (FINAL_WORK / work).max(10));
+    let joined: Vec<u8> = last.iter().flat_map(|sample| sample.bytes).copied().collect();
     let finish = |(variant, precision): (usize, Precision)| {
         let variant = variants.get(variant).ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
         let real = variant.network(real, &channels);

@@ -43,6 +43,13 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let real_input = shape.get(1..).unwrap_or_default().to_vec();
     let axis = channel_axis(&parsed, &shape, &options.normalisation);
     let (gain, offset) = options.normalisation.values(&real_input, axis)?;
+    if let (Some(_), Some((_, found))) = (&options.reals, &parsed.input.integers) {
+        return Err(Error::Options(format!(
+            "input {} is of integers ({found}): give inputs of that type instead of real numbers",
+            input.name
+        )));
+    }
+    let (gain, offset) = of_values(options, &real_input, gain, offset)?;
     parsed.input.check_integers(options.input_bits, &gain, &offset)?;
     let id = context.normalise(&input, gain, offset)?;
     context.names.insert(parsed.input.name.clone(), Secret::new(id, shape).into());
@@ -138,6 +145,28 @@ fn inputs(context: &Context, node: &NodeProto) -> Result<Vec<Option<Value>>, Err
         inputs.pop();
     }
     Ok(inputs)
+}
+
+/// Factor and summand of every input value, from those of what it stands for.
+fn of_values(
+    options: &ImportOptions,
+    shape: &[usize],
+    mut gain: Vec<f64>,
+    mut offset: Vec<f64>,
+) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    if let Some(reals) = &options.reals {
+        if !reals.fits(shape) {
+            return Err(Error::Options(
+                "scales and offsets of the inputs' real numbers are not one, or one for each place of the first axis"
+                    .to_owned(),
+            ));
+        }
+        let both = gain.iter_mut().zip(&mut offset);
+        for ((gain, offset), (scale, start)) in both.zip(reals.by_value(shape)) {
+            (*gain, *offset) = (*gain * scale, *gain * start + *offset);
+        }
+    }
+    Ok((gain, offset))
 }
 
 /// The axis of the input, without the batch, whose places have means of their own: the first, or the last where a network

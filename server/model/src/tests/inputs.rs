@@ -4,12 +4,12 @@ use super::generator;
 use super::samples::{model, tiny};
 use crate::graph::Last;
 use crate::npy::{read_integers, read_u8};
-use crate::numbers::{Goal, compare, fewest_input_bits};
+use crate::numbers::{Goal, Samples, all_shared, compare, fewest_input_bits};
 use crate::real::{Linear, Origin, Real, RealNode, RealOp, RealOutput};
 use crate::tests::files::npy;
 use crate::{
-    Dense, Error, Executor, FixedModel, Geometry, ImportOptions, InputSpec, Normalisation, PartyModel,
-    WidthRule, import, paper_placements, split,
+    Dense, Error, Executor, FixedModel, Geometry, ImportOptions, Imported, InputSpec, Normalisation,
+    PartyModel, Reals, WidthRule, import, paper_placements, split,
 };
 use rand_core::Rng;
 
@@ -135,13 +135,15 @@ fn bytes_are_encoded_as_before() {
     for calibrated in [None, Some([0, 254]), Some([3, 200]), Some([255, 255])] {
         let before = Before { shape: vec![1, 28, 300], bits: 8, calibrated };
         let before = postcard::to_stdvec(&before).unwrap();
-        let now =
-            InputSpec { shape: vec![1, 28, 300], bits: 8, calibrated: calibrated.map(|r| r.map(u16::from)) };
+        let now = InputSpec {
+            calibrated: calibrated.map(|r| r.map(u16::from)),
+            ..InputSpec::new(vec![1, 28, 300], 8)
+        };
         assert_eq!(postcard::to_stdvec(&now).unwrap(), before);
         assert_eq!(postcard::from_bytes::<InputSpec>(&before).unwrap(), now);
     }
     for calibrated in [None, Some([0, 200]), Some([0, 256]), Some([u16::MAX; 2])] {
-        let spec = InputSpec { shape: vec![7], bits: 16, calibrated };
+        let spec = InputSpec { calibrated, ..InputSpec::new(vec![7], 16) };
         assert_eq!(postcard::from_bytes::<InputSpec>(&postcard::to_stdvec(&spec).unwrap()).unwrap(), spec);
     }
 }
@@ -214,4 +216,75 @@ fn the_bits_that_answers_need_are_told() {
     let goal = Goal { error: 0.0, agreement: 0.9, ..Goal::default() };
     let bits = fewest_input_bits(&real, &spec, &samples, &goal, 8).unwrap();
     assert!((13..=15).contains(&bits), "{bits}");
+}
+
+/// What values stand for is kept with them, in parts of a format of their own; of inputs that are values nothing changes.
+#[test]
+fn real_numbers_are_kept_with_the_input() {
+    let reals = Reals { scale: vec![0.5, 2.0], offset: vec![-1.0] };
+    let spec = InputSpec { reals: Some(reals.clone()), ..InputSpec::new(vec![2, 3], 8) };
+    for calibrated in [None, Some([0, 255]), Some([3, 300])] {
+        let spec = InputSpec { calibrated, ..spec.clone() };
+        let written = postcard::to_stdvec(&spec).unwrap();
+        assert_eq!(postcard::from_bytes::<InputSpec>(&written).unwrap(), spec);
+    }
+    assert_eq!(spec.unrounded(&[-1.0, 0.0, 1.0, 9.0, 0.0, -3.0]), [0.0, 2.0, 4.0, 5.0, 0.5, -1.0]);
+
+    let mut model = model();
+    let channels = model.graph.input.shape[0];
+    model.graph.input.reals = Some(Reals { scale: vec![0.5; channels], offset: vec![-1.0] });
+    let parts = split(&model, 3, &paper_placements(3, 3, 1), &mut generator(2)).unwrap();
+    let file = parts[1].to_bytes().unwrap();
+    assert_eq!(file[8..10], [5, 0]);
+    assert_eq!(PartyModel::from_bytes(&file).unwrap().architecture().graph.input, model.graph.input);
+    for (scale, offset) in [
+        (vec![], vec![0.0]),
+        (vec![1.0; 7], vec![0.0]),
+        (vec![1.0], vec![0.0; 7]),
+        (vec![0.0], vec![0.0]),
+        (vec![-1.0], vec![0.0]),
+        (vec![f64::NAN], vec![0.0]),
+        (vec![1.0], vec![f64::INFINITY]),
+    ] {
+        model.graph.input.reals = Some(Reals { scale, offset });
+        assert!(model.check().is_err(), "{:?}", model.graph.input.reals);
+    }
+}
+
+/// Numbers are chosen for what the network is asked, not for what is left of it: rounding of the inputs counts.
+#[test]
+fn what_rounding_of_real_numbers_loses_is_told() {
+    let data = |name: &str| std::fs::read(format!("{}/../data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (network, (_, digits)) = (data("mlp-digits.onnx"), read_u8(&data("mlp-digits-20.npy")).unwrap());
+    // The network is for 0 to 1; here it is asked in numbers of which no step is a value.
+    let numbers: Vec<f32> = digits.iter().map(|&v| f32::from(v) / 16.0 * 0.9 + 0.03).collect();
+    for (bits, good) in [(1, false), (4, false), (8, true), (12, true)] {
+        let steps = f64::from((1u32 << bits) - 1);
+        let reals = Reals { scale: vec![1.0 / steps], offset: vec![0.0] };
+        let values = numbers.iter().map(|&v| (f64::from(v) * steps).round() as u16);
+        let bytes: Vec<u8> = match bits {
+            ..=8 => values.map(|v| v as u8).collect(),
+            _ => values.flat_map(u16::to_le_bytes).collect(),
+        };
+        let normalisation = Normalisation { scale: 1.0, ..Normalisation::default() };
+        let options =
+            ImportOptions { normalisation, input_bits: bits, reals: Some(reals), ..ImportOptions::default() };
+        let real = crate::read(&network, &options).unwrap();
+        // The same as with the whole network behind it.
+        let plain = crate::read(&network, &ImportOptions { reals: None, ..options.clone() }).unwrap();
+        let (value, number) = (steps / 2.0, 0.5);
+        let [mine, theirs] =
+            [(&real, value), (&plain, number)].map(|(real, x)| real.run(&vec![x; 64], |_, _| ()).unwrap());
+        assert!(mine[0].iter().zip(&theirs[0]).all(|(a, b)| (a - b).abs() < 1e-9), "{bits}");
+
+        let samples = Samples { bytes: &bytes, reals: Some(&numbers) };
+        let made = Imported::new(real, &options, samples, &Goal::default(), &all_shared).unwrap();
+        assert_eq!(made.chosen.reached, good, "{bits}: {:?}", made.chosen.fidelity);
+        let spec = &made.chosen.model.graph.input;
+        let needed =
+            fewest_input_bits(&made.real, spec, &samples.each(spec).unwrap(), &Goal::default(), 1).unwrap();
+        assert!((5..=8).contains(&needed), "{bits}: {needed}");
+        let few = Samples { reals: numbers.get(1..), ..samples };
+        assert!(few.each(spec).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! The float network's and the integer network's answers to the same inputs.
 
-use seco_model::numbers::{Comparison, Goal, compare, fewest_input_bits};
+use seco_model::numbers::{Comparison, Goal, Sample, Samples, compare, fewest_input_bits};
 use seco_model::{Error, Imported, Range};
 
 /// What some inputs showed.
@@ -11,7 +11,7 @@ pub struct Evidence {
     pub comparison: Comparison,
     /// By value of the integer network: least and largest of what ReLUs read, and of the answer.
     pub ranges: Vec<Range>,
-    /// Of values of more than a byte: how many bits the float network's answers need.
+    /// Of values of more than a byte, and of real numbers: how many bits the float network's answers need.
     pub fewest_bits: Option<u32>,
 }
 
@@ -19,20 +19,21 @@ impl Evidence {
     /// Runs both on the samples with these numbers. Labels of near ties may differ by the error that is asked for.
     pub fn gather(
         imported: &Imported,
-        values: &[u8],
+        values: Samples<'_>,
         samples: &[usize],
         goal: &Goal,
     ) -> Result<Evidence, Error> {
         let model = &imported.chosen.model;
-        let all: Vec<&[u8]> = model.graph.input.inputs(values)?.collect();
-        let inputs: Vec<&[u8]> = samples.iter().filter_map(|&sample| all.get(sample).copied()).collect();
+        let all = values.each(&model.graph.input)?;
+        let inputs: Vec<Sample> = samples.iter().filter_map(|&sample| all.get(sample).copied()).collect();
+        let bytes: Vec<&[u8]> = inputs.iter().map(Sample::bytes).collect();
         let (real, spec) = (&imported.real, &model.graph.input);
         let fewest = || fewest_input_bits(real, spec, &inputs, goal, u8::BITS);
         Ok(Evidence {
             samples: samples.to_vec(),
             comparison: compare(real, model, &inputs, goal.error)?,
-            ranges: model.ranges(&inputs)?,
-            fewest_bits: (spec.bits > u8::BITS).then(fewest).transpose()?,
+            ranges: model.ranges(&bytes)?,
+            fewest_bits: (spec.bits > u8::BITS || spec.reals.is_some()).then(fewest).transpose()?,
         })
     }
 }

@@ -66,17 +66,17 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     // Before minutes of work.
     options.report.as_deref().map_or(Ok(()), seco_node::private::writable)?;
     let classes = options.classes.as_deref().map(split::class_names).transpose()?;
-    let (axes, values) = samples::values(&options.input, task.input_bits)?;
-    let available = axes.first().copied().unwrap_or_default();
+    let mut inputs = samples::values(&options.input, task.input_bits)?;
+    let available = inputs.axes.first().copied().unwrap_or_default();
     let labels = options.labels.as_deref().map(|path| samples::read_labels(path, available)).transpose()?;
-    let imported = split::import_of(&task, (&axes, &values))?;
+    let imported = split::import_of(&task, &mut inputs)?;
     let names: Vec<&str> = imported.chosen.model.graph.layers().map(|layer| layer.name).collect();
     let placements = placement::placements(&names, &task)?;
     let indices: Vec<usize> = (0..available).collect();
     let count = seco_model::numbers::judges(&imported.real).min(SAMPLES);
     let used = seco_model::numbers::spread(&indices, count);
     let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
-    let evidence = Evidence::gather(&imported, &values, &used, &task.goal).map_err(wrong)?;
+    let evidence = Evidence::gather(&imported, inputs.given(), &used, &task.goal).map_err(wrong)?;
     let rates = match measure.filter(|_| !options.no_bench) {
         None => Rates::default(),
         Some(measure) => {

@@ -13,7 +13,7 @@ pub struct Options {
     /// The model.
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Typical inputs, uint8 or uint16, first axis the samples: they choose the model's numbers, and are what it is tried on.
+    /// Typical inputs, uint8 or uint16, or real numbers (floats, signed integers) as the network takes them; first axis the samples: they choose the model's numbers, and are what it is tried on.
     #[arg(long, value_name = "FILE.npy")]
     pub input: PathBuf,
     /// Their labels: uint8, one axis.
@@ -71,9 +71,7 @@ impl Options {
         if *input_bits != SplitOptions::INPUT_BITS {
             add("input-bits", input_bits.to_string());
         }
-        if let Some(scale) = scale.filter(|scale| *scale != SplitOptions::scale_of(*input_bits)) {
-            add("scale", scale.to_string());
-        }
+        scale.iter().for_each(|scale| add("scale", scale.to_string()));
         if !mean.is_empty() {
             // A list may begin with a minus.
             line += &format!(" --mean={} --std={}", list(mean), list(std));

@@ -14,7 +14,7 @@ use super::layers::{self, Layer};
 use crate::check::rates::Rates;
 use crate::split::{self, SplitOptions};
 use crate::terminal::percent;
-use crate::{Error, placement};
+use crate::{Error, placement, samples};
 
 /// Classes of a confusion that is kept: a picture of more says nothing.
 const CLASSES: usize = 1000;
@@ -58,6 +58,8 @@ pub struct Input {
     pub available: usize,
     pub samples: usize,
     pub fewest_bits: Option<u32>,
+    /// What values stand for, in words, where they are not all there is.
+    pub real_numbers: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -90,7 +92,8 @@ impl Input {
     pub fn needed(&self) -> Option<String> {
         let (fewest, bits) = (self.fewest_bits?, self.bits);
         Some(match fewest {
-            _ if fewest >= bits => format!("all {bits}"),
+            _ if fewest > bits => format!("{fewest}, and they have {bits}: give --input-bits {fewest}"),
+            _ if fewest == bits => format!("all {bits}"),
             ..=8 => format!("8 of {bits}: bytes would do"),
             _ => format!("{fewest} of {bits}"),
         })
@@ -180,6 +183,7 @@ impl Report {
                 available,
                 samples,
                 fewest_bits: evidence.fewest_bits,
+                real_numbers: samples::told(&graph.input),
             },
             precision: Precision {
                 weight_bits: chosen.precision.weight,

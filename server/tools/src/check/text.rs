@@ -114,6 +114,9 @@ fn exactness(report: &Report, text: &mut String) {
     }
     let wrapped = if fidelity.wrapped == 0 { "none".to_owned() } else { grouped(fidelity.wrapped) };
     line("sums that wrapped or were cut off", wrapped);
+    if let Some(told) = &input.real_numbers {
+        line("inputs", told.clone());
+    }
     if let Some(needed) = input.needed() {
         line("bits of an input that are needed", needed);
     }

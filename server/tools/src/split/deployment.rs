@@ -4,8 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use seco_model::Graph;
 use seco_model::graph::Last;
+use seco_model::{Graph, Reals};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::service::part::{model_info, read_part};
 use seco_sdk::{Address, CertificatePin, Deployment, Quantise};
@@ -30,7 +30,7 @@ pub struct DeploymentOptions {
     /// Names of the classes, one a line, in the order of the first output.
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// For applications that give real numbers: what one step of an input value stands for, one number or one for each
+    /// For applications that give real numbers, where the model was split with inputs that were values: what one step of an input value stands for, one number or one for each
     /// channel. A network made for x / 255, say, takes them with 0.00392156862745098, or with that / STD and the offset
     /// -MEAN / STD where it was split with --mean and --std.
     #[arg(long, value_delimiter = ',', value_name = "S")]
@@ -136,7 +136,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             calibrated: architecture.graph.input.calibrated,
             output_width: info.width,
             fraction: Some(architecture.graph.fraction()),
-            quantise: quantise(real_scale, real_offset)?,
+            quantise: quantise(real_scale, real_offset, architecture.graph.input.reals.as_ref())?,
             outputs: outputs(&architecture.graph, &classes),
         },
         update,
@@ -157,10 +157,12 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
     Ok(deployment)
 }
 
-/// How real numbers become input values, if they do.
-fn quantise(scale: &[f64], offset: &[f64]) -> Result<Option<Quantise>, Error> {
+/// How real numbers become input values, if they do: as the options say, else as the model does.
+fn quantise(scale: &[f64], offset: &[f64], model: Option<&Reals>) -> Result<Option<Quantise>, Error> {
     match (scale, offset) {
-        ([], []) => Ok(None),
+        ([], []) => {
+            Ok(model.map(|Reals { scale, offset }| Quantise { scale: scale.clone(), offset: offset.clone() }))
+        }
         ([], _) => Err(Error::Usage("--real-offset needs --real-scale".to_owned())),
         (_, []) => Ok(Some(Quantise { scale: scale.to_vec(), offset: vec![0.0] })),
         _ => Ok(Some(Quantise { scale: scale.to_vec(), offset: offset.to_vec() })),

@@ -44,7 +44,7 @@ pub struct Choices {
     #[arg(long, value_delimiter = ',', value_name = "D")]
     pub shape: Vec<usize>,
     /// Bits of an input value, 1 to 16: 8 for bytes. With more, devices send two bytes for each, and the inputs here are
-    /// uint16 (or uint8).
+    /// uint16 (or uint8). Of inputs that are other numbers (floats, signed integers) devices make values of so many bits.
     #[arg(
         long,
         value_name = "B",
@@ -52,7 +52,7 @@ pub struct Choices {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(seco_model::MAX_INPUT_BITS))
     )]
     pub input_bits: u32,
-    /// The network sees value / D [default: the largest value, 255 of 8 bits].
+    /// The network sees value / D [default: the largest value, 255 of 8 bits; 1 for real numbers].
     #[arg(long, value_name = "D")]
     pub scale: Option<f64>,
     /// Then (x - mean) / std: one value for each channel.
@@ -95,7 +95,8 @@ pub struct Choices {
 pub struct SplitOptions {
     /// The ONNX file.
     pub model: PathBuf,
-    /// Inputs that calibrate the widths: uint8 or uint16 .npy, first axis the samples.
+    /// Inputs that calibrate the widths: uint8 or uint16 .npy, or real numbers (floats, signed integers, bool); first axis
+    /// the samples.
     pub calibrate: PathBuf,
     /// Bits of an input value.
     pub input_bits: u32,
@@ -113,8 +114,8 @@ pub struct SplitOptions {
     pub shared: Vec<String>,
     /// A file that says who has which layers; it goes before the two above.
     pub placement: Option<PathBuf>,
-    /// The network sees `value / scale`.
-    pub scale: f64,
+    /// The network sees `value / scale`; none for the largest value, and of real numbers for 1.
+    pub scale: Option<f64>,
     /// Then `(x - mean) / std`, for each channel; empty for none.
     pub mean: Vec<f64>,
     /// See `mean`.
@@ -150,7 +151,7 @@ impl SplitOptions {
             gateway_layers: SplitOptions::GATEWAY_LAYERS,
             shared: Vec::new(),
             placement: None,
-            scale: SplitOptions::scale_of(SplitOptions::INPUT_BITS),
+            scale: None,
             mean: Vec::new(),
             std: Vec::new(),
             out: out.into(),
@@ -164,8 +165,7 @@ impl SplitOptions {
 
     /// The same with what was chosen on the command line.
     pub fn with(self, choices: Choices) -> SplitOptions {
-        let Choices { shape, input_bits, mean, std, gateway_layers, shared, placement, .. } = choices;
-        let scale = choices.scale.unwrap_or_else(|| SplitOptions::scale_of(input_bits));
+        let Choices { shape, input_bits, scale, mean, std, gateway_layers, shared, placement, .. } = choices;
         let goal = Goal {
             agreement: choices.agreement,
             weight_bits: choices.weight_bits,
