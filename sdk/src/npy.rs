@@ -161,7 +161,9 @@ impl<'f> Array<'f> {
     pub fn reals(&self) -> Vec<f64> {
         match &self.element {
             None => self.values.iter().map(|&value| value.into()).collect(),
-            Some(element) => self.values.chunks_exact(element.size).map(|bytes| element.read(bytes)).collect(),
+            Some(element) => {
+                self.values.chunks_exact(element.size).map(|bytes| element.read(bytes)).collect()
+            }
         }
     }
 
