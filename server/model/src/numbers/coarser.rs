@@ -1,7 +1,8 @@
 //! Whether a network needs its inputs as fine as they are: the float network alone, on inputs of fewer bits.
 
 use super::Goal;
-use super::compare::{label, margin};
+use super::compare::{Truth, label, margin};
+use super::equalise::Channels;
 use crate::graph::{Last, labelled_row};
 use crate::parallel::in_parallel;
 use crate::real::{Real, RealOutput};
@@ -15,7 +16,8 @@ const JUDGES: usize = 100;
 /// makes of real numbers, so it tells how many bits these need. The inputs' own bits where no fewer do.
 ///
 /// # Errors
-/// [`Error::Input`] for inputs that are not the model's, [`Error::Shape`] for a network whose parts do not fit.
+/// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
+/// [`Error::Shape`] for a network whose parts do not fit.
 pub fn fewest_input_bits(
     real: &Real,
     spec: &InputSpec,
@@ -30,22 +32,15 @@ pub fn fewest_input_bits(
         let input: Vec<f64> = spec.values(sample).map(|v| (f64::from(v) / step).round() * step).collect();
         real.run(&input, |_, _| ())
     };
-    let exact = in_parallel(&samples, |part| part.iter().map(|sample| run(spec.bits, sample)).collect())?;
-    let exact: Vec<Vec<Vec<f64>>> = exact.into_iter().flat_map(|part: Vec<_>| part).collect();
-    let mut largest = vec![0f64; real.outputs.len()];
-    for answer in &exact {
-        largest.iter_mut().zip(answer).for_each(|(most, values)| {
-            *most = values.iter().fold(*most, |most, x| most.max(x.abs()));
-        });
-    }
-    let pairs: Vec<_> = samples.iter().zip(&exact).collect();
+    let (truth, _) = Truth::new(real, spec, &samples, &Channels::whole(real))?;
+    let pairs: Vec<_> = truth.samples.iter().zip(&truth.answers).collect();
     for bits in least..spec.bits {
         let parts = in_parallel(&pairs, |part| {
             let near = |(sample, exact): &(&&[u8], &Vec<Vec<f64>>)| {
                 let coarse = run(bits, sample)?;
                 let mut near = Near { error: 0.0, same: true };
                 for (((output, mine), theirs), largest) in
-                    real.outputs.iter().zip(&coarse).zip(exact.iter()).zip(&largest)
+                    real.outputs.iter().zip(&coarse).zip(exact.iter()).zip(&truth.largest)
                 {
                     near.see(output, [mine, theirs], if *largest > 0.0 { *largest } else { 1.0 }, goal.error);
                 }

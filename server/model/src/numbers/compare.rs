@@ -91,9 +91,9 @@ pub(super) struct Truth<'a> {
     /// The inputs.
     pub samples: Vec<&'a [u8]>,
     /// By input, by output.
-    answers: Vec<Vec<Vec<f64>>>,
+    pub answers: Vec<Vec<Vec<f64>>>,
     /// Largest magnitude by output.
-    largest: Vec<f64>,
+    pub largest: Vec<f64>,
 }
 
 impl<'a> Truth<'a> {
