@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use seco_model::numbers::Goal;
-use seco_model::{WidthRule, npy};
+use seco_model::{InputSpec, WidthRule, npy};
 
 use crate::Error;
 use crate::split::{SplitOptions, Width};
@@ -195,7 +195,7 @@ pub fn inputs(path: &Path) -> Result<(Vec<u8>, Vec<usize>), Error> {
 }
 
 /// Reads inputs whose values have so many bits: the array's shape, and the values of all samples as devices send them, two
-/// bytes for each of more than 8 bits ([`seco_model::InputSpec`]).
+/// bytes for each of more than 8 bits ([`InputSpec`]).
 pub(crate) fn values(path: &Path, bits: u32) -> Result<(Vec<usize>, Vec<u8>), Error> {
     let wrong = |what: String| Error::Model { path: path.to_owned(), what };
     let file = fs::read(path).map_err(|e| Error::read(path, e))?;
@@ -211,10 +211,7 @@ pub(crate) fn values(path: &Path, bits: u32) -> Result<(Vec<usize>, Vec<u8>), Er
              smaller values"
         )));
     }
-    let bytes = match bits {
-        ..=8 => values.into_iter().map(|value| value as u8).collect(),
-        _ => values.into_iter().flat_map(u16::to_le_bytes).collect(),
-    };
+    let bytes = InputSpec::new(vec![], bits).bytes(values);
     Ok((shape, bytes))
 }
 
