@@ -230,6 +230,11 @@ fn quantised_constants() {
     let wide = fold("QuantizeLinear", &[int("output_dtype", 5)], &[&reals, &f(&[], &[0.5])], 21);
     assert_eq!(wide, of(Element::Int16, &[4], &[0, 2, -2000, 2000]));
     refused("QuantizeLinear", &[int("output_dtype", 1)], &[&reals, &f(&[], &[0.5])], 21);
+    // 0 is as if it were not there.
+    let narrow = fold("QuantizeLinear", &[int("output_dtype", 0)], &[&reals, &f(&[], &[0.5])], 21);
+    assert_eq!(narrow, of(Element::Uint8, &[4], &[0, 2, 0, 255]));
+    let back = fold("DequantizeLinear", &[int("output_dtype", 0)], &[&narrow, &f(&[], &[0.5])], 21);
+    assert_eq!(back, f(&[4], &[0.0, 1.0, 0.0, 127.5]));
 }
 
 #[test]
