@@ -97,8 +97,10 @@ pub(super) fn quantise(known: Known<'_>) -> Result<Tensor, Error> {
     let (low, high) = element.range();
     let value = |(i, &v): (usize, &f64)| {
         let (scale, zero) = steps.of(i);
+        // In the precision of the scale, in which a half may be one that is none in double precision.
+        let steps = steps.scale.element.nearest(v / scale);
         // Towards a bound where it is beyond, 0 where it is no number.
-        (((v / scale).round_ties_even() + zero) as i64).clamp(low, high)
+        ((steps.round_ties_even() + zero) as i64).clamp(low, high)
     };
     let values = tensor.reals().iter().enumerate().map(value).collect();
     Ok(Tensor { shape: tensor.shape.clone(), data: Data::Int(values), element })

@@ -4,7 +4,7 @@ use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::maximum::Rows;
 use super::reduction::total;
-use super::window::{Sliding, channels_and_space, sizes};
+use super::window::{AutoPad, Sliding, auto_pad, channels_and_space, extent, sizes};
 use crate::Error;
 use crate::graph::{Gather, ValueId, Window};
 use crate::real::{RealOp, RealTerm};
@@ -26,7 +26,22 @@ fn sliding(call: &Call<'_>, space: &[usize]) -> Result<Sliding, Error> {
         return Err(call.node.lacks("kernel_shape"));
     }
     let kernel = sizes(call, "kernel_shape", space.len(), 1, 1)?;
-    Sliding::new(call, space, &kernel, call.node.flag("ceil_mode", false)?)
+    let sliding = Sliding::new(call, space, &kernel, call.node.flag("ceil_mode", false)?)?;
+    if matches!(auto_pad(call)?, AutoPad::Upper | AutoPad::Lower) {
+        let differs = space.iter().enumerate().any(|(axis, &size)| {
+            let (stride, dilation) = (sliding.stride[axis], sliding.dilation[axis]);
+            let covered = (size.div_ceil(stride) - 1) * stride + extent(kernel[axis], dilation);
+            // One value behind the last window is left out by all.
+            kernel[axis] > 1 && dilation > 1 || covered + 1 < size
+        });
+        if differs {
+            return Err(call.error(
+                "auto_pad is SAME with windows that have gaps or do not reach each other, for which runtimes pad \
+                 differently: export it with the padding as numbers (pads)",
+            ));
+        }
+    }
+    Ok(sliding)
 }
 
 impl Sliding {
