@@ -150,6 +150,12 @@ impl InputSpec {
         }
     }
 
+    /// The bytes that stand for values, which must not have more bits than they may.
+    pub fn bytes(&self, values: impl IntoIterator<Item = u16>) -> Vec<u8> {
+        let each = self.value_bytes();
+        values.into_iter().flat_map(|value| value.to_le_bytes().into_iter().take(each)).collect()
+    }
+
     /// Cuts `samples`, bytes of one input after the other, into single inputs.
     ///
     /// # Errors

@@ -303,10 +303,7 @@ pub(crate) fn values(path: &Path, bits: u32) -> Result<Inputs, Error> {
              smaller values"
         )));
     }
-    let bytes = match bits {
-        ..=8 => values.into_iter().map(|value| value as u8).collect(),
-        _ => values.into_iter().flat_map(u16::to_le_bytes).collect(),
-    };
+    let bytes = InputSpec::new(axes.clone(), bits).bytes(values);
     inputs(axes, bytes, None)
 }
 

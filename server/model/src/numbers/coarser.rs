@@ -1,6 +1,7 @@
 //! Whether a network needs its inputs as fine as they are: the float network alone, on inputs of fewer bits.
 
-use super::compare::{label, margin};
+use super::compare::{Truth, label, margin};
+use super::equalise::Channels;
 use super::{Goal, Sample};
 use crate::graph::{Last, labelled_row};
 use crate::parallel::in_parallel;
@@ -16,7 +17,8 @@ const JUDGES: usize = 100;
 /// most that there are.
 ///
 /// # Errors
-/// [`Error::Input`] for inputs that are not the model's, [`Error::Shape`] for a network whose parts do not fit.
+/// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
+/// [`Error::Shape`] for a network whose parts do not fit.
 pub fn fewest_input_bits<'a, S: Copy + Into<Sample<'a>>>(
     real: &Real,
     spec: &InputSpec,
@@ -26,33 +28,23 @@ pub fn fewest_input_bits<'a, S: Copy + Into<Sample<'a>>>(
 ) -> Result<u32, Error> {
     let samples: Vec<Sample> = samples.iter().map(|&sample| sample.into()).collect();
     let samples = super::spread(&samples, (super::TRIAL_WORK / super::work(real)).clamp(4, JUDGES));
-    let run = |bits: Option<u32>, sample: &Sample<'_>| {
-        let mut input = sample.seen(spec);
-        if let Some(bits) = bits {
-            let steps = |bits: u32| f64::from((1u32 << bits.min(31)) - 1).max(1.0);
-            let step = steps(spec.bits) / steps(bits);
-            input.iter_mut().for_each(|v| *v = (*v / step).round() * step);
-        }
+    let run = |bits: u32, sample: &Sample<'_>| {
+        let steps = |bits: u32| f64::from((1u32 << bits.min(31)) - 1).max(1.0);
+        let step = steps(spec.bits) / steps(bits);
+        let input: Vec<f64> = sample.seen(spec).into_iter().map(|v| (v / step).round() * step).collect();
         real.run(&input, |_, _| ())
     };
-    let exact = in_parallel(&samples, |part| part.iter().map(|sample| run(None, sample)).collect())?;
-    let exact: Vec<Vec<Vec<f64>>> = exact.into_iter().flat_map(|part: Vec<_>| part).collect();
-    let mut largest = vec![0f64; real.outputs.len()];
-    for answer in &exact {
-        largest.iter_mut().zip(answer).for_each(|(most, values)| {
-            *most = values.iter().fold(*most, |most, x| most.max(x.abs()));
-        });
-    }
-    let pairs: Vec<_> = samples.iter().zip(&exact).collect();
+    let (truth, _) = Truth::new(real, spec, &samples, &Channels::whole(real))?;
+    let pairs: Vec<_> = truth.samples.iter().zip(&truth.answers).collect();
     // Real numbers may need more than the inputs have.
     let most = if samples.iter().any(|sample| sample.reals.is_some()) { MAX_INPUT_BITS } else { spec.bits };
     for bits in least..most {
         let parts = in_parallel(&pairs, |part| {
             let near = |(sample, exact): &(&Sample<'_>, &Vec<Vec<f64>>)| {
-                let coarse = run(Some(bits), sample)?;
+                let coarse = run(bits, sample)?;
                 let mut near = Near { error: 0.0, same: true };
                 for (((output, mine), theirs), largest) in
-                    real.outputs.iter().zip(&coarse).zip(exact.iter()).zip(&largest)
+                    real.outputs.iter().zip(&coarse).zip(exact.iter()).zip(&truth.largest)
                 {
                     near.see(output, [mine, theirs], if *largest > 0.0 { *largest } else { 1.0 }, goal.error);
                 }

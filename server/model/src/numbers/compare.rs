@@ -96,9 +96,9 @@ pub(super) struct Truth<'a> {
     /// The inputs.
     pub samples: Vec<Sample<'a>>,
     /// By input, by output.
-    answers: Vec<Vec<Vec<f64>>>,
+    pub answers: Vec<Vec<Vec<f64>>>,
     /// Largest magnitude by output.
-    largest: Vec<f64>,
+    pub largest: Vec<f64>,
 }
 
 impl<'a> Truth<'a> {

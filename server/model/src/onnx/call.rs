@@ -23,6 +23,11 @@ impl Call<'_> {
         self.origin.error(what)
     }
 
+    /// The error that nothing which the operator reads depends on the input.
+    pub(crate) fn of_constants(&self) -> Error {
+        self.error("this operator is not supported on constants: replace it by its result, say with onnxsim")
+    }
+
     /// Refuses attributes of other names: they may change what the operator means.
     pub(crate) fn only(&self, names: &[&str]) -> Result<(), Error> {
         match self.node.attribute.iter().find(|a| !names.contains(&a.name.as_str())) {

@@ -1,20 +1,27 @@
 //! The network that is being built, and what the names of the file stand for.
 
-use std::collections::{HashMap, HashSet};
+mod moving;
+
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::places::{OUTSIDE, turned};
-use super::proto::volume;
-use super::tensor::{MAX_AXES, Tensor, broadcast_places};
+use super::proto::{NodeProto, volume};
+use super::tensor::{MAX_AXES, Tensor};
 use crate::geometry::MAX_TENSOR;
 use crate::graph::{Gather, Last, MAX_NODES, Run, ValueId, Window};
-use crate::real::{Linear, MAX_NUMBERS, Origin, RealNode, RealOp, RealTerm, join};
+use crate::real::{Linear, MAX_NUMBERS, Origin, RealNode, RealOp, RealTerm};
 use crate::{Error, Geometry, MAX_LAYERS, MAX_VALUES};
+
+pub(crate) use moving::place;
 
 /// Most values of all nodes together.
 const MAX_ALL: usize = 8 * MAX_VALUES;
-/// Most runs of gathered values, which take memory that a file does not.
-const MAX_RUNS: usize = 1 << 24;
+/// Most values that are looked at while all nodes are made, which takes time even where nothing new comes of it: several
+/// times what a network of as many values as are possible takes.
+const MAX_WALKED: usize = 2 * MAX_ALL;
+
+/// How many values are looked at in the time that one takes which is scaled.
+const PER_SCALED: usize = 8;
 
 /// What a name of the file stands for.
 #[derive(Clone, Debug)]
@@ -71,6 +78,16 @@ impl Secret {
     }
 }
 
+impl Value {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Value::Constant(tensor) => tensor.len(),
+            Value::Secret(secret) => secret.len(),
+        }
+    }
+}
+
 impl From<Tensor> for Value {
     fn from(tensor: Tensor) -> Value {
         Value::Constant(Rc::new(tensor))
@@ -90,8 +107,8 @@ pub(crate) struct Context {
     pub lens: Vec<usize>,
     /// What is known of names.
     pub names: HashMap<String, Value>,
-    /// Names that nothing but MaxPool reads.
-    pub pooled: HashSet<String>,
+    /// Names that nothing but MaxPool reads, and those that do.
+    pub pooled: HashMap<String, Vec<NodeProto>>,
     /// How many nodes and outputs read a name.
     pub uses: HashMap<String, usize>,
     /// A scale at the end that only the node at hand reads: what it adds goes into the same.
@@ -100,6 +117,9 @@ pub(crate) struct Context {
     numbers: usize,
     runs: usize,
     layers: usize,
+    walked: usize,
+    /// How many values all nodes read.
+    reads: usize,
 }
 
 impl Context {
@@ -109,13 +129,15 @@ impl Context {
             nodes: Vec::new(),
             lens: vec![input],
             names: HashMap::new(),
-            pooled: HashSet::new(),
+            pooled: HashMap::new(),
             uses: HashMap::new(),
             lone: None,
             all: input,
             numbers: 0,
             runs: 0,
             layers: 0,
+            walked: 0,
+            reads: 0,
         }
     }
 
@@ -127,6 +149,11 @@ impl Context {
     /// What makes a value, if it is not the input.
     pub(crate) fn op(&self, value: ValueId) -> Option<&RealOp> {
         value.checked_sub(1).and_then(|number| self.nodes.get(number)).map(|node| &node.op)
+    }
+
+    /// What [`Context::is_read_once`] looks at, in values.
+    pub(crate) fn readers(&self) -> usize {
+        self.names.len() + self.nodes.len() + self.reads
     }
 
     /// Whether one step reads a value, and nothing in the file will any more.
@@ -155,9 +182,23 @@ impl Context {
         }
     }
 
+    /// Counts values that are about to be looked at. A file of a few bytes may name a large value a thousand times, or a
+    /// thousand nodes that each look at it and change nothing.
+    pub(crate) fn walk(&mut self, origin: &Origin, values: usize) -> Result<(), Error> {
+        self.walked = self.walked.saturating_add(values);
+        match self.walked <= MAX_WALKED {
+            true => Ok(()),
+            false => Err(origin.error(format!(
+                "up to it more than {MAX_WALKED} values are looked at to make the network, which is too much: simplify the \
+                 file, say with onnxsim, or use a smaller network"
+            ))),
+        }
+    }
+
     fn push(&mut self, origin: &Origin, op: RealOp, len: usize) -> Result<ValueId, Error> {
         self.fits(origin, &[len])?;
         self.all += len;
+        self.reads += op.inputs().count();
         self.lens.push(len);
         self.nodes.push(RealNode { origin: origin.clone(), op });
         Ok(self.nodes.len())
@@ -211,12 +252,13 @@ impl Context {
     }
 
     /// Notes whether the last step is a scale that nobody but a node with these inputs reads.
-    pub(crate) fn note_lone(&mut self, inputs: &[String]) {
+    pub(crate) fn note_lone(&mut self, origin: &Origin, inputs: &[String]) -> Result<(), Error> {
         let last = self.nodes.len();
         self.lone = None;
         if !matches!(self.nodes.last().map(|node| &node.op), Some(RealOp::Scale { .. })) {
-            return;
+            return Ok(());
         }
+        self.walk(origin, self.names.len())?;
         let is_last = |value: &Value| matches!(value, Value::Secret(secret) if secret.id == last);
         let mut named = self.names.iter().filter(|(_, value)| is_last(value)).map(|(name, _)| name);
         if let (Some(name), None) = (named.next(), named.next())
@@ -225,6 +267,7 @@ impl Context {
         {
             self.lone = Some(last);
         }
+        Ok(())
     }
 
     /// `gain · value + offset`, value by value; the value itself if that is what it is.
@@ -239,6 +282,8 @@ impl Context {
         if gain.len() != len || offset.len() != len {
             return Err(origin.error("its constant does not fit its input: export the network again"));
         }
+        // Gains and offsets are made, looked at and kept.
+        self.walk(origin, len.saturating_mul(PER_SCALED))?;
         if gain.iter().all(|&g| g == 1.0) && offset.iter().all(|&o| o == 0.0) {
             return Ok(input);
         }
@@ -280,98 +325,6 @@ impl Context {
             }
         }
         self.push(origin, RealOp::Public { terms, offset, len }, len)
-    }
-
-    /// A value run by run, with the number of runs bounded.
-    pub(crate) fn places(
-        &mut self,
-        origin: &Origin,
-        len: usize,
-        places: impl IntoIterator<Item = Option<usize>>,
-    ) -> Result<Gather, Error> {
-        self.fits(origin, &[len])?;
-        let too_many = || {
-            origin.error(format!(
-                "with it values are moved about in more than {MAX_RUNS} pieces, which is too many: use a smaller network"
-            ))
-        };
-        let left = MAX_RUNS.saturating_sub(self.runs);
-        // In parts, so that memory stays bounded; what begins a part could have been joined to the one before, which costs a
-        // run, never correctness.
-        let (mut part, mut runs) = (Vec::with_capacity(len.min(PART)), Vec::new());
-        let mut places = places.into_iter();
-        loop {
-            part.clear();
-            part.extend(places.by_ref().take(PART));
-            if part.is_empty() {
-                break;
-            }
-            if let Gather::Runs(more) = Gather::from_places(part.iter().copied()) {
-                for run in more {
-                    join(&mut runs, run);
-                }
-            }
-            if runs.len() > left {
-                return Err(too_many());
-            }
-        }
-        self.runs += runs.len();
-        Ok(Gather::Runs(runs))
-    }
-
-    /// Values of a value in other places; the value itself if they are all in place.
-    pub(crate) fn gather(
-        &mut self,
-        origin: &Origin,
-        value: ValueId,
-        len: usize,
-        places: impl IntoIterator<Item = Option<usize>>,
-    ) -> Result<ValueId, Error> {
-        let gather = self.places(origin, len, places)?;
-        let gather = self.simple(gather, value, len);
-        self.public(origin, vec![RealTerm { value, factor: 1.0, gather }], 0.0, len)
-    }
-
-    /// [`Gather::All`] where a gather is that.
-    pub(crate) fn simple(&self, gather: Gather, value: ValueId, len: usize) -> Gather {
-        let all = self.len(value) == len
-            && match &gather {
-                Gather::Runs(runs) => match runs.as_slice() {
-                    [Run::Values { start: 0, step, count }] => {
-                        (*step == 1 || *count == 1) && *count as usize == len
-                    }
-                    _ => false,
-                },
-                _ => false,
-            };
-        if all { Gather::All } else { gather }
-    }
-
-    /// A value with its axes in another order.
-    pub(crate) fn transpose(
-        &mut self,
-        origin: &Origin,
-        value: &Secret,
-        order: &[usize],
-    ) -> Result<Secret, Error> {
-        let (shape, walk) = turned(&value.shape, order);
-        let id = self.gather(origin, value.id, value.len(), walk.map(Some))?;
-        Ok(value.with(id, shape))
-    }
-
-    /// A value broadcast to a shape.
-    pub(crate) fn broadcast(
-        &mut self,
-        origin: &Origin,
-        value: &Secret,
-        shape: &[usize],
-    ) -> Result<Secret, Error> {
-        let len = self.fits(origin, shape)?;
-        let walk = broadcast_places(&value.shape, shape).ok_or_else(|| {
-            origin.error(format!("shape {:?} cannot be broadcast to {shape:?}: change it", value.shape))
-        })?;
-        let id = self.gather(origin, value.id, len, walk.map(Some))?;
-        Ok(value.with(id, shape.to_vec()))
     }
 
     /// `max(0, value)`.
@@ -434,12 +387,4 @@ impl Context {
         let id = self.scale(origin, zeros, vec![1.0; len], values)?;
         Ok(Secret::new(id, tensor.shape.clone()))
     }
-}
-
-/// Places looked at together.
-const PART: usize = 1 << 16;
-
-/// Places of moved values, as gathers take them.
-pub(crate) fn place(place: usize) -> Option<usize> {
-    (place != OUTSIDE).then_some(place)
 }

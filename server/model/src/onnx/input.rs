@@ -3,24 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::file::{Maker, bad};
+use super::operators;
 use super::proto::{NodeProto, ValueInfoProto, printable, type_name};
 use super::tensor::{Element, MAX_AXES, elements};
 use crate::{Error, MAX_VALUES};
-
-/// Operators that make real numbers of integers, or know what they stand for.
-const FROM_INTEGERS: [&str; 7] = [
-    "Cast",
-    "DequantizeLinear",
-    "LinearClassifier",
-    "LinearRegressor",
-    "QLinearConv",
-    "QLinearMatMul",
-    "Scaler",
-];
-
-/// Operators that only move values, integers as well as others.
-const MOVING: [&str; 9] =
-    ["Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// The network's input.
 pub(crate) struct Input {
@@ -82,17 +68,18 @@ pub(super) fn the_input(
 /// operators that only move them. The nodes are in order.
 fn are_made_real(input: &str, nodes: &[&NodeProto]) -> bool {
     let mut integers = HashSet::from([input]);
-    nodes.iter().filter(|node| !matches!(node.op_type.as_str(), "Shape" | "Size")).all(|node| {
-        if !node.input.iter().any(|name| integers.contains(name.as_str())) {
+    let is_shape = |node: &NodeProto| matches!(node.op_type.as_str(), "Shape" | "Size");
+    nodes.iter().filter(|node| !is_shape(node)).all(|node| {
+        let mut read = node.input.iter().enumerate().filter(|(_, name)| integers.contains(name.as_str()));
+        let Some((first, _)) = read.next() else { return true };
+        if operators::knows_integers(node) {
             return true;
         }
         // What says where to is not what is moved.
-        let moved_alone = node.input.iter().skip(1).all(|name| !integers.contains(name.as_str()));
-        let moving = moved_alone && MOVING.contains(&node.op_type.as_str());
-        if moving {
-            integers.extend(node.output.iter().map(String::as_str));
-        }
-        moving || FROM_INTEGERS.contains(&node.op_type.as_str())
+        let moved = node.op_type == "Concat" || first == 0 && read.next().is_none();
+        // An output that nobody reads has no name, and neither has an input that is left out.
+        integers.extend(node.output.iter().map(String::as_str).filter(|name| !name.is_empty()));
+        moved && operators::moves_integers(node)
     })
 }
 

@@ -1,11 +1,14 @@
 //! Walking through the nodes of a file: what is constant is computed, what is not becomes a network.
 
+use std::rc::Rc;
+
 use super::call::Call;
 use super::constants::Folding;
 use super::context::{Context, Secret, Value};
 use super::file::{Parsed, parse};
 use super::operators::{self, last, quantised};
 use super::proto::{NodeProto, is_default_domain, printable};
+use super::tensor::Tensor;
 use crate::graph::Last;
 use crate::real::{Origin, Real, RealOutput};
 use crate::{Error, ImportOptions, Normalisation, passes};
@@ -32,7 +35,11 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
         *context.uses.entry(name.clone()).or_default() += 1;
     }
     let (pools, others): (Vec<_>, Vec<_>) = parsed.nodes.iter().partition(|node| node.op_type == "MaxPool");
-    context.pooled = pools.iter().flat_map(|node| &node.input).cloned().collect();
+    for node in pools {
+        if let Some(name) = node.input.first() {
+            context.pooled.entry(name.clone()).or_default().push(node.clone());
+        }
+    }
     let read = others.iter().flat_map(|node| &node.input).chain(parsed.outputs.iter().map(|(name, _)| name));
     for name in read {
         context.pooled.remove(name);
@@ -65,15 +72,22 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
                 && matches!(node.op_type.as_str(), "DequantizeLinear" | "QuantizeLinear");
         let made = if known && foldable {
             let folded = folding.fold(node, &call.constants(), parsed.opset)?;
-            let folded = folded.ok_or_else(|| {
-                call.error(
-                    "this operator is not supported on constants: replace it by its result, say with onnxsim",
-                )
-            })?;
+            let folded = folded.ok_or_else(|| call.of_constants())?;
             folded.into_iter().map(Value::from).collect()
         } else {
-            context.note_lone(&node.input);
-            operators::apply(&mut context, &call)?
+            context.note_lone(&call.origin, &node.input)?;
+            let constants = call.constants().into_iter().flatten().map(Tensor::len);
+            context.walk(&call.origin, constants.fold(0, usize::saturating_add))?;
+            let made = operators::apply(&mut context, &call)?;
+            // What is constant in the end takes memory that is counted with that of other constants.
+            for value in &made {
+                if let Value::Constant(new) = value
+                    && Rc::strong_count(new) == 1
+                {
+                    folding.take(node, new.len())?;
+                }
+            }
+            made
         };
         drop(call);
         for (name, value) in node.output.iter().zip(made) {
@@ -110,8 +124,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
             Value::Constant(tensor) => context.constant(&origin, &tensor)?,
             Value::Secret(secret) if secret.over.is_some() => {
                 // Named as what it is, not as the output that it has come to.
-                let softmax = parsed.nodes.iter().rev().find(|node| node.op_type.ends_with("Softmax"));
-                let origin = softmax.map_or(origin, NodeProto::origin);
+                let origin = softmax(&parsed.nodes, name).map_or(origin, NodeProto::origin);
                 return Err(origin.error(last::wrong_axis(secret.last, &secret.shape)));
             }
             Value::Secret(secret) if secret.last != Last::Nothing && secret.quantised.is_some() => {
@@ -129,6 +142,19 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
         outputs.push(RealOutput { name: printable(name), value: secret.id, shape, last: secret.last });
     }
     Ok(Real { name: printable(&parsed.name), input: real_input, nodes: context.nodes, outputs })
+}
+
+/// The softmax that a value is, through what it stayed as it was in.
+fn softmax<'n>(nodes: &'n [NodeProto], mut name: &'n str) -> Option<&'n NodeProto> {
+    for node in nodes.iter().rev() {
+        if node.output.iter().any(|made| made == name) {
+            if node.op_type.ends_with("Softmax") {
+                return Some(node);
+            }
+            name = node.input.first()?;
+        }
+    }
+    None
 }
 
 /// What a node reads.

@@ -104,11 +104,10 @@ fn numbers_are_chosen_for_inputs_of_more_bits() {
         let finer = |v: u8, noise: u32| {
             (u32::from(v) * largest / 16).saturating_sub(noise % (1 + largest / 16)) as u16
         };
-        let values = digits.iter().map(|&v| finer(v, rng.next_u32()));
-        let bytes: Vec<u8> = match bits {
-            ..=8 => values.map(|v| v as u8).collect(),
-            _ => values.flat_map(u16::to_le_bytes).collect(),
-        };
+        let values: Vec<u16> = digits.iter().map(|&v| finer(v, rng.next_u32())).collect();
+        let spec = InputSpec::new(vec![64], bits);
+        let bytes = spec.bytes(values.iter().copied());
+        assert!(spec.values(&bytes).eq(values), "{bits}");
         let normalisation = Normalisation { scale: f64::from(largest), ..Normalisation::default() };
         let options = ImportOptions { normalisation, input_bits: bits, ..ImportOptions::default() };
         let made = import(&network, &options, &bytes, &Goal::default()).unwrap();

@@ -12,7 +12,7 @@ mod reduce;
 use super::node::Known;
 use super::places::{Moved, OUTSIDE, fill, moved};
 use super::proto::NodeProto;
-use super::tensor::{Data, Element, Tensor};
+use super::tensor::{Data, Element, Tensor, broadcast};
 use crate::{Error, MAX_VALUES};
 
 pub(crate) use make::of_shape;
@@ -44,6 +44,13 @@ impl Folding {
             tensors.fold(0, |sum, t| t.len().saturating_add(sum))
         };
         self.take(node, lengths(&mut inputs.iter().copied().flatten()))?;
+        if let "Max" | "Mean" | "Min" | "Sum" = node.op_type.as_str() {
+            // One after the other, each time as many values as all inputs together are broadcast to at most.
+            let mut shapes = inputs.iter().copied().flatten().map(|tensor| tensor.shape.as_slice());
+            let all = shapes.try_fold(vec![], |all, shape| broadcast(&all, shape));
+            let len = all.map_or(0, |shape| shape.iter().product());
+            self.take(node, inputs.len().saturating_sub(1).saturating_mul(len))?;
+        }
         let Some(result) = evaluate(known)? else { return Ok(None) };
         self.take(node, lengths(&mut result.iter()))?;
         if let ("MatMul" | "Gemm", Some(Some(first)), [product]) =
@@ -56,7 +63,8 @@ impl Folding {
         Ok(Some(result))
     }
 
-    fn take(&mut self, node: &NodeProto, values: usize) -> Result<(), Error> {
+    /// Counts values.
+    pub(crate) fn take(&mut self, node: &NodeProto, values: usize) -> Result<(), Error> {
         self.work = self.work.saturating_add(values);
         match self.work <= MAX_WORK {
             true => Ok(()),

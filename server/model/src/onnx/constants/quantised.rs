@@ -65,6 +65,14 @@ fn misfit(known: Known<'_>, scale: &Tensor, shape: &[usize]) -> Error {
     known.node.damaged(format!("scales of shape {:?} are for values of shape {shape:?}", scale.shape))
 }
 
+/// The type that the node gives its result, where 0 is none.
+fn output_type(known: Known<'_>) -> Result<Option<Element>, Error> {
+    match known.node.int("output_dtype")? {
+        Some(0) => Ok(None),
+        _ => known.element("output_dtype"),
+    }
+}
+
 /// DequantizeLinear.
 pub(super) fn dequantise(known: Known<'_>) -> Result<Tensor, Error> {
     let tensor = known.needed(0, "input")?;
@@ -74,7 +82,7 @@ pub(super) fn dequantise(known: Known<'_>) -> Result<Tensor, Error> {
         (v - zero) * scale
     };
     let values = tensor.reals().iter().enumerate().map(value).collect();
-    let element = known.element("output_dtype")?.unwrap_or(steps.scale.element);
+    let element = output_type(known)?.unwrap_or(steps.scale.element);
     Ok(Tensor::from_floats(element, tensor.shape.clone(), values))
 }
 
@@ -82,15 +90,17 @@ pub(super) fn dequantise(known: Known<'_>) -> Result<Tensor, Error> {
 pub(super) fn quantise(known: Known<'_>) -> Result<Tensor, Error> {
     let tensor = known.needed(0, "input")?;
     let steps = Steps::new(known, &tensor.shape)?;
-    let element = steps.zero_element.or(known.element("output_dtype")?).unwrap_or(Element::Uint8);
+    let element = steps.zero_element.or(output_type(known)?).unwrap_or(Element::Uint8);
     if element.is_float() {
         return Err(known.node.error("only integers are supported as the quantised type: export it so"));
     }
     let (low, high) = element.range();
     let value = |(i, &v): (usize, &f64)| {
         let (scale, zero) = steps.of(i);
+        // In the precision of the scale, in which a half may be one that is none in double precision.
+        let steps = steps.scale.element.nearest(v / scale);
         // Towards a bound where it is beyond, 0 where it is no number.
-        (((v / scale).round_ties_even() + zero) as i64).clamp(low, high)
+        ((steps.round_ties_even() + zero) as i64).clamp(low, high)
     };
     let values = tensor.reals().iter().enumerate().map(value).collect();
     Ok(Tensor { shape: tensor.shape.clone(), data: Data::Int(values), element })

@@ -3,7 +3,7 @@
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::tensor::{Tensor, broadcast_places};
-use super::arithmetic::{common_shape, spread};
+use super::arithmetic::{room, spread};
 use crate::Error;
 use crate::graph::{Gather, ValueId};
 use crate::real::RealTerm;
@@ -170,8 +170,7 @@ pub(super) fn min(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
 fn extreme(context: &mut Context, call: &Call<'_>, sign: f64) -> Result<Vec<Value>, Error> {
     call.only(&[])?;
     let origin = &call.origin;
-    let shape = common_shape(call)?;
-    let len = context.fits(origin, &shape)?;
+    let (shape, len) = room(context, call)?;
     let mut values = Vec::new();
     let mut bound = None::<Vec<f64>>;
     for (index, input) in call.inputs.iter().enumerate() {

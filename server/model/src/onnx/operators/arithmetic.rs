@@ -5,6 +5,7 @@ use super::super::context::{Context, Secret, Value};
 use super::super::tensor::{Tensor, broadcast, broadcast_places};
 use super::{last, refused};
 use crate::Error;
+use crate::graph::{Gather, Run};
 use crate::real::RealTerm;
 
 pub(super) fn add(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
@@ -64,10 +65,17 @@ pub(super) fn spread(call: &Call<'_>, tensor: &Tensor, shape: &[usize]) -> Resul
     Ok(places.map(|p| values.get(p).copied().unwrap_or(0.0)).collect())
 }
 
-/// `Σ factor · input`.
-fn weighted(context: &mut Context, call: &Call<'_>, factors: &[f64]) -> Result<Vec<Value>, Error> {
+/// The shape that all inputs are broadcast to, and its number of values. Each of the inputs may be looked at that often.
+pub(super) fn room(context: &mut Context, call: &Call<'_>) -> Result<(Vec<usize>, usize), Error> {
     let shape = common_shape(call)?;
     let len = context.fits(&call.origin, &shape)?;
+    context.walk(&call.origin, len.saturating_mul(call.inputs.len()))?;
+    Ok((shape, len))
+}
+
+/// `Σ factor · input`.
+fn weighted(context: &mut Context, call: &Call<'_>, factors: &[f64]) -> Result<Vec<Value>, Error> {
+    let (shape, len) = room(context, call)?;
     let (mut terms, mut offset) = (Vec::new(), None::<Vec<f64>>);
     for (index, &factor) in factors.iter().enumerate() {
         match call.input(index) {
@@ -79,7 +87,7 @@ fn weighted(context: &mut Context, call: &Call<'_>, factors: &[f64]) -> Result<V
             }
             Some(Value::Secret(_)) => {
                 let secret = context.broadcast(&call.origin, call.secret(index)?, &shape)?;
-                terms.push(RealTerm { value: secret.id, factor, gather: crate::graph::Gather::All });
+                terms.push(RealTerm { value: secret.id, factor, gather: Gather::All });
             }
         }
     }
@@ -96,8 +104,7 @@ pub(super) fn choose(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     let Some(Value::Constant(condition)) = call.input(0) else {
         return Err(call.error(refused::reason("Greater", "")));
     };
-    let shape = common_shape(call)?;
-    let len = context.fits(&call.origin, &shape)?;
+    let (shape, len) = room(context, call)?;
     let condition = spread(call, condition, &shape)?;
     let (mut terms, mut offset) = (Vec::new(), vec![0.0; len]);
     for (index, chosen) in [(1, true), (2, false)] {
@@ -114,17 +121,25 @@ pub(super) fn choose(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
                 }
             }
             Some(Value::Secret(_)) => {
-                let wide = context.broadcast(&call.origin, call.secret(index)?, &shape)?;
-                let gain =
-                    condition.iter().map(|condition| f64::from(u8::from(is_taken(condition)))).collect();
-                terms.push((1.0, context.scale(&call.origin, wide.id, gain, vec![0.0; len])?));
+                let secret = call.secret(index)?;
+                let places = broadcast_places(&secret.shape, &shape).into_iter().flatten().zip(&condition);
+                let places = places.map(|(place, condition)| is_taken(condition).then_some(place));
+                let gather = context.places(&call.origin, len, places)?;
+                let gather = context.simple(gather, secret.id, len);
+                terms.push(RealTerm { value: secret.id, factor: 1.0, gather });
             }
         }
     }
     if !offset.iter().all(|value| value.is_finite()) {
         return Err(call.error("it chooses values that are not finite: export the network without them"));
     }
-    let id = context.sum(&call.origin, &terms, 0.0)?;
+    // Of which nothing is taken, unless nothing is of any.
+    let is_taken =
+        |term: &RealTerm| !matches!(&term.gather, Gather::Runs(runs) if matches!(**runs, [Run::Zeros(_)]));
+    if terms.iter().any(is_taken) {
+        terms.retain(is_taken);
+    }
+    let id = context.public(&call.origin, terms, 0.0, len)?;
     let id = context.scale(&call.origin, id, vec![1.0; len], offset)?;
     Ok(vec![Secret::new(id, shape).into()])
 }
@@ -173,8 +188,7 @@ fn scaled(
     constant: &Tensor,
     gain: impl Fn(f64) -> f64,
 ) -> Result<Vec<Value>, Error> {
-    let shape = common_shape(call)?;
-    let len = context.fits(&call.origin, &shape)?;
+    let (shape, len) = room(context, call)?;
     let mut gains = spread(call, constant, &shape)?;
     gains.iter_mut().for_each(|value| *value = gain(*value));
     let wide = context.broadcast(&call.origin, secret, &shape)?;

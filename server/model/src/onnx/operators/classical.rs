@@ -4,7 +4,7 @@
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::tensor::Tensor;
-use super::{last, matrix, refused};
+use super::{matrix, refused};
 use crate::Error;
 use crate::graph::Last;
 
@@ -184,13 +184,5 @@ pub(super) fn normalizer(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
             Ok(vec![x.clone().into()])
         }
         _ => Err(call.error(refused::reason("LpNormalization", ""))),
-    }
-}
-
-/// What stands behind something left out only as these operators do.
-pub(super) fn behind(name: &str) -> last::Behind {
-    match name {
-        "ArrayFeatureExtractor" | "Normalizer" | "ZipMap" => last::Behind::Relabels,
-        _ => last::Behind::Computes,
     }
 }

@@ -272,6 +272,13 @@ fn along(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<Axis>
         None => None,
     };
     let auto = auto_pad(call)?;
+    let gaps = (0..count).any(|axis| extent(kernel[axis], dilations[axis]) + more[axis] < strides[axis]);
+    if gaps && given.is_none() && matches!(auto, AutoPad::Upper | AutoPad::Lower) {
+        return Err(call.error(
+            "auto_pad is SAME with a kernel smaller than its steps, for which runtimes give different sizes: export it \
+             with output_shape or the padding as numbers (pads)",
+        ));
+    }
     let axis =
         |axis: usize| {
             let (input, kernel) = (space[axis], kernel[axis]);

@@ -11,7 +11,9 @@ use crate::graph::Last;
 /// What a node does to values, as far as it matters behind something left out.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Behind {
-    /// They stay in their order.
+    /// They stay as they are.
+    Stays,
+    /// They stay in their order, whatever becomes of their shape.
     Relabels,
     /// Axes change places.
     Turns,
@@ -34,14 +36,11 @@ pub(super) fn check(call: &Call<'_>, behind: Behind) -> Result<(), Error> {
         if let Value::Secret(Secret { last, over, shape, .. }) = input
             && *last != Last::Nothing
         {
-            if over.is_some()
-                && behind != Behind::Turns
-                && !matches!(call.node.op_type.as_str(), "Identity" | "Cast")
-            {
+            if over.is_some() && !matches!(behind, Behind::Turns | Behind::Stays) {
                 return Err(call.error(wrong_axis(*last, shape)));
             }
             let fits = match behind {
-                Behind::Relabels => true,
+                Behind::Stays | Behind::Relabels => true,
                 Behind::Turns => is_by_value(*last) || matches!(last, Last::Softmax | Last::LogSoftmax),
                 Behind::Moves => is_by_value(*last),
                 Behind::Complement => *last == Last::Sigmoid && is_complement(call),
@@ -140,10 +139,11 @@ fn is_complement(call: &Call<'_>) -> bool {
 
 /// `1 - sigmoid(x)`, which is `sigmoid(-x)`; nothing for other differences.
 pub(super) fn complement(context: &mut Context, call: &Call<'_>) -> Result<Option<Vec<Value>>, Error> {
-    let Some(Value::Secret(x)) = call.input(1) else { return Ok(None) };
-    if x.last != Last::Sigmoid {
+    if !matches!(call.input(1), Some(Value::Secret(Secret { last: Last::Sigmoid, .. }))) {
         return Ok(None);
     }
+    // Of integers in its place it is another one.
+    let x = call.secret(1)?;
     let turned = context.sum(&call.origin, &[(-1.0, x.id)], 0.0)?;
     let shape = super::arithmetic::common_shape(call)?;
     let value = context.broadcast(&call.origin, &x.with(turned, x.shape.clone()), &shape)?;
@@ -254,7 +254,11 @@ pub(super) fn cast(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error
     let to = match (call.node.int("to")?, call.input(1)) {
         (Some(to), _) => i32::try_from(to).ok().and_then(Element::from_onnx),
         (None, Some(Value::Constant(like))) => Some(like.element),
-        (None, _) => Some(Element::Float),
+        // Real numbers, but for what stands for them and for indices.
+        (None, Some(Value::Secret(like))) => {
+            (like.quantised.is_none() && like.last != Last::ArgMax).then_some(Element::Float)
+        }
+        (None, None) => return Err(call.node.lacks("type to cast to")),
     };
     match to {
         Some(element) if element.is_float() || x.last == Last::ArgMax => Ok(vec![x.clone().into()]),

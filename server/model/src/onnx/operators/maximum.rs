@@ -20,6 +20,8 @@ pub(super) struct Rows {
 
 /// Most windows and parts of windows along an axis.
 const MAX_PARTS: usize = 1 << 21;
+/// How many values are looked at in the time that a part takes.
+const PER_PART: usize = 64;
 
 fn too_many(origin: &Origin) -> Error {
     origin.error(format!(
@@ -41,6 +43,13 @@ enum Cut {
 /// For every level of comparisons what there is behind it: places of the axis at which windows begin, and their sizes.
 type Levels = Vec<BTreeSet<(usize, usize)>>;
 
+/// A way to cut the windows, and how many comparisons that takes for a row of the axis.
+struct Plan {
+    cut: Cut,
+    levels: Levels,
+    comparisons: usize,
+}
+
 impl Rows {
     /// The two parts of a window that is too large for a level of sizes up to `most`.
     fn parts(&self, (start, count): (usize, usize), most: usize, cut: Cut) -> [(usize, usize); 2] {
@@ -54,8 +63,9 @@ impl Rows {
         }
     }
 
-    /// What has to be there before every level, from the windows back to single values, and how many comparisons that takes.
-    fn levels(&self, cut: Cut) -> Option<(Levels, usize)> {
+    /// What has to be there before every level, from the windows back to single values. The parts that were looked at are
+    /// added to `seen`.
+    fn plan(&self, cut: Cut, seen: &mut usize) -> Option<Plan> {
         let mut needed: BTreeSet<(usize, usize)> = self.windows.iter().copied().collect();
         let mut levels = vec![needed.clone()];
         let (mut comparisons, mut all) = (0usize, 0usize);
@@ -65,6 +75,7 @@ impl Rows {
             let mut before = BTreeSet::new();
             for &window in &needed {
                 all += 1;
+                *seen += 1;
                 if window.1 <= most {
                     before.insert(window);
                 } else {
@@ -79,25 +90,29 @@ impl Rows {
             levels.push(needed.clone());
         }
         levels.reverse();
-        Some((levels, comparisons))
+        Some(Plan { cut, levels, comparisons })
     }
 
     /// The cheapest way to cut the windows, unless there are too many.
-    fn best(&self) -> Option<(Cut, Levels, usize)> {
-        let mut best = None::<(Cut, Levels, usize)>;
+    fn best(&self, context: &mut Context, origin: &Origin) -> Result<Plan, Error> {
+        if self.windows.len() > MAX_PARTS {
+            return Err(too_many(origin));
+        }
+        let (mut best, mut seen) = (None::<Plan>, self.windows.len());
         for cut in [Cut::Power, Cut::Half, Cut::Overlap] {
-            let (levels, comparisons) = self.levels(cut)?;
-            if best.as_ref().is_none_or(|best| comparisons < best.2) {
-                best = Some((cut, levels, comparisons));
+            let plan = self.plan(cut, &mut seen).ok_or_else(|| too_many(origin))?;
+            if best.as_ref().is_none_or(|best| plan.comparisons < best.comparisons) {
+                best = Some(plan);
             }
         }
-        best
+        context.walk(origin, PER_PART * seen)?;
+        best.ok_or_else(|| too_many(origin))
     }
 
     /// Comparisons that the windows take.
-    pub(super) fn comparisons(&self) -> usize {
-        let one = self.best().map_or(usize::MAX, |best| best.2);
-        one.saturating_mul(self.outer).saturating_mul(self.inner)
+    pub(super) fn comparisons(&self, context: &mut Context, origin: &Origin) -> Result<usize, Error> {
+        let one = self.best(context, origin)?.comparisons;
+        Ok(one.saturating_mul(self.outer).saturating_mul(self.inner))
     }
 
     /// The largest of every window: `outer x windows x inner` values.
@@ -107,10 +122,7 @@ impl Rows {
         origin: &Origin,
         value: ValueId,
     ) -> Result<ValueId, Error> {
-        if self.windows.len() > MAX_PARTS {
-            return Err(too_many(origin));
-        }
-        let (cut, levels, _) = self.best().ok_or_else(|| too_many(origin))?;
+        let Plan { cut, levels, .. } = self.best(context, origin)?;
         let mut value = value;
         // What the value's middle axis has now.
         let mut there: Vec<(usize, usize)> = (0..self.length).map(|place| (place, 1)).collect();

@@ -22,153 +22,151 @@ mod window;
 
 use super::call::Call;
 use super::context::{Context, Value};
+use super::proto::{NodeProto, is_default_domain};
 use crate::Error;
+use last::Behind::{self, Complement, Computes, Moves, Relabels, Stays, Turns};
 
 /// What does an operator: its outputs in order.
 pub(crate) type Operator = fn(&mut Context, &Call<'_>) -> Result<Vec<Value>, Error>;
 
+/// An operator's name, what does it, and what that is behind something left out at the end.
+type Entry = (&'static str, Operator, Behind);
+
 /// All operators that are supported on values which depend on the input.
-const OPERATORS: &[(&str, Operator)] = &[
-    ("Abs", activation::abs),
-    ("Add", arithmetic::add),
-    ("ArgMax", last::arg_max),
-    ("AveragePool", pooling::average),
-    ("BatchNormalization", normalisation::batch),
-    ("Cast", last::cast),
-    ("CastLike", last::cast),
-    ("Clip", activation::clip),
-    ("Concat", moving::concat),
-    ("Conv", convolution::conv),
-    ("ConvTranspose", convolution::transposed),
-    ("DepthToSpace", moving::moved),
-    ("DequantizeLinear", quantised::dequantize),
-    ("Div", arithmetic::divide),
-    ("Dropout", moving::dropout),
-    ("Expand", moving::moved),
-    ("Flatten", moving::moved),
-    ("Gather", moving::moved),
-    ("GatherND", moving::moved),
-    ("Gemm", matrix::gemm),
-    ("GlobalAveragePool", pooling::global_average),
-    ("GlobalMaxPool", pooling::global_max),
-    ("HardSigmoid", activation::hard_sigmoid),
-    ("Identity", moving::identity),
-    ("LeakyRelu", activation::leaky_relu),
-    ("LogSoftmax", last::log_softmax),
-    ("MatMul", matrix::matmul),
-    ("Max", activation::max),
-    ("MaxPool", pooling::max),
-    ("Mean", arithmetic::mean),
-    ("Min", activation::min),
-    ("Mul", arithmetic::multiply),
-    ("Neg", arithmetic::negate),
-    ("PRelu", activation::prelu),
-    ("Pad", moving::pad),
-    ("QLinearConv", quantised::conv),
-    ("QLinearMatMul", quantised::matmul),
-    ("QuantizeLinear", quantised::quantize),
-    ("ReduceMax", reduction::max),
-    ("ReduceMean", reduction::mean),
-    ("ReduceMin", reduction::min),
-    ("ReduceSum", reduction::sum),
-    ("Relu", activation::relu),
-    ("Reshape", moving::moved),
-    ("Resize", resize::resize),
-    ("Shape", moving::shape),
-    ("Sigmoid", last::sigmoid),
-    ("Size", moving::shape),
-    ("Slice", moving::moved),
-    ("Softmax", last::softmax),
-    ("SpaceToDepth", moving::moved),
-    ("Split", moving::moved),
-    ("Squeeze", moving::moved),
-    ("Sub", arithmetic::subtract),
-    ("Sum", arithmetic::sum),
-    ("Tanh", last::tanh),
-    ("Tile", moving::moved),
-    ("Transpose", last::transpose),
-    ("Unsqueeze", moving::moved),
-    ("Upsample", resize::upsample),
-    ("Where", arithmetic::choose),
+const OPERATORS: &[Entry] = &[
+    ("Abs", activation::abs, Computes),
+    ("Add", arithmetic::add, Computes),
+    ("ArgMax", last::arg_max, Relabels),
+    ("AveragePool", pooling::average, Computes),
+    ("BatchNormalization", normalisation::batch, Computes),
+    ("Cast", last::cast, Stays),
+    ("CastLike", last::cast, Stays),
+    ("Clip", activation::clip, Computes),
+    ("Concat", moving::concat, Moves),
+    ("Conv", convolution::conv, Computes),
+    ("ConvTranspose", convolution::transposed, Computes),
+    ("DepthToSpace", moving::moved, Moves),
+    ("DequantizeLinear", quantised::dequantize, Stays),
+    ("Div", arithmetic::divide, Computes),
+    ("Dropout", moving::dropout, Stays),
+    ("Expand", moving::moved, Moves),
+    ("Flatten", moving::moved, Relabels),
+    ("Gather", moving::moved, Moves),
+    ("GatherND", moving::moved, Moves),
+    ("Gemm", matrix::gemm, Computes),
+    ("GlobalAveragePool", pooling::global_average, Computes),
+    ("GlobalMaxPool", pooling::global_max, Computes),
+    ("HardSigmoid", activation::hard_sigmoid, Computes),
+    ("Identity", moving::identity, Stays),
+    ("LeakyRelu", activation::leaky_relu, Computes),
+    ("LogSoftmax", last::log_softmax, Computes),
+    ("MatMul", matrix::matmul, Computes),
+    ("Max", activation::max, Computes),
+    ("MaxPool", pooling::max, Computes),
+    ("Mean", arithmetic::mean, Computes),
+    ("Min", activation::min, Computes),
+    ("Mul", arithmetic::multiply, Computes),
+    ("Neg", arithmetic::negate, Computes),
+    ("PRelu", activation::prelu, Computes),
+    ("Pad", moving::pad, Computes),
+    ("QLinearConv", quantised::conv, Computes),
+    ("QLinearMatMul", quantised::matmul, Computes),
+    ("QuantizeLinear", quantised::quantize, Computes),
+    ("ReduceMax", reduction::max, Computes),
+    ("ReduceMean", reduction::mean, Computes),
+    ("ReduceMin", reduction::min, Computes),
+    ("ReduceSum", reduction::sum, Computes),
+    ("Relu", activation::relu, Computes),
+    ("Reshape", moving::moved, Relabels),
+    ("Resize", resize::resize, Computes),
+    ("Shape", moving::shape, Stays),
+    ("Sigmoid", last::sigmoid, Computes),
+    ("Size", moving::shape, Stays),
+    ("Slice", moving::moved, Moves),
+    ("Softmax", last::softmax, Computes),
+    ("SpaceToDepth", moving::moved, Moves),
+    ("Split", moving::moved, Moves),
+    ("Squeeze", moving::moved, Relabels),
+    ("Sub", arithmetic::subtract, Complement),
+    ("Sum", arithmetic::sum, Computes),
+    ("Tanh", last::tanh, Computes),
+    ("Tile", moving::moved, Moves),
+    ("Transpose", last::transpose, Turns),
+    ("Unsqueeze", moving::moved, Relabels),
+    ("Upsample", resize::upsample, Computes),
+    ("Where", arithmetic::choose, Computes),
 ];
 
 /// Those of ONNX's classical machine learning.
-const CLASSICAL: &[(&str, Operator)] = &[
-    ("ArrayFeatureExtractor", classical::feature_extractor),
-    ("LinearClassifier", classical::linear_classifier),
-    ("LinearRegressor", classical::linear_regressor),
-    ("Normalizer", classical::normalizer),
-    ("Scaler", classical::scaler),
-    ("ZipMap", classical::zip_map),
+const CLASSICAL: &[Entry] = &[
+    ("ArrayFeatureExtractor", classical::feature_extractor, Relabels),
+    ("LinearClassifier", classical::linear_classifier, Computes),
+    ("LinearRegressor", classical::linear_regressor, Computes),
+    ("Normalizer", classical::normalizer, Stays),
+    ("Scaler", classical::scaler, Computes),
+    ("ZipMap", classical::zip_map, Stays),
 ];
 
 /// Those of ONNX Runtime that it writes when it quantises a network.
-const RUNTIME: &[(&str, Operator)] = &[
-    ("DequantizeLinear", quantised::dequantize),
-    ("QGemm", runtime::gemm),
-    ("QLinearAdd", runtime::add),
-    ("QLinearAveragePool", runtime::average),
-    ("QLinearConcat", runtime::concat),
-    ("QLinearGlobalAveragePool", runtime::global_average),
-    ("QLinearLeakyRelu", runtime::leaky_relu),
-    ("QLinearMul", runtime::multiply),
-    ("QLinearSigmoid", runtime::sigmoid),
-    ("QuantizeLinear", quantised::quantize),
+const RUNTIME: &[Entry] = &[
+    ("DequantizeLinear", quantised::dequantize, Stays),
+    ("QGemm", runtime::gemm, Computes),
+    ("QLinearAdd", runtime::add, Computes),
+    ("QLinearAveragePool", runtime::average, Computes),
+    ("QLinearConcat", runtime::concat, Computes),
+    ("QLinearGlobalAveragePool", runtime::global_average, Computes),
+    ("QLinearLeakyRelu", runtime::leaky_relu, Computes),
+    ("QLinearMul", runtime::multiply, Computes),
+    ("QLinearSigmoid", runtime::sigmoid, Computes),
+    ("QuantizeLinear", quantised::quantize, Computes),
 ];
 
-/// Those that may stand behind what is left out at the end: they only relabel or carry on.
-const BEHIND_LAST: &[&str] = &[
-    "ArgMax",
-    "Cast",
-    "CastLike",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Shape",
-    "Size",
-    "Squeeze",
-    "Unsqueeze",
-];
-
-/// Those that may stand behind what is left out at the end where that is done value by value: they move values about.
-const BEHIND_EACH: &[&str] =
-    &["Concat", "DepthToSpace", "Expand", "Gather", "Slice", "SpaceToDepth", "Split", "Tile", "Transpose"];
-
-/// Does a node.
-pub(crate) fn apply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    let name = call.node.op_type.as_str();
-    let domain = &call.node.domain;
-    let own = super::proto::is_default_domain(domain);
-    let table = match domain.as_str() {
-        _ if own => OPERATORS,
+/// The table of a domain.
+fn table(domain: &str) -> &'static [Entry] {
+    match domain {
+        _ if is_default_domain(domain) => OPERATORS,
         "ai.onnx.ml" => CLASSICAL,
         "com.microsoft" => RUNTIME,
         _ => &[],
-    };
-    let operator = table.iter().find(|(known, _)| *known == name);
-    let Some((_, operator)) = operator else {
+    }
+}
+
+fn entry(node: &NodeProto) -> Option<&'static Entry> {
+    table(&node.domain).iter().find(|(known, ..)| *known == node.op_type)
+}
+
+/// Whether a node makes real numbers of integers, or knows what they stand for.
+pub(super) fn knows_integers(node: &NodeProto) -> bool {
+    let others = ["Cast", "DequantizeLinear", "LinearClassifier", "LinearRegressor", "QGemm", "Scaler"];
+    let name = node.op_type.as_str();
+    entry(node).is_some() && (name.starts_with("QLinear") || others.contains(&name))
+}
+
+/// Whether a node only moves the values of its first input, integers as well as others; or of all, as a Concat does.
+pub(super) fn moves_integers(node: &NodeProto) -> bool {
+    match entry(node) {
+        // What is like another value is of its kind.
+        Some(("CastLike", ..)) => false,
+        Some(("Pad" | "Resize" | "Upsample", ..)) => true,
+        Some((.., behind)) => matches!(behind, Stays | Relabels | Turns | Moves),
+        None => false,
+    }
+}
+
+/// Does a node.
+pub(crate) fn apply(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    let (name, domain) = (call.node.op_type.as_str(), &call.node.domain);
+    let Some(&(_, operator, behind)) = entry(call.node) else {
         return Err(call.error(refused::reason(name, domain)));
     };
     if !call.inputs.iter().flatten().any(|value| matches!(value, Value::Secret(_))) {
-        return Err(call.error(
-            "this operator is not supported on constants: replace it by its result, say with onnxsim",
-        ));
+        return Err(call.of_constants());
     }
     // A product of two secret values is refused for what it is, also where one is a Sigmoid of the other (SiLU).
-    let product =
-        own && name == "Mul" && call.inputs.iter().flatten().all(|value| matches!(value, Value::Secret(_)));
+    let product = is_default_domain(domain)
+        && name == "Mul"
+        && call.inputs.iter().flatten().all(|value| matches!(value, Value::Secret(_)));
     if !product {
-        let behind = match name {
-            // Of a QLinearSigmoid.
-            "DequantizeLinear" => last::Behind::Relabels,
-            name if !own => classical::behind(name),
-            "Sub" => last::Behind::Complement,
-            "Transpose" => last::Behind::Turns,
-            name if BEHIND_LAST.contains(&name) => last::Behind::Relabels,
-            name if BEHIND_EACH.contains(&name) => last::Behind::Moves,
-            _ => last::Behind::Computes,
-        };
         last::check(call, behind)?;
     }
     operator(context, call)

@@ -1,15 +1,13 @@
 //! What only moves values about or joins them.
 
-use std::iter::repeat_n;
-
 use super::super::call::Call;
 use super::super::constants::of_shape;
 use super::super::context::{Context, Quantised, Secret, Value, place};
 use super::super::node::{Known, axis};
 use super::super::places::{self, OUTSIDE};
-use super::super::tensor::Tensor;
-use super::last;
+use super::super::tensor::{Tensor, strides};
 use super::quantised::never_negative;
+use super::{last, pooling};
 use crate::Error;
 use crate::real::RealTerm;
 
@@ -80,7 +78,7 @@ pub(super) fn identity(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, E
 }
 
 /// Nothing, in inference. The mask, if anybody reads it, is of ones.
-pub(super) fn dropout(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+pub(super) fn dropout(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["ratio", "seed"])?;
     let training = call.constant(2, "mode")?.and_then(Tensor::scalar);
     let ratio = match call.constant(1, "ratio")? {
@@ -94,7 +92,7 @@ pub(super) fn dropout(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Er
     }
     let x = call.any_secret(0)?;
     let mut made = vec![x.clone().into()];
-    if call.node.output.len() > 1 {
+    if call.node.output.get(1).is_some_and(|name| context.uses.contains_key(name)) {
         let ones = vec![1; x.seen().iter().product()];
         made.push(Tensor::ints(x.seen().to_vec(), ones).into());
     }
@@ -108,26 +106,32 @@ pub(super) fn shape(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Erro
 }
 
 /// Padding of this size and above is meant as infinite.
-const LEAST: f64 = 1e30;
+const INFINITE: f64 = 1e30;
+/// Padding from here down is meant as what is below all values: the least number of half precision.
+const LEAST: f64 = -65504.0;
 
 /// Padding with a constant or with the value's own.
 pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let x = call.secret(0)?;
     let inputs = call.constants();
     let mut fill = places::fill(Known { node: call.node, inputs: &inputs, opset: call.opset })?;
-    let pooled = call.node.output.first().is_some_and(|name| context.pooled.contains(name));
-    if fill < -LEAST && pooled && never_negative(context, x.id) {
+    let all = places_of(call, x)?;
+    if fill <= LEAST
+        && never_negative(context, x.id)
+        && let [places::Moved { shape, places: Some(places) }] = all.as_slice()
+        && pooled_with_more(context, call, shape, places)?
+    {
         // What is below everything else never is the largest, and neither is 0 among what a ReLU made.
         fill = 0.0;
     }
-    if fill.is_nan() || fill.abs() > LEAST {
+    if fill.is_nan() || fill.abs() > INFINITE {
         return Err(call.error(
-            "it pads with infinity or next to it, and only a MaxPool behind a ReLU may read that: use the padding of the \
-             pooling itself",
+            "it pads with infinity or next to it, and only a MaxPool behind a ReLU may read that, with a value in each of \
+             its windows: use the padding of the pooling itself",
         ));
     }
     let mut made = Vec::new();
-    for moved in places_of(call, x)? {
+    for moved in all {
         let Some(places) = moved.places else {
             made.push(x.with(x.id, moved.shape).into());
             continue;
@@ -143,10 +147,46 @@ pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
     Ok(made)
 }
 
+/// Whether nothing but MaxPools read what a Pad makes, and each of their windows has a value that is no padding.
+fn pooled_with_more(
+    context: &mut Context,
+    call: &Call<'_>,
+    shape: &[usize],
+    places: &[usize],
+) -> Result<bool, Error> {
+    // What makes it is asked once.
+    let pools = call.node.output.first().and_then(|name| context.pooled.remove(name)).unwrap_or_default();
+    let is_value = |place: &usize| *place != OUTSIDE;
+    let (Some(first), Some(last)) = (places.iter().position(is_value), places.iter().rposition(is_value))
+    else {
+        return Ok(false);
+    };
+    let at =
+        |place: usize| strides(shape).into_iter().zip(shape).map(move |(step, &size)| place / step % size);
+    let box_of_values: Vec<(usize, usize)> = at(first).zip(at(last)).collect();
+    for pool in &pools {
+        let pool = Call { node: pool, origin: pool.origin(), opset: call.opset, inputs: vec![] };
+        if !pooling::reach(context, &pool, shape, &box_of_values)? {
+            return Ok(false);
+        }
+    }
+    Ok(!pools.is_empty())
+}
+
+/// Refuses what joins more values than a sum can have, before each of them is looked at.
+pub(super) fn joins_few(call: &Call<'_>, count: usize) -> Result<(), Error> {
+    let most = crate::graph::MAX_TERMS;
+    match count <= most {
+        true => Ok(()),
+        false => Err(call.error(format!("it joins {count} values, and {most} are supported"))),
+    }
+}
+
 /// Values and constants side by side along an axis.
 pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["axis"])?;
     let origin = &call.origin;
+    joins_few(call, call.inputs.len())?;
     let shapes: Vec<&[usize]> = call
         .inputs
         .iter()
@@ -157,14 +197,6 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
         })
         .collect::<Result<_, _>>()?;
     let first = shapes.first().ok_or_else(|| call.node.lacks("input 0"))?;
-    // Before each of them is walked through.
-    if call.inputs.len() > crate::graph::MAX_TERMS {
-        return Err(call.error(format!(
-            "it joins {} values, and {} are supported",
-            call.inputs.len(),
-            crate::graph::MAX_TERMS
-        )));
-    }
     let given = call.node.int("axis")?.unwrap_or(1);
     let axis = axis(given, first.len()).ok_or_else(|| call.node.damaged(format!("axis = {given}")))?;
     let mut shape = first.to_vec();
@@ -181,6 +213,8 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     }
     shape[axis] = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)).unwrap_or(usize::MAX);
     let len = context.fits(origin, &shape)?;
+    // Of constants, the rest as they are joined.
+    context.walk(origin, len)?;
     let (kind, last) = (joint_kind(call)?, last::joint(call)?);
     let inner = shape.iter().skip(axis + 1).product::<usize>();
     let row = shape[axis] * inner;
@@ -191,12 +225,7 @@ pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
         start += size;
         match input {
             Value::Secret(secret) if size > 0 => {
-                let places = (0..len / row).flat_map(|number| {
-                    let own = (number * own..(number + 1) * own).map(Some);
-                    let behind = row - before - own.len();
-                    repeat_n(None, before).chain(own).chain(repeat_n(None, behind))
-                });
-                let gather = context.places(origin, len, places)?;
+                let gather = context.blocks(origin, len, [before, own, row])?;
                 let gather = context.simple(gather, secret.id, len);
                 terms.push(RealTerm { value: secret.id, factor: 1.0, gather });
             }

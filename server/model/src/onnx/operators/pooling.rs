@@ -4,7 +4,7 @@ use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::maximum::Rows;
 use super::reduction::total;
-use super::window::{Sliding, channels_and_space, sizes};
+use super::window::{AutoPad, Sliding, auto_pad, channels_and_space, extent, sizes};
 use crate::Error;
 use crate::graph::{Gather, ValueId, Window};
 use crate::real::{RealOp, RealTerm};
@@ -26,7 +26,22 @@ fn sliding(call: &Call<'_>, space: &[usize]) -> Result<Sliding, Error> {
         return Err(call.node.lacks("kernel_shape"));
     }
     let kernel = sizes(call, "kernel_shape", space.len(), 1, 1)?;
-    Sliding::new(call, space, &kernel, call.node.flag("ceil_mode", false)?)
+    let sliding = Sliding::new(call, space, &kernel, call.node.flag("ceil_mode", false)?)?;
+    if matches!(auto_pad(call)?, AutoPad::Upper | AutoPad::Lower) {
+        let differs = space.iter().enumerate().any(|(axis, &size)| {
+            let (stride, dilation) = (sliding.stride[axis], sliding.dilation[axis]);
+            let covered = (size.div_ceil(stride) - 1) * stride + extent(kernel[axis], dilation);
+            // One value behind the last window is left out by all.
+            kernel[axis] > 1 && dilation > 1 || covered + 1 < size
+        });
+        if differs {
+            return Err(call.error(
+                "auto_pad is SAME with windows that have gaps or do not reach each other, for which runtimes pad \
+                 differently: export it with the padding as numbers (pads)",
+            ));
+        }
+    }
+    Ok(sliding)
 }
 
 impl Sliding {
@@ -61,6 +76,7 @@ pub(super) fn average(context: &mut Context, call: &Call<'_>) -> Result<Vec<Valu
     let mut distinct = counts.clone();
     distinct.sort_unstable();
     distinct.dedup();
+    context.walk(&call.origin, len.saturating_mul(distinct.len()))?;
     let mut terms = Vec::with_capacity(distinct.len());
     for count in distinct {
         let places = (0..len).map(|at| counts.get(at % counts.len()).filter(|&&c| c == count).map(|_| at));
@@ -194,15 +210,44 @@ pub(super) fn max(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
         }
         passes
     };
-    let cost = |passes: &[Rows]| passes.iter().map(Rows::comparisons).fold(0usize, usize::saturating_add);
+    let mut cost = |passes: &[Rows]| {
+        passes.iter().try_fold(0usize, |all, rows| {
+            Ok::<_, Error>(all.saturating_add(rows.comparisons(context, &call.origin)?))
+        })
+    };
     let (forwards, backwards) = (passes(&forwards), passes(&backwards));
-    let order = if cost(&backwards) <= cost(&forwards) { backwards } else { forwards };
+    // Of one axis there is one order.
+    let order = match space {
+        [_] => forwards,
+        _ if cost(&backwards)? <= cost(&forwards)? => backwards,
+        _ => forwards,
+    };
     behind_relu(context, call, x, shape, |context, mut value| {
         for rows in &order {
             value = rows.largest(context, &call.origin, value)?;
         }
         Ok(value)
     })
+}
+
+/// Whether every window of a pool over a value of this shape has something of a box in it, which is from one place to
+/// another along each axis.
+pub(super) fn reach(
+    context: &mut Context,
+    pool: &Call<'_>,
+    shape: &[usize],
+    values: &[(usize, usize)],
+) -> Result<bool, Error> {
+    let (channels, space) = channels_and_space(pool, shape)?;
+    let mut sliding = sliding(pool, space)?;
+    context.walk(&pool.origin, sliding.output.iter().fold(0, |all, &windows| all.saturating_add(windows)))?;
+    let all_channels = values.get(1) == Some(&(0, channels - 1));
+    Ok(all_channels
+        && values.iter().skip(2).enumerate().all(|(axis, &(first, last))| {
+            // What is in front of the box is as padding is.
+            sliding.begin[axis] += first;
+            (0..sliding.output[axis]).all(|at| sliding.inside(axis, at, last + 1 - first).1 > 0)
+        }))
 }
 
 /// A maximum, or minimum, of what a ReLU made, which nobody else reads, is the ReLU of that: fewer of them, and the result
@@ -214,6 +259,7 @@ pub(super) fn behind_relu(
     shape: Vec<usize>,
     extreme: impl FnOnce(&mut Context, ValueId) -> Result<ValueId, Error>,
 ) -> Result<Vec<Value>, Error> {
+    context.walk(&call.origin, MAX_MOVES.saturating_mul(context.readers()))?;
     let readers = call.node.input.first().and_then(|name| context.uses.get(name)).copied();
     let id = match relu_in_front(context, x.id).filter(|_| readers == Some(1)) {
         Some((mut value, moves)) => {

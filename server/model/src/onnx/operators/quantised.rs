@@ -37,6 +37,16 @@ pub(super) fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Qu
     }
 }
 
+/// Scale and zero point of a result. Without the latter its type would be a guess, and so would what that cuts off.
+pub(super) fn of_result(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Quantised, Element), Error> {
+    match call.input(zero) {
+        Some(_) => of_value(call, scale, zero),
+        None => {
+            Err(call.error("its result has no zero point, which tells its type: quantise the network again"))
+        }
+    }
+}
+
 pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["axis", "block_size", "output_dtype", "precision", "saturate"])?;
     let (quantised, mut element) = of_value(call, 1, 2)?;
@@ -194,7 +204,7 @@ pub(super) fn conv(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
         }
     };
     let made = convolution::convolve(context, call, &x, &weights, bias.as_ref())?;
-    let (quantised, element) = of_value(call, 6, 7)?;
+    let (quantised, element) = of_result(call, 6, 7)?;
     Ok(vec![cut(context, call, &made, quantised, element)?.into()])
 }
 
@@ -219,6 +229,6 @@ pub(super) fn matmul(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     }
     let [a, b] = factors.as_slice() else { return Err(call.node.lacks("factors")) };
     let made = matrix::multiply(context, call, a, b, 1.0)?;
-    let (quantised, element) = of_value(call, 6, 7)?;
+    let (quantised, element) = of_result(call, 6, 7)?;
     Ok(vec![cut(context, call, &made, quantised, element)?.into()])
 }

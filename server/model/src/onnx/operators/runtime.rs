@@ -5,7 +5,8 @@ use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::proto::NodeProto;
 use super::super::tensor::Tensor;
-use super::quantised::{cut, of_value, real, weights};
+use super::moving::joins_few;
+use super::quantised::{cut, of_result, of_value, real, weights};
 use super::{Operator, activation, arithmetic, last, matrix, moving, pooling};
 use crate::Error;
 
@@ -37,13 +38,7 @@ fn on_reals(
     let inner = Call { node: &node, origin: call.origin.clone(), opset: call.opset, inputs };
     let made = operator(context, &inner)?;
     let [Value::Secret(made)] = made.as_slice() else { return Err(call.node.lacks("result")) };
-    // Which values its type cuts off would be a guess.
-    if call.input(said + 1).is_none() {
-        return Err(
-            call.error("its result has no zero point, which tells its type: quantise the network again")
-        );
-    }
-    let (quantised, element) = of_value(call, said, said + 1)?;
+    let (quantised, element) = of_result(call, said, said + 1)?;
     Ok(vec![cut(context, call, made, quantised, element)?.into()])
 }
 
@@ -87,13 +82,17 @@ pub(super) fn sigmoid(context: &mut Context, call: &Call<'_>) -> Result<Vec<Valu
         Call { node: call.node, origin: call.origin.clone(), opset: call.opset, inputs: vec![Some(x)] };
     let made = last::sigmoid(context, &inner)?;
     let [Value::Secret(made)] = made.as_slice() else { return Err(call.node.lacks("result")) };
-    let (quantised, _) = of_value(call, 3, 4)?;
+    let (quantised, _) = of_result(call, 3, 4)?;
     Ok(vec![Secret { quantised: Some(quantised), ..made.clone() }.into()])
 }
 
 /// Scale and zero point of the result, then each value with its own.
 pub(super) fn concat(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let starts = (2..call.inputs.len()).step_by(3);
+    joins_few(call, starts.len())?;
+    // Before constants become real numbers, which take more memory than the file: one may be named many times.
+    let lens = starts.clone().filter_map(|at| call.input(at)).map(Value::len);
+    context.fits(&call.origin, &[lens.fold(0, usize::saturating_add)])?;
     let inputs = starts.map(|at| input(context, call, at)).collect::<Result<_, _>>()?;
     on_reals(context, call, moving::concat, inputs, 0, &[])
 }

@@ -188,6 +188,17 @@ fn reductions() {
     assert_eq!(fold("ReduceSum", &[], &[&x], 13), f(&[1, 1], &[21.0]));
     assert_eq!(fold("ReduceSum", &[int("noop_with_empty_axes", 1)], &[&x, &l(&[])], 13), x);
     assert_eq!(fold("ReduceL2", &[], &[&f(&[2], &[3.0, 4.0])], 18), f(&[1], &[5.0]));
+    // Of no axes each value is for itself.
+    let each = [int("noop_with_empty_axes", 1), int("keepdims", 0)];
+    let signed = f(&[2], &[-3.0, 4.0]);
+    for (op, first, second) in [
+        ("ReduceMean", -3.0, 4.0),
+        ("ReduceL1", 3.0, 4.0),
+        ("ReduceL2", 3.0, 4.0),
+        ("ReduceSumSquare", 9.0, 16.0),
+    ] {
+        assert_eq!(fold(op, &each, &[&signed], 18), f(&[2], &[first, second]), "{op}");
+    }
     assert_eq!(fold("ReduceMax", &[], &[&l(&[])], 18), l(&[i64::MIN]).reshaped(vec![1]));
     refused("ReduceSum", &[], &[&x, &l(&[2])], 13);
     refused("ReduceSum", &[], &[&x, &l(&[0, 0])], 13);
@@ -230,6 +241,14 @@ fn quantised_constants() {
     let wide = fold("QuantizeLinear", &[int("output_dtype", 5)], &[&reals, &f(&[], &[0.5])], 21);
     assert_eq!(wide, of(Element::Int16, &[4], &[0, 2, -2000, 2000]));
     refused("QuantizeLinear", &[int("output_dtype", 1)], &[&reals, &f(&[], &[0.5])], 21);
+    // 17.5 in single precision, and less in double.
+    let half = fold("QuantizeLinear", &[], &[&f(&[1], &[5.25]), &f(&[], &[f64::from(0.3f32)])], 13);
+    assert_eq!(half, of(Element::Uint8, &[1], &[18]));
+    // 0 is as if it were not there.
+    let narrow = fold("QuantizeLinear", &[int("output_dtype", 0)], &[&reals, &f(&[], &[0.5])], 21);
+    assert_eq!(narrow, of(Element::Uint8, &[4], &[0, 2, 0, 255]));
+    let back = fold("DequantizeLinear", &[int("output_dtype", 0)], &[&narrow, &f(&[], &[0.5])], 21);
+    assert_eq!(back, f(&[4], &[0.0, 1.0, 0.0, 127.5]));
 }
 
 #[test]

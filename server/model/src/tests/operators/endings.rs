@@ -103,6 +103,32 @@ fn what_moves_values_may_follow_what_is_done_to_each() {
         let text = refused(13, &[2, 3], vec![turned.clone(), softmax(axis), more], vec![]);
         assert!(text.contains(named) && text.contains("Softmax") && text.contains("axis"), "{text}");
     }
+    // Of two the one is named that is wrong, and not the last of the file.
+    let named = vec![
+        with("Softmax", &["x"], &["wrong"], &[int("axis", 1)]),
+        with("Identity", &["wrong"], &["y"], &[]),
+        with("Softmax", &["x"], &["right"], &[int("axis", 2)]),
+    ];
+    let made = file(13, &[2, 3], named, vec![], &["right", "y"]);
+    let text = read(&made, &options()).unwrap_err().to_string();
+    assert!(text.contains("node wrong (Softmax)"), "{text}");
+    // What it stays as it is in, and what asks for its shape alone.
+    for node in [
+        with("Dropout", &["s"], &["d"], &[]),
+        with("CastLike", &["s", "x"], &["d"], &[]),
+        with("Identity", &["s"], &["d"], &[]),
+    ] {
+        let first = with("Softmax", &["x"], &["s"], &[int("axis", 1)]);
+        let last = with("Transpose", &["d"], &["y"], &[crate::tests::onnx::ints("perm", &[0, 2, 1])]);
+        let size = with("Size", &["s"], &["n"], &[]);
+        let made = file(15, &[2, 3], vec![first, node, last, size], vec![], &["y", "n"]);
+        assert_eq!(run(&made, &x).1.outputs[0].last, Last::Softmax);
+    }
+    let picked = vec![with("Sigmoid", &["x"], &["s"], &[]), with("GatherND", &["s", "place"], &["y"], &[])];
+    let place = crate::onnx::TensorProto { dims: vec![1, 2], ..integers("place", &[0, 4]) };
+    let (answers, real) = run(&file(13, &[6], picked, vec![place], &["y"]), &x);
+    close(&answers[0], &[4.0], "GatherND");
+    assert_eq!(real.outputs[0].last, Last::Sigmoid);
     let nodes = vec![
         with("Sigmoid", &["x"], &["s"], &[]),
         with("Slice", &["s", "one", "two", "one"], &["t"], &[]),

@@ -221,6 +221,11 @@ fn transposed_convolutions_spread_every_value() {
         let nodes = vec![with("ConvTranspose", &["x", "w"], &["y"], &[attribute])];
         refused(13, &[4, 5], nodes, vec![tensor("w", &[4, 1, 2], &[1.0; 8])]);
     }
+    // Of which runtimes make 5 · 3 values or 4 · 3 + 2.
+    let same = [text("auto_pad", "SAME_UPPER"), ints("strides", &[3])];
+    let nodes = vec![with("ConvTranspose", &["x", "w"], &["y"], &same)];
+    let said = refused(13, &[4, 5], nodes, vec![tensor("w", &[4, 1, 2], &[1.0; 8])]);
+    assert!(said.contains("auto_pad") && said.contains("output_shape"), "{said}");
 }
 
 fn product(a: &[f64], b: &[f64], inner: usize) -> Vec<f64> {

@@ -11,6 +11,7 @@ mod pools;
 mod quantised;
 mod rewriting;
 mod spoilt;
+mod work;
 
 use prost::Message;
 use rand_core::Rng;

@@ -273,6 +273,20 @@ fn one_of_two_values_by_a_constant() {
     };
     close(&run("x", "n", 0.0), &[0.0, -1.0, -2.0, 3.0], "values");
     close(&run("k", "x", 7.0), &[7.0, 1.0, 2.0, 7.0], "a constant");
+    close(&run("x", "x", 0.0), &x, "the same");
+    // Nothing is multiplied, so a choice among values takes no layer.
+    let made = file(13, &[4], nodes("x", "n"), vec![condition()], &["y"]);
+    assert_eq!(counts(&super::run(&made, &x).1).0, 0);
+    // All of one, and all constant.
+    for (value, expected) in [(1, [0.0, -1.0, -2.0, -3.0]), (0, [7.0; 4])] {
+        let all = TensorProto { data_type: 9, int32_data: vec![value; 4], ..tensor_of_bools() };
+        let constants = vec![all, tensor("k", &[1], &[7.0])];
+        close(&answer(13, &[4], nodes("n", "k"), constants, &x), &expected, "all");
+    }
+    // Broadcast by both.
+    let rows = TensorProto { data_type: 9, int32_data: vec![1, 0], dims: vec![2, 1], ..tensor_of_bools() };
+    let found = answer(13, &[4], nodes("x", "n"), vec![rows], &x);
+    close(&found, &[0.0, 1.0, 2.0, 3.0, 0.0, -1.0, -2.0, -3.0], "rows");
     let text = refused(13, &[4], nodes("x", "k"), vec![condition(), tensor("k", &[1], &[f64::INFINITY])]);
     assert!(text.contains("finite"), "{text}");
 }
@@ -291,13 +305,33 @@ fn padding_with_what_is_below_all_values() {
             with(last, &["q"], &["y"], &[ints("kernel_shape", &[2])]),
         ]
     };
-    for fill in [f64::NEG_INFINITY, f64::from(f32::MIN)] {
+    // As single precision and half have it.
+    for fill in [f64::NEG_INFINITY, f64::from(f32::MIN), -65504.0] {
         let constants = || vec![integers("p", &[0, 0, 1, 0, 0, 1]), tensor("v", &[], &[fill])];
+        let wider = || vec![integers("p", &[0, 0, 2, 0, 0, 0]), tensor("v", &[], &[fill])];
         let found = answer(13, &[1, 3], nodes("Relu", "MaxPool"), constants(), &[2.0, -1.0, -3.0]);
         close(&found, &[2.0, 2.0, 0.0, 0.0], "MaxPool");
+        if fill == -65504.0 {
+            // It is a number like others, where others see it.
+            let (found, real) =
+                run(&file(13, &[1, 3], nodes("Relu", "MaxPool"), constants(), &["y"]), &[2.0, -1.0, -3.0]);
+            close(&found[0], &[2.0, 2.0, 0.0, 0.0], "half precision");
+            assert_eq!(counts(&real).0, 0);
+            let found = answer(13, &[1, 3], nodes("Relu", "MaxPool"), wider(), &[2.0, -1.0, -3.0]);
+            close(&found, &[fill, 2.0, 2.0, 0.0], "padding alone");
+            continue;
+        }
         for (first, last) in [("Neg", "MaxPool"), ("Relu", "AveragePool")] {
             assert!(refused(13, &[1, 3], nodes(first, last), constants()).contains("q (Pad)"));
         }
+        // A window of padding alone has no value that is the largest.
+        assert!(refused(13, &[1, 3], nodes("Relu", "MaxPool"), wider()).contains("q (Pad)"));
+        let channel = vec![integers("p", &[0, 1, 0, 0, 0, 0]), tensor("v", &[], &[fill])];
+        assert!(refused(13, &[1, 3], nodes("Relu", "MaxPool"), channel).contains("q (Pad)"));
+        // Nor if the pooling itself begins farther in front.
+        let mut more = nodes("Relu", "MaxPool");
+        more[2].attribute.push(ints("pads", &[1, 0]));
+        assert!(refused(13, &[1, 3], more, constants()).contains("q (Pad)"));
     }
 }
 

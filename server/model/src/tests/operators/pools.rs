@@ -2,7 +2,7 @@
 
 use super::{answer, close, counts, file, integers, numbers, refused, run, tensor, with};
 use crate::onnx::AttributeProto;
-use crate::tests::onnx::{int, ints};
+use crate::tests::onnx::{int, ints, text};
 use crate::tests::{generator, pick};
 
 /// Values of every window of a channel, by their place, or none in the padding; and whether it is padding at all.
@@ -260,6 +260,16 @@ fn windows_that_do_not_fit_are_refused() {
         assert!(said(op, &[ints("kernel_shape", &[5, 5])]).contains("window"));
         assert!(said(op, &[ints("kernel_shape", &[2, 2]), ints("pads", &[2, 0, 0, 0])]).contains("padding"));
         assert!(said(op, &[ints("kernel_shape", &[2, i64::MAX])]).contains("kernel_shape"));
+        // Runtimes do not agree on what is padded then.
+        let same = |kernel: &[i64], other: AttributeProto| {
+            vec![text("auto_pad", "SAME_UPPER"), ints("kernel_shape", kernel), other]
+        };
+        assert!(said(op, &same(&[2, 2], ints("dilations", &[1, 2]))).contains("auto_pad"));
+        assert!(said(op, &same(&[1, 1], ints("strides", &[1, 4]))).contains("auto_pad"));
+        let few = vec![with(op, &["x"], &["y"], &same(&[1, 1], ints("strides", &[2, 2])))];
+        let few = file(13, &[1, 4, 4], few, vec![], &["y"]);
+        let x: Vec<f64> = (0..16).map(f64::from).collect();
+        close(&run(&few, &x).0[0], &[0.0, 2.0, 8.0, 10.0], op);
     }
     let indices = vec![
         with("MaxPool", &["x"], &["a", "i"], &[ints("kernel_shape", &[2, 2])]),

@@ -208,12 +208,147 @@ fn inputs_of_integers_may_be_moved_first() {
     // An operator that computes with integers is another one than with reals.
     let text = read(&made(&["y", "z"]), &options()).unwrap_err().to_string();
     assert!(text.contains("input x is of type UINT8"), "{text}");
+    // Nor may they be what others are to be like.
+    let like = vec![
+        with("Cast", &["x"], &["f"], &[crate::tests::onnx::int("to", 1)]),
+        with("CastLike", &["f", "x"], &["y"], &[]),
+    ];
+    let text =
+        read(&of_type(&file(15, &[2], like, vec![], &["y"]), UINT8), &options()).unwrap_err().to_string();
+    assert!(text.contains("input x is of type UINT8"), "{text}");
     // Nor may they say what is moved.
     let row = vec![with("Gather", &["w", "x"], &["y"], &[])];
     let table = vec![tensor("w", &[4, 2], &[0.0; 8])];
     let text =
         read(&of_type(&file(13, &[2], row, table, &["y"]), UINT8), &options()).unwrap_err().to_string();
     assert!(text.contains("input x is of type UINT8"), "{text}");
+}
+
+/// Whatever only moves integers or says what they stand for may read them.
+#[test]
+fn inputs_of_integers_are_read_by_all_that_knows_them() {
+    use crate::tests::onnx::int;
+    let constants = || {
+        vec![
+            tensor("s", &[], &[0.5]),
+            bytes("z", UINT8, &[], &[10]),
+            bytes("c", UINT8, &[1, 1, 2, 2], &[7, 8, 9, 10]),
+            bytes("row", UINT8, &[4, 1], &[11, 10, 10, 10]),
+            bytes("nine", UINT8, &[], &[9]),
+            integers("ones", &[1, 1, 1, 2]),
+            integers("pads", &[0, 0, 0, 0, 0, 0, 0, 1]),
+            integers("flat", &[1, -1]),
+            integers("two", &[2]),
+            tensor("scales", &[4], &[1.0, 1.0, 1.0, 2.0]),
+            TensorProto { dims: vec![1, 4], ..integers("place", &[0, 0, 0, 1]) },
+        ]
+    };
+    let x = [0.0, 1.0, 2.0, 3.0];
+    let check = |domain: &str, op: &str, inputs: &[&str], attributes: &[_], reals: bool, expected: &[f64]| {
+        let mut nodes = vec![NodeProto {
+            domain: domain.to_owned(),
+            ..with(op, inputs, &[if reals { "y" } else { "q" }], attributes)
+        }];
+        match op {
+            "QGemm" => nodes.insert(0, with("Reshape", &["x", "flat"], &["f"], &[])),
+            "Scaler" => nodes.insert(0, with("Flatten", &["x"], &["f"], &[])),
+            _ => {}
+        }
+        if !reals {
+            nodes.push(with("DequantizeLinear", &["q", "s", "z"], &["y"], &[]));
+        }
+        let made = of_type(&file(13, &[1, 2, 2], nodes, constants(), &["y"]), UINT8);
+        close(&run(&made, &x).0[0], expected, op);
+    };
+    let real = |q: &[f64]| q.iter().map(|q| (q - 10.0) * 0.5).collect::<Vec<f64>>();
+    let runtime = "com.microsoft";
+    let doubled = real(&x).iter().map(|x| 2.0 * x).collect::<Vec<_>>();
+    check(runtime, "QLinearAdd", &["x", "s", "z", "x", "s", "z", "s", "z"], &[], false, &doubled);
+    let one = real(&[1.0]);
+    check(runtime, "QLinearMul", &["x", "s", "z", "nine", "s", "z", "s", "z"], &[], false, &{
+        real(&x).iter().map(|x| x * -0.5).collect::<Vec<_>>()
+    });
+    check(runtime, "QLinearLeakyRelu", &["x", "s", "z", "s", "z"], &[float("alpha", 1.0)], false, &real(&x));
+    let mean = [real(&x).iter().sum::<f64>() / 4.0];
+    check(runtime, "QLinearGlobalAveragePool", &["x", "s", "z", "s", "z"], &[], false, &mean);
+    let window = [ints("kernel_shape", &[2, 2])];
+    check(runtime, "QLinearAveragePool", &["x", "s", "z", "s", "z"], &window, false, &mean);
+    let joined = ["s", "z", "x", "s", "z", "x", "s", "z"];
+    check(runtime, "QLinearConcat", &joined, &[int("axis", 3)], false, &{
+        real(&[0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 2.0, 3.0])
+    });
+    check(
+        runtime,
+        "QGemm",
+        &["f", "s", "z", "row", "s", "z", "", "s", "z"],
+        &[],
+        false,
+        &[0.5 * real(&x)[0]],
+    );
+    check("ai.onnx.ml", "Scaler", &["f"], &[], true, &x);
+    check("", "Concat", &["x", "c"], &[int("axis", 1)], false, &{
+        real(&[0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 9.0, 10.0])
+    });
+    check("", "Pad", &["x", "pads", "nine"], &[], false, &real(&[0.0, 1.0, 9.0, 2.0, 3.0, 9.0]));
+    check("", "Tile", &["x", "ones"], &[], false, &real(&[0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 2.0, 3.0]));
+    check("", "Expand", &["x", "two"], &[], false, &real(&x));
+    check("", "GatherND", &["x", "place"], &[], false, &one);
+    check("", "SpaceToDepth", &["x"], &[int("blocksize", 2)], false, &real(&x));
+    check("", "DepthToSpace", &["x"], &[int("blocksize", 1)], false, &real(&x));
+    check("", "Resize", &["x", "", "scales"], &[], false, &{
+        real(&[0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    });
+    // An output without a name is not an input without one.
+    let nodes = vec![
+        with("Split", &["x"], &["a", ""], &[int("axis", 3)]),
+        with("Cast", &["a"], &["f"], &[int("to", 1)]),
+        with("Resize", &["f", "", "scales"], &["y"], &[]),
+    ];
+    let made = of_type(&file(13, &[1, 2, 2], nodes, constants(), &["y"]), UINT8);
+    close(&run(&made, &x).0[0], &[0.0, 0.0, 2.0, 2.0], "left out");
+}
+
+/// Which values the type of a result cuts off nobody says without its zero point.
+#[test]
+fn results_without_a_zero_point_are_refused() {
+    let constants = || {
+        vec![
+            tensor("s", &[], &[0.5]),
+            bytes("z", UINT8, &[], &[128]),
+            bytes("w", INT8, &[2, 2], &[1, 2, 3, 4]),
+            bytes("k", INT8, &[1, 1, 2], &[1, 2]),
+        ]
+    };
+    let quantise = with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]);
+    for (domain, op, inputs, shape) in [
+        ("", "QLinearMatMul", &["q", "s", "z", "w", "s", "z", "s"][..], &[2][..]),
+        ("", "QLinearConv", &["q", "s", "z", "k", "s", "z", "s"], &[1, 2]),
+        ("com.microsoft", "QLinearSigmoid", &["q", "s", "z", "s"], &[2]),
+    ] {
+        let made = NodeProto { domain: domain.to_owned(), ..with(op, inputs, &["a"], &[]) };
+        let back = with("DequantizeLinear", &["a", "s", "z"], &["y"], &[]);
+        let text = refused(13, shape, vec![quantise.clone(), made, back], constants());
+        assert!(text.contains(&format!("a ({op})")) && text.contains("zero point"), "{text}");
+    }
+}
+
+/// What has the integers of a Sigmoid is no Sigmoid, and what is cast to be like integers is none either.
+#[test]
+fn integers_in_place_of_values_are_not_taken_for_them() {
+    let constants =
+        || vec![tensor("s", &[], &[0.5]), bytes("z", UINT8, &[], &[128]), bytes("one", UINT8, &[], &[1])];
+    let quantise = with("QuantizeLinear", &["x", "s", "z"], &["q"], &[]);
+    let sigmoid = NodeProto {
+        domain: "com.microsoft".to_owned(),
+        ..with("QLinearSigmoid", &["q", "s", "z", "s", "z"], &["g"], &[])
+    };
+    let less = with("Sub", &["one", "g"], &["n"], &[]);
+    let back = with("DequantizeLinear", &["n", "s", "z"], &["y"], &[]);
+    let text = refused(13, &[2], vec![quantise.clone(), sigmoid, less, back], constants());
+    assert!(text.contains("n (Sub)") && text.contains("DequantizeLinear"), "{text}");
+    let like = with("CastLike", &["x", "q"], &["y"], &[]);
+    let text = refused(15, &[2], vec![quantise, like], constants());
+    assert!(text.contains("y (CastLike)") && text.contains("integers"), "{text}");
 }
 
 /// What ONNX Runtime's own format has beside QLinearConv.
