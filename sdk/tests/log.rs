@@ -10,9 +10,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Level, name and text of every event.
+/// Level, name and text of an event.
+type Told = (Level, &'static str, String);
+
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<(Level, &'static str, String)>>>);
+struct Kept(Arc<Mutex<Vec<Told>>>);
 
 impl Kept {
     fn of(&self, builder: ClientBuilder) -> ClientBuilder {
@@ -27,7 +29,7 @@ impl Kept {
         self.taken().into_iter().map(|(_, name, _)| name).collect()
     }
 
-    fn taken(&self) -> Vec<(Level, &'static str, String)> {
+    fn taken(&self) -> Vec<Told> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }

@@ -61,6 +61,7 @@ fn dialer(pin: CertificatePin) -> Dialer {
         answered: Mutex::default(),
         closed: Semaphore::const_new(0),
         runtime: Handle::current(),
+        log: crate::log::Logger::default(),
     }
 }
 
