@@ -1,6 +1,5 @@
 //! What a client tells of its work.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use seco_sdk::{Event, Level};
@@ -21,7 +20,8 @@ pub enum LogLevel {
 #[uniffi::export(with_foreign)]
 pub trait ClientLog: Send + Sync {
     /// `name` is the event's, which stays what it is (`connected`, `again`, ...), `text` a line for people. Called on the
-    /// library's thread: it should return at once, and must not call a client. What it throws is ignored.
+    /// library's thread, and where `network_changed` is called: it should return at once, and must not call a client. What it
+    /// throws is ignored.
     fn log(&self, level: LogLevel, name: String, text: String);
 }
 
@@ -35,8 +35,7 @@ impl seco_sdk::Log for Adapter {
             Level::Info => LogLevel::Info,
             _ => LogLevel::Warning,
         };
-        let (name, text) = (event.name().to_owned(), event.to_string());
-        // What the application throws must not end its request.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.0.log(level, name, text)));
+        // What it throws ends in the SDK.
+        self.0.log(level, event.name().to_owned(), event.to_string());
     }
 }

@@ -103,7 +103,13 @@ impl Client {
         let linker = Linker::new(&deployment, settings)?;
         let input = deployment.model.input_form();
         let outputs = deployment.model.outputs.as_slice().into();
-        let mut trouble = Trouble::new(linker.request_timeout, linker.dialer.log.clone());
+        let log = &linker.dialer.log;
+        let mut trouble = Trouble::new(linker.request_timeout, log.clone());
+        let start = tokio::time::Instant::now();
+        let failed = |error| {
+            log.tell(|| Event::Failed { error: &error, wall: start.elapsed() });
+            error
+        };
         let (link, handshake) = loop {
             let connection = linker.dialer.connect().await?;
             let handshake = connection.traffic().bytes();
@@ -113,8 +119,8 @@ impl Client {
                 Err(
                     error @ (Error::Busy { .. }
                     | Error::Refused(Refusal::Unavailable { .. } | Refusal::ShuttingDown)),
-                ) => linker.dialer.sleep(trouble.pause(error)?).await,
-                Err(error) => return Err(error),
+                ) => linker.dialer.sleep(trouble.pause(error).map_err(failed)?).await,
+                Err(error) => return Err(failed(error)),
             }
         };
         let spent = meter.stop(Cost::default(), linker.dialer.current_thread());
@@ -287,7 +293,12 @@ impl Client {
     /// Tells the gateway that the client is done. Requests under way, those that wait for a server included, and later
     /// ones fail with [`Loss::Local`].
     pub async fn close(&self) {
-        self.linker.dialer.close(&self.link().connection).await;
+        let dialer = &self.linker.dialer;
+        let open = !dialer.is_closed();
+        dialer.close(&self.link().connection).await;
+        if open {
+            dialer.log.tell(|| Event::Closed);
+        }
     }
 
     /// Asks until there is an answer, an error that stays, or no more time. A probe's answer is none.

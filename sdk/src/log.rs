@@ -4,12 +4,16 @@
 
 use crate::{Error, Loss, TransportKind};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a client's events go: a logging framework, a file, a bug report.
 pub trait Log: Send + Sync {
-    /// Called on the thread that polls the client, while it waits: should return at once, and must not use a client.
+    /// Called on the thread that polls the client, while it waits, or that calls [`Client::network_changed`]: should return
+    /// at once, and must not use a client. A panic ends here.
+    ///
+    /// [`Client::network_changed`]: crate::Client::network_changed
     fn log(&self, event: &Event<'_>);
 }
 
@@ -44,11 +48,11 @@ pub enum Opening {
     Forgotten,
 }
 
-/// What happened. Its [`Display`](fmt::Display) is one line for a log.
+/// What happened. Its [`Display`](fmt::Display) is one line for a log, and so is its `Debug`.
 ///
 /// No event has in it, in whatever form: inputs, answers, sessions' names, keys, tokens, or text from a peer. Errors name
-/// the gateway as the deployment file does.
-#[derive(Debug)]
+/// the gateway as the deployment file does. Log the event and not its error, which has what an application's own session
+/// store says of itself.
 #[non_exhaustive]
 pub enum Event<'a> {
     /// There is a connection to the gateway.
@@ -91,7 +95,7 @@ pub enum Event<'a> {
         /// Bytes to the device.
         bytes_down: u64,
     },
-    /// A request came to an error.
+    /// A request that was made, or a client that starts, came to an error.
     Failed {
         /// Which.
         error: &'a Error,
@@ -134,6 +138,12 @@ impl Event<'_> {
             Self::NetworkChanged => "network_changed",
             Self::Closed => "closed",
         }
+    }
+}
+
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.name())
     }
 }
 
@@ -189,7 +199,8 @@ pub(crate) struct Logger(pub(crate) Option<Arc<dyn Log>>);
 impl Logger {
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if let Some(log) = &self.0 {
-            log.log(&event());
+            // What an application does there must not end its request.
+            let _ = catch_unwind(AssertUnwindSafe(|| log.log(&event())));
         }
     }
 }

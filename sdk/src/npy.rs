@@ -53,6 +53,8 @@ struct Element {
     big_endian: bool,
     /// Whether it is unsigned and of two bytes, as values of more than 8 bits are.
     word: bool,
+    /// Whether it is an integer.
+    integer: bool,
 }
 
 impl Element {
@@ -71,7 +73,13 @@ impl Element {
             "f8" => (8, |bytes| f64::from_le_bytes(array(bytes))),
             _ => return None,
         };
-        Some(Self { size, number, big_endian, word: kind == "u2" })
+        Some(Self {
+            size,
+            number,
+            big_endian,
+            word: kind == "u2",
+            integer: matches!(kind.as_bytes(), [b'u' | b'i', ..]),
+        })
     }
 
     fn read(&self, bytes: &[u8]) -> f64 {
@@ -171,6 +179,12 @@ impl<'f> Array<'f> {
     #[must_use]
     pub fn has_values(&self) -> bool {
         self.element.as_ref().is_none_or(|element| element.word)
+    }
+
+    /// Whether its elements are integers.
+    #[must_use]
+    pub fn has_integers(&self) -> bool {
+        self.element.as_ref().is_none_or(|element| element.integer)
     }
 
     /// Its shape.

@@ -21,6 +21,8 @@ impl Kept {
         let kept = self.0.clone();
         builder.log(Arc::new(move |event: &Event<'_>| {
             kept.lock().unwrap().push((event.level(), event.name(), event.to_string()));
+            assert_eq!(format!("{event:?}"), format!("{}: {event}", event.name()));
+            panic!("what a log does ends there");
         }))
     }
 
@@ -89,6 +91,9 @@ async fn everything_is_told_in_order(via: Transport) {
 
     let _client = builder().connect().await.unwrap();
     assert_eq!(kept.names(), ["connected", "session_resumed"]);
+    gateway.resume([Action::Send(Response::Refused { reason: Refusal::TokenExpired })]);
+    builder().connect().await.unwrap_err();
+    assert_eq!(kept.names(), ["connected", "failed"]);
     let old = builder().session_max_age(Duration::from_nanos(1)).connect().await.unwrap();
     let all = kept.taken();
     // Within the second in which it was made, a session is not older than that.

@@ -238,9 +238,6 @@ impl Dialer {
 
     /// Ends `connection`, and lets no new ones be.
     pub(crate) async fn close(&self, connection: &Connection) {
-        if !self.is_closed() {
-            self.log.tell(|| Event::Closed);
-        }
         self.closed.close();
         let endpoints = self.quic.as_ref().map(Quic::close).unwrap_or_default();
         // Late or lost, the goodbye is a courtesy: the gateway also notices silence.

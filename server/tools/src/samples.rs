@@ -212,28 +212,19 @@ impl Inputs {
         Given { bytes: &self.bytes, reals: self.numbers.as_deref() }
     }
 
+    /// Whether each place of an input of this shape may have steps of its own.
+    pub fn may_differ(shape: &[usize]) -> bool {
+        matches!(shape, [2..=FEATURES])
+    }
+
     /// For a network with inputs of this shape, whose values have so many bits: chooses what these stand for, from the
-    /// least to the largest of all numbers, or of each feature where an input is a row of them.
-    pub fn fit(&mut self, shape: &[usize], bits: u32) -> Result<Option<Reals>, Error> {
+    /// least to the largest of all numbers, or of `each` place by itself. Nothing where inputs are values.
+    pub fn fit(&mut self, shape: &[usize], bits: u32, each: bool) -> Result<Option<Reals>, Error> {
         let Some(numbers) = &self.numbers else { return Ok(None) };
         let wrong = |what: String| Error::Model { path: self.path.clone(), what };
         shape::inputs(shape, &self.axes).map_err(|mismatch| wrong(mismatch.to_string()))?;
-        let features = match shape {
-            [features @ 1..=FEATURES] => *features,
-            _ => 1,
-        };
-        let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); features];
-        for (at, &number) in numbers.iter().enumerate() {
-            if let Some((least, most)) = ranges.get_mut(at % features) {
-                (*least, *most) = (least.min(number.into()), most.max(number.into()));
-            }
-        }
-        let steps = f64::from((1u32 << bits.min(31)) - 1);
-        // Of a number that never changes nothing more is known.
-        let step = |&(least, most): &(f64, f64)| if most > least { (most - least) / steps } else { 1.0 };
-        let scale: Vec<f64> = ranges.iter().map(step).collect();
-        let offset: Vec<f64> = ranges.iter().map(|(least, _)| *least).collect();
-        let quantise = Quantise { scale: scale.clone(), offset: offset.clone() };
+        let len = shape.iter().product::<usize>().max(1);
+        let reals = steps(numbers, if each { len } else { 1 }, bits);
         // As a device does it.
         let device = seco_sdk::Model {
             id: seco_sdk::ModelId([0; 32]),
@@ -242,17 +233,42 @@ impl Inputs {
             calibrated: None,
             output_width: 2,
             fraction: None,
-            quantise: Some(quantise),
+            quantise: Some(Quantise { scale: reals.scale.clone(), offset: reals.offset.clone() }),
             outputs: Vec::new(),
         };
-        let len = shape.iter().product::<usize>().max(1);
-        self.bytes = Vec::with_capacity(numbers.len() * device.value_bytes());
+        let mut bytes = Vec::with_capacity(numbers.len() * device.value_bytes());
         for input in numbers.chunks(len) {
-            self.bytes.extend_from_slice(&device.quantised(input).map_err(|e| wrong(e.to_string()))?.bytes);
+            bytes.extend_from_slice(&device.quantised(input).map_err(|e| wrong(e.to_string()))?.bytes);
         }
-        Ok(Some(Reals { scale, offset }))
+        self.bytes = bytes;
+        Ok(Some(reals))
     }
 }
+
+/// Steps from the least to the largest number of every `places`-th. Of many places each has seen less than all together, so
+/// there is room for more at both ends.
+fn steps(numbers: &[f32], places: usize, bits: u32) -> Reals {
+    let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); places];
+    for (at, &number) in numbers.iter().enumerate() {
+        if let Some((least, most)) = ranges.get_mut(at % places) {
+            (*least, *most) = (least.min(number.into()), most.max(number.into()));
+        }
+    }
+    let room = if places > 1 { ROOM } else { 0.0 };
+    let count = f64::from((1u32 << bits.min(31)) - 1);
+    let spans = ranges.iter().map(|(least, most)| (most - least) * (1.0 + 2.0 * room) / count);
+    let smallest = spans.clone().filter(|span| span.is_normal()).fold(f64::INFINITY, f64::min);
+    // What never changes is as good as constant: a step so small that all else is beyond the values, which is told.
+    let constant = if smallest.is_finite() { (smallest / 1e6).max(f64::MIN_POSITIVE) } else { 1.0 };
+    let scale = spans.map(|span| if span.is_normal() { span } else { constant });
+    let offset = ranges.iter().map(|(least, most)| least - (most - least) * room);
+    Reals { scale: scale.collect(), offset: offset.collect() }
+}
+
+/// Most features of a row that have steps of their own: the deployment file has them all.
+const FEATURES: usize = 1024;
+/// Room below the least and above the largest number of each, in parts of what lies between.
+const ROOM: f64 = 0.125;
 
 /// What input values stand for, in words; nothing where they are all there is.
 pub(crate) fn told(input: &InputSpec) -> Option<String> {
@@ -264,14 +280,12 @@ pub(crate) fn told(input: &InputSpec) -> Option<String> {
             offset + scale * steps
         ),
         (scales, _) => format!(
-            "inputs are {} real numbers, each from the least to the largest of those given, which the device gives {bits} bits",
+            "inputs are {} real numbers, each from an eighth below the least to an eighth above the largest of those given, which \
+             the device gives {bits} bits",
             scales.len()
         ),
     })
 }
-
-/// Most features of a row that have scales of their own: the deployment file has them all.
-const FEATURES: usize = 1024;
 
 /// Reads inputs of a network whose values have so many bits: integers (uint8, uint16) are values, other numbers real ones,
 /// for which values are chosen by [`Inputs::fit`].
@@ -285,10 +299,19 @@ pub(crate) fn values(path: &Path, bits: u32) -> Result<Inputs, Error> {
         }
         Ok(Inputs { path, axes, bytes, numbers })
     };
-    if let Ok(array) = seco_sdk::npy::Array::read(&file)
-        && !array.has_values()
-    {
-        let numbers: Vec<f32> = array.reals().into_iter().map(|number| number as f32).collect();
+    let array = seco_sdk::npy::Array::read(&file).map_err(|e| wrong(e.to_string()))?;
+    if !array.has_values() {
+        let numbers = array.reals();
+        let largest = f64::from((1u32 << bits.min(31)) - 1);
+        // The network would see them divided by the largest, or as they are.
+        if array.has_integers() && numbers.iter().all(|number| (0.0..=largest).contains(number)) {
+            return Err(wrong(
+                "its integers could be input values (of which the network sees value / D) or numbers as the network sees \
+                 them: convert it with astype(numpy.uint8) or astype(numpy.float32)"
+                    .to_owned(),
+            ));
+        }
+        let numbers: Vec<f32> = numbers.into_iter().map(|number| number as f32).collect();
         if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
             return Err(wrong(format!("number {at} of it is not finite: give typical inputs")));
         }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng as _;
 use seco_model::graph::Last;
-use seco_model::numbers::{Chosen, Fidelity, Goal};
+use seco_model::numbers::{Chosen, Fidelity, Goal, fewest_input_bits};
 use seco_model::real::{Real, RealOp};
 use seco_model::{
-    Architecture, Graph, ImportOptions, Imported, Normalisation, Placement, Reals, SumWidth, Warning,
-    WidthRule,
+    Architecture, Graph, ImportOptions, Imported, InputSpec, Normalisation, Placement, Reals, SumWidth,
+    Warning, WidthRule,
 };
 use seco_node::{keys, private};
 use seco_sdk::shape;
@@ -84,9 +84,21 @@ fn choose(
     inputs: &mut Inputs,
 ) -> Result<Imported, Error> {
     let SplitOptions { model: path, calibrate, goal, .. } = options;
-    if let Some(reals) = inputs.fit(&real.input, options.input_bits)? {
-        // Its layers take in what values stand for.
+    let (shape, bits) = (real.input.clone(), options.input_bits);
+    if let Some(reals) = inputs.fit(&shape, bits, false)? {
+        // Its layers take in what values stand for. One at a time: they are large.
+        drop(real);
         (real, reading) = network(options, Some(reals))?;
+        if Inputs::may_differ(&shape) {
+            let spec = InputSpec { reals: reading.reals.clone(), ..InputSpec::new(shape.clone(), bits) };
+            let samples = inputs.given().each(&spec).map_err(|e| bad(calibrate, &e))?;
+            // Features of other sizes than the others' need steps of their own.
+            let needed = fewest_input_bits(&real, &spec, &samples, goal, bits).map_err(|e| bad(path, &e))?;
+            if needed > bits {
+                drop(real);
+                (real, reading) = network(options, inputs.fit(&shape, bits, true)?)?;
+            }
+        }
     }
     let wrong = |what: String| Error::Model { path: calibrate.clone(), what };
     match shape::inputs(&real.input, &inputs.axes) {

@@ -65,8 +65,9 @@ def start() -> None:
 @contextlib.contextmanager
 def library_thread() -> Iterator[None]:
     """While the application's code runs on a thread that its requests need."""
+    before = getattr(_here, "library", False)
     _here.library = True
     try:
         yield
     finally:
-        _here.library = False
+        _here.library = before

@@ -26,4 +26,7 @@ def adapted(log: Union[logging.Logger, str, None]) -> Optional[_Adapter]:
     """As the library wants it; a text is a logger's name."""
     if log is None:
         return None
-    return _Adapter(logging.getLogger(log) if isinstance(log, str) else log)
+    logger = logging.getLogger(log) if isinstance(log, str) else log
+    if not callable(getattr(logger, "log", None)):
+        raise TypeError("log is a logger of logging, or its name")
+    return _Adapter(logger)

@@ -52,7 +52,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let (gain, offset) = options.normalisation.values(&real_input, axis)?;
     if let (Some(_), Some((_, found))) = (&options.reals, &parsed.input.integers) {
         return Err(Error::Options(format!(
-            "input {} is of integers ({found}): give inputs of that type instead of real numbers",
+            "input {} is of integers ({found}): give inputs as uint8 (of INT8 with 128 added, and --mean 128 --std 1) instead of real numbers",
             input.name
         )));
     }

@@ -28,7 +28,7 @@ impl Evidence {
         let inputs: Vec<Sample> = samples.iter().filter_map(|&sample| all.get(sample).copied()).collect();
         let bytes: Vec<&[u8]> = inputs.iter().map(Sample::bytes).collect();
         let (real, spec) = (&imported.real, &model.graph.input);
-        let fewest = || fewest_input_bits(real, spec, &inputs, goal, u8::BITS);
+        let fewest = || fewest_input_bits(real, spec, &inputs, goal, spec.bits.min(u8::BITS));
         Ok(Evidence {
             samples: samples.to_vec(),
             comparison: compare(real, model, &inputs, goal.error)?,

@@ -15,7 +15,7 @@
 //! | `model`, `file` | name of the file without its ending, and all of it |
 //! | `works` | whether answers are as near to the float network's as was asked for |
 //! | `warnings` | lines about what may make answers wrong |
-//! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here; of more than 8 bits `fewest_bits`, 8 or more, with which the float network's answers stay as near to its own as was asked for |
+//! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here; of more than 8 bits and of real numbers `fewest_bits`, 8 or more, with which the float network's answers stay as near to its own as was asked for; `real_numbers`, what values stand for, in words, where they are not all there is |
 //! | `precision` | `weight_bits` (the sign apart), `activation_bits` |
 //! | `fidelity` | `same` samples with the float network's label and that as `agreement`; `agreement_at_least`, what so many could show of other inputs with 95% confidence if they had not chosen the numbers too; `largest_error` of a number of an answer, in parts of the float network's largest; `wrapped` sums, or cut off; with labels, `float_accuracy` and `fixed_accuracy` |
 //! | `confusion` | of the first output: `classes`, and `counts` by float label, by fixed label |

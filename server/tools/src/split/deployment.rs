@@ -147,7 +147,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         text = Deployment::signed(&text, |message| owner.sign(message));
         if text.len() > seco_sdk::Update::MAX_TEXT {
             return Err(Error::Usage(format!(
-                "the file has {} bytes, and a gateway can pass on {}: give shorter --classes, or no --owner",
+                "the file has {} bytes, and a gateway can pass on {}: give shorter --classes, fewer features, or no --owner",
                 text.len(),
                 seco_sdk::Update::MAX_TEXT
             )));
@@ -159,6 +159,13 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
 
 /// How real numbers become input values, if they do: as the options say, else as the model does.
 fn quantise(scale: &[f64], offset: &[f64], model: Option<&Reals>) -> Result<Option<Quantise>, Error> {
+    if model.is_some() && !scale.is_empty() {
+        return Err(Error::Usage(
+            "--real-scale is for a model that was split with values, and this one says itself what its values stand for: \
+             leave it out"
+                .to_owned(),
+        ));
+    }
     match (scale, offset) {
         ([], []) => {
             Ok(model.map(|Reals { scale, offset }| Quantise { scale: scale.clone(), offset: offset.clone() }))
