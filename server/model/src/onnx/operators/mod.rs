@@ -7,6 +7,7 @@ mod activation;
 mod arithmetic;
 mod classical;
 mod convolution;
+mod interpolate;
 pub(crate) mod last;
 mod matrix;
 mod maximum;

@@ -111,6 +111,11 @@ fn samples() -> Vec<Sample> {
         ("LogSoftmax", vec![int("axis", 1)], vec![]),
         ("Sigmoid", vec![], vec![]),
         ("Tanh", vec![], vec![]),
+        (
+            "Resize",
+            vec![text("mode", "linear"), text("coordinate_transformation_mode", "align_corners")],
+            vec![tensor("", &[0], &[]), tensor("", &[4], &[1.0, 1.0, 2.0, 0.5])],
+        ),
         ("ArgMax", vec![int("axis", 1), int("keepdims", 0)], vec![]),
         ("QuantizeLinear", vec![], vec![scalar(), byte(128)]),
         (

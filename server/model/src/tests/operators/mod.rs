@@ -9,6 +9,7 @@ mod moves;
 mod names;
 mod pools;
 mod quantised;
+mod resizing;
 mod rewriting;
 mod spoilt;
 mod work;
