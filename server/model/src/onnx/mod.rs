@@ -7,6 +7,7 @@ pub(crate) mod call;
 pub(crate) mod constants;
 pub(crate) mod context;
 pub(crate) mod file;
+mod functions;
 mod input;
 pub(crate) mod node;
 mod operators;

@@ -151,7 +151,7 @@ fn network(rng: &mut ChaCha20Rng, samples: &[Sample]) -> ModelProto {
     }
     graph.output.push(value(&format!("v{count}"), &[1]));
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
-    ModelProto { graph: Some(graph), opset_import }
+    ModelProto { graph: Some(graph), opset_import, ..Default::default() }
 }
 
 /// A number that a file can have, mostly one that could be meant.

@@ -68,7 +68,7 @@ pub fn file(
         ..Default::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: opset }];
-    ModelProto { graph: Some(graph), opset_import }.encode_to_vec()
+    ModelProto { graph: Some(graph), opset_import, ..Default::default() }.encode_to_vec()
 }
 
 /// The device's numbers are the network's.
