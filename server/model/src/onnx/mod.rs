@@ -15,6 +15,7 @@ pub(crate) mod places;
 mod proto;
 mod read;
 mod scan;
+mod small;
 mod stored;
 pub(crate) mod tensor;
 

@@ -261,11 +261,13 @@ pub(super) fn cast(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error
         (None, None) => return Err(call.node.lacks("type to cast to")),
     };
     match to {
-        Some(element) if element.is_float() || x.last == Last::ArgMax => Ok(vec![x.clone().into()]),
+        Some(element) if element.is_float() && !element.is_small() || x.last == Last::ArgMax => {
+            Ok(vec![x.clone().into()])
+        }
         // What an ArgMax gives are integers already.
         _ => Err(call.error(
-            "it makes integers of secret real numbers, and rounding is not supported: leave it out, or end the network \
-             in front of it",
+            "it makes integers, or floats of eight bits, of secret real numbers, and rounding is not supported: leave it \
+             out, or end the network in front of it",
         )),
     }
 }

@@ -6,6 +6,7 @@ mod frames;
 mod functions;
 mod moving;
 mod mutated;
+mod small;
 mod stored;
 
 use std::time::{Duration, Instant};
