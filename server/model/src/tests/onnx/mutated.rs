@@ -305,7 +305,7 @@ fn samples_are_right() {
         graph.node.truncate(1);
         graph.output[0].name = "v1".to_owned();
         model.opset_import[0].version = if sample.0 == "Upsample" { 9 } else { 17 };
-        let refused = ["Gemm", "LogSoftmax", "ArgMax", "InstanceNormalization", "If"].contains(&sample.0);
+        let refused = ["Gemm", "LogSoftmax", "InstanceNormalization", "If"].contains(&sample.0);
         assert_eq!(judge(&model).unwrap(), !refused, "{}", sample.0);
     }
 }
