@@ -11,6 +11,7 @@ mod functions;
 mod input;
 pub(crate) mod node;
 mod operators;
+mod picks;
 pub(crate) mod places;
 mod proto;
 mod read;

@@ -7,6 +7,7 @@ mod endings;
 mod layers;
 mod moves;
 mod names;
+mod picking;
 mod pools;
 mod quantised;
 mod resizing;
