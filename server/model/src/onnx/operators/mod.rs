@@ -162,7 +162,9 @@ pub(super) fn moves_integers(node: &NodeProto) -> bool {
     match entry(node) {
         // What is like another value is of its kind.
         Some(("CastLike", ..)) => false,
-        Some(("Pad" | "Resize" | "Upsample", ..)) => true,
+        // What lies between integers is none.
+        Some(("Resize" | "Upsample", ..)) => matches!(node.string("mode"), Ok(None | Some(b"nearest"))),
+        Some(("Pad", ..)) => true,
         Some((.., behind)) => matches!(behind, Stays | Relabels | Turns | Moves),
         None => false,
     }
