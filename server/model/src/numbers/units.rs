@@ -10,6 +10,12 @@ pub(super) fn integer(value: f64) -> Option<i32> {
     (value.abs() < 2f64.powi(30)).then_some(value as i32)
 }
 
+/// Whether all of `worth` are integer multiples of a power of two, and small ones.
+pub(super) fn share_a_power(worth: impl Iterator<Item = f64> + Clone) -> bool {
+    let unit = power_below(worth.clone().fold(f64::INFINITY, f64::min)) * 2f64.powi(-6);
+    worth.into_iter().all(|worth| (worth / unit).fract() == 0.0)
+}
+
 /// A scale of which all of `worth` are integer multiples, exactly where small ones do, else nearly; with `power` a power
 /// of two.
 pub(super) fn common(worth: &[f64], power: bool) -> f64 {

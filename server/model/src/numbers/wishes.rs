@@ -1,7 +1,7 @@
 //! What is known of a value's scale before it is made: from what reads it.
 
 use super::scales::{Interval, Precision};
-use super::units::power_below;
+use super::units::{power_below, share_a_power};
 use crate::graph::ValueId;
 use crate::real::{Linear, Real, RealOp, RealTerm};
 
@@ -14,6 +14,13 @@ pub(super) struct Wish {
     pub power: bool,
     /// How many nodes and outputs read it.
     pub readers: usize,
+}
+
+/// Bits of an answer beyond those of an activation, where each makes a sum wider.
+const ANSWER_BITS: i32 = 4;
+
+fn factors(terms: &[RealTerm]) -> impl Iterator<Item = f64> + Clone + '_ {
+    terms.iter().map(|term| term.factor.abs()).filter(|&factor| factor > 0.0)
 }
 
 /// What readers wish of every value.
@@ -62,10 +69,20 @@ pub(super) fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> 
                     wish.power |= !one && units[source].is_some() || (own.power && exact_power(terms));
                 }
                 if masked[number + 1] {
+                    // Of what only the device reads, with factors that no power of two has in common, integers many times as
+                    // large are made: what is finer than is worth that goes in front.
+                    let rough = own.power && terms.len() > 1 && !share_a_power(factors(terms));
+                    let answered = || {
+                        let (low, high) = ranges.get(number + 1).copied().unwrap_or((0.0, 1.0));
+                        let largest = low.abs().max(high.abs());
+                        let bits = precision.activation as i32 + ANSWER_BITS;
+                        (rough && largest > 0.0).then(|| 2.0 * power_below(largest) * 2f64.powi(-bits))
+                    };
+                    let scale = own.scale.or_else(answered);
                     for term in terms {
                         finer(
                             &mut wishes[term.value],
-                            own.scale.map(|scale| scale / term.factor.abs().max(1e-30)),
+                            scale.map(|scale| scale / term.factor.abs().max(1e-30)),
                         );
                     }
                 }

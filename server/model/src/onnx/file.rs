@@ -6,8 +6,10 @@ use std::path::Path;
 
 use prost::Message;
 
+use super::functions::{Inlined, inlined};
 use super::input::{Input, dims, the_input};
-use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, is_default_domain, printable};
+use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, printable};
+use super::proto::{OperatorSetIdProto, is_default_domain};
 use super::scan::is_bounded;
 use super::tensor::Tensor;
 use crate::{Error, MAX_VALUES};
@@ -28,10 +30,10 @@ const WITH_GRAPHS: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
 pub(crate) struct Parsed {
     /// Name of the graph.
     pub name: String,
-    /// Version of ONNX's operators.
-    pub opset: i64,
-    /// The nodes that an output depends on, each behind those it reads.
+    /// The nodes that an output depends on, each behind those it reads; those of functions in place of what calls them.
     pub nodes: Vec<NodeProto>,
+    /// By node the version of its operators, which may be a function's own.
+    pub opsets: Vec<i64>,
     /// The initialisers that these nodes or an output read.
     pub constants: HashMap<String, Tensor>,
     /// The one input that is no constant.
@@ -51,7 +53,9 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
 /// [`Error::Onnx`] for what is no ONNX file or a damaged one, too large or of an unknown version, for nodes in a circle, and
 /// for other than one input; [`Error::Node`] for a node that reads what nothing makes.
 pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error> {
-    let (opset, graph) = decode(bytes)?;
+    let (opset, graph, functions) = decode(bytes)?;
+    let Inlined { graph, opsets: versions } = inlined(graph, &functions, opset)?;
+    drop(functions);
     let GraphProto { node, name, mut initializer, sparse_initializer, input, output } = graph;
     let makers = makers(&node, &initializer.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), &input)?;
     if output.is_empty() {
@@ -85,6 +89,7 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     drop(initializer);
     let mut node: Vec<Option<NodeProto>> = node.into_iter().map(Some).collect();
     let mut nodes = Vec::with_capacity(order.len());
+    let opsets = order.iter().map(|&i| versions.get(i).copied().unwrap_or(opset)).collect();
     for mut node in order.into_iter().filter_map(|i| node[i].take()) {
         let origin = node.origin();
         for tensor in node.attribute.iter_mut().filter_map(|a| a.t.as_mut()) {
@@ -97,11 +102,11 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
         .into_iter()
         .map(|o| Ok((o.name.clone(), dims(&o)?.unwrap_or_default())))
         .collect::<Result<_, _>>()?;
-    Ok(Parsed { name, opset, nodes, constants, input, outputs })
+    Ok(Parsed { name, nodes, opsets, constants, input, outputs })
 }
 
 /// Decodes the frame and checks its size and version.
-fn decode(bytes: &[u8]) -> Result<(i64, GraphProto), Error> {
+fn decode(bytes: &[u8]) -> Result<(i64, GraphProto, Vec<FunctionProto>), Error> {
     if let Some(found) = other_format(bytes) {
         return Err(bad(found));
     }
@@ -118,11 +123,24 @@ fn decode(bytes: &[u8]) -> Result<(i64, GraphProto), Error> {
     }
     let model = ModelProto::decode(bytes)
         .map_err(|e| bad(format!("this is no ONNX file, or a damaged one: export or copy it again ({e})")))?;
-    let (graph, opset) = (model.graph, model.opset_import);
-    let opset = opset.iter().find(|o| is_default_domain(&o.domain)).map_or(0, |o| o.version);
+    let ModelProto { graph, opset_import, functions } = model;
+    let opset = version(&opset_import).unwrap_or(0);
     if graph.is_none() && opset == 0 {
         return Err(bad("this is no ONNX file, or a damaged one: export or copy it again"));
     }
+    check_opset(opset)?;
+    graph
+        .map(|graph| (opset, graph, functions))
+        .ok_or_else(|| bad("there is no network in it: export it again"))
+}
+
+/// Which version of ONNX's own operators is imported.
+pub(super) fn version(imported: &[OperatorSetIdProto]) -> Option<i64> {
+    imported.iter().find(|o| is_default_domain(&o.domain)).map(|o| o.version)
+}
+
+/// Refuses versions of ONNX's operators that are not known.
+pub(super) fn check_opset(opset: i64) -> Result<(), Error> {
     if !OPSETS.contains(&opset) {
         let (first, last) = (OPSETS.start(), OPSETS.end());
         let found = match opset {
@@ -133,7 +151,7 @@ fn decode(bytes: &[u8]) -> Result<(i64, GraphProto), Error> {
             "{found}, and {first} to {last} are supported: export it with one of them, in PyTorch opset_version={PROPOSED}"
         )));
     }
-    graph.map(|graph| (opset, graph)).ok_or_else(|| bad("there is no network in it: export it again"))
+    Ok(())
 }
 
 /// What a file is that is evidently something else, and what to do.

@@ -53,6 +53,8 @@ pub(super) fn the_input(
     let known = match element {
         // Which byte is true is for a comparison to say.
         Some(Element::Bool) | None => false,
+        // Of few numbers, and the input's are not rounded to them.
+        Some(element) if element.is_small() => false,
         Some(element) => element.is_float() || are_made_real(&input.name, nodes),
     };
     if !known {

@@ -7,13 +7,16 @@ pub(crate) mod call;
 pub(crate) mod constants;
 pub(crate) mod context;
 pub(crate) mod file;
+mod functions;
 mod input;
 pub(crate) mod node;
 mod operators;
+mod picks;
 pub(crate) mod places;
 mod proto;
 mod read;
 mod scan;
+mod small;
 mod stored;
 pub(crate) mod tensor;
 

@@ -2,6 +2,7 @@
 //! output. They serve constants and the values of the network alike.
 
 use super::node::Known;
+use super::picks::picked;
 use super::proto::NodeProto;
 use super::tensor::{Tensor, Walk, broadcast, broadcast_places, strides};
 use crate::Error;
@@ -47,7 +48,7 @@ pub(crate) fn moved(
         "DepthToSpace" => depth_to_space(known, shape)?,
         "SpaceToDepth" => space_to_depth(known, shape)?,
         "Split" => return split(known, shape).map(Some),
-        _ => return Ok(None),
+        _ => return Ok(picked(known, shape)?.map(|moved| vec![moved])),
     }]))
 }
 

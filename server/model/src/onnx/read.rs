@@ -63,15 +63,15 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let constants = std::mem::take(&mut parsed.constants);
     context.names.extend(constants.into_iter().map(|(name, tensor)| (name, tensor.into())));
     let mut folding = Folding::default();
-    for node in &parsed.nodes {
-        let call = Call { node, origin: node.origin(), opset: parsed.opset, inputs: inputs(&context, node)? };
+    for (node, &opset) in parsed.nodes.iter().zip(&parsed.opsets) {
+        let call = Call { node, origin: node.origin(), opset, inputs: inputs(&context, node)? };
         let known = call.inputs.iter().flatten().all(|value| matches!(value, Value::Constant(_)));
         // ONNX Runtime writes these two in its own domain as well, for weights too.
         let foldable = is_default_domain(&node.domain)
             || node.domain == "com.microsoft"
                 && matches!(node.op_type.as_str(), "DequantizeLinear" | "QuantizeLinear");
         let made = if known && foldable {
-            let folded = folding.fold(node, &call.constants(), parsed.opset)?;
+            let folded = folding.fold(node, &call.constants(), opset)?;
             let folded = folded.ok_or_else(|| call.of_constants())?;
             folded.into_iter().map(Value::from).collect()
         } else {

@@ -14,6 +14,7 @@ const MAX_PACKED: usize = 3 * MAX_VALUES;
 enum Message {
     Model,
     Graph,
+    Function,
     Node,
     Attribute,
     Tensor,
@@ -27,8 +28,10 @@ impl Message {
     fn child(self, field: u64) -> Option<Message> {
         Some(match (self, field) {
             (Message::Model, 7) => Message::Graph,
-            (Message::Model, 8) => Message::Other,
-            (Message::Graph, 1) => Message::Node,
+            (Message::Model, 25) => Message::Function,
+            (Message::Model, 8) | (Message::Function, 9) => Message::Other,
+            (Message::Graph, 1) | (Message::Function, 7) => Message::Node,
+            (Message::Function, 11) => Message::Attribute,
             (Message::Graph, 5) | (Message::Attribute, 5) => Message::Tensor,
             (Message::Graph, 11 | 12) => Message::Value,
             (Message::Graph, 15) => Message::Sparse,

@@ -35,8 +35,7 @@ impl TensorProto {
                 );
             }
             format!(
-                "{} has values of type {}, and floats of 16 to 64 bits and integers of 8 to 64 bits are read: export in \
-                 float32",
+                "{} has values of type {}, which is not read: export in float32",
                 self.called(),
                 type_name(self.data_type)
             )
@@ -67,9 +66,29 @@ impl TensorProto {
                 self.called()
             ));
         }
-        let data = if self.raw_data.is_empty() { self.typed(element)? } else { self.raw(element)? };
+        let data = match self.raw_data.is_empty() {
+            _ if element.is_small() => self.packed(element, len)?,
+            true => self.typed(element)?,
+            false => self.raw(element)?,
+        };
         let tensor = Tensor { shape, data, element };
         if tensor.len() == len { Ok(tensor) } else { Err(self.ragged()) }
+    }
+
+    /// Elements of a small type, of which a byte of `raw_data` or an entry of the typed field may have several.
+    fn packed(&self, element: Element, len: usize) -> Result<Data, String> {
+        let typed = self.raw_data.is_empty();
+        let count = if typed { self.int32_data.len() } else { self.raw_data.len() };
+        if count != element.bytes(len) {
+            return Err(self.ragged());
+        }
+        if !typed {
+            return Ok(element.unpacked(self.raw_data.iter().copied(), len));
+        }
+        // As a byte of either sign.
+        let byte = |&entry: &i32| Some(i64::from(entry)).filter(|byte| (-128..256).contains(byte));
+        let bytes = self.in_range(self.int32_data.iter().map(byte))?;
+        Ok(element.unpacked(bytes.into_iter().map(|byte| byte as u8), len))
     }
 
     /// Elements in `raw_data`.
@@ -92,6 +111,7 @@ impl TensorProto {
                 let values = self.words(|b| i64::try_from(u64::from_le_bytes(b)).ok())?;
                 Data::Int(self.in_range(values.into_iter())?)
             }
+            _ => return Err(self.ragged()),
         })
     }
 
@@ -148,7 +168,7 @@ impl TensorProto {
                 format!("{name} has {key} {:?}: the file is damaged, so export it again", printable(text))
             }),
         };
-        let wanted = len.saturating_mul(element.bytes());
+        let wanted = element.bytes(len);
         let (offset, length) = (number("offset", 0)?, number("length", wanted as u64)?);
         if length != wanted as u64 {
             return Err(self.ragged());

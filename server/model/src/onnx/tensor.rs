@@ -25,6 +25,15 @@ pub(crate) enum Element {
     Uint32,
     Uint64,
     Bool,
+    Int4,
+    Uint4,
+    Int2,
+    Uint2,
+    Float8E4M3Fn,
+    Float8E4M3Fnuz,
+    Float8E5M2,
+    Float8E5M2Fnuz,
+    Float4E2M1,
 }
 
 impl Element {
@@ -44,22 +53,32 @@ impl Element {
             12 => Element::Uint32,
             13 => Element::Uint64,
             16 => Element::BFloat16,
+            17 => Element::Float8E4M3Fn,
+            18 => Element::Float8E4M3Fnuz,
+            19 => Element::Float8E5M2,
+            20 => Element::Float8E5M2Fnuz,
+            21 => Element::Uint4,
+            22 => Element::Int4,
+            23 => Element::Float4E2M1,
+            25 => Element::Uint2,
+            26 => Element::Int2,
             _ => return None,
         })
     }
 
     pub(crate) fn is_float(self) -> bool {
-        matches!(self, Element::Float16 | Element::BFloat16 | Element::Float | Element::Double)
-    }
-
-    /// Size of an element in a file.
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Element::Int8 | Element::Uint8 | Element::Bool => 1,
-            Element::Float16 | Element::BFloat16 | Element::Int16 | Element::Uint16 => 2,
-            Element::Float | Element::Int32 | Element::Uint32 => 4,
-            Element::Double | Element::Int64 | Element::Uint64 => 8,
-        }
+        matches!(
+            self,
+            Element::Float16
+                | Element::BFloat16
+                | Element::Float
+                | Element::Double
+                | Element::Float8E4M3Fn
+                | Element::Float8E4M3Fnuz
+                | Element::Float8E5M2
+                | Element::Float8E5M2Fnuz
+                | Element::Float4E2M1
+        )
     }
 
     /// Least and greatest integer, of UINT64 as far as an `i64` holds it.
@@ -73,6 +92,10 @@ impl Element {
             Element::Uint16 => (0, u16::MAX.into()),
             Element::Uint32 => (0, u32::MAX.into()),
             Element::Uint64 => (0, i64::MAX),
+            Element::Int4 => (-8, 7),
+            Element::Uint4 => (0, 15),
+            Element::Int2 => (-2, 1),
+            Element::Uint2 => (0, 3),
             _ => (i64::MIN, i64::MAX),
         }
     }
@@ -83,7 +106,7 @@ impl Element {
             Element::Float16 => round_to(value, 11, -14, 65504.0),
             Element::BFloat16 => round_to(value, 8, -126, f32::from_bits(0x7f7f_0000).into()),
             Element::Float => f64::from(value as f32),
-            _ => value,
+            _ => self.nearest_small(value).unwrap_or(value),
         }
     }
 
@@ -97,13 +120,18 @@ impl Element {
             Element::Uint8 => i64::from(value as u8),
             Element::Uint16 => i64::from(value as u16),
             Element::Uint32 => i64::from(value as u32),
+            Element::Uint4 => value & 15,
+            Element::Uint2 => value & 3,
+            // The sign is in the fourth or second bit.
+            Element::Int4 => value << 60 >> 60,
+            Element::Int2 => value << 62 >> 62,
             _ => value,
         }
     }
 }
 
 /// Rounds to a binary floating-point number of `bits` significant bits with least exponent `least`, ties to even.
-fn round_to(value: f64, bits: i32, least: i32, max: f64) -> f64 {
+pub(super) fn round_to(value: f64, bits: i32, least: i32, max: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }

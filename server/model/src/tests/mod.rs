@@ -9,7 +9,7 @@ mod inputs;
 mod logits;
 mod numbers;
 mod onnx;
-mod operators;
+pub mod operators;
 mod parts;
 mod products;
 mod samples;

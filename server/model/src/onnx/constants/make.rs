@@ -147,9 +147,7 @@ impl Known<'_> {
         let element = i32::try_from(found).ok().and_then(Element::from_onnx);
         element.map(Some).ok_or_else(|| {
             let name = crate::onnx::type_name(i32::try_from(found).unwrap_or(-1));
-            self.node.error(format!(
-                "type {name} is not supported, floats of 16 to 64 bits and integers of 8 to 64 bits are: export in float32"
-            ))
+            self.node.error(format!("type {name} is not supported: export in float32"))
         })
     }
 }

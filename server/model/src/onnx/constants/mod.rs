@@ -136,5 +136,10 @@ fn cast(known: Known<'_>) -> Result<Tensor, Error> {
         "CastLike" => known.needed(1, "input that tells the type")?.element,
         _ => known.element("to")?.ok_or_else(|| known.node.lacks("type to cast to"))?,
     };
+    if to.is_small() && to.is_float() && !known.node.flag("saturate", true)? {
+        return Err(known.node.error(
+            "saturate = 0 is not supported, what is beyond the type becomes its largest number: export it with 1",
+        ));
+    }
     Ok(from.cast(to))
 }

@@ -8,7 +8,7 @@ use crate::onnx::tensor::{Data, Element, Tensor, strides};
 struct Steps<'a> {
     scale: &'a Tensor,
     scales: std::borrow::Cow<'a, [f64]>,
-    zeros: Option<&'a [i64]>,
+    zeros: Option<std::borrow::Cow<'a, [f64]>>,
     zero_element: Option<Element>,
     /// Place in the scales of element `i`.
     place: Box<dyn Fn(usize) -> usize + 'a>,
@@ -47,8 +47,12 @@ impl<'a> Steps<'a> {
         };
         let zeros = match zero {
             None => None,
+            // Of floats of eight bits it is one of them.
+            Some(zero) if zero.element.is_float() && !zero.element.is_small() => {
+                return Err(known.node.damaged("its zero point is not an integer"));
+            }
             Some(zero) if zero.len() == scale.len() => {
-                Some(zero.integers().ok_or_else(|| known.node.damaged("its zero point is not an integer"))?)
+                Some(zero.weights().map_err(|e| known.node.error(format!("of the zero points: {e}")))?)
             }
             Some(_) => return Err(known.node.damaged("its scale and zero point have different shapes")),
         };
@@ -57,7 +61,7 @@ impl<'a> Steps<'a> {
 
     fn of(&self, i: usize) -> (f64, f64) {
         let place = (self.place)(i);
-        (self.scales[place], self.zeros.map_or(0.0, |z| z[place] as f64))
+        (self.scales[place], self.zeros.as_ref().map_or(0.0, |zeros| zeros[place]))
     }
 }
 

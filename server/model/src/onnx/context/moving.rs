@@ -44,6 +44,24 @@ impl Context {
         Ok(Gather::Runs(runs))
     }
 
+    /// Runs that are put together already, with their number bounded.
+    pub(crate) fn pieces(
+        &mut self,
+        origin: &Origin,
+        pieces: impl IntoIterator<Item = Run>,
+    ) -> Result<Gather, Error> {
+        let left = MAX_RUNS.saturating_sub(self.runs);
+        let mut runs = Vec::new();
+        for piece in pieces {
+            join(&mut runs, piece);
+            if runs.len() > left {
+                return Err(too_many(origin));
+            }
+        }
+        self.runs += runs.len();
+        Ok(Gather::Runs(runs))
+    }
+
     /// Blocks of `own` values each, `before` zeros in front of every one and zeros behind it up to `row`: what joins values
     /// along an axis. `len` values in all, of which only the runs are looked at.
     pub(crate) fn blocks(

@@ -22,12 +22,38 @@ fn one(call: &Call<'_>, make: impl FnOnce(&Secret) -> Result<ValueId, Error>) ->
 /// `|x| = max(0, x) + max(0, -x)`.
 pub(super) fn abs(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&[])?;
+    one(call, |x| size(context, call, x.id))
+}
+
+pub(super) fn size(context: &mut Context, call: &Call<'_>, x: ValueId) -> Result<ValueId, Error> {
+    let origin = &call.origin;
+    let above = context.relu(origin, x)?;
+    let negative = context.sum(origin, &[(-1.0, x)], 0.0)?;
+    let below = context.relu(origin, negative)?;
+    context.sum(origin, &[(1.0, above), (1.0, below)], 0.0)
+}
+
+/// `max(0, x - l) - max(0, -x - l)`: nearer to zero by as much as what is taken for zero.
+pub(super) fn shrink(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["bias", "lambd"])?;
+    let (less, bound) = (call.node.float("bias")?.unwrap_or(0.0), call.node.float("lambd")?.unwrap_or(0.5));
+    if less != bound || !(0.0..f64::INFINITY).contains(&bound) {
+        return Err(call.error(format!(
+            "with lambd = {bound} and bias = {less} it jumps, and only lambd = bias is supported, which does not: train \
+             the network with that (Softshrink)"
+        )));
+    }
     one(call, |x| {
         let origin = &call.origin;
-        let above = context.relu(origin, x.id)?;
-        let negative = context.sum(origin, &[(-1.0, x.id)], 0.0)?;
-        let below = context.relu(origin, negative)?;
-        context.sum(origin, &[(1.0, above), (1.0, below)], 0.0)
+        if bound == 0.0 {
+            return Ok(x.id);
+        }
+        let mut beyond = |sign: f64| {
+            let less = context.sum(origin, &[(sign, x.id)], -bound)?;
+            context.relu(origin, less)
+        };
+        let (above, below) = (beyond(1.0)?, beyond(-1.0)?);
+        context.sum(origin, &[(1.0, above), (-1.0, below)], 0.0)
     })
 }
 

@@ -36,7 +36,9 @@ pub(super) fn check(call: &Call<'_>, behind: Behind) -> Result<(), Error> {
         if let Value::Secret(Secret { last, over, shape, .. }) = input
             && *last != Last::Nothing
         {
-            if over.is_some() && !matches!(behind, Behind::Turns | Behind::Stays) {
+            // An ArgMax says itself which axis it may have.
+            let fits = matches!(behind, Behind::Turns | Behind::Stays) || call.node.op_type == "ArgMax";
+            if over.is_some() && !fits {
                 return Err(call.error(wrong_axis(*last, shape)));
             }
             let fits = match behind {
@@ -217,7 +219,7 @@ fn running_axis(call: &Call<'_>) -> Result<Option<usize>, Error> {
 }
 
 /// The index of the largest. What is left out in front of it does not change that.
-pub(super) fn arg_max(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+pub(super) fn arg_max(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["axis", "keepdims", "select_last_index"])?;
     if call.node.flag("select_last_index", false)? {
         return Err(call.error(
@@ -227,17 +229,26 @@ pub(super) fn arg_max(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Er
     let x = call.secret(0)?;
     let given = call.node.int("axis")?.unwrap_or(0);
     let found = axis(given, x.shape.len()).ok_or_else(|| call.node.damaged(format!("axis = {given}")))?;
-    if found != last_axis(&x.shape) || x.last == Last::ArgMax {
+    let own = x.over.unwrap_or_else(|| last_axis(&x.shape));
+    // A softmax keeps the order of what it runs over, and of nothing else.
+    let other = matches!(x.last, Last::Softmax | Last::LogSoftmax) && own != found;
+    if x.last == Last::ArgMax || other || x.shape[found] == 1 && found != last_axis(&x.shape) {
         return Err(call.error(format!(
-            "axis = {given} is not supported for shape {:?}, only the last axis of more than one value is, for whoever \
-             reads the answer does it: end the network in front of it",
+            "axis = {given} is not supported for shape {:?}, only one of more than one value is, and behind a softmax its \
+             own, for whoever reads the answer does it: end the network in front of it",
             x.shape
         )));
     }
     let keep = call.node.flag("keepdims", true)?;
     let sizes = x.shape.iter().enumerate().filter(|&(axis, _)| keep || axis != found);
     let indices = sizes.map(|(axis, &size)| if axis == found { 1 } else { size }).collect();
-    Ok(vec![Secret { last: Last::ArgMax, indices: Some(indices), ..x.clone() }.into()])
+    // The indices have no such axis any more, so that it may be the last of the values that they are of.
+    let order = (0..x.shape.len()).filter(|&axis| axis != found).chain([found]).collect::<Vec<_>>();
+    let turned = match found == last_axis(&x.shape) {
+        true => x.clone(),
+        false => context.transpose(&call.origin, x, &order)?,
+    };
+    Ok(vec![Secret { last: Last::ArgMax, over: None, indices: Some(indices), ..turned }.into()])
 }
 
 /// Of a kind of real numbers into another, or of the device's integers into real numbers: the numbers stay.
@@ -261,11 +272,13 @@ pub(super) fn cast(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error
         (None, None) => return Err(call.node.lacks("type to cast to")),
     };
     match to {
-        Some(element) if element.is_float() || x.last == Last::ArgMax => Ok(vec![x.clone().into()]),
+        Some(element) if element.is_float() && !element.is_small() || x.last == Last::ArgMax => {
+            Ok(vec![x.clone().into()])
+        }
         // What an ArgMax gives are integers already.
         _ => Err(call.error(
-            "it makes integers of secret real numbers, and rounding is not supported: leave it out, or end the network \
-             in front of it",
+            "it makes integers, or floats of eight bits, of secret real numbers, and rounding is not supported: leave it \
+             out, or end the network in front of it",
         )),
     }
 }

@@ -7,6 +7,7 @@ mod activation;
 mod arithmetic;
 mod classical;
 mod convolution;
+mod interpolate;
 pub(crate) mod last;
 mod matrix;
 mod maximum;
@@ -18,6 +19,7 @@ mod reduction;
 mod refused;
 mod resize;
 mod runtime;
+mod scatter;
 mod window;
 
 use super::call::Call;
@@ -41,10 +43,13 @@ const OPERATORS: &[Entry] = &[
     ("BatchNormalization", normalisation::batch, Computes),
     ("Cast", last::cast, Stays),
     ("CastLike", last::cast, Stays),
+    ("CenterCropPad", moving::moved_among_zeros, Computes),
     ("Clip", activation::clip, Computes),
+    ("Compress", moving::moved, Moves),
     ("Concat", moving::concat, Moves),
     ("Conv", convolution::conv, Computes),
     ("ConvTranspose", convolution::transposed, Computes),
+    ("CumSum", reduction::running, Computes),
     ("DepthToSpace", moving::moved, Moves),
     ("DequantizeLinear", quantised::dequantize, Stays),
     ("Div", arithmetic::divide, Computes),
@@ -52,14 +57,17 @@ const OPERATORS: &[Entry] = &[
     ("Expand", moving::moved, Moves),
     ("Flatten", moving::moved, Relabels),
     ("Gather", moving::moved, Moves),
+    ("GatherElements", moving::moved, Moves),
     ("GatherND", moving::moved, Moves),
     ("Gemm", matrix::gemm, Computes),
     ("GlobalAveragePool", pooling::global_average, Computes),
+    ("GlobalLpPool", pooling::all_sizes, Computes),
     ("GlobalMaxPool", pooling::global_max, Computes),
     ("HardSigmoid", activation::hard_sigmoid, Computes),
     ("Identity", moving::identity, Stays),
     ("LeakyRelu", activation::leaky_relu, Computes),
     ("LogSoftmax", last::log_softmax, Computes),
+    ("LpPool", pooling::sizes_in_windows, Computes),
     ("MatMul", matrix::matmul, Computes),
     ("Max", activation::max, Computes),
     ("MaxPool", pooling::max, Computes),
@@ -72,6 +80,7 @@ const OPERATORS: &[Entry] = &[
     ("QLinearConv", quantised::conv, Computes),
     ("QLinearMatMul", quantised::matmul, Computes),
     ("QuantizeLinear", quantised::quantize, Computes),
+    ("ReduceL1", reduction::sum_of_sizes, Computes),
     ("ReduceMax", reduction::max, Computes),
     ("ReduceMean", reduction::mean, Computes),
     ("ReduceMin", reduction::min, Computes),
@@ -79,7 +88,12 @@ const OPERATORS: &[Entry] = &[
     ("Relu", activation::relu, Computes),
     ("Reshape", moving::moved, Relabels),
     ("Resize", resize::resize, Computes),
+    ("ReverseSequence", moving::moved, Moves),
+    ("Scatter", scatter::elements, Computes),
+    ("ScatterElements", scatter::elements, Computes),
+    ("ScatterND", scatter::blocks, Computes),
     ("Shape", moving::shape, Stays),
+    ("Shrink", activation::shrink, Computes),
     ("Sigmoid", last::sigmoid, Computes),
     ("Size", moving::shape, Stays),
     ("Slice", moving::moved, Moves),
@@ -92,6 +106,7 @@ const OPERATORS: &[Entry] = &[
     ("Tanh", last::tanh, Computes),
     ("Tile", moving::moved, Moves),
     ("Transpose", last::transpose, Turns),
+    ("Trilu", moving::moved_among_zeros, Computes),
     ("Unsqueeze", moving::moved, Relabels),
     ("Upsample", resize::upsample, Computes),
     ("Where", arithmetic::choose, Computes),
@@ -147,7 +162,9 @@ pub(super) fn moves_integers(node: &NodeProto) -> bool {
     match entry(node) {
         // What is like another value is of its kind.
         Some(("CastLike", ..)) => false,
-        Some(("Pad" | "Resize" | "Upsample", ..)) => true,
+        // What lies between integers is none.
+        Some(("Resize" | "Upsample", ..)) => matches!(node.string("mode"), Ok(None | Some(b"nearest"))),
+        Some(("Pad", ..)) => true,
         Some((.., behind)) => matches!(behind, Stays | Relabels | Turns | Moves),
         None => false,
     }

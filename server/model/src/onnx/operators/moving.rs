@@ -16,6 +16,12 @@ pub(super) fn moved(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>
     moved_with(context, call, last::relabelled)
 }
 
+/// As [`moved`], with zeros in some places, which stand for 0 in real numbers alone.
+pub(super) fn moved_among_zeros(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.secret(0)?;
+    moved(context, call)
+}
+
 /// As [`moved`], whatever is left out behind the value.
 pub(super) fn moved_anywhere(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     moved_with(context, call, |_, x, shape| Ok(x.with(x.id, shape)))
@@ -54,6 +60,10 @@ fn attributes(op: &str) -> &'static [&'static str] {
         "Pad" => &["mode", "pads", "value"],
         "DepthToSpace" | "SpaceToDepth" => &["blocksize", "mode"],
         "Split" => &["axis", "num_outputs", "split"],
+        "CenterCropPad" => &["axes"],
+        "Compress" | "GatherElements" => &["axis"],
+        "ReverseSequence" => &["batch_axis", "time_axis"],
+        "Trilu" => &["upper"],
         _ => &[],
     }
 }

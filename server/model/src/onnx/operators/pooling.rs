@@ -2,6 +2,7 @@
 
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
+use super::activation::size;
 use super::maximum::Rows;
 use super::reduction::total;
 use super::window::{AutoPad, Sliding, auto_pad, channels_and_space, extent, sizes};
@@ -22,6 +23,10 @@ const ATTRIBUTES: &[&str] = &[
 
 fn sliding(call: &Call<'_>, space: &[usize]) -> Result<Sliding, Error> {
     call.only(ATTRIBUTES)?;
+    windows(call, space)
+}
+
+fn windows(call: &Call<'_>, space: &[usize]) -> Result<Sliding, Error> {
     if !call.node.has("kernel_shape") {
         return Err(call.node.lacks("kernel_shape"));
     }
@@ -159,6 +164,43 @@ fn sums(
         output: of(&sliding.output, 1),
     };
     context.window(&call.origin, value, window, divisor)
+}
+
+/// Refuses powers of secret values: of sizes there are sums.
+fn sizes_only(call: &Call<'_>) -> Result<(), Error> {
+    match call.node.int("p")?.unwrap_or(2) {
+        1 => Ok(()),
+        p => Err(call.error(format!(
+            "p = {p} makes powers of secret values, and only sums of their sizes (p = 1) are supported: use AveragePool or \
+             p = 1"
+        ))),
+    }
+}
+
+/// Sums of sizes over windows.
+pub(super) fn sizes_in_windows(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["auto_pad", "ceil_mode", "dilations", "kernel_shape", "p", "pads", "strides"])?;
+    sizes_only(call)?;
+    let x = call.secret(0)?;
+    let (channels, space) = channels_and_space(call, &x.shape)?;
+    let sliding = windows(call, space)?;
+    let shape = [&[1, channels], sliding.output.as_slice()].concat();
+    context.fits(&call.origin, &shape)?;
+    let sizes = size(context, call, x.id)?;
+    let id = sums(context, call, sizes, channels, space, &sliding, 1.0)?;
+    Ok(vec![x.with(id, shape).into()])
+}
+
+/// The sum of the sizes of every channel.
+pub(super) fn all_sizes(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["p"])?;
+    sizes_only(call)?;
+    let x = call.secret(0)?;
+    let (channels, space) = channels_and_space(call, &x.shape)?;
+    let count: usize = space.iter().product();
+    let shape = [vec![1, channels], vec![1; space.len()]].concat();
+    let sizes = size(context, call, x.id)?;
+    total(context, call, &x.with(sizes, x.shape.clone()), [channels, count, 1], 1.0, shape)
 }
 
 pub(super) fn global_average(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {

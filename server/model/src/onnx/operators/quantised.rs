@@ -28,6 +28,12 @@ pub(super) fn of_value(call: &Call<'_>, scale: usize, zero: usize) -> Result<(Qu
         Some(tensor) => (single(tensor).ok_or_else(several)?, tensor.element),
         None => (0.0, Element::Uint8),
     };
+    if element.is_small() {
+        return Err(call.error(
+            "it quantises what depends on the input to a type of a few values, which real numbers are not a good \
+             replacement for: quantise the weights alone so, and values to eight bits",
+        ));
+    }
     match scale > 0.0 && !element.is_float() {
         true => Ok((Quantised { scale, zero }, element)),
         false => {
@@ -53,7 +59,8 @@ pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
     if call.input(2).is_none()
         && let Some(kind) = call.node.int("output_dtype")?.filter(|&kind| kind != 0)
     {
-        let known = i32::try_from(kind).ok().and_then(Element::from_onnx).filter(|known| !known.is_float());
+        let known = i32::try_from(kind).ok().and_then(Element::from_onnx);
+        let known = known.filter(|known| !known.is_float() && !known.is_small());
         element =
             known.ok_or_else(|| call.error("its output_dtype is no integer: quantise the network again"))?;
     }

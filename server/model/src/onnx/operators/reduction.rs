@@ -3,10 +3,12 @@
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::node::axis;
+use super::activation::size;
 use super::maximum::Rows;
 use super::pooling::behind_relu;
 use crate::Error;
-use crate::graph::Window;
+use crate::graph::{Gather, Window};
+use crate::real::RealTerm;
 
 pub(super) fn sum(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let (x, outer, count, inner, shape) = block(context, call)?;
@@ -16,6 +18,39 @@ pub(super) fn sum(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, 
 pub(super) fn mean(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let (x, outer, count, inner, shape) = block(context, call)?;
     total(context, call, &x, [outer, count, inner], count as f64, shape)
+}
+
+/// Sums of sizes.
+pub(super) fn sum_of_sizes(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    let (x, outer, count, inner, shape) = block(context, call)?;
+    let sizes = size(context, call, x.id)?;
+    total(context, call, &x.with(sizes, x.shape.clone()), [outer, count, inner], 1.0, shape)
+}
+
+/// Sums of all values up to each, along an axis: a window of its length, which begins or ends outside.
+pub(super) fn running(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&["exclusive", "reverse"])?;
+    let x = call.secret(0)?;
+    let given = call.constant(1, "axis")?.and_then(|tensor| tensor.scalar());
+    let given = given.filter(|axis| axis.fract() == 0.0).ok_or_else(|| call.node.lacks("axis"))? as i64;
+    let along = axis(given, x.shape.len()).ok_or_else(|| call.node.damaged(format!("axis {given}")))?;
+    let (outer, inner): (usize, usize) =
+        (x.shape.iter().take(along).product(), x.shape.iter().skip(along + 1).product());
+    let count = x.shape[along];
+    let window = Window {
+        input: [outer, count, inner],
+        kernel: [count, 1],
+        stride: [1; 2],
+        dilation: [1; 2],
+        pads: [if call.node.flag("reverse", false)? { 0 } else { count - 1 }, 0],
+        output: [count, inner],
+    };
+    let mut terms = vec![RealTerm { value: x.id, factor: 1.0, gather: Gather::Window(window) }];
+    if call.node.flag("exclusive", false)? {
+        terms.push(RealTerm { value: x.id, factor: -1.0, gather: Gather::All });
+    }
+    let id = context.public(&call.origin, terms, 0.0, x.len())?;
+    Ok(vec![x.with(id, x.shape.clone()).into()])
 }
 
 /// Sums over the middle of three axes, divided.

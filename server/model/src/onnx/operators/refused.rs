@@ -51,7 +51,6 @@ const REFUSED: &[(&[&str], &str)] = &[
             "ReduceLogSum",
             "ReduceLogSumExp",
             "Hardmax",
-            "Shrink",
             "ThresholdedRelu",
         ],
         CURVE,
@@ -87,7 +86,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         ],
         COMPARES,
     ),
-    (&["TopK", "NonZero", "NonMaxSuppression", "Unique", "Compress", "ArgMin"], COUNTS),
+    (&["TopK", "NonZero", "NonMaxSuppression", "Unique", "ArgMin"], COUNTS),
     (&["ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QLinearSoftmax", "QAttention"], INTEGERS),
     (
         &[
@@ -97,8 +96,6 @@ const REFUSED: &[(&[&str], &str)] = &[
             "ReduceL2",
             "ReduceSumSquare",
             "ReduceProd",
-            "LpPool",
-            "GlobalLpPool",
             "Einsum",
             "Attention",
             "MultiHeadAttention",

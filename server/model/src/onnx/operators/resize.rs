@@ -1,4 +1,4 @@
-//! Resize and Upsample to the nearest value.
+//! Resize and Upsample: sizes, and places of the nearest values; what lies between values is in `interpolate`.
 //!
 //! Sizes and places are computed in single precision, as whoever runs the file does: 10 values times 0.7 are 7, and in
 //! double precision, where that factor is a little less, they would be 6.
@@ -8,6 +8,7 @@ use super::super::context::{Context, Value};
 use super::super::node::axis;
 use super::super::places::product;
 use super::super::proto::printable;
+use super::interpolate::linear;
 use crate::Error;
 
 /// How a place of the result is turned into one of the input.
@@ -24,21 +25,26 @@ enum Nearest {
 /// Until opset 9, and Resize of opset 10.
 pub(super) fn upsample(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["mode", "scales"])?;
-    nearest_only(call)?;
+    let is_linear = is_linear(call)?;
     let scales = match call.node.floats("scales")? {
         Some(scales) => scales.iter().map(|&s| f64::from(s)).collect(),
         None => factors(call, 1)?.ok_or_else(|| call.node.lacks("scales"))?,
     };
     let x = call.any_secret(0)?;
     let sizes = scaled(call, &x.shape, &scales)?;
+    if is_linear {
+        return linear(context, call, &scales, &sizes, b"asymmetric");
+    }
     resized(context, call, &scales, &sizes, b"asymmetric", Nearest::Simple)
 }
 
-fn nearest_only(call: &Call<'_>) -> Result<(), Error> {
+/// Whether it is the linear mode, by its names of all versions, or else nearest.
+fn is_linear(call: &Call<'_>) -> Result<bool, Error> {
     match call.node.string("mode")?.unwrap_or(b"nearest") {
-        b"nearest" => Ok(()),
+        b"nearest" => Ok(false),
+        b"linear" | b"bilinear" => Ok(true),
         mode => Err(call.error(format!(
-            "mode = {} is not supported, nearest is: upsample with nearest, or with ConvTranspose",
+            "mode = {} is not supported, nearest and linear are: use one of them, or ConvTranspose",
             printable(&String::from_utf8_lossy(mode))
         ))),
     }
@@ -121,7 +127,15 @@ pub(super) fn resize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
         // Nothing changes, whatever lies between the values.
         return Ok(vec![call.any_secret(0)?.clone().into()]);
     }
-    nearest_only(call)?;
+    if is_linear(call)? {
+        let shorter = scales.iter().any(|&scale| scale < 1.0) || sizes.iter().zip(&shape).any(|(a, b)| a < b);
+        if shorter && call.node.flag("antialias", false)? {
+            return Err(call.error(
+                "antialias = 1 is not supported where fewer values are made: export it with 0, or use AveragePool",
+            ));
+        }
+        return linear(context, call, &scales, &sizes, mode);
+    }
     let nearest = match call.node.string("nearest_mode")?.unwrap_or(b"round_prefer_floor") {
         b"round_prefer_floor" => Nearest::PreferFloor,
         b"round_prefer_ceil" => Nearest::PreferCeil,

@@ -3,8 +3,10 @@
 mod damage;
 mod folding;
 mod frames;
+mod functions;
 mod moving;
 mod mutated;
+mod small;
 mod stored;
 
 use std::time::{Duration, Instant};
@@ -53,7 +55,7 @@ pub fn sum() -> ModelProto {
         ..Default::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
-    ModelProto { graph: Some(graph), opset_import }
+    ModelProto { graph: Some(graph), opset_import, ..Default::default() }
 }
 
 pub fn changed(change: impl FnOnce(&mut GraphProto)) -> Result<Parsed, Error> {

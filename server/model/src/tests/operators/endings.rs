@@ -160,6 +160,32 @@ fn what_is_missing_to_one_is_a_sigmoid_too() {
     assert!(refused(13, &[1], nodes("two"), constants()).contains("n (Sub)"));
 }
 
+/// Of the index nobody sees which axis it was along: segmentation with channels first.
+#[test]
+fn the_largest_along_any_axis() {
+    let x: Vec<f64> = (0..6).map(f64::from).collect();
+    let index = |from: &str, axis: i64, keep: i64| {
+        with("ArgMax", &[from], &["y"], &[int("axis", axis), int("keepdims", keep)])
+    };
+    let turned = [0.0, 3.0, 1.0, 4.0, 2.0, 5.0];
+    for (first, axis, keep) in [("Relu", 1, 0), ("Sigmoid", 1, 1), ("Softmax", 1, 0), ("LogSoftmax", -2, 1)] {
+        let attributes = if first.ends_with("Softmax") { vec![int("axis", 1)] } else { vec![] };
+        let nodes = vec![with(first, &["x"], &["s"], &attributes), index("s", axis, keep)];
+        let (answers, real) = run(&file(13, &[2, 3], nodes, vec![], &["y"]), &x);
+        close(&answers[0], &turned, first);
+        assert_eq!((real.outputs[0].last, real.outputs[0].shape.as_slice()), (Last::ArgMax, &[3, 2][..]));
+    }
+    let nodes = vec![index("x", 1, 0), with("Shape", &["y"], &["s"], &[])];
+    let (answers, _) = run(&file(13, &[2, 3, 4], nodes, vec![], &["y", "s"]), &[0.0; 24]);
+    close(&answers[1], &[1.0, 3.0, 4.0], "shape");
+    // A softmax along one axis changes what is the largest along another.
+    let nodes = vec![with("Softmax", &["x"], &["s"], &[int("axis", 2)]), index("s", 1, 0)];
+    assert!(refused(13, &[2, 3], nodes, vec![]).contains("y (ArgMax)"));
+    let nodes = vec![with("Softmax", &["x"], &["s"], &[int("axis", 1)]), index("s", 2, 0)];
+    assert!(refused(13, &[2, 3], nodes, vec![]).contains("y (ArgMax)"));
+    assert!(refused(13, &[1, 3], vec![index("x", 1, 0)], vec![]).contains("more than one value"));
+}
+
 /// The values behind an ArgMax are still those that it is of, and its indices have a shape of their own.
 #[test]
 fn what_is_behind_an_arg_max_sees_the_shape_of_its_indices() {

@@ -7,8 +7,10 @@ mod endings;
 mod layers;
 mod moves;
 mod names;
+mod picking;
 mod pools;
 mod quantised;
+mod resizing;
 mod rewriting;
 mod spoilt;
 mod work;
@@ -67,7 +69,7 @@ pub fn file(
         ..Default::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: opset }];
-    ModelProto { graph: Some(graph), opset_import }.encode_to_vec()
+    ModelProto { graph: Some(graph), opset_import, ..Default::default() }.encode_to_vec()
 }
 
 /// The device's numbers are the network's.
