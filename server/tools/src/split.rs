@@ -427,15 +427,9 @@ mod tests {
         let chosen = made.chosen();
         assert!(chosen.reached && chosen.fidelity.inputs == 20, "{:?}", chosen.fidelity);
         let input = &made.architecture.graph.input;
-        let Reals { scale, offset } = input.reals.clone().unwrap();
-        assert_eq!((scale.len(), offset.len(), input.bits), (64, 64, 8), "each feature has its own");
-        for feature in 0..64 {
-            let all = || numbers.iter().skip(feature).step_by(64).copied().map(f64::from);
-            let (least, most) = (all().fold(9.0, f64::min), all().fold(-9.0, f64::max));
-            let step = if most > least { (most - least) / 255.0 } else { 1.0 };
-            assert_eq!((scale[feature], offset[feature]), (step, least));
-        }
-        assert!(made.to_string().contains("inputs are 64 real numbers"), "{made}");
+        let reals = Reals { scale: vec![1.0 / 255.0], offset: vec![0.0] };
+        assert_eq!((input.reals.as_ref(), input.bits), (Some(&reals), 8), "one for all is enough");
+        assert!(made.to_string().contains("inputs are real numbers from 0 to 1"), "{made}");
         for file in &made.files {
             assert_eq!(read_part(file).unwrap().architecture().graph.input, *input);
         }
@@ -448,19 +442,19 @@ mod tests {
             dir.path().join("deployment.toml"),
         );
         let written = deployment(&told).unwrap();
+        let Reals { scale, offset } = reals;
         assert_eq!(written.model.quantise, Some(Quantise { scale, offset }));
         // What a device makes of the numbers is what chose the model's.
         let device = written.model.quantised(&numbers[..64]).unwrap();
         assert!(!device.cut && written.model.quantised(&[2.0f32; 64]).unwrap().cut);
         (told.real_scale, told.force) = (vec![0.5], true);
-        assert_eq!(deployment(&told).unwrap().model.quantise.unwrap().scale, [0.5]);
+        let error = deployment(&told).unwrap_err().to_string();
+        assert!(error.contains("says itself what its values stand for"), "{error}");
 
-        // A few bits are too few, which is told; the numbers' axes and their being numbers are checked.
-        let coarse = SplitOptions { input_bits: 1, ..asked.clone() };
-        let coarse = import(&coarse).unwrap();
+        // A bit is too little, which is told; the numbers' axes and their being numbers are checked.
+        let coarse = import(&SplitOptions { input_bits: 1, ..asked.clone() }).unwrap();
         assert!(!coarse.chosen.reached && coarse.chosen.fidelity.error > 0.01);
         for (shape, spoilt, part) in [
-            ("(20, 8, 8)", None, "8"),
             ("(10, 128)", None, "128 instead of 64"),
             ("(20, 64)", Some(f32::NAN), "number 7 of it is not finite"),
             ("(20, 64)", Some(f32::INFINITY), "number 7 of it is not finite"),
@@ -468,12 +462,56 @@ mod tests {
             let mut numbers = numbers.clone();
             spoilt.iter().for_each(|spoilt| numbers[7] = *spoilt);
             floats(&path, shape, &numbers);
-            match import(&asked) {
-                Err(error) => assert!(error.to_string().contains(part), "{error}"),
-                // All values of a sample may be in any axes but these.
-                Ok(_) => assert!(shape.starts_with("(20, 8"), "{shape}"),
+            let error = import(&asked).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    /// Features in units of their own have steps of their own, and one that never changes is told if it does.
+    #[test]
+    fn features_of_other_sizes_have_steps_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let digits = fs::read(options(dir.path()).calibrate).unwrap();
+        let (_, digits) = seco_model::npy::read_u8(&digits).unwrap();
+        let (mean, std): (Vec<f64>, Vec<f64>) =
+            (0..64).map(|i| (f64::from(i) - 9.0, 10f64.powi(i % 5 - 2))).unzip();
+        let number =
+            |(at, &value): (usize, &u8)| (f64::from(value) / 16.0 * std[at % 64] + mean[at % 64]) as f32;
+        let numbers: Vec<f32> = digits.iter().enumerate().map(number).collect();
+        let path = dir.path().join("floats.npy");
+        floats(&path, "(20, 64)", &numbers);
+        let asked = SplitOptions {
+            scale: None,
+            calibrate: path,
+            input_bits: 10,
+            mean: mean.clone(),
+            std: std.clone(),
+            ..options(dir.path())
+        };
+        let made = split(&asked).unwrap();
+        assert!(made.chosen().reached, "{:?}", made.chosen().fidelity);
+        let Reals { scale, offset } = made.architecture.graph.input.reals.clone().unwrap();
+        assert_eq!((scale.len(), offset.len()), (64, 64));
+        let mut constant = None;
+        for feature in 0..64 {
+            let all = || numbers.iter().skip(feature).step_by(64).copied().map(f64::from);
+            let (least, most) = (all().fold(f64::MAX, f64::min), all().fold(f64::MIN, f64::max));
+            assert!(offset[feature] <= least && offset[feature] + 1023.0 * scale[feature] >= most);
+            match most > least {
+                true => assert!(scale[feature] * 1023.0 < 1.3 * (most - least), "{feature}"),
+                false => constant = Some(feature),
             }
         }
+        let constant = constant.unwrap();
+        assert!(made.to_string().contains("inputs are 64 real numbers"), "{made}");
+        let keys: Vec<_> = (0..3).map(|i| keys::generate(dir.path(), &format!("s{i}")).unwrap()).collect();
+        let out = dir.path().join("deployment.toml");
+        let told = DeploymentOptions::new("127.0.0.1:7443".to_owned(), &keys, made.files[0].clone(), out);
+        let device = deployment(&told).unwrap().model;
+        let mut first = numbers[..64].to_vec();
+        assert!(!device.quantised(&first).unwrap().cut);
+        first[constant] += (0.01 * std[constant]) as f32;
+        assert!(device.quantised(&first).unwrap().cut);
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn changed_bytes_are_noticed() {
         }
     }
     let mut newer = file.clone();
-    newer[8] = 5;
+    newer[8] = 6;
     let error = PartyModel::from_bytes(&resealed(newer)).unwrap_err();
     assert!(error.to_string().contains("written by a newer version"), "{error}");
     let mut older = file.clone();
