@@ -51,7 +51,7 @@ mod online;
 pub mod program;
 pub mod slices;
 
-pub use batch::{Batch, OutputLabels, TILE};
+pub use batch::{Active, Batch, Labels, TILE, Zero};
 pub use error::Error;
 pub use evaluator::{Evaluated, Evaluator, Folding, Material, MaterialSize, OnlineEvaluator};
 pub use garbler::{Corrected, Correlated, Crossed, Garbler, OutputCorrelations};

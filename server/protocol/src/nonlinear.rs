@@ -33,7 +33,7 @@ use seco_garble::convert::relu::{Conversion, Exchange};
 use seco_garble::slices::{pack, random_planes, unpack};
 use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
 use seco_model::graph::Graph;
-use seco_ot::{Bits, Block, Delta, FixedKey};
+use seco_ot::{Bits, Delta, FixedKey, Keys, Macs};
 use zeroize::Zeroizing;
 
 use crate::channel::Channel;
@@ -76,9 +76,6 @@ pub fn messages(servers: usize, plan: &Plan, wave_bytes: usize) -> usize {
     let phases = if plan.steps.is_empty() { servers } else { Conversion::rounds(servers.saturating_sub(1)) };
     2 + phases + plan.waves(wave_bytes).len().saturating_sub(1)
 }
-
-/// Ends of correlated OTs, by server of a list.
-type Ends = Vec<Zeroizing<Vec<Block>>>;
 
 /// The batches of a wave, with the MACs that they chose.
 type Wave<'a> = Vec<Job<'a>>;
@@ -272,11 +269,11 @@ impl Job<'_> {
         }
     }
 
-    fn correlate(&mut self, first: Ends, second: Ends, delta: &Delta) -> Result<(), Error> {
+    fn correlate(&mut self, first: Vec<Keys>, second: Vec<Keys>, delta: &Delta) -> Result<(), Error> {
         match self {
             Job::Input(job) => {
                 let at = [job.server, job.servers, job.lanes];
-                let ends = [&job.macs[..], &first[..]];
+                let ends = (&job.macs[..], &first[..]);
                 let mask = job.mask.clone();
                 job.conversion =
                     Some(InputConversion::new(job.shape, at, job.first_lane, mask, ends, delta, &job.key));
@@ -370,7 +367,8 @@ struct InputJob {
     lanes: usize,
     key: FixedKey,
     mask: Zeroizing<Vec<u64>>,
-    macs: Ends,
+    /// MACs towards earlier servers.
+    macs: Vec<Macs>,
     conversion: Option<InputConversion>,
 }
 
@@ -401,9 +399,9 @@ struct CircuitJob<'a> {
     /// Where the links were before this batch's choices.
     positions: Vec<u64>,
     /// MACs towards the other garblers, or the evaluator's towards all.
-    macs: Ends,
+    macs: Vec<Macs>,
     /// A garbler's towards the evaluator.
-    reverse: Ends,
+    reverse: Vec<Macs>,
     conversion: Option<Conversion>,
     opening: Option<Share>,
 }
@@ -412,6 +410,15 @@ impl CircuitJob<'_> {
     /// The other garblers as (position, server).
     fn others(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         (0..self.step.garblers()).map(|i| (i, self.step.server(i))).filter(|&(_, server)| server != self.me)
+    }
+
+    /// What there is of the other garblers, by position, and nothing at this one's.
+    fn by_position<T: Default>(&self, ends: Vec<T>) -> Vec<T> {
+        let mut all: Vec<T> = (0..self.step.garblers()).map(|_| T::default()).collect();
+        for ((i, _), end) in self.others().zip(ends) {
+            all[i] = end;
+        }
+        all
     }
 
     fn choices(&self) -> [(Bits, Vec<usize>); 2] {
@@ -438,21 +445,14 @@ impl CircuitJob<'_> {
     }
 
     /// The correlations are there: conversions can begin, and the cross bits are computed.
-    fn correlate(&mut self, first: Ends, mut second: Ends, delta: &Delta) -> Result<(), Error> {
+    fn correlate(&mut self, first: Vec<Keys>, mut second: Vec<Keys>, delta: &Delta) -> Result<(), Error> {
         let at = [self.step.garblers(), self.seat, self.batch.lanes];
-        let by_position = |job: &Self, ends: Ends| {
-            let mut all = vec![Zeroizing::new(Vec::new()); job.step.garblers()];
-            for ((i, _), end) in job.others().zip(ends) {
-                all[i] = end;
-            }
-            all
-        };
         let macs = std::mem::take(&mut self.macs);
         match std::mem::replace(&mut self.garbling, Garbling::Moving) {
             Garbling::Started(garbler) => {
                 let (rho, masks) = (garbler.random(), garbler.output_masks());
-                let received = by_position(self, macs);
-                let keys = by_position(self, first);
+                let received = self.by_position(macs);
+                let keys = self.by_position(first);
                 let correlated = garbler.correlate(received, keys, second.pop().unwrap_or_default())?;
                 let (crossed, outputs) = correlated.cross(delta, &self.key);
                 let reverse = self.reverse.pop().ok_or(OUT_OF_ORDER)?;

@@ -7,12 +7,12 @@
 //! *Why it is safe.* What server `j` publishes is masked by `d^j`: nobody else knows it, for it is the choice of
 //! correlated OTs, and the others' additive shares of `d` are uniform whatever it is.
 
-use seco_ot::{Block, Delta};
+use seco_ot::{Delta, Keys, Macs};
 use zeroize::Zeroizing;
 
 use super::Share;
 use super::bit;
-use super::pads::{Words, sender_of, strided, words};
+use super::pads::{SenderPads, Words, receiver_of, sender_of};
 use super::relu::Exchange;
 use super::sum::SumOfBits;
 use crate::hash::{Hash, Tweak};
@@ -54,7 +54,7 @@ pub struct InputConversion {
     /// By earlier server.
     from: Vec<Words>,
     /// By later server.
-    to: Vec<super::pads::SenderPads>,
+    to: Vec<SenderPads>,
 }
 
 impl InputConversion {
@@ -65,17 +65,16 @@ impl InputConversion {
         [server, servers, lanes]: [usize; 3],
         first_lane: u32,
         bits: Zeroizing<Vec<u64>>,
-        [macs, keys]: [&[Zeroizing<Vec<Block>>]; 2],
+        (macs, keys): (&[Macs], &[Keys]),
         delta: &Delta,
         hash: &impl Hash,
     ) -> Self {
         let stride = lanes.div_ceil(64) * 64;
         let wires = [shape.bits as usize, 1, lanes];
         let tweak = |from, to| move |wire: usize, lane: u32| Tweak::input(wire, first_lane + lane, from, to);
-        let received = |(from, macs): (usize, &Zeroizing<Vec<Block>>)| {
-            words(hash, wires, Block::ZERO, strided(macs, stride), tweak(from, server))
-        };
-        let sent = |(later, keys): (usize, &Zeroizing<Vec<Block>>)| {
+        let received =
+            |(from, macs): (usize, &Macs)| receiver_of(hash, wires, (macs, stride), tweak(from, server));
+        let sent = |(later, keys): (usize, &Keys)| {
             sender_of(hash, wires, delta, (keys, stride), tweak(server, server + 1 + later))
         };
         Self {

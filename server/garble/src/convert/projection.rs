@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::choose::{TOGETHER, masks};
 use super::pads::{strided, words};
-use crate::batch::{Batch, OutputLabels};
+use crate::batch::{Active, Batch, Labels, Zero};
 use crate::hash::{Hash, Tweak};
 use crate::slices::{pack, packed_len, plane_words, unpack};
 
@@ -25,7 +25,7 @@ const WORDS: usize = 2;
 pub fn garbler_pads(
     batch: &Batch,
     garbler: usize,
-    labels: &OutputLabels,
+    labels: &Labels<Zero>,
     delta: &Delta,
     hash: &impl Hash,
 ) -> Zeroizing<Vec<u32>> {
@@ -83,7 +83,7 @@ impl Chosen {
 pub fn evaluator_pads(
     batch: &Batch,
     garbler: usize,
-    labels: &OutputLabels,
+    labels: &Labels<Active>,
     chosen: &Chosen,
     hash: &impl Hash,
 ) -> Zeroizing<Vec<u32>> {

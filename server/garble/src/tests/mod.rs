@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use seco_ot::{Bits, Block, Delta, FixedKey};
+use seco_ot::{Bits, Block, Delta, FixedKey, Keys, Macs};
 use zeroize::Zeroizing;
 
 use crate::circuits::relu_program;
@@ -20,17 +20,38 @@ use crate::convert::projection;
 use crate::convert::relu::{Conversion, Exchange, ReluShape, ReluShares};
 use crate::program::Source;
 use crate::slices::from_lanes;
-use crate::{Batch, Evaluator, Garbler, Hash, Material, MaterialSize, OnlineEvaluator, OnlineGarbler};
+use crate::{
+    Active, Batch, Evaluator, Garbler, Hash, Labels, Material, MaterialSize, OnlineEvaluator, OnlineGarbler,
+};
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
-fn deal(
-    choices: &Bits,
-    delta: &Delta,
-    rng: &mut ChaCha20Rng,
-) -> (Zeroizing<Vec<Block>>, Zeroizing<Vec<Block>>) {
+fn deal(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> (Macs, Keys) {
     let keys: Vec<Block> = (0..choices.len()).map(|_| Block::random(rng)).collect();
     let macs = keys.iter().enumerate().map(|(i, &k)| k ^ delta.block().select(choices.mask(i))).collect();
-    (Zeroizing::new(macs), Zeroizing::new(keys))
+    (Macs::from_blocks(macs), Keys::from_blocks(keys))
+}
+
+/// The same MACs again, as the evaluator's seeds give them.
+fn again(macs: &Macs) -> Macs {
+    Macs::from_blocks(macs.blocks().to_vec())
+}
+
+/// What all garblers get for their choices towards each other: MACs by receiver and sender, keys by sender and receiver.
+fn between(
+    garblers: &[Garbler],
+    deltas: &[Delta],
+    rng: &mut ChaCha20Rng,
+) -> (Vec<Vec<Macs>>, Vec<Vec<Keys>>) {
+    fn none<T: Default>(count: usize) -> Vec<Vec<T>> {
+        (0..count).map(|_| (0..count).map(|_| T::default()).collect()).collect()
+    }
+    let (mut received, mut keys) = (none(garblers.len()), none(garblers.len()));
+    for (j, garbler) in garblers.iter().enumerate() {
+        for i in (0..garblers.len()).filter(|&i| i != j) {
+            (received[j][i], keys[i][j]) = deal(&garbler.choices(), &deltas[i], rng);
+        }
+    }
+    (received, keys)
 }
 
 pub(crate) fn low(width: u32) -> u32 {
@@ -71,7 +92,7 @@ pub(crate) struct Run {
     evaluator: OnlineEvaluator,
     material: Material,
     /// Active labels of the random wires, by garbler.
-    active: Vec<Zeroizing<Vec<Block>>>,
+    active: Vec<Macs>,
     /// By seat.
     shares: Vec<ReluShares>,
     /// `ρ` in the clear: the XOR of everyone's bits, and by seat.
@@ -104,14 +125,8 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     rho.push(receiving.random().to_vec());
     let masks: Vec<Vec<u64>> = started.iter().map(|g| g.output_masks().to_vec()).collect();
 
-    let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
-    let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
-    for j in 0..garblers {
-        for i in (0..garblers).filter(|&i| i != j) {
-            (received[j][i], keys[i][j]) = deal(&started[j].choices(), &deltas[i], rng);
-        }
-    }
-    let (labels, zero_labels): (Vec<_>, Vec<_>) =
+    let (mut received, mut keys) = between(&started, &deltas, rng);
+    let (labels, mut zero_labels): (Vec<_>, Vec<_>) =
         deltas[..garblers].iter().map(|delta| deal(&receiving.choices(), delta, rng)).unzip();
     let (reverse, reverse_keys): (Vec<_>, Vec<_>) = masks
         .iter()
@@ -125,7 +140,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     for (g, garbler) in started.into_iter().enumerate() {
         let (rho, masks) = (garbler.random(), garbler.output_masks());
         let (received, keys) = (std::mem::take(&mut received[g]), std::mem::take(&mut keys[g]));
-        let correlated = garbler.correlate(received, keys, zero_labels[g].clone()).unwrap();
+        let correlated = garbler.correlate(received, keys, std::mem::take(&mut zero_labels[g])).unwrap();
         let (mut state, outputs) = correlated.cross(&deltas[g], hash);
         let pads = SeatPads::garbler(&state, &outputs, &reverse[g], &deltas[g], hash);
         conversions.push(Conversion::new(shape, [garblers, g, lanes], rho, masks, pads).unwrap());
@@ -133,7 +148,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
         crossed.push(state);
     }
     let random = receiving.random();
-    let mut folding = receiving.receive(labels.clone()).unwrap();
+    let mut folding = receiving.receive(labels.iter().map(again).collect()).unwrap();
     let pads = SeatPads::evaluator(&folding, &reverse_keys, &deltas[garblers], hash);
     conversions.push(
         Conversion::new(shape, [garblers, garblers, lanes], random, Zeroizing::default(), pads).unwrap(),
@@ -196,7 +211,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
 pub(crate) struct Outcome {
     pub(crate) m: Vec<u32>,
     pub(crate) masked: Zeroizing<Vec<u64>>,
-    pub(crate) labels: Vec<crate::OutputLabels>,
+    pub(crate) labels: Vec<Labels<Active>>,
     /// The answer minus all masks, mod `2^κ`.
     pub(crate) value: Vec<u32>,
 }

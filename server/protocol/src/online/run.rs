@@ -6,7 +6,7 @@ use seco_garble::convert::relu::ReluShares;
 use seco_garble::convert::{input, projection};
 use seco_garble::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
 use seco_garble::{Batch, OnlineEvaluator};
-use seco_ot::{Block, Delta, Replay, Replaying};
+use seco_ot::{Delta, Macs, Replay, Replaying};
 use zeroize::Zeroizing;
 
 use super::{INCOMPLETE, add};
@@ -25,9 +25,6 @@ const LABELS_AHEAD: usize = 4 << 20;
 /// A server's words of a value.
 type Words = Zeroizing<Vec<u32>>;
 
-/// Labels of one garbler.
-type Labels = Zeroizing<Vec<Block>>;
-
 /// Ready to make this server's labels again.
 pub(crate) fn start(links: &[Option<Replay>]) -> Vec<Option<Replaying>> {
     links.iter().map(|link| link.as_ref().map(Replay::start)).collect()
@@ -44,7 +41,7 @@ pub(crate) struct Run<'a> {
     pub links: Vec<Option<Replaying>>,
     pub spool: Box<dyn Spool>,
     /// The evaluator's active labels of the random wires, by garbler: memory that one batch after the other uses.
-    pub random: Vec<Labels>,
+    pub random: Vec<Macs>,
 }
 
 impl Run<'_> {
@@ -174,13 +171,13 @@ impl Run<'_> {
 
     /// Makes the evaluator's active labels of a batch's random wires, by garbler.
     fn random_labels(&mut self, step: &Step, batch: &Batch, positions: &[u64]) -> Result<(), Error> {
-        self.random.resize_with(positions.len(), Labels::default);
+        self.random.resize_with(positions.len(), Macs::default);
         for ((garbler, &position), labels) in positions.iter().enumerate().zip(&mut self.random) {
             let link = self.links.get_mut(step.server(garbler)).and_then(Option::as_mut).ok_or(INCOMPLETE)?;
             let count = batch.evaluator_correlations();
             if labels.len() != count {
                 // Anew: growing would leave copies.
-                *labels = Zeroizing::new(vec![Block::ZERO; count]);
+                *labels = Macs::zeros(count);
             }
             link.macs(position, labels);
         }
