@@ -25,12 +25,12 @@
 use std::collections::VecDeque;
 
 use rand_core::CryptoRng;
-use seco_garble::convert::Share;
 use seco_garble::convert::input::InputConversion;
 use seco_garble::convert::pads::SeatPads;
-use seco_garble::convert::projection;
+use seco_garble::convert::projection::{self, Pads};
 use seco_garble::convert::relu::{Conversion, Exchange};
-use seco_garble::slices::{pack, random_planes, unpack};
+use seco_garble::convert::{Lanes, Opening, Part, Share};
+use seco_garble::slices::random_planes;
 use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
 use seco_model::graph::Graph;
 use seco_ot::{Bits, Delta, FixedKey, Keys, Macs};
@@ -189,8 +189,8 @@ impl<'a> Work<'a> {
         let ahead = if step.openers.contains(me) {
             None
         } else {
-            let words = ahead.read(step.input, |words| words.get(lanes).map(<[u32]>::to_vec))?;
-            Some(Zeroizing::new(words.ok_or(NO_BATCH)?))
+            let share = ahead.read(step.input, |share| share.lanes(lanes).map(Lanes::to_words))?;
+            Some(share.ok_or(NO_BATCH)?)
         };
         Ok(Job::Circuit(Box::new(CircuitJob {
             step,
@@ -377,7 +377,7 @@ enum Garbling {
     Started(Garbler),
     Crossed(Crossed),
     Corrected(Corrected),
-    Garbled(OnlineGarbler, Zeroizing<Vec<u32>>),
+    Garbled(OnlineGarbler, Pads),
     Drawn(Evaluator),
     Folding(Folding),
     Folded(OnlineEvaluator),
@@ -394,7 +394,7 @@ struct CircuitJob<'a> {
     me: usize,
     key: FixedKey,
     /// Where this server has no online part of the values: its share of them.
-    ahead: Option<Zeroizing<Vec<u32>>>,
+    ahead: Option<Share>,
     garbling: Garbling,
     /// Where the links were before this batch's choices.
     positions: Vec<u64>,
@@ -403,7 +403,7 @@ struct CircuitJob<'a> {
     /// A garbler's towards the evaluator.
     reverse: Vec<Macs>,
     conversion: Option<Conversion>,
-    opening: Option<Share>,
+    opening: Option<Opening>,
 }
 
 impl CircuitJob<'_> {
@@ -544,24 +544,22 @@ impl CircuitJob<'_> {
         let first = step.openers.first().ok_or(OUT_OF_ORDER)?;
         let ready = step.garblers() + 1;
         if phase == ready {
-            let mut share = self.conversion.as_ref().ok_or(OUT_OF_ORDER)?.rho();
-            let opener = self.ahead.is_none();
-            if let Some(mut words) = self.ahead.take() {
-                share.add_to(&mut words);
-                let mut message = Vec::with_capacity(step.opening_len(lanes));
-                pack(words.iter().copied(), step.shape.width, &mut message);
-                channel.send(first, message)?;
-                share = Share::default();
+            let rho = self.conversion.as_ref().ok_or(OUT_OF_ORDER)?.rho();
+            match self.ahead.take() {
+                Some(share) => {
+                    let part = share.under([(0..lanes, &rho)]).ok_or(OUT_OF_ORDER)?;
+                    let mut message = Vec::with_capacity(step.opening_len(lanes));
+                    part.encode(step.shape.width, &mut message);
+                    channel.send(first, message)?;
+                }
+                None => self.opening = Some(rho),
             }
-            self.opening = opener.then_some(share);
         }
         if phase == ready + 1 && self.me == first {
             for server in (0..step.servers).filter(|&server| !step.openers.contains(server)) {
                 let message = receive(channel, server, step.opening_len(lanes), "masked opening")?;
-                let mut words = Zeroizing::new(unpack(&mut &message[..], step.shape.width, lanes));
-                let opening = self.opening.take().ok_or(OUT_OF_ORDER)?;
-                opening.add_to(&mut words);
-                self.opening = Some(Share::new(words));
+                let opening = self.opening.as_mut().ok_or(OUT_OF_ORDER)?;
+                opening.add_ahead(&Part::decode(&message, step.shape.width, lanes));
             }
         }
         Ok(())

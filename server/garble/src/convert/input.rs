@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Share;
 use super::bit;
-use super::pads::{SenderPads, Words, receiver_of, sender_of};
+use super::pads::{ReceiverPads, SenderPads, receiver_of, sender_of};
 use super::relu::Exchange;
 use super::sum::SumOfBits;
 use crate::hash::{Hash, Tweak};
@@ -52,7 +52,7 @@ pub struct InputConversion {
     shape: InputShape,
     sum: SumOfBits,
     /// By earlier server.
-    from: Vec<Words>,
+    from: Vec<ReceiverPads>,
     /// By later server.
     to: Vec<SenderPads>,
 }
@@ -119,7 +119,7 @@ pub fn share(o: &[u64], d: &[Share], lanes: usize, first: bool) -> Share {
     let words = lanes.div_ceil(64);
     let mut sum = Share::zeros(lanes);
     for ((i, d), o) in d.iter().enumerate().zip(o.chunks(words.max(1))) {
-        for (lane, (sum, d)) in sum.words_mut().iter_mut().zip(d.words()).enumerate() {
+        for (lane, (sum, d)) in sum.slice_mut().iter_mut().zip(d.slice()).enumerate() {
             let o = bit(o, lane);
             let term = if o == 0 { *d } else { u32::from(first).wrapping_sub(*d) };
             *sum = sum.wrapping_add(term << i);

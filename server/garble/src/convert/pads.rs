@@ -12,16 +12,16 @@ use crate::hash::{Hash, Tweak};
 
 /// Words of a hash for several wires, all lanes.
 #[derive(Clone)]
-pub struct Words {
+pub(crate) struct HashedWords {
     each: usize,
     lanes: usize,
     /// By wire, by word, by lane.
     words: Zeroizing<Vec<u32>>,
 }
 
-impl Words {
+impl HashedWords {
     /// One word of a wire for every lane.
-    pub fn get(&self, wire: usize, word: usize) -> &[u32] {
+    pub(crate) fn get(&self, wire: usize, word: usize) -> &[u32] {
         let start = (wire * self.each + word) * self.lanes;
         &self.words[start..start + self.lanes]
     }
@@ -33,19 +33,51 @@ impl Words {
     }
 }
 
-/// The sender's words for both choices.
+/// The sender's words for both choices: `H(K, τ)` and `H(K ^ Δ, τ)`.
 #[derive(Clone)]
 pub struct SenderPads {
-    /// `H(K, τ)`.
-    pub zero: Words,
-    /// `H(K ^ Δ, τ)`.
-    pub one: Words,
+    zero: HashedWords,
+    one: HashedWords,
 }
 
+/// The receiver's words: `H(M, τ)`.
+#[derive(Clone)]
+pub struct ReceiverPads(HashedWords);
+
+/// A sender's pads of one product.
+#[derive(Clone, Copy)]
+pub struct SenderPad<'a> {
+    /// `h_0`, for choice 0.
+    pub(super) zero: &'a [u32],
+    /// `h_1`, for choice 1.
+    pub(super) one: &'a [u32],
+}
+
+/// A receiver's pads of one product: `h_b`.
+#[derive(Clone, Copy)]
+pub struct ReceiverPad<'a>(pub(super) &'a [u32]);
+
 impl SenderPads {
-    /// One word of a wire for every lane, for choice 0 and for choice 1.
-    pub fn get(&self, wire: usize, word: usize) -> [&[u32]; 2] {
-        [self.zero.get(wire, word), self.one.get(wire, word)]
+    #[cfg(test)]
+    pub(crate) fn ideal(zero: HashedWords, one: HashedWords) -> Self {
+        Self { zero, one }
+    }
+
+    /// One word of a wire for every lane.
+    pub(crate) fn get(&self, wire: usize, word: usize) -> SenderPad<'_> {
+        SenderPad { zero: self.zero.get(wire, word), one: self.one.get(wire, word) }
+    }
+}
+
+impl ReceiverPads {
+    #[cfg(test)]
+    pub(crate) fn ideal(words: HashedWords) -> Self {
+        Self(words)
+    }
+
+    /// One word of a wire for every lane.
+    pub(crate) fn get(&self, wire: usize, word: usize) -> ReceiverPad<'_> {
+        ReceiverPad(self.0.get(wire, word))
     }
 }
 
@@ -85,7 +117,7 @@ pub(crate) fn words<'a>(
     offset: Block,
     row: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
     tweak: impl Fn(usize, u32) -> Tweak + Sync,
-) -> Words {
+) -> HashedWords {
     let mut words = Zeroizing::new(vec![0u32; wires * each * lanes]);
     words.par_chunks_mut((each * lanes).max(1)).enumerate().for_each(|(wire, out)| {
         let mut out: Vec<&mut [u32]> = out.chunks_mut(lanes.max(1)).collect();
@@ -96,7 +128,7 @@ pub(crate) fn words<'a>(
             hash.run(HashWords { blocks, offset, tweak: tweak(wire, start as u32), out: parts });
         }
     });
-    Words { each, lanes, words }
+    HashedWords { each, lanes, words }
 }
 
 /// A tile's part of row `wire` of rows of `stride` blocks.
@@ -136,8 +168,8 @@ fn receiver<'a>(
     shape: [usize; 3],
     macs: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
     tweak: impl Fn(usize, u32) -> Tweak + Sync,
-) -> Words {
-    words(hash, shape, Block::ZERO, macs, tweak)
+) -> ReceiverPads {
+    ReceiverPads(words(hash, shape, Block::ZERO, macs, tweak))
 }
 
 /// The same for MACs in rows of `stride`.
@@ -146,7 +178,7 @@ pub(crate) fn receiver_of(
     shape: [usize; 3],
     (macs, stride): (&Macs, usize),
     tweak: impl Fn(usize, u32) -> Tweak + Sync,
-) -> Words {
+) -> ReceiverPads {
     receiver(hash, shape, strided(macs.blocks(), stride), tweak)
 }
 
@@ -156,14 +188,14 @@ pub(crate) const MASK_WORDS: usize = 4;
 /// One server's pads in a step's conversions, by seat; none at its own seat and where it is on the other side.
 pub struct SeatPads {
     /// Towards later seats, for the bits of `ρ`: one word for each.
-    pub rho_to: Vec<Option<SenderPads>>,
+    pub(super) rho_to: Vec<Option<SenderPads>>,
     /// From earlier seats.
-    pub rho_from: Vec<Option<Words>>,
+    pub(super) rho_from: Vec<Option<ReceiverPads>>,
     /// Towards every garbler, for its shares of the outputs' masks: four words of each output; the evaluator, of
     /// output 0 alone.
-    pub masks_to: Vec<Option<SenderPads>>,
+    pub(super) masks_to: Vec<Option<SenderPads>>,
     /// At a garbler, from every other seat.
-    pub masks_from: Vec<Option<Words>>,
+    pub(super) masks_from: Vec<Option<ReceiverPads>>,
 }
 
 impl SeatPads {

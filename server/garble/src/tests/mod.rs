@@ -18,6 +18,7 @@ use crate::circuits::relu_program;
 use crate::convert::pads::SeatPads;
 use crate::convert::projection;
 use crate::convert::relu::{Conversion, Exchange, ReluShape, ReluShares};
+use crate::convert::{Mask, Opened, Opening, Part, Share};
 use crate::program::Source;
 use crate::slices::from_lanes;
 use crate::{
@@ -98,9 +99,9 @@ pub(crate) struct Run {
     /// `ρ` in the clear: the XOR of everyone's bits, and by seat.
     pub(crate) rho: Vec<Vec<u64>>,
     /// Additive shares of `ρ` by seat.
-    pub(crate) rho_shares: Vec<Vec<u32>>,
+    pub(crate) rho_shares: Vec<Opening>,
     /// By garbler: pads of the projection.
-    projection: Vec<Zeroizing<Vec<u32>>>,
+    projection: Vec<projection::Pads>,
     /// `λ^j` of the outputs by garbler.
     pub(crate) masks: Vec<Vec<u64>>,
     /// Choice bits by garbler, packed.
@@ -188,7 +189,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     // As if it had been on disk meanwhile.
     let mut material = Material::zeros(batch.material_size());
     material.bytes_mut().copy_from_slice(stored.bytes());
-    let rho_shares = conversions.iter().map(|c| c.rho().words().to_vec()).collect();
+    let rho_shares = conversions.iter().map(Conversion::rho).collect();
     let shares = conversions.into_iter().map(Conversion::finish).collect();
     Run {
         batch,
@@ -209,7 +210,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
 
 /// What the online phase shows: `m`, the masked outputs, the garblers' opened entries, the sum.
 pub(crate) struct Outcome {
-    pub(crate) m: Vec<u32>,
+    pub(crate) m: Opened,
     pub(crate) masked: Zeroizing<Vec<u64>>,
     pub(crate) labels: Vec<Labels<Active>>,
     /// The answer minus all masks, mod `2^κ`.
@@ -247,17 +248,19 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
         ..
     } = run;
     let ReluShape { width, mask_width, .. } = shape;
-    let mut m = z.to_vec();
-    for share in &rho_shares {
-        m.iter_mut().zip(share).for_each(|(m, share)| *m = m.wrapping_add(*share) & low(width));
-    }
-    let planes = from_lanes(&m, width as usize);
+    let mut z = Some(share(z));
+    let parts = rho_shares.iter().map(|rho| {
+        let z = z.take().unwrap_or_else(|| Share::zeros(batch.lanes));
+        z.under([(0..batch.lanes, rho)]).unwrap()
+    });
+    let m = add_up(parts).open(width);
+    let planes = m.all().planes(width);
     let labels = active_labels(garblers, &deltas, &planes, hash);
     let messages: Vec<Vec<u8>> = projection
         .iter()
         .enumerate()
         .map(|(g, pads)| {
-            let answers = shares[g].answers(&m, &r[g]);
+            let answers = shares[g].answers(m.all(), mask(&r[g]).all());
             let mut message = Vec::new();
             projection::close(&answers, pads, batch.lanes, mask_width, &mut message);
             assert_eq!(message.len(), projection::message_len(batch.lanes, shape.entries(), mask_width));
@@ -265,15 +268,32 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
         })
         .collect();
     let evaluated = evaluator.evaluate(&material, &planes, &labels, &active, hash).unwrap();
-    let mut value = shares[batch.garblers].answers_at(&m, &evaluated.masked);
-    value.iter_mut().zip(&r[batch.garblers]).for_each(|(answer, r)| *answer = answer.wrapping_sub(*r));
+    let answers = shares[batch.garblers].answers_at(m.all(), &evaluated.masked);
+    let mut value = answers.less(mask(&r[batch.garblers]).all()).unwrap();
     let chosen = projection::Chosen::new(&evaluated.masked, shape.outputs(), batch.lanes, mask_width);
     for (g, message) in messages.iter().enumerate() {
         let pads = projection::evaluator_pads(&batch, g, &evaluated.labels[g], &chosen, hash);
         projection::open(message, &chosen, &pads, &mut value);
     }
-    value.iter_mut().for_each(|value| *value &= low(mask_width));
-    Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value: value.to_vec() }
+    let value = value.open().slice().iter().map(|value| value & low(mask_width)).collect();
+    Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value }
+}
+
+pub(crate) fn share(words: &[u32]) -> Share {
+    Share::new(Zeroizing::new(words.to_vec()))
+}
+
+pub(crate) fn mask(words: &[u32]) -> Mask {
+    Mask::new(Zeroizing::new(words.to_vec()))
+}
+
+/// All servers' parts.
+fn add_up<V>(parts: impl Iterator<Item = Part<V>>) -> Part<V> {
+    let add = |mut sum: Part<V>, part: Part<V>| {
+        sum.add(&part);
+        sum
+    };
+    parts.reduce(add).unwrap()
 }
 
 pub(crate) fn random_words(count: usize, rng: &mut ChaCha20Rng) -> Vec<u32> {
