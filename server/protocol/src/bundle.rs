@@ -29,7 +29,7 @@
 use seco_garble::convert::relu::{ReluShares, SHARES};
 use seco_garble::convert::{Mask, Share, Words, kind};
 use seco_garble::slices::plane_words;
-use seco_garble::{Batch, OnlineEvaluator, OnlineGarbler};
+use seco_garble::{Batch, InputBits, OnlineEvaluator, OnlineGarbler, RhoBits};
 use seco_ot::{Block, Delta, Replay};
 use zeroize::Zeroizing;
 
@@ -104,7 +104,7 @@ impl Bundle {
             to.put(bytemuck::cast_slice(link.seeds()));
         }
         for InputPart { mask, shares } in &self.parts.input {
-            to.put(bytemuck::cast_slice(mask));
+            to.put(bytemuck::cast_slice(mask.planes()));
             shares.iter().for_each(|share| to.words(share));
         }
         for CircuitPart { role, shares, opening } in self.parts.steps.iter().flatten() {
@@ -229,7 +229,7 @@ impl Reader<'_> {
         for lanes in &plan.input.batches {
             let mask = self.planes(bits, lanes.len())?;
             let shares = (0..bits).map(|_| self.words(lanes.len())).collect::<Result<_, _>>()?;
-            parts.input.push(InputPart { mask, shares });
+            parts.input.push(InputPart { mask: InputBits::new(mask), shares });
         }
         for step in &plan.steps {
             let batches = step.batches.iter().map(|batch| self.circuit(step, batch, me));
@@ -250,7 +250,10 @@ impl Reader<'_> {
             let permutation = self.planes(batch.program.ands, lanes)?;
             let positions = (0..step.garblers()).map(|_| Ok(u64::from_le_bytes(self.array()?)));
             let positions = positions.collect::<Result<_, Error>>()?;
-            Role::Evaluator(OnlineEvaluator::new(batch.clone(), random, permutation.to_vec())?, positions)
+            Role::Evaluator(
+                OnlineEvaluator::new(batch.clone(), RhoBits::new(random), permutation.to_vec())?,
+                positions,
+            )
         } else {
             let seed = Block::from_bytes(self.array()?);
             let pads = self.words(step.shape.entries() * lanes)?;

@@ -3,9 +3,8 @@
 use seco_garble::convert::projection::Pads;
 use seco_garble::convert::relu::ReluShares;
 use seco_garble::convert::{Opening, Share};
-use seco_garble::{OnlineEvaluator, OnlineGarbler};
+use seco_garble::{InputBits, OnlineEvaluator, OnlineGarbler};
 use seco_ot::Replay;
-use zeroize::Zeroizing;
 
 /// One server's part of a batch of a circuit.
 pub struct CircuitPart {
@@ -29,8 +28,8 @@ pub enum Role {
 
 /// One server's part of a batch of the input.
 pub struct InputPart {
-    /// Planes of its `d`.
-    pub mask: Zeroizing<Vec<u64>>,
+    /// Its `d^j`.
+    pub mask: InputBits,
     /// Its shares of the XOR of all servers' `d`, by bit.
     pub shares: Vec<Share>,
 }

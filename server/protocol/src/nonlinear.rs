@@ -31,10 +31,12 @@ use seco_garble::convert::projection::{self, Pads};
 use seco_garble::convert::relu::{Conversion, Exchange};
 use seco_garble::convert::{Lanes, Opening, Part, Share};
 use seco_garble::slices::random_planes;
-use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
+use seco_garble::{
+    Batch, Corrected, Crossed, Evaluator, Folding, Garbler, InputBits, LambdaBits, OnlineEvaluator,
+    OnlineGarbler,
+};
 use seco_model::graph::Graph;
 use seco_ot::{Bits, Delta, FixedKey, Keys, Macs};
-use zeroize::Zeroizing;
 
 use crate::channel::Channel;
 use crate::draws::Draws;
@@ -164,7 +166,7 @@ impl<'a> Work<'a> {
             first_lane: lanes.start as u32,
             lanes: lanes.len(),
             key: self.keys.of(0, lanes.start as u32),
-            mask,
+            mask: InputBits::new(mask),
             macs: Vec::new(),
             conversion: None,
         })))
@@ -239,8 +241,7 @@ impl Job<'_> {
     fn choices(&self) -> [(Bits, Vec<usize>); 2] {
         match self {
             Job::Input(job) => {
-                let bits = Bits::from_words(job.mask.to_vec(), job.mask.len() * 64);
-                [(bits, (0..job.server).collect()), (Bits::default(), Vec::new())]
+                [(job.mask.choices(), (0..job.server).collect()), (Bits::default(), Vec::new())]
             }
             Job::Circuit(job) => job.choices(),
         }
@@ -366,7 +367,7 @@ struct InputJob {
     first_lane: u32,
     lanes: usize,
     key: FixedKey,
-    mask: Zeroizing<Vec<u64>>,
+    mask: InputBits,
     /// MACs towards earlier servers.
     macs: Vec<Macs>,
     conversion: Option<InputConversion>,
@@ -426,7 +427,7 @@ impl CircuitJob<'_> {
         match &self.garbling {
             Garbling::Started(garbler) => {
                 let masks = garbler.output_masks();
-                let sign = masks.get(..self.batch.words()).unwrap_or_default();
+                let sign = masks.planes().get(..self.batch.words()).unwrap_or_default();
                 let reverse = Bits::from_words(sign.to_vec(), self.batch.stride());
                 [(garbler.choices(), others), (reverse, vec![self.step.evaluator])]
             }
@@ -466,7 +467,7 @@ impl CircuitJob<'_> {
                 let pads = SeatPads::evaluator(&folding, &second, delta, &self.key);
                 folding.forget_labels();
                 self.conversion =
-                    Some(Conversion::new(self.step.shape, at, rho, Zeroizing::default(), pads)?);
+                    Some(Conversion::new(self.step.shape, at, rho, LambdaBits::default(), pads)?);
                 self.garbling = Garbling::Folding(folding);
             }
             _ => return Err(OUT_OF_ORDER),

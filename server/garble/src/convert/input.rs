@@ -8,13 +8,13 @@
 //! correlated OTs, and the others' additive shares of `d` are uniform whatever it is.
 
 use seco_ot::{Delta, Keys, Macs};
-use zeroize::Zeroizing;
 
 use super::Share;
 use super::bit;
 use super::pads::{ReceiverPads, SenderPads, receiver_of, sender_of};
 use super::relu::Exchange;
 use super::sum::SumOfBits;
+use crate::bits::InputBits;
 use crate::hash::{Hash, Tweak};
 use crate::slices::{packed_len, plane_words};
 
@@ -58,13 +58,13 @@ pub struct InputConversion {
 }
 
 impl InputConversion {
-    /// `bits` are this server's planes; `macs` those towards each earlier server and `keys` those towards each later
+    /// `bits` are this server's `d^j`; `macs` those towards each earlier server and `keys` those towards each later
     /// one, rows of lanes padded to whole words.
     pub fn new(
         shape: InputShape,
         [server, servers, lanes]: [usize; 3],
         first_lane: u32,
-        bits: Zeroizing<Vec<u64>>,
+        bits: InputBits,
         (macs, keys): (&[Macs], &[Keys]),
         delta: &Delta,
         hash: &impl Hash,
@@ -82,7 +82,7 @@ impl InputConversion {
             servers,
             lanes,
             shape,
-            sum: SumOfBits::new(bits, shape.widths(), lanes, server == 0),
+            sum: SumOfBits::new(bits.into_planes(), shape.widths(), lanes, server == 0),
             from: macs.iter().enumerate().map(received).collect(),
             to: keys.iter().enumerate().map(sent).collect(),
         }

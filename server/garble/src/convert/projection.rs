@@ -16,6 +16,7 @@ use super::choose::{TOGETHER, masks};
 use super::pads::{strided, words};
 use super::words::{Part, Words, kind};
 use crate::batch::{Active, Batch, Labels, Zero};
+use crate::bits::MaskedBits;
 use crate::hash::{Hash, Tweak};
 use crate::slices::{pack, packed_len, plane_words, unpack};
 
@@ -63,11 +64,11 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// From the planes of the outputs' masked values, for entries of `width` bits.
-    pub fn new(masked: &[u64], outputs: usize, lanes: usize, width: u32) -> Self {
+    /// From the outputs' masked values, for entries of `width` bits.
+    pub fn new(masked: &MaskedBits, outputs: usize, lanes: usize, width: u32) -> Self {
         let words = plane_words(lanes);
         let of_output = |output: usize| {
-            let plane = masked.get(output * words..).unwrap_or_default();
+            let plane = masked.planes().get(output * words..).unwrap_or_default();
             let mut all = Zeroizing::new(vec![0; lanes]);
             let mut some = Zeroizing::new([0; TOGETHER]);
             for (number, all) in all.chunks_mut(TOGETHER).enumerate() {

@@ -18,6 +18,7 @@ use super::pads::SeatPads;
 use super::sum::SumOfBits;
 use super::words::{Lanes, kind};
 use super::{Opening, Share, Words};
+use crate::bits::{LambdaBits, MaskedBits, RhoBits};
 use crate::error::Error;
 use crate::slices::{packed_len, plane_words};
 
@@ -122,14 +123,15 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// From this server's planes of `ρ`, a garbler's shares of the outputs' masks, and pads.
+    /// From this server's bits of `ρ`, a garbler's shares of the outputs' masks, and pads.
     pub fn new(
         shape: ReluShape,
         [garblers, seat, lanes]: [usize; 3],
-        rho: Zeroizing<Vec<u64>>,
-        masks: Zeroizing<Vec<u64>>,
+        rho: RhoBits,
+        masks: LambdaBits,
         pads: SeatPads,
     ) -> Result<Self, Error> {
+        let (rho, masks) = (rho.into_planes(), masks.into_planes());
         let words = lanes.div_ceil(64);
         let expected = if seat < garblers { shape.outputs() * words } else { 0 };
         if rho.len() != shape.width as usize * words || masks.len() != expected || seat > garblers {
@@ -333,9 +335,9 @@ impl ReluShares {
         Words::of(out)
     }
 
-    /// The evaluator's share for the masked outputs that it has, given as planes, with the public terms.
-    pub fn answers_at(&self, m: Lanes<'_, kind::Opened>, masked: &[u64]) -> Share {
-        let m = m.slice();
+    /// The evaluator's share for the masked outputs that it has, with the public terms.
+    pub fn answers_at(&self, m: Lanes<'_, kind::Opened>, masked: &MaskedBits) -> Share {
+        let (m, masked) = (m.slice(), masked.planes());
         let (u_plane, borrow_plane) = masked.split_at(plane_words(m.len()).min(masked.len()));
         let mut out = Zeroizing::new(vec![0; m.len()]);
         let [mut u, mut borrow, mut answers] = [(); 3].map(|()| Zeroizing::new([0; TOGETHER]));

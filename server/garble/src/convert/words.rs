@@ -55,6 +55,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use crate::bits::InputBits;
 use crate::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
 
 /// What words are: markers for [`Words`].
@@ -429,19 +430,19 @@ impl Lanes<'_, kind::Opened> {
 }
 
 impl InputPad {
-    /// `P_j ^ d^j`. The planes of `d^j` are those of lanes that follow each other from the first to the last; none if
+    /// `P_j ^ d^j`. The bits of `d^j` are those of lanes that follow each other from the first to the last; none if
     /// they are not, for then a lane would be under no mask.
     pub fn publish<'a>(
         self,
-        masks: impl IntoIterator<Item = (Range<usize>, &'a [u64])>,
+        masks: impl IntoIterator<Item = (Range<usize>, &'a InputBits)>,
     ) -> Option<Published> {
         let (mut published, mut next) = (self.becomes(), 0);
-        for (lanes, planes) in masks {
+        for (lanes, mask) in masks {
             if lanes.start != next {
                 return None;
             }
             next = lanes.end;
-            let mask = Zeroizing::new(to_lanes(planes, lanes.len()));
+            let mask = Zeroizing::new(to_lanes(mask.planes(), lanes.len()));
             let words = published.words.get_mut(lanes)?;
             words.iter_mut().zip(mask.iter()).for_each(|(word, mask)| *word ^= mask);
         }

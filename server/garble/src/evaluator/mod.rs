@@ -16,6 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use self::contributions::{AddUp, Contributions};
 use self::run::{Execute, Run};
 use crate::batch::{Active, Batch, Labels, Row, TILE, Tile, scatter, tile_plane, tiles_together};
+use crate::bits::{MaskedBits, RhoBits};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::program::{Input, Operand, Source};
@@ -36,8 +37,8 @@ impl Evaluator {
     }
 
     /// Planes of the evaluator's bits of the random wires.
-    pub fn random(&self) -> Zeroizing<Vec<u64>> {
-        self.random.clone()
+    pub fn random(&self) -> RhoBits {
+        RhoBits::new(self.random.clone())
     }
 
     /// Choice bits of the correlated OTs towards every garbler.
@@ -199,8 +200,8 @@ pub struct OnlineEvaluator {
 
 /// What an evaluation gives.
 pub struct Evaluated {
-    /// Planes of the masked values `ẑ` of the outputs.
-    pub masked: Zeroizing<Vec<u64>>,
+    /// The masked values `ẑ` of the outputs.
+    pub masked: MaskedBits,
     /// The outputs' active labels, by garbler.
     pub labels: Vec<Labels<Active>>,
 }
@@ -220,7 +221,8 @@ impl Drop for TileEnds {
 
 impl OnlineEvaluator {
     /// From what [`OnlineEvaluator::planes`] gave.
-    pub fn new(batch: Batch, random: Zeroizing<Vec<u64>>, permutation: Vec<u64>) -> Result<Self, Error> {
+    pub fn new(batch: Batch, random: RhoBits, permutation: Vec<u64>) -> Result<Self, Error> {
+        let random = random.into_planes();
         let words = batch.words();
         if random.len() != batch.random_wires() * words || permutation.len() != batch.program.ands * words {
             return Err(Error::Shape("evaluator's bits"));
@@ -311,6 +313,6 @@ impl OnlineEvaluator {
             }
         }
         clear_tail(&mut masked, lanes);
-        Ok(Evaluated { masked, labels })
+        Ok(Evaluated { masked: MaskedBits::new(masked), labels })
     }
 }

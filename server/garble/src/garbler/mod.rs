@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use self::cross::{Cross, CrossSlots, CrossTile};
 use self::tables::{Pass, TableSlots, Tables, TileEnds, ZeroLabels};
 use crate::batch::{Batch, Labels, Row, TILE, Tile, Zero, scatter, tiles_together};
+use crate::bits::{LambdaBits, RhoBits};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::online::OnlineGarbler;
@@ -113,14 +114,14 @@ impl Garbler {
     }
 
     /// Planes of this garbler's bits of the random wires.
-    pub fn random(&self) -> Zeroizing<Vec<u64>> {
-        self.state.random.clone()
+    pub fn random(&self) -> RhoBits {
+        RhoBits::new(self.state.random.clone())
     }
 
     /// Planes of `λ^j` of the outputs. Those of output 0 are the choice bits of the one correlated OT towards the
     /// evaluator.
-    pub fn output_masks(&self) -> Zeroizing<Vec<u64>> {
-        self.state.outputs.clone()
+    pub fn output_masks(&self) -> LambdaBits {
+        LambdaBits::new(self.state.outputs.clone())
     }
 
     /// Choice bits of the correlated OTs towards every other garbler, the same for each: tile by tile, the rows

@@ -55,11 +55,13 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
 
     // The evaluator takes the entry with the other sign: its own and the coalition's garblers' terms in clear, the
     // honest garbler's under the pads of the labels that it has.
-    let mut flipped = outcome.masked.clone();
+    let mut flipped = Zeroizing::new(outcome.masked.planes().to_vec());
     flipped[..words].iter_mut().for_each(|word| *word ^= u64::MAX);
+    let flipped = MaskedBits::new(flipped);
     let mut difference = vec![0u32; TRIALS];
     for (masked, sign) in [(&outcome.masked, 1u32), (&flipped, 1u32.wrapping_neg())] {
-        let entry = |lane| (bit(&masked[..words], lane) + 2 * bit(&masked[words..], lane)) as usize;
+        let entry =
+            |lane| (bit(&masked.planes()[..words], lane) + 2 * bit(&masked.planes()[words..], lane)) as usize;
         // The evaluator's own r is in clear too.
         let none = Mask::new(Zeroizing::new(vec![0; TRIALS]));
         let mut sum = shares[garblers].answers_at(outcome.m.all(), masked).less(none.all()).unwrap();
@@ -95,7 +97,7 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
     [
         rate(&|lane| (outcome.m.slice()[lane] ^ known_rho[lane]) & 1 == z[lane] & 1),
         rate(&|lane| {
-            let u = bit(&outcome.masked[..words], lane) ^ known_mask[lane];
+            let u = bit(&outcome.masked.planes()[..words], lane) ^ known_mask[lane];
             u ^ (outcome.m.slice()[lane] >> (SHAPE.width - 1) & 1) == negative(lane)
         }),
         rate(&|lane| outcome.value[lane].wrapping_add(known_r(lane)) & 1 == answer(lane) & 1),

@@ -22,7 +22,8 @@ use crate::convert::{Mask, Opened, Opening, Part, Share};
 use crate::program::Source;
 use crate::slices::from_lanes;
 use crate::{
-    Active, Batch, Evaluator, Garbler, Hash, Labels, Material, MaterialSize, OnlineEvaluator, OnlineGarbler,
+    Active, Batch, Evaluator, Garbler, Hash, Labels, LambdaBits, MaskedBits, Material, MaterialSize,
+    OnlineEvaluator, OnlineGarbler,
 };
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
@@ -122,9 +123,9 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     let started: Vec<Garbler> = (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng).unwrap()).collect();
     let receiving = Evaluator::new(batch.clone(), rng).unwrap();
     let choices = started.iter().map(|garbler| garbler.choices().words().to_vec()).collect();
-    let mut rho: Vec<Vec<u64>> = started.iter().map(|g| g.random().to_vec()).collect();
-    rho.push(receiving.random().to_vec());
-    let masks: Vec<Vec<u64>> = started.iter().map(|g| g.output_masks().to_vec()).collect();
+    let mut rho: Vec<Vec<u64>> = started.iter().map(|g| g.random().planes().to_vec()).collect();
+    rho.push(receiving.random().planes().to_vec());
+    let masks: Vec<Vec<u64>> = started.iter().map(|g| g.output_masks().planes().to_vec()).collect();
 
     let (mut received, mut keys) = between(&started, &deltas, rng);
     let (labels, mut zero_labels): (Vec<_>, Vec<_>) =
@@ -152,7 +153,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     let mut folding = receiving.receive(labels.iter().map(again).collect()).unwrap();
     let pads = SeatPads::evaluator(&folding, &reverse_keys, &deltas[garblers], hash);
     conversions.push(
-        Conversion::new(shape, [garblers, garblers, lanes], random, Zeroizing::default(), pads).unwrap(),
+        Conversion::new(shape, [garblers, garblers, lanes], random, LambdaBits::default(), pads).unwrap(),
     );
 
     let mut queues = Queues::new();
@@ -211,7 +212,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
 /// What the online phase shows: `m`, the masked outputs, the garblers' opened entries, the sum.
 pub(crate) struct Outcome {
     pub(crate) m: Opened,
-    pub(crate) masked: Zeroizing<Vec<u64>>,
+    pub(crate) masked: MaskedBits,
     pub(crate) labels: Vec<Labels<Active>>,
     /// The answer minus all masks, mod `2^κ`.
     pub(crate) value: Vec<u32>,
@@ -411,7 +412,12 @@ fn hostile_messages_are_refused() {
     assert!(garblers.next().unwrap().labels(&run.deltas[0], &public[1..], &hash, &mut Vec::new()).is_err());
     // Wrong labels give a wrong answer, not a panic.
     assert_eq!(
-        run.evaluator.evaluate(&run.material, &public, &labels, &run.active, &hash).unwrap().masked.len(),
+        run.evaluator
+            .evaluate(&run.material, &public, &labels, &run.active, &hash)
+            .unwrap()
+            .masked
+            .planes()
+            .len(),
         2
     );
 }

@@ -19,7 +19,7 @@ fn kernels_equal_the_formulas() {
         let started: Vec<Garbler> =
             (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng).unwrap()).collect();
         let receiving = Evaluator::new(batch.clone(), rng).unwrap();
-        let random = receiving.random();
+        let random = receiving.random().into_planes();
         let (received, keys) = between(&started, &deltas, rng);
         let (labels, zero): (Vec<_>, Vec<_>) =
             deltas.iter().map(|delta| deal(&receiving.choices(), delta, rng)).unzip();
@@ -115,7 +115,7 @@ fn kernels_equal_the_formulas() {
             let at = (batch.step, batch.first_lane + lane as u32);
             let masked = reference::evaluate(program, at, tables, &permutation, load, &hash);
             for (output, masked) in masked.into_iter().enumerate() {
-                let fast = bit(&evaluated.masked[output * batch.words()..], lane) == 1;
+                let fast = bit(&evaluated.masked.planes()[output * batch.words()..], lane) == 1;
                 assert_eq!(masked, fast, "{garblers} garblers, lane {lane}, output {output}");
             }
         }

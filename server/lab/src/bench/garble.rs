@@ -169,11 +169,11 @@ fn once(
         (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng)).collect();
     let started = started?;
     // What everyone's bits come to, to compare.
-    let mut rho = receiving.random();
+    let mut rho = receiving.random().planes().to_vec();
     let mut masks = vec![0u64; batch.program.outputs.len() * batch.words()];
     for garbler in &started {
-        rho.iter_mut().zip(garbler.random().iter()).for_each(|(rho, bits)| *rho ^= bits);
-        masks.iter_mut().zip(garbler.output_masks().iter()).for_each(|(mask, bits)| *mask ^= bits);
+        rho.iter_mut().zip(garbler.random().planes()).for_each(|(rho, bits)| *rho ^= bits);
+        masks.iter_mut().zip(garbler.output_masks().planes()).for_each(|(mask, bits)| *mask ^= bits);
     }
     let (mut received, mut keys) = (none(garblers), none(garblers));
     for (j, garbler) in started.iter().enumerate() {
@@ -231,7 +231,7 @@ fn once(
         let bit = |planes: &[u64]| planes.get(lane / 64).map_or(0, |word| (word >> (lane % 64)) as u32 & 1);
         let top = 1 << (width - 1);
         let expected = (m.wrapping_sub(*rho) ^ m) & top != 0;
-        (bit(&got.masked) ^ bit(&masks) == 1) == expected
+        (bit(got.masked.planes()) ^ bit(&masks) == 1) == expected
     });
     times.wrong |= !exact || rho.len() != batch.lanes;
     Ok(bytes)

@@ -58,7 +58,7 @@ impl Run<'_> {
         }
         let (me, everyone, lanes) = (self.channel.me(), (0..self.channel.parties()).collect(), pad.len());
         // P_j ^ d^j, then o = x ^ d.
-        let masks = batches.iter().cloned().zip(parts.iter().map(|part| &part.mask[..]));
+        let masks = batches.iter().cloned().zip(parts.iter().map(|part| &part.mask));
         let mut o = pad.publish(masks).ok_or(INCOMPLETE)?;
         self.send_words(everyone, &o, shape.bits)?;
         for peer in peers(self.channel) {
