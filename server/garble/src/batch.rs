@@ -1,5 +1,6 @@
 //! What garbler and evaluator of one batch share: shape, numbering of wires, tiles of lanes.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use seco_ot::{Block, Chunk, Engine, LANES};
@@ -269,25 +270,44 @@ pub(crate) fn scatter(parts: &[[u64; TILE / 64]], tile: Tile, words: usize, out:
     }
 }
 
-/// Labels of a batch's output wires: a garbler's zero labels, or the evaluator's active ones of one garbler.
-pub struct OutputLabels {
+/// Marks a garbler's labels of zero, `L_{w,0}`.
+pub enum Zero {}
+
+/// Marks the evaluator's labels, `L_{w,ẑ}`.
+pub enum Active {}
+
+/// One garbler's labels of several wires: its own zero labels ([`Zero`]), or the active ones that the evaluator has of it
+/// ([`Active`]). What the garbler does with both labels of a wire and the evaluator with its one differs, and the one's
+/// labels given for the other's do not compile. The labels of random wires are ends of correlated OTs: the garbler's
+/// [`seco_ot::Keys`] are the zero labels, the evaluator's [`seco_ot::Macs`] the active ones. Zeroized on drop.
+pub struct Labels<L> {
     stride: usize,
     blocks: Zeroizing<Vec<Block>>,
+    which: PhantomData<L>,
 }
 
-impl OutputLabels {
-    pub(crate) fn zeros(batch: &Batch) -> Self {
-        let stride = batch.stride();
-        Self { stride, blocks: Zeroizing::new(vec![Block::ZERO; batch.program.outputs.len() * stride]) }
+impl<L> Labels<L> {
+    /// Rows of zeros, to be overwritten.
+    pub(crate) fn zeros(wires: usize, stride: usize) -> Self {
+        Self { stride, blocks: Zeroizing::new(vec![Block::ZERO; wires * stride]), which: PhantomData }
     }
 
-    pub(crate) fn put(&mut self, output: usize, tile: Tile, row: &Row) {
-        let start = output * self.stride + tile.start;
+    /// For a batch's outputs: rows of [`Batch::stride`].
+    pub(crate) fn of_outputs(batch: &Batch) -> Self {
+        Self::zeros(batch.program.outputs.len(), batch.stride())
+    }
+
+    pub(crate) fn put(&mut self, wire: usize, tile: Tile, row: &Row) {
+        let start = wire * self.stride + tile.start;
         self.blocks[start..start + tile.padded()].copy_from_slice(&row.lanes()[..tile.padded()]);
     }
 
-    /// Rows of [`Batch::stride`] labels, one for each output.
+    /// A row of labels for each wire.
     pub(crate) fn rows(&self) -> &[Block] {
         &self.blocks
+    }
+
+    pub(crate) fn rows_mut(&mut self) -> &mut [Block] {
+        &mut self.blocks
     }
 }

@@ -40,6 +40,7 @@
 //! [`Tweak`]; a repeated one would give away the XOR of two masks, hence of two activation bits.
 
 mod batch;
+mod bits;
 pub mod circuits;
 pub mod convert;
 mod error;
@@ -51,7 +52,10 @@ mod online;
 pub mod program;
 pub mod slices;
 
-pub use batch::{Batch, OutputLabels, TILE};
+pub use batch::{Active, Batch, Labels, TILE, Zero};
+pub use bits::{
+    InputBits, InputMask, Lambda, LambdaBits, MaskedBits, MaskedOutput, Rho, RhoBits, SecretBits,
+};
 pub use error::Error;
 pub use evaluator::{Evaluated, Evaluator, Folding, Material, MaterialSize, OnlineEvaluator};
 pub use garbler::{Corrected, Correlated, Crossed, Garbler, OutputCorrelations};

@@ -3,7 +3,7 @@
 use seco_ot::{Block, Chunk, Delta, Engine, Kernel, LANES, Prg};
 use zeroize::Zeroizing;
 
-use crate::batch::{Batch, CHUNKS, TILE, byte, tile_plane};
+use crate::batch::{Batch, CHUNKS, Labels, TILE, Zero, byte, tile_plane};
 use crate::error::Error;
 use crate::hash::Hash;
 
@@ -27,9 +27,9 @@ impl OnlineGarbler {
     }
 
     /// Zero labels of the public wires, one row of lanes each.
-    pub(crate) fn zero_labels(&self) -> Zeroizing<Vec<Block>> {
-        let mut labels = Zeroizing::new(vec![Block::ZERO; self.batch.public_wires() * self.batch.lanes]);
-        Prg::new(*self.seed).fill(&mut labels);
+    pub(crate) fn zero_labels(&self) -> Labels<Zero> {
+        let mut labels = Labels::zeros(self.batch.public_wires(), self.batch.lanes);
+        Prg::new(*self.seed).fill(labels.rows_mut());
         labels
     }
 

@@ -24,7 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::aes::{Backend, Keystreams, LANES};
 use crate::matrix::{Kernel, Row, Tile, scatter};
-use crate::{Bits, Block, Delta, Error, FixedKey, Mask, Result, tree};
+use crate::{Bits, Block, Delta, Error, FixedKey, Keys, Macs, Mask, Result, tree};
 
 /// Base OTs that an extension is built on: one for each bit of `Δ`.
 const BASE: usize = 128;
@@ -209,9 +209,9 @@ impl CotReceiver {
     ///
     /// # Errors
     /// [`Error::Arguments`] if `out` and `choices` differ in length.
-    pub fn extend(&mut self, choices: &Bits, out: &mut [Block]) -> Result<Vec<u8>> {
+    pub fn extend(&mut self, choices: &Bits, out: &mut Macs) -> Result<Vec<u8>> {
         check_arguments("correlated OTs", choices.len(), out.len())?;
-        let Self(streams) = self;
+        let (Self(streams), out) = (self, out.blocks_mut());
         let mut message = Vec::with_capacity(message_len(out.len(), streams.parameter));
         for (words, out) in choices.words().chunks(2 * LANES).zip(out.chunks_mut(128 * LANES)) {
             let choices = Zeroizing::new(choice_row(words));
@@ -232,12 +232,12 @@ impl CotReceiver {
     /// Those of [`CotReceiver::extend`].
     pub fn extend_random(&mut self, choices: &Bits) -> Result<(Vec<Block>, Vec<u8>)> {
         let tweak = first_tweak(self.0.position);
-        let mut correlated = Zeroizing::new(vec![Block::ZERO; choices.len()]);
+        let mut correlated = Macs::zeros(choices.len());
         let message = self.extend(choices, &mut correlated)?;
         let hash = random_ot_hash(&message);
         let mut permuted = Zeroizing::new(vec![Block::ZERO; choices.len()]);
         let mut out = vec![Block::ZERO; choices.len()];
-        hash.permute(&correlated, &mut permuted);
+        hash.permute(correlated.blocks(), &mut permuted);
         hash.hash_xor(&permuted, tweak, &mut out);
         Ok((out, message))
     }
@@ -264,8 +264,8 @@ impl CotSender {
     ///
     /// # Errors
     /// [`Error::Length`] if the message is not of [`message_len`] bytes; then nothing has changed.
-    pub fn extend(&mut self, message: &[u8], out: &mut [Block]) -> Result<()> {
-        let Self { streams, delta } = self;
+    pub fn extend(&mut self, message: &[u8], out: &mut Keys) -> Result<()> {
+        let (Self { streams, delta }, out) = (self, out.blocks_mut());
         check_length("OT extension", message_len(out.len(), streams.parameter), message.len())?;
         let mut message = message.as_chunks().0.iter().map(|bytes| Block::from_bytes(*bytes));
         for out in out.chunks_mut(128 * LANES) {
@@ -292,13 +292,13 @@ impl CotSender {
         // Before memory is allocated for as many as the peer claims.
         check_length("OT extension", message_len(count, self.streams.parameter), message.len())?;
         let tweak = first_tweak(self.streams.position);
-        let mut correlated = Zeroizing::new(vec![Block::ZERO; count]);
+        let mut correlated = Keys::zeros(count);
         self.extend(message, &mut correlated)?;
         let hash = random_ot_hash(message);
         let mut permuted = Zeroizing::new(vec![Block::ZERO; count]);
         let mut pairs = vec![[Block::ZERO; 2]; count];
         for (side, offset) in [Block::ZERO, *self.delta].into_iter().enumerate() {
-            hash.permute_xor(&correlated, offset, &mut permuted);
+            hash.permute_xor(correlated.blocks(), offset, &mut permuted);
             let mut out = Zeroizing::new(vec![Block::ZERO; count]);
             hash.hash_xor(&permuted, tweak, &mut out);
             pairs.iter_mut().zip(out.iter()).for_each(|(pair, out)| pair[side] = *out);

@@ -7,7 +7,7 @@
 //! - [`BaseSender`] and [`base_receive`]: Chou-Orlandi OT over Ristretto255 (eprint 2015/267), once per pair
 //!   of servers;
 //! - [`CotSender`] and [`CotReceiver`]: SoftSpokenOT (Roy 2022, eprint 2022/192), which stretches 128 base
-//!   OTs into as many correlated OTs as wanted; [`ReceiverSeeds`] and [`SenderSeeds`] give one such pair after
+//!   OTs into as many correlated OTs as wanted, whose ends are [`Keys`] and [`Macs`]; [`ReceiverSeeds`] and [`SenderSeeds`] give one such pair after
 //!   the other from the same base OTs, and forget what they gave.
 //!
 //! Everything is secure against passive (semi-honest) adversaries only. Malformed messages are refused with
@@ -20,6 +20,7 @@ mod aes;
 mod base;
 mod bits;
 mod block;
+mod ends;
 mod error;
 mod extension;
 mod mask;
@@ -32,6 +33,7 @@ pub use aes::{Chunk, Engine, FixedKey, Kernel, LANES, Prg};
 pub use base::{BaseSender, base_receive};
 pub use bits::Bits;
 pub use block::{Block, Delta};
+pub use ends::{Ends, Keys, Macs, Receiver, Sender};
 pub use error::{Error, Result};
 pub use extension::{
     CotReceiver, CotSender, PARAMETERS, ReceiverSeeds, Replay, Replaying, SenderSeeds, WINDOW, message_len,

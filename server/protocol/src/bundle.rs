@@ -26,10 +26,10 @@
 //!
 //! All sizes follow from the model, which the reader has; nothing else is in it, and every byte is used.
 
-use seco_garble::convert::Share;
 use seco_garble::convert::relu::{ReluShares, SHARES};
+use seco_garble::convert::{Mask, Share, Words, kind};
 use seco_garble::slices::plane_words;
-use seco_garble::{Batch, OnlineEvaluator, OnlineGarbler};
+use seco_garble::{Batch, InputBits, OnlineEvaluator, OnlineGarbler, RhoBits};
 use seco_ot::{Block, Delta, Replay};
 use zeroize::Zeroizing;
 
@@ -53,9 +53,9 @@ pub struct Bundle {
     pub(crate) server: usize,
     pub(crate) keys: GarblingKeys,
     /// `r^me` by atom: of the input, then of the ReLUs in order.
-    pub(crate) masks: Vec<Zeroizing<Vec<u32>>>,
+    pub(crate) masks: Vec<Mask>,
     /// This server's offline word by layer.
-    pub(crate) words: Vec<Zeroizing<Vec<u32>>>,
+    pub(crate) words: Vec<Share>,
     pub(crate) delta: Delta,
     pub(crate) parts: Parts,
     /// Material of the batches that this server evaluates, in that order.
@@ -97,24 +97,23 @@ impl Bundle {
         to.put(&(self.server as u16).to_le_bytes());
         to.put(&self.keys.0);
         to.put(&self.delta.block().to_bytes());
-        for words in self.masks.iter().chain(&self.words) {
-            to.put(bytemuck::cast_slice(words));
-        }
+        self.masks.iter().for_each(|mask| to.words(mask));
+        self.words.iter().for_each(|share| to.words(share));
         for link in self.parts.links.iter().flatten() {
             to.put(&[link.parameter() as u8]);
             to.put(bytemuck::cast_slice(link.seeds()));
         }
         for InputPart { mask, shares } in &self.parts.input {
-            to.put(bytemuck::cast_slice(mask));
-            shares.iter().for_each(|share| to.put(bytemuck::cast_slice(share.words())));
+            to.put(bytemuck::cast_slice(mask.planes()));
+            shares.iter().for_each(|share| to.words(share));
         }
         for CircuitPart { role, shares, opening } in self.parts.steps.iter().flatten() {
-            shares.words().iter().for_each(|words| to.put(bytemuck::cast_slice(words)));
-            opening.iter().for_each(|share| to.put(bytemuck::cast_slice(share.words())));
+            shares.shares().iter().for_each(|share| to.words(share));
+            opening.iter().for_each(|opening| to.words(opening));
             match role {
                 Role::Garbler(online, pads) => {
                     to.put(&online.seed().to_bytes());
-                    to.put(bytemuck::cast_slice(pads));
+                    to.words(pads);
                 }
                 Role::Evaluator(online, positions) => {
                     online.planes().iter().for_each(|planes| to.put(bytemuck::cast_slice(planes)));
@@ -158,6 +157,10 @@ impl Bundle {
 /// Where bytes go.
 trait Sink {
     fn put(&mut self, bytes: &[u8]);
+
+    fn words<K: kind::Bare>(&mut self, words: &Words<K>) {
+        self.put(bytemuck::cast_slice(words.words()));
+    }
 }
 
 struct Size(usize);
@@ -192,9 +195,10 @@ impl Reader<'_> {
         Ok(std::array::from_fn(|i| bytes[i]))
     }
 
-    fn words(&mut self, count: usize) -> Result<Zeroizing<Vec<u32>>, Error> {
+    fn words<K: kind::Bare>(&mut self, count: usize) -> Result<Words<K>, Error> {
         let bytes = self.take(count.saturating_mul(4))?;
-        Ok(Zeroizing::new(bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect()))
+        let words = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
+        Ok(Words::new(Zeroizing::new(words.collect())))
     }
 
     /// Planes of bits; those past the last lane must be zero.
@@ -205,10 +209,6 @@ impl Reader<'_> {
         let mut cleared = planes.clone();
         seco_garble::slices::clear_tail(&mut cleared, lanes);
         if *cleared == *planes { Ok(planes) } else { Err(Error::Bundle("damaged")) }
-    }
-
-    fn share(&mut self, lanes: usize) -> Result<Share, Error> {
-        Ok(Share::new(self.words(lanes)?))
     }
 
     /// Seeds of the links of a bundle's extensions with every other server, each with its parameter.
@@ -228,8 +228,8 @@ impl Reader<'_> {
         let bits = plan.input.shape.bits as usize;
         for lanes in &plan.input.batches {
             let mask = self.planes(bits, lanes.len())?;
-            let shares = (0..bits).map(|_| self.share(lanes.len())).collect::<Result<_, _>>()?;
-            parts.input.push(InputPart { mask, shares });
+            let shares = (0..bits).map(|_| self.words(lanes.len())).collect::<Result<_, _>>()?;
+            parts.input.push(InputPart { mask: InputBits::new(mask), shares });
         }
         for step in &plan.steps {
             let batches = step.batches.iter().map(|batch| self.circuit(step, batch, me));
@@ -242,15 +242,18 @@ impl Reader<'_> {
         let lanes = batch.lanes;
         let mut shares: [Share; SHARES] = Default::default();
         for share in &mut shares {
-            *share = self.share(lanes)?;
+            *share = self.words(lanes)?;
         }
-        let opening = step.openers.contains(me).then(|| self.share(lanes)).transpose()?;
+        let opening = step.openers.contains(me).then(|| self.words(lanes)).transpose()?;
         let role = if me == step.evaluator {
             let random = self.planes(batch.random_wires(), lanes)?;
             let permutation = self.planes(batch.program.ands, lanes)?;
             let positions = (0..step.garblers()).map(|_| Ok(u64::from_le_bytes(self.array()?)));
             let positions = positions.collect::<Result<_, Error>>()?;
-            Role::Evaluator(OnlineEvaluator::new(batch.clone(), random, permutation.to_vec())?, positions)
+            Role::Evaluator(
+                OnlineEvaluator::new(batch.clone(), RhoBits::new(random), permutation.to_vec())?,
+                positions,
+            )
         } else {
             let seed = Block::from_bytes(self.array()?);
             let pads = self.words(step.shape.entries() * lanes)?;

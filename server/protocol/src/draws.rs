@@ -3,6 +3,7 @@
 //! side by side.
 
 use rand_core::CryptoRng;
+use seco_garble::convert::{Mask, Share};
 use seco_model::Architecture;
 use zeroize::Zeroizing;
 
@@ -20,30 +21,28 @@ pub fn uniform(count: usize, width: usize, rng: &mut impl CryptoRng) -> Zeroizin
 /// One server's draws for one bundle.
 pub struct Draws {
     /// `r^me` of every atom (the input, then the ReLUs in order), mod `2^κ`.
-    pub masks: Vec<Zeroizing<Vec<u32>>>,
+    pub masks: Vec<Mask>,
     /// `s^me` towards every other holder, by layer, in the order of the holders: uniform mod `2^32`
     /// whatever the layer's width (a narrower one would leave high bits of `F·r` bare).
-    pub shares: Vec<Vec<(usize, Zeroizing<Vec<u32>>)>>,
+    pub shares: Vec<Vec<(usize, Share)>>,
     /// Sum of the above by layer, mod `2^k`: the server's word in the layer if it holds no weights,
     /// and a part of it if it does.
-    pub words: Vec<Zeroizing<Vec<u32>>>,
+    pub words: Vec<Share>,
 }
 
 impl Draws {
     /// Draws everything.
     pub fn new(architecture: &Architecture, me: usize, rng: &mut impl CryptoRng) -> Draws {
         let graph = &architecture.graph;
-        let masks = atoms(graph).map(|(len, width)| uniform(len, width as usize, rng)).collect();
+        let masks = atoms(graph).map(|(len, width)| Mask::new(uniform(len, width as usize, rng))).collect();
         let mut draws = Draws { masks, shares: Vec::new(), words: Vec::new() };
         for layer in graph.layers() {
             let outputs = layer.geometry.outputs();
             let others = architecture.holders(layer.index).iter().filter(|&&h| h != me);
-            let shares: Vec<_> = others.map(|&h| (h, uniform(outputs, 32, rng))).collect();
-            let mask = u32::MAX >> (32 - layer.width.clamp(1, 32));
-            let mut word = Zeroizing::new(vec![0u32; outputs]);
-            for (_, share) in &shares {
-                word.iter_mut().zip(share.iter()).for_each(|(w, s)| *w = w.wrapping_add(*s) & mask);
-            }
+            let shares: Vec<_> = others.map(|&h| (h, Share::new(uniform(outputs, 32, rng)))).collect();
+            let mut word = Share::zeros(outputs);
+            shares.iter().for_each(|(_, share)| word.add(1, share));
+            word.reduce(layer.width);
             draws.shares.push(shares);
             draws.words.push(word);
         }
@@ -82,16 +81,17 @@ mod tests {
         for me in 0..3 {
             let draws = Draws::new(&architecture, me, &mut ChaCha20Rng::seed_from_u64(me as u64));
             let all = |words: &[u32]| words.iter().fold(0, |all, word| all | word);
-            let widths: Vec<u32> = draws.masks.iter().map(|mask| 32 - all(mask).leading_zeros()).collect();
+            let widths: Vec<u32> =
+                draws.masks.iter().map(|mask| 32 - all(mask.words()).leading_zeros()).collect();
             // The input's is what its readers need, the widest of them.
             assert_eq!(widths, [17, 11, 23]);
-            for (words, width) in draws.masks.iter().zip(widths) {
+            for (words, width) in draws.masks.iter().map(Mask::words).zip(widths) {
                 assert_eq!(all(words), u32::MAX >> (32 - width), "every bit");
                 let top = words.iter().filter(|&word| word >> (width - 1) == 1).count();
                 assert!((100..=200).contains(&top), "a fair top bit: {top} of 300");
             }
             for (_, share) in &draws.shares[0] {
-                assert_eq!(all(share), u32::MAX);
+                assert_eq!(all(share.words()), u32::MAX);
             }
         }
     }

@@ -12,9 +12,9 @@
 
 use std::ops::Range;
 
+use seco_garble::convert::Share;
 use seco_he::{KeySet, LinearPlan, Occasion, Product};
 use seco_model::graph::Graph;
-use zeroize::Zeroizing;
 
 use crate::BundleId;
 use crate::channel::{Channel, ChannelError};
@@ -28,9 +28,6 @@ use crate::values::Offline;
 
 /// Layers of a wave by index, each with what this server has of it as a holder.
 type Wave<T> = Vec<(usize, Option<T>)>;
-
-/// A server's words, by layer.
-type Words = Vec<Zeroizing<Vec<u32>>>;
 
 /// Steps of a wave.
 const STEPS: usize = 4;
@@ -66,7 +63,7 @@ impl Work<'_> {
         mut begun: Option<Exchange>,
         channel: &mut dyn Channel,
         seeds: &mut Seeds,
-    ) -> Result<(Words, Option<KeySet>), Error> {
+    ) -> Result<(Vec<Share>, Option<KeySet>), Error> {
         let waves = waves(self.layers.iter().map(|layer| &layer.plan), channel.parties(), self.wave_bytes);
         // Layers read masked values, whose offline shares follow from masks.
         let read = self.layers.iter().map(|layer| layer.input);
@@ -109,8 +106,8 @@ impl Work<'_> {
         for (index, layer) in self.layers.iter().enumerate().skip(wave.start).take(wave.len()) {
             let occasion = self.occasion(index);
             let seed = seeds.next();
-            let encrypted =
-                masks.read(layer.input, |mask| self.keys.encrypt(&layer.plan, &occasion, mask, &seed))??;
+            let encrypted = masks
+                .read(layer.input, |mask| self.keys.encrypt(&layer.plan, &occasion, mask.words(), &seed))??;
             for &holder in layer.holders.iter().filter(|&&h| h != me) {
                 channel.send(holder, encrypted.clone())?;
             }
@@ -165,7 +162,8 @@ impl Work<'_> {
             for (holder, s) in self.draws.shares.get(index).into_iter().flatten() {
                 let c1 = received(channel, *holder, layer.plan.c1_len(), PRODUCT)?;
                 let occasion = self.occasion(index);
-                let answer = self.keys.answer(&layer.plan, &occasion, (*holder, &c1), s, &seeds.next());
+                let answer =
+                    self.keys.answer(&layer.plan, &occasion, (*holder, &c1), s.words(), &seeds.next());
                 let answer = answer.map_err(|error| named(error, |_| *holder, PRODUCT))?;
                 channel.send(*holder, answer)?;
             }
@@ -174,7 +172,12 @@ impl Work<'_> {
     }
 
     /// Step 4: the holders decode.
-    fn finish(&self, wave: Wave<Product>, channel: &mut dyn Channel, words: &mut Words) -> Result<(), Error> {
+    fn finish(
+        &self,
+        wave: Wave<Product>,
+        channel: &mut dyn Channel,
+        words: &mut Vec<Share>,
+    ) -> Result<(), Error> {
         let (me, parties) = (channel.me(), channel.parties());
         for (index, product) in wave {
             let layer = self.layer(index)?;
@@ -188,7 +191,7 @@ impl Work<'_> {
                 let server = |position| position + usize::from(position >= me);
                 let share = product.finish(self.keys, &answers);
                 let share = share.map_err(|error| named(error, server, ANSWER))?;
-                word.iter_mut().zip(share.iter()).for_each(|(w, s)| *w = w.wrapping_add(*s));
+                word.add(1, &Share::new(share));
             }
             words.push(word);
         }

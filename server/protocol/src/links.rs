@@ -21,8 +21,8 @@ use rayon::prelude::*;
 #[cfg(doc)]
 use seco_ot::WINDOW;
 use seco_ot::{
-    BaseSender, Bits, Block, CotReceiver, CotSender, Delta, ReceiverSeeds, Replay, SenderSeeds, base_receive,
-    message_len, setup_len,
+    BaseSender, Bits, Block, CotReceiver, CotSender, Delta, Keys, Macs, ReceiverSeeds, Replay, SenderSeeds,
+    base_receive, message_len, setup_len,
 };
 use zeroize::Zeroizing;
 
@@ -59,7 +59,7 @@ pub fn base_len(parameter: usize) -> [usize; 3] {
 pub type Nonce = [u8; NONCE];
 
 /// Where a link was before choices were made, and `M` for each of them.
-pub type Chosen = (u64, Zeroizing<Vec<Block>>);
+pub type Chosen = (u64, Macs);
 
 /// Indices of all servers but this one.
 pub fn peers(channel: &dyn Channel) -> impl Iterator<Item = usize> + use<> {
@@ -235,7 +235,7 @@ impl Links {
             let towards = jobs.iter().filter(|(choices, to)| to.contains(&peer) && !choices.is_empty());
             let extended = towards.map(|(choices, _)| {
                 let link = link.as_mut().ok_or(NO_LINK)?;
-                let mut macs = Zeroizing::new(vec![Block::ZERO; choices.len()]);
+                let mut macs = Macs::zeros(choices.len());
                 let position = link.position();
                 let message = link.extend(choices, &mut macs)?;
                 Ok(((position, macs), message))
@@ -254,7 +254,7 @@ impl Links {
                         channel.send(peer, message)?;
                         chosen
                     }
-                    None => (0, Zeroizing::default()),
+                    None => (0, Macs::default()),
                 });
             }
             all.push(ends);
@@ -268,7 +268,7 @@ impl Links {
         &mut self,
         channel: &mut dyn Channel,
         jobs: &[Vec<(usize, usize)>],
-    ) -> Result<Vec<Vec<Zeroizing<Vec<Block>>>>, Error> {
+    ) -> Result<Vec<Vec<Keys>>, Error> {
         /// Messages of one peer, each with its number of choices.
         type Messages = Vec<(usize, Vec<u8>)>;
         let mut messages: Vec<Messages> = vec![Vec::new(); self.senders.len()];
@@ -280,7 +280,7 @@ impl Links {
         let extend = |((peer, link), messages): ((usize, &mut Option<CotSender>), Messages)| {
             let extended = messages.into_iter().map(|(count, message)| {
                 let link = link.as_mut().ok_or(NO_LINK)?;
-                let mut keys = Zeroizing::new(vec![Block::ZERO; count]);
+                let mut keys = Keys::zeros(count);
                 from_peer(link.extend(&message, &mut keys), peer, "correlated OT")?;
                 Ok(keys)
             });
@@ -290,7 +290,7 @@ impl Links {
             self.senders.par_iter_mut().enumerate().zip(messages).map(extend).collect::<Result<_, _>>()?;
         let mut keys = |&(peer, count): &(usize, usize)| match by_peer.get_mut(peer) {
             Some(keys) if count > 0 => keys.next().unwrap_or_default(),
-            _ => Zeroizing::default(),
+            _ => Keys::default(),
         };
         Ok(jobs.iter().map(|wanted| wanted.iter().map(&mut keys).collect()).collect())
     }

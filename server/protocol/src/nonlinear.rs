@@ -25,16 +25,18 @@
 use std::collections::VecDeque;
 
 use rand_core::CryptoRng;
-use seco_garble::convert::Share;
 use seco_garble::convert::input::InputConversion;
 use seco_garble::convert::pads::SeatPads;
-use seco_garble::convert::projection;
+use seco_garble::convert::projection::{self, Pads};
 use seco_garble::convert::relu::{Conversion, Exchange};
-use seco_garble::slices::{pack, random_planes, unpack};
-use seco_garble::{Batch, Corrected, Crossed, Evaluator, Folding, Garbler, OnlineEvaluator, OnlineGarbler};
+use seco_garble::convert::{Lanes, Opening, Part, Share};
+use seco_garble::slices::random_planes;
+use seco_garble::{
+    Batch, Corrected, Crossed, Evaluator, Folding, Garbler, InputBits, LambdaBits, OnlineEvaluator,
+    OnlineGarbler,
+};
 use seco_model::graph::Graph;
-use seco_ot::{Bits, Block, Delta, FixedKey};
-use zeroize::Zeroizing;
+use seco_ot::{Bits, Delta, FixedKey, Keys, Macs};
 
 use crate::channel::Channel;
 use crate::draws::Draws;
@@ -76,9 +78,6 @@ pub fn messages(servers: usize, plan: &Plan, wave_bytes: usize) -> usize {
     let phases = if plan.steps.is_empty() { servers } else { Conversion::rounds(servers.saturating_sub(1)) };
     2 + phases + plan.waves(wave_bytes).len().saturating_sub(1)
 }
-
-/// Ends of correlated OTs, by server of a list.
-type Ends = Vec<Zeroizing<Vec<Block>>>;
 
 /// The batches of a wave, with the MACs that they chose.
 type Wave<'a> = Vec<Job<'a>>;
@@ -167,7 +166,7 @@ impl<'a> Work<'a> {
             first_lane: lanes.start as u32,
             lanes: lanes.len(),
             key: self.keys.of(0, lanes.start as u32),
-            mask,
+            mask: InputBits::new(mask),
             macs: Vec::new(),
             conversion: None,
         })))
@@ -192,8 +191,8 @@ impl<'a> Work<'a> {
         let ahead = if step.openers.contains(me) {
             None
         } else {
-            let words = ahead.read(step.input, |words| words.get(lanes).map(<[u32]>::to_vec))?;
-            Some(Zeroizing::new(words.ok_or(NO_BATCH)?))
+            let share = ahead.read(step.input, |share| share.lanes(lanes).map(Lanes::to_words))?;
+            Some(share.ok_or(NO_BATCH)?)
         };
         Ok(Job::Circuit(Box::new(CircuitJob {
             step,
@@ -242,8 +241,7 @@ impl Job<'_> {
     fn choices(&self) -> [(Bits, Vec<usize>); 2] {
         match self {
             Job::Input(job) => {
-                let bits = Bits::from_words(job.mask.to_vec(), job.mask.len() * 64);
-                [(bits, (0..job.server).collect()), (Bits::default(), Vec::new())]
+                [(job.mask.choices(), (0..job.server).collect()), (Bits::default(), Vec::new())]
             }
             Job::Circuit(job) => job.choices(),
         }
@@ -272,11 +270,11 @@ impl Job<'_> {
         }
     }
 
-    fn correlate(&mut self, first: Ends, second: Ends, delta: &Delta) -> Result<(), Error> {
+    fn correlate(&mut self, first: Vec<Keys>, second: Vec<Keys>, delta: &Delta) -> Result<(), Error> {
         match self {
             Job::Input(job) => {
                 let at = [job.server, job.servers, job.lanes];
-                let ends = [&job.macs[..], &first[..]];
+                let ends = (&job.macs[..], &first[..]);
                 let mask = job.mask.clone();
                 job.conversion =
                     Some(InputConversion::new(job.shape, at, job.first_lane, mask, ends, delta, &job.key));
@@ -369,8 +367,9 @@ struct InputJob {
     first_lane: u32,
     lanes: usize,
     key: FixedKey,
-    mask: Zeroizing<Vec<u64>>,
-    macs: Ends,
+    mask: InputBits,
+    /// MACs towards earlier servers.
+    macs: Vec<Macs>,
     conversion: Option<InputConversion>,
 }
 
@@ -379,7 +378,7 @@ enum Garbling {
     Started(Garbler),
     Crossed(Crossed),
     Corrected(Corrected),
-    Garbled(OnlineGarbler, Zeroizing<Vec<u32>>),
+    Garbled(OnlineGarbler, Pads),
     Drawn(Evaluator),
     Folding(Folding),
     Folded(OnlineEvaluator),
@@ -396,16 +395,16 @@ struct CircuitJob<'a> {
     me: usize,
     key: FixedKey,
     /// Where this server has no online part of the values: its share of them.
-    ahead: Option<Zeroizing<Vec<u32>>>,
+    ahead: Option<Share>,
     garbling: Garbling,
     /// Where the links were before this batch's choices.
     positions: Vec<u64>,
     /// MACs towards the other garblers, or the evaluator's towards all.
-    macs: Ends,
+    macs: Vec<Macs>,
     /// A garbler's towards the evaluator.
-    reverse: Ends,
+    reverse: Vec<Macs>,
     conversion: Option<Conversion>,
-    opening: Option<Share>,
+    opening: Option<Opening>,
 }
 
 impl CircuitJob<'_> {
@@ -414,12 +413,21 @@ impl CircuitJob<'_> {
         (0..self.step.garblers()).map(|i| (i, self.step.server(i))).filter(|&(_, server)| server != self.me)
     }
 
+    /// What there is of the other garblers, by position, and nothing at this one's.
+    fn by_position<T: Default>(&self, ends: Vec<T>) -> Vec<T> {
+        let mut all: Vec<T> = (0..self.step.garblers()).map(|_| T::default()).collect();
+        for ((i, _), end) in self.others().zip(ends) {
+            all[i] = end;
+        }
+        all
+    }
+
     fn choices(&self) -> [(Bits, Vec<usize>); 2] {
         let others = self.others().map(|(_, server)| server).collect();
         match &self.garbling {
             Garbling::Started(garbler) => {
                 let masks = garbler.output_masks();
-                let sign = masks.get(..self.batch.words()).unwrap_or_default();
+                let sign = masks.planes().get(..self.batch.words()).unwrap_or_default();
                 let reverse = Bits::from_words(sign.to_vec(), self.batch.stride());
                 [(garbler.choices(), others), (reverse, vec![self.step.evaluator])]
             }
@@ -438,21 +446,14 @@ impl CircuitJob<'_> {
     }
 
     /// The correlations are there: conversions can begin, and the cross bits are computed.
-    fn correlate(&mut self, first: Ends, mut second: Ends, delta: &Delta) -> Result<(), Error> {
+    fn correlate(&mut self, first: Vec<Keys>, mut second: Vec<Keys>, delta: &Delta) -> Result<(), Error> {
         let at = [self.step.garblers(), self.seat, self.batch.lanes];
-        let by_position = |job: &Self, ends: Ends| {
-            let mut all = vec![Zeroizing::new(Vec::new()); job.step.garblers()];
-            for ((i, _), end) in job.others().zip(ends) {
-                all[i] = end;
-            }
-            all
-        };
         let macs = std::mem::take(&mut self.macs);
         match std::mem::replace(&mut self.garbling, Garbling::Moving) {
             Garbling::Started(garbler) => {
                 let (rho, masks) = (garbler.random(), garbler.output_masks());
-                let received = by_position(self, macs);
-                let keys = by_position(self, first);
+                let received = self.by_position(macs);
+                let keys = self.by_position(first);
                 let correlated = garbler.correlate(received, keys, second.pop().unwrap_or_default())?;
                 let (crossed, outputs) = correlated.cross(delta, &self.key);
                 let reverse = self.reverse.pop().ok_or(OUT_OF_ORDER)?;
@@ -466,7 +467,7 @@ impl CircuitJob<'_> {
                 let pads = SeatPads::evaluator(&folding, &second, delta, &self.key);
                 folding.forget_labels();
                 self.conversion =
-                    Some(Conversion::new(self.step.shape, at, rho, Zeroizing::default(), pads)?);
+                    Some(Conversion::new(self.step.shape, at, rho, LambdaBits::default(), pads)?);
                 self.garbling = Garbling::Folding(folding);
             }
             _ => return Err(OUT_OF_ORDER),
@@ -544,24 +545,22 @@ impl CircuitJob<'_> {
         let first = step.openers.first().ok_or(OUT_OF_ORDER)?;
         let ready = step.garblers() + 1;
         if phase == ready {
-            let mut share = self.conversion.as_ref().ok_or(OUT_OF_ORDER)?.rho();
-            let opener = self.ahead.is_none();
-            if let Some(mut words) = self.ahead.take() {
-                share.add_to(&mut words);
-                let mut message = Vec::with_capacity(step.opening_len(lanes));
-                pack(words.iter().copied(), step.shape.width, &mut message);
-                channel.send(first, message)?;
-                share = Share::default();
+            let rho = self.conversion.as_ref().ok_or(OUT_OF_ORDER)?.rho();
+            match self.ahead.take() {
+                Some(share) => {
+                    let part = share.under([(0..lanes, &rho)]).ok_or(OUT_OF_ORDER)?;
+                    let mut message = Vec::with_capacity(step.opening_len(lanes));
+                    part.encode(step.shape.width, &mut message);
+                    channel.send(first, message)?;
+                }
+                None => self.opening = Some(rho),
             }
-            self.opening = opener.then_some(share);
         }
         if phase == ready + 1 && self.me == first {
             for server in (0..step.servers).filter(|&server| !step.openers.contains(server)) {
                 let message = receive(channel, server, step.opening_len(lanes), "masked opening")?;
-                let mut words = Zeroizing::new(unpack(&mut &message[..], step.shape.width, lanes));
-                let opening = self.opening.take().ok_or(OUT_OF_ORDER)?;
-                opening.add_to(&mut words);
-                self.opening = Some(Share::new(words));
+                let opening = self.opening.as_mut().ok_or(OUT_OF_ORDER)?;
+                opening.add_ahead(&Part::decode(&message, step.shape.width, lanes));
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 mod run;
 
 use seco_core::IncarnationKey;
+use seco_garble::convert::{InputPad, Online, kind};
 use seco_model::Op;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -59,7 +60,8 @@ impl SpentBundle {
         let counter = usage.counter;
         // The gateway: x̂ ^ P_0. The others: their pads.
         key.apply_input_pad(counter, &mut input)?;
-        let input = Zeroizing::new(graph.input.values(&input).map(u32::from).collect::<Vec<_>>());
+        let input =
+            InputPad::new(Zeroizing::new(graph.input.values(&input).map(u32::from).collect::<Vec<_>>()));
 
         let Bundle { keys, masks, words, delta, parts, spool, .. } = bundle;
         let links = start(&parts.links);
@@ -70,8 +72,8 @@ impl SpentBundle {
         let opened = plan.steps.iter().filter(|step| step.openers.contains(me)).map(|step| step.input);
         let mut offline = Offline::new((graph, flow), masks, &words, opened.chain([answer]));
         let mut known = Values::new(flow.reads(graph, me));
-        if let Some(x) = run.input(&plan.input, &parts.input, &input)? {
-            known.put(0, x);
+        if let Some(x) = run.input(&plan.input, &parts.input, input)? {
+            known.put(0, x.online());
         }
         let mut parts = parts.steps.into_iter();
         let mut levels = plan.steps.chunk_by(|a, b| a.depth == b.depth);
@@ -82,30 +84,34 @@ impl SpentBundle {
             let Some(steps) = levels.next() else { break };
             let mut opened = Vec::with_capacity(steps.len());
             for step in steps {
-                let mut word = None;
+                let mut share = None;
                 if step.openers.contains(me) {
-                    let word = word.insert(known.take(step.input)?);
-                    offline.read(step.input, |share| add(word, share))?;
+                    let online = known.take(step.input)?;
+                    share = offline.read(step.input, |offline| online.plus(offline))?;
                 }
-                opened.push((parts.next().ok_or(INCOMPLETE)?, word));
+                opened.push((parts.next().ok_or(INCOMPLETE)?, share));
             }
             for (step, x) in steps.iter().zip(run.level(steps, opened)?) {
                 if let Some(x) = x {
-                    known.put(step.output, x);
+                    known.put(step.output, x.online());
                 }
             }
         }
-        let mut word = Zeroizing::new(vec![0u32; graph.answer_len()]);
-        if flow.answerers(answer).contains(me) {
-            known.read(answer, |part| add(&mut word, part))?;
-        }
-        offline.read(answer, |share| add(&mut word, share))?;
-        run.answer(&word, graph.answer_width(), key, counter)
+        let online = if flow.answerers(answer).contains(me) { Some(known.take(answer)?) } else { None };
+        let share = offline.read(answer, |offline| match online {
+            Some(online) => online.plus(offline),
+            None => Some(offline.to_words()),
+        })?;
+        run.answer(share.ok_or(INCOMPLETE)?, graph.answer_width(), key, counter)
     }
 }
 
 /// What a party has online of a layer or a sum, node `number`, from what it has of the values that this reads.
-pub(crate) fn affine(model: &PlannedModel, number: usize, known: &mut Values) -> Result<(), Error> {
+pub(crate) fn affine(
+    model: &PlannedModel,
+    number: usize,
+    known: &mut Values<kind::Online>,
+) -> Result<(), Error> {
     let (graph, flow, me) = (&model.architecture().graph, &model.plan().flow, model.index());
     let value = number + 1;
     if !known.wanted(value) || !flow.having(value).contains(me) {
@@ -115,9 +121,9 @@ pub(crate) fn affine(model: &PlannedModel, number: usize, known: &mut Values) ->
         (Op::Secret { input, geometry }, Source::Layer(layer)) => {
             let held = model.part().layer(layer).ok_or(INCOMPLETE)?;
             let mut part = Zeroizing::new(vec![0u32; geometry.outputs()]);
-            known.read(*input, |x| seco_model::linear(geometry, &held.weights, x, &mut part))?;
+            known.read(*input, |x| seco_model::linear(geometry, &held.weights, x.words(), &mut part))?;
             add(&mut part, &held.bias);
-            part
+            Online::new(part)
         }
         (Op::Public { terms, constant, len }, _) => {
             let constant = if flow.adds_constant(value, me) { constant.cast_unsigned() } else { 0 };

@@ -2,6 +2,7 @@
 //! tests the non-linear half of the protocol (sections 5 and 6 of PROTOCOL.md).
 
 use rand_core::{CryptoRng, Rng as _};
+use seco_garble::convert::{Mask, Masked, Share};
 use seco_model::{Architecture, Dense, Geometry, Graph, InputSpec, Node, Op, Placement};
 use seco_ot::Delta;
 use zeroize::Zeroizing;
@@ -112,11 +113,11 @@ pub struct ReluBundle {
 /// answer.
 pub struct ReluOutcome {
     /// `x - r` at the evaluator, nothing elsewhere.
-    pub values: Option<Zeroizing<Vec<u32>>>,
+    values: Option<Masked>,
     /// This server's share of the layer's input: what it drew, or at the holder its online word.
-    pub share: Zeroizing<Vec<u32>>,
+    share: Share,
     /// `r^me`.
-    pub masks: Zeroizing<Vec<u32>>,
+    mask: Mask,
 }
 
 impl ReluLayer {
@@ -175,17 +176,17 @@ impl ReluLayer {
             return Err(missing);
         };
         let (true, true) = (draws.words.len() > STEP, draws.masks.len() > STEP) else { return Err(missing) };
-        let masks = draws.masks[STEP].clone();
+        let mask = draws.masks[STEP].clone();
         let mut share = std::mem::take(&mut draws.words[STEP - 1]);
         let holder = self.layer.holder();
         if me == holder {
-            share = crate::draws::uniform(self.layer.count, self.layer.width as usize, rng);
+            share = Share::new(crate::draws::uniform(self.layer.count, self.layer.width as usize, rng));
         }
         let (masks_of_all, links) = (&draws.masks[..], start(&links));
         let mut run = Run { channel, keys, delta, masks: masks_of_all, links, spool, random: Vec::new() };
         let word = (me == holder).then(|| share.clone());
         let values = run.level(std::slice::from_ref(step), vec![(parts, word)])?.pop().flatten();
-        Ok(ReluOutcome { values, share, masks })
+        Ok(ReluOutcome { values, share, mask })
     }
 
     /// Compares with the clear computation: every server sends its shares and masks to the evaluator,
@@ -194,23 +195,20 @@ impl ReluLayer {
         let evaluator = self.layer.evaluator();
         let bytes = |words: &[u32]| bytemuck::cast_slice::<u32, u8>(words).to_vec();
         let Some(values) = outcome.values else {
-            channel.send(evaluator, bytes(&outcome.share))?;
-            channel.send(evaluator, bytes(&outcome.masks))?;
+            channel.send(evaluator, bytes(outcome.share.words()))?;
+            channel.send(evaluator, bytes(outcome.mask.words()))?;
             return Ok(None);
         };
-        let (mut z, mut answer) = (outcome.share, values);
+        let answer = values.online().plus(outcome.mask.offline());
+        let (mut z, mut answer) = (outcome.share, answer.ok_or(Error::Misuse("the outcome is incomplete"))?);
         let length = self.layer.count * 4;
-        let add = |sum: &mut [u32], words: &[u32]| {
-            sum.iter_mut().zip(words).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
-        };
-        add(&mut answer, &outcome.masks);
         for peer in peers(channel) {
             for sum in [&mut z, &mut answer] {
-                let words: Vec<u32> = words_of(&channel.recv(peer, length)?);
+                let words = Share::new(Zeroizing::new(words_of(&channel.recv(peer, length)?)));
                 if words.len() != self.layer.count {
                     return Err(Error::Peer { peer, phase: "comparison" });
                 }
-                add(sum, &words);
+                sum.add(1, &words);
             }
         }
         let unused = 32 - self.layer.width;
@@ -218,6 +216,6 @@ impl ReluLayer {
             let value = ((z << unused).cast_signed() >> unused >> self.layer.shift).max(0);
             (got ^ value.cast_unsigned()) << (32 - self.layer.mask_width) == 0
         };
-        Ok(Some(answer.len() == z.len() && z.iter().zip(answer.iter()).all(right)))
+        Ok(Some(answer.len() == z.len() && z.words().iter().zip(answer.words()).all(right)))
     }
 }

@@ -6,7 +6,7 @@
 //! itself. So every pair of servers with a correlated OT for `b` does one product.
 
 use super::choose::add_where;
-use super::pads::{SenderPads, Words};
+use super::pads::{ReceiverPads, SenderPads};
 use super::{Share, product};
 use crate::slices::packed_len;
 
@@ -37,22 +37,22 @@ impl Chain {
         for (word, y, product) in &mut self.numbers {
             let mut a = y.clone();
             a.add(2u32.wrapping_neg(), product);
-            product::send(a.words(), pads.get(0, *word), self.width, message, 1, product.words_mut());
+            product::send(&a, pads.get(0, *word), self.width, message, 1, product);
         }
     }
 
     /// Joins, with the messages of all other servers, this one's pads towards them and how many of the numbers, from
     /// the first on, each brings.
-    pub fn join(&mut self, from: &mut [(&Words, &[u8], usize)]) {
+    pub fn join(&mut self, from: &mut [(&ReceiverPads, &[u8], usize)]) {
         for (number, (word, y, product)) in self.numbers.iter_mut().enumerate() {
             let mut own = y.clone();
             own.add(2u32.wrapping_neg(), product);
-            add_where(&self.bits, own.words(), product.words_mut());
+            add_where(&self.bits, own.slice(), product.slice_mut());
             for (pads, message, _) in from.iter_mut().filter(|(_, _, numbers)| number < *numbers) {
-                product::receive(&self.bits, pads.get(0, *word), self.width, message, product.words_mut());
+                product::receive(&self.bits, pads.get(0, *word), self.width, message, product);
             }
         }
-        debug_assert_eq!(self.numbers.first().map_or(self.lanes, |(_, y, _)| y.words().len()), self.lanes);
+        debug_assert_eq!(self.numbers.first().map_or(self.lanes, |(_, y, _)| y.len()), self.lanes);
     }
 
     /// This server's shares of the products, in the order of the numbers.

@@ -7,14 +7,14 @@
 //! *Why it is safe.* What server `j` publishes is masked by `d^j`: nobody else knows it, for it is the choice of
 //! correlated OTs, and the others' additive shares of `d` are uniform whatever it is.
 
-use seco_ot::{Block, Delta};
-use zeroize::Zeroizing;
+use seco_ot::{Delta, Keys, Macs};
 
 use super::Share;
 use super::bit;
-use super::pads::{Words, sender_of, strided, words};
+use super::pads::{ReceiverPads, SenderPads, receiver_of, sender_of};
 use super::relu::Exchange;
 use super::sum::SumOfBits;
+use crate::bits::InputBits;
 use crate::hash::{Hash, Tweak};
 use crate::slices::{packed_len, plane_words};
 
@@ -52,30 +52,29 @@ pub struct InputConversion {
     shape: InputShape,
     sum: SumOfBits,
     /// By earlier server.
-    from: Vec<Words>,
+    from: Vec<ReceiverPads>,
     /// By later server.
-    to: Vec<super::pads::SenderPads>,
+    to: Vec<SenderPads>,
 }
 
 impl InputConversion {
-    /// `bits` are this server's planes; `macs` those towards each earlier server and `keys` those towards each later
+    /// `bits` are this server's `d^j`; `macs` those towards each earlier server and `keys` those towards each later
     /// one, rows of lanes padded to whole words.
     pub fn new(
         shape: InputShape,
         [server, servers, lanes]: [usize; 3],
         first_lane: u32,
-        bits: Zeroizing<Vec<u64>>,
-        [macs, keys]: [&[Zeroizing<Vec<Block>>]; 2],
+        bits: InputBits,
+        (macs, keys): (&[Macs], &[Keys]),
         delta: &Delta,
         hash: &impl Hash,
     ) -> Self {
         let stride = lanes.div_ceil(64) * 64;
         let wires = [shape.bits as usize, 1, lanes];
         let tweak = |from, to| move |wire: usize, lane: u32| Tweak::input(wire, first_lane + lane, from, to);
-        let received = |(from, macs): (usize, &Zeroizing<Vec<Block>>)| {
-            words(hash, wires, Block::ZERO, strided(macs, stride), tweak(from, server))
-        };
-        let sent = |(later, keys): (usize, &Zeroizing<Vec<Block>>)| {
+        let received =
+            |(from, macs): (usize, &Macs)| receiver_of(hash, wires, (macs, stride), tweak(from, server));
+        let sent = |(later, keys): (usize, &Keys)| {
             sender_of(hash, wires, delta, (keys, stride), tweak(server, server + 1 + later))
         };
         Self {
@@ -83,7 +82,7 @@ impl InputConversion {
             servers,
             lanes,
             shape,
-            sum: SumOfBits::new(bits, shape.widths(), lanes, server == 0),
+            sum: SumOfBits::new(bits.into_planes(), shape.widths(), lanes, server == 0),
             from: macs.iter().enumerate().map(received).collect(),
             to: keys.iter().enumerate().map(sent).collect(),
         }
@@ -120,7 +119,7 @@ pub fn share(o: &[u64], d: &[Share], lanes: usize, first: bool) -> Share {
     let words = lanes.div_ceil(64);
     let mut sum = Share::zeros(lanes);
     for ((i, d), o) in d.iter().enumerate().zip(o.chunks(words.max(1))) {
-        for (lane, (sum, d)) in sum.words_mut().iter_mut().zip(d.words()).enumerate() {
+        for (lane, (sum, d)) in sum.slice_mut().iter_mut().zip(d.slice()).enumerate() {
             let o = bit(o, lane);
             let term = if o == 0 { *d } else { u32::from(first).wrapping_sub(*d) };
             *sum = sum.wrapping_add(term << i);

@@ -2,26 +2,26 @@
 //! the two. The hash has 128 bits, so it gives up to four words, each for one product ([`super::product`]).
 
 use rayon::prelude::*;
-use seco_ot::{Block, Chunk, Delta, Engine, Kernel, LANES};
+use seco_ot::{Block, Chunk, Delta, Engine, Kernel, Keys, LANES, Macs};
 use zeroize::Zeroizing;
 
 use crate::batch::{Batch, TILE, Tile};
 use crate::evaluator::Folding;
-use crate::garbler::{Crossed, End, OutputCorrelations};
+use crate::garbler::{Crossed, OutputCorrelations};
 use crate::hash::{Hash, Tweak};
 
 /// Words of a hash for several wires, all lanes.
 #[derive(Clone)]
-pub struct Words {
+pub(crate) struct HashedWords {
     each: usize,
     lanes: usize,
     /// By wire, by word, by lane.
     words: Zeroizing<Vec<u32>>,
 }
 
-impl Words {
+impl HashedWords {
     /// One word of a wire for every lane.
-    pub fn get(&self, wire: usize, word: usize) -> &[u32] {
+    pub(crate) fn get(&self, wire: usize, word: usize) -> &[u32] {
         let start = (wire * self.each + word) * self.lanes;
         &self.words[start..start + self.lanes]
     }
@@ -33,19 +33,51 @@ impl Words {
     }
 }
 
-/// The sender's words for both choices.
+/// The sender's words for both choices: `H(K, τ)` and `H(K ^ Δ, τ)`.
 #[derive(Clone)]
 pub struct SenderPads {
-    /// `H(K, τ)`.
-    pub zero: Words,
-    /// `H(K ^ Δ, τ)`.
-    pub one: Words,
+    zero: HashedWords,
+    one: HashedWords,
 }
 
+/// The receiver's words: `H(M, τ)`.
+#[derive(Clone)]
+pub struct ReceiverPads(HashedWords);
+
+/// A sender's pads of one product.
+#[derive(Clone, Copy)]
+pub struct SenderPad<'a> {
+    /// `h_0`, for choice 0.
+    pub(super) zero: &'a [u32],
+    /// `h_1`, for choice 1.
+    pub(super) one: &'a [u32],
+}
+
+/// A receiver's pads of one product: `h_b`.
+#[derive(Clone, Copy)]
+pub struct ReceiverPad<'a>(pub(super) &'a [u32]);
+
 impl SenderPads {
-    /// One word of a wire for every lane, for choice 0 and for choice 1.
-    pub fn get(&self, wire: usize, word: usize) -> [&[u32]; 2] {
-        [self.zero.get(wire, word), self.one.get(wire, word)]
+    #[cfg(test)]
+    pub(crate) fn ideal(zero: HashedWords, one: HashedWords) -> Self {
+        Self { zero, one }
+    }
+
+    /// One word of a wire for every lane.
+    pub(crate) fn get(&self, wire: usize, word: usize) -> SenderPad<'_> {
+        SenderPad { zero: self.zero.get(wire, word), one: self.one.get(wire, word) }
+    }
+}
+
+impl ReceiverPads {
+    #[cfg(test)]
+    pub(crate) fn ideal(words: HashedWords) -> Self {
+        Self(words)
+    }
+
+    /// One word of a wire for every lane.
+    pub(crate) fn get(&self, wire: usize, word: usize) -> ReceiverPad<'_> {
+        ReceiverPad(self.0.get(wire, word))
     }
 }
 
@@ -85,7 +117,7 @@ pub(crate) fn words<'a>(
     offset: Block,
     row: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
     tweak: impl Fn(usize, u32) -> Tweak + Sync,
-) -> Words {
+) -> HashedWords {
     let mut words = Zeroizing::new(vec![0u32; wires * each * lanes]);
     words.par_chunks_mut((each * lanes).max(1)).enumerate().for_each(|(wire, out)| {
         let mut out: Vec<&mut [u32]> = out.chunks_mut(lanes.max(1)).collect();
@@ -96,7 +128,7 @@ pub(crate) fn words<'a>(
             hash.run(HashWords { blocks, offset, tweak: tweak(wire, start as u32), out: parts });
         }
     });
-    Words { each, lanes, words }
+    HashedWords { each, lanes, words }
 }
 
 /// A tile's part of row `wire` of rows of `stride` blocks.
@@ -107,27 +139,47 @@ pub(crate) fn strided<'a>(blocks: &'a [Block], stride: usize) -> impl Fn(usize, 
     }
 }
 
-/// Both words of a sender.
+/// A sender's words, from rows of its keys.
 fn sender<'a>(
     hash: &impl Hash,
     shape: [usize; 3],
     delta: &Delta,
-    row: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
+    keys: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
     tweak: impl Fn(usize, u32) -> Tweak + Sync,
 ) -> SenderPads {
-    let zero = words(hash, shape, Block::ZERO, &row, &tweak);
-    SenderPads { zero, one: words(hash, shape, delta.block(), row, tweak) }
+    let zero = words(hash, shape, Block::ZERO, &keys, &tweak);
+    SenderPads { zero, one: words(hash, shape, delta.block(), keys, tweak) }
 }
 
-/// Pads of correlated OTs whose keys lie in rows of `stride` blocks: for the input step and for tests.
+/// The same for keys in rows of `stride`.
 pub(crate) fn sender_of(
     hash: &impl Hash,
     shape: [usize; 3],
     delta: &Delta,
-    (keys, stride): (&[Block], usize),
+    (keys, stride): (&Keys, usize),
     tweak: impl Fn(usize, u32) -> Tweak + Sync,
 ) -> SenderPads {
-    sender(hash, shape, delta, strided(keys, stride), tweak)
+    sender(hash, shape, delta, strided(keys.blocks(), stride), tweak)
+}
+
+/// A receiver's words, from rows of its MACs.
+fn receiver<'a>(
+    hash: &impl Hash,
+    shape: [usize; 3],
+    macs: impl Fn(usize, Tile) -> &'a [Chunk] + Sync,
+    tweak: impl Fn(usize, u32) -> Tweak + Sync,
+) -> ReceiverPads {
+    ReceiverPads(words(hash, shape, Block::ZERO, macs, tweak))
+}
+
+/// The same for MACs in rows of `stride`.
+pub(crate) fn receiver_of(
+    hash: &impl Hash,
+    shape: [usize; 3],
+    (macs, stride): (&Macs, usize),
+    tweak: impl Fn(usize, u32) -> Tweak + Sync,
+) -> ReceiverPads {
+    receiver(hash, shape, strided(macs.blocks(), stride), tweak)
 }
 
 /// Words of one output's mask: for its conversion (0) and for three products of a chain.
@@ -136,14 +188,14 @@ pub(crate) const MASK_WORDS: usize = 4;
 /// One server's pads in a step's conversions, by seat; none at its own seat and where it is on the other side.
 pub struct SeatPads {
     /// Towards later seats, for the bits of `ρ`: one word for each.
-    pub rho_to: Vec<Option<SenderPads>>,
+    pub(super) rho_to: Vec<Option<SenderPads>>,
     /// From earlier seats.
-    pub rho_from: Vec<Option<Words>>,
+    pub(super) rho_from: Vec<Option<ReceiverPads>>,
     /// Towards every garbler, for its shares of the outputs' masks: four words of each output; the evaluator, of
     /// output 0 alone.
-    pub masks_to: Vec<Option<SenderPads>>,
+    pub(super) masks_to: Vec<Option<SenderPads>>,
     /// At a garbler, from every other seat.
-    pub masks_from: Vec<Option<Words>>,
+    pub(super) masks_from: Vec<Option<ReceiverPads>>,
 }
 
 impl SeatPads {
@@ -161,7 +213,7 @@ impl SeatPads {
     pub fn garbler(
         crossed: &Crossed,
         outputs: &OutputCorrelations,
-        reverse: &[Block],
+        reverse: &Macs,
         delta: &Delta,
         hash: &impl Hash,
     ) -> Self {
@@ -177,49 +229,40 @@ impl SeatPads {
                 move |output: usize, lane: u32| Tweak::convert_mask(step, output, first_lane + lane, from, to)
             };
             if other > me {
-                let row = |wire, tile| crossed.row(End::Key, other, wire, tile);
-                pads.rho_to[other] = Some(sender(hash, [wires, 1, lanes], delta, row, tweak(me, other)));
+                let keys = |wire, tile| crossed.key_row(other, wire, tile);
+                pads.rho_to[other] = Some(sender(hash, [wires, 1, lanes], delta, keys, tweak(me, other)));
             } else {
-                let row = |wire, tile| crossed.row(End::Mac, other, wire, tile);
-                pads.rho_from[other] =
-                    Some(words(hash, [wires, 1, lanes], Block::ZERO, row, tweak(other, me)));
+                let macs = |wire, tile| crossed.mac_row(other, wire, tile);
+                pads.rho_from[other] = Some(receiver(hash, [wires, 1, lanes], macs, tweak(other, me)));
             }
             let shape = [masks, MASK_WORDS, lanes];
-            let (keys, macs) = (outputs.rows(End::Key, other), outputs.rows(End::Mac, other));
-            pads.masks_to[other] =
-                Some(sender(hash, shape, delta, strided(keys, stride), mask_tweak(me, other)));
-            pads.masks_from[other] =
-                Some(words(hash, shape, Block::ZERO, strided(macs, stride), mask_tweak(other, me)));
+            let (keys, macs) = ((outputs.keys(other), stride), (outputs.macs(other), stride));
+            pads.masks_to[other] = Some(sender_of(hash, shape, delta, keys, mask_tweak(me, other)));
+            pads.masks_from[other] = Some(receiver_of(hash, shape, macs, mask_tweak(other, me)));
         }
         let tweak = |wire: usize, lane: u32| Tweak::convert(step, wire, first_lane + lane, me, evaluator);
-        let keys = strided(crossed.evaluator_keys(), stride);
-        pads.rho_to[evaluator] = Some(sender(hash, [wires, 1, lanes], delta, keys, tweak));
+        let keys = (crossed.evaluator_keys(), stride);
+        pads.rho_to[evaluator] = Some(sender_of(hash, [wires, 1, lanes], delta, keys, tweak));
         let tweak =
             |output: usize, lane: u32| Tweak::convert_mask(step, output, first_lane + lane, evaluator, me);
-        pads.masks_from[evaluator] =
-            Some(words(hash, [1, MASK_WORDS, lanes], Block::ZERO, strided(reverse, stride), tweak));
+        let shape = [1, MASK_WORDS, lanes];
+        pads.masks_from[evaluator] = Some(receiver_of(hash, shape, (reverse, stride), tweak));
         pads
     }
 
     /// The evaluator's. `keys` are those towards each garbler for output 0, under the evaluator's own `delta`.
-    pub fn evaluator(
-        folding: &Folding,
-        keys: &[Zeroizing<Vec<Block>>],
-        delta: &Delta,
-        hash: &impl Hash,
-    ) -> Self {
+    pub fn evaluator(folding: &Folding, keys: &[Keys], delta: &Delta, hash: &impl Hash) -> Self {
         let (batch, macs) = (folding.batch(), folding.macs());
         let Batch { garblers: me, lanes, step, first_lane, .. } = *batch;
         let (stride, wires) = (batch.stride(), batch.random_wires());
         let mut pads = Self::none(me + 1);
         for (garbler, (macs, keys)) in macs.iter().zip(keys).enumerate() {
             let tweak = |wire: usize, lane: u32| Tweak::convert(step, wire, first_lane + lane, garbler, me);
-            pads.rho_from[garbler] =
-                Some(words(hash, [wires, 1, lanes], Block::ZERO, strided(macs, stride), tweak));
+            pads.rho_from[garbler] = Some(receiver_of(hash, [wires, 1, lanes], (macs, stride), tweak));
             let tweak =
                 |output: usize, lane: u32| Tweak::convert_mask(step, output, first_lane + lane, me, garbler);
-            pads.masks_to[garbler] =
-                Some(sender(hash, [1, MASK_WORDS, lanes], delta, strided(keys, stride), tweak));
+            let shape = [1, MASK_WORDS, lanes];
+            pads.masks_to[garbler] = Some(sender_of(hash, shape, delta, (keys, stride), tweak));
         }
         pads
     }

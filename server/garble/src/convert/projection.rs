@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 
 use super::choose::{TOGETHER, masks};
 use super::pads::{strided, words};
-use crate::batch::{Batch, OutputLabels};
+use super::words::{Part, Words, kind};
+use crate::batch::{Active, Batch, Labels, Zero};
+use crate::bits::MaskedBits;
 use crate::hash::{Hash, Tweak};
 use crate::slices::{pack, packed_len, plane_words, unpack};
 
@@ -22,13 +24,19 @@ use crate::slices::{pack, packed_len, plane_words, unpack};
 const WORDS: usize = 2;
 
 /// A garbler's pads: by entry `û + 2b̂`, by lane.
+pub type Pads = Words<kind::ProjectionPads>;
+
+/// The evaluator's pads, of the entries that it opens.
+pub type EntryPads = Words<kind::EntryPads>;
+
+/// A garbler's [`Pads`], from both labels of its outputs.
 pub fn garbler_pads(
     batch: &Batch,
     garbler: usize,
-    labels: &OutputLabels,
+    labels: &Labels<Zero>,
     delta: &Delta,
     hash: &impl Hash,
-) -> Zeroizing<Vec<u32>> {
+) -> Pads {
     let Batch { lanes, step, first_lane, .. } = *batch;
     let outputs = batch.program.outputs.len();
     let tweak = |output: usize, lane: u32| Tweak::project(step, output, first_lane + lane, garbler);
@@ -43,7 +51,7 @@ pub fn garbler_pads(
             pads.iter_mut().zip(of[b].get(1, u)).for_each(|(pad, word)| *pad = pad.wrapping_add(*word));
         }
     }
-    pads
+    Pads::new(pads)
 }
 
 /// Which entries the evaluator opens: those of its masked outputs, by masks of their bits (all ones for 1).
@@ -56,11 +64,11 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// From the planes of the outputs' masked values, for entries of `width` bits.
-    pub fn new(masked: &[u64], outputs: usize, lanes: usize, width: u32) -> Self {
+    /// From the outputs' masked values, for entries of `width` bits.
+    pub fn new(masked: &MaskedBits, outputs: usize, lanes: usize, width: u32) -> Self {
         let words = plane_words(lanes);
         let of_output = |output: usize| {
-            let plane = masked.get(output * words..).unwrap_or_default();
+            let plane = masked.planes().get(output * words..).unwrap_or_default();
             let mut all = Zeroizing::new(vec![0; lanes]);
             let mut some = Zeroizing::new([0; TOGETHER]);
             for (number, all) in all.chunks_mut(TOGETHER).enumerate() {
@@ -79,14 +87,14 @@ impl Chosen {
     }
 }
 
-/// The evaluator's pads, of the entries that it opens.
+/// The evaluator's pads, from the active labels of one garbler's outputs.
 pub fn evaluator_pads(
     batch: &Batch,
     garbler: usize,
-    labels: &OutputLabels,
+    labels: &Labels<Active>,
     chosen: &Chosen,
     hash: &impl Hash,
-) -> Zeroizing<Vec<u32>> {
+) -> EntryPads {
     let Batch { lanes, step, first_lane, .. } = *batch;
     let mut pads = Zeroizing::new(vec![0; lanes]);
     for (output, labels) in labels.rows().chunks(batch.stride().max(1)).enumerate() {
@@ -95,7 +103,7 @@ pub fn evaluator_pads(
         let others = chosen.masks.get(1 - output.min(1)).map_or(&[][..], |masks| masks);
         hash.run(ChosenWords { labels: labels.as_chunks().0, tweak, others, sums: &mut pads });
     }
-    pads
+    Words::of(pads)
 }
 
 /// Adds one of the first two words of the hashes of a row of labels: the second where a mask says so.
@@ -132,14 +140,15 @@ pub fn message_len(lanes: usize, entries: usize, width: u32) -> usize {
 }
 
 /// Appends a garbler's message: `answers` under `pads`, both by entry, by lane.
-pub fn close(answers: &[u32], pads: &[u32], lanes: usize, width: u32, message: &mut Vec<u8>) {
-    for (answers, pads) in answers.chunks(lanes.max(1)).zip(pads.chunks(lanes.max(1))) {
+pub fn close(answers: &Words<kind::Entries>, pads: &Pads, lanes: usize, width: u32, message: &mut Vec<u8>) {
+    for (answers, pads) in answers.slice().chunks(lanes.max(1)).zip(pads.slice().chunks(lanes.max(1))) {
         pack(answers.iter().zip(pads).map(|(answer, pad)| answer.wrapping_add(*pad)), width, message);
     }
 }
 
-/// The evaluator adds the entries that it opens to `sum`.
-pub fn open(message: &[u8], chosen: &Chosen, pads: &[u32], sum: &mut [u32]) {
+/// The evaluator adds the entries that it opens, a garbler's part of `x - r`, to `sum`.
+pub fn open(message: &[u8], chosen: &Chosen, pads: &EntryPads, sum: &mut Part<kind::Masked>) {
+    let sum = sum.slice_mut();
     let length = packed_len(sum.len(), chosen.width);
     let entry = |entry: usize| message.get(entry * length..(entry + 1) * length).unwrap_or_default();
     // Chosen while all are packed, by masks that are packed alike, and without a jump.
@@ -155,7 +164,7 @@ pub fn open(message: &[u8], chosen: &Chosen, pads: &[u32], sum: &mut [u32]) {
         }
     }
     let opened = Zeroizing::new(unpack(&mut &opened[..], chosen.width, sum.len()));
-    for ((sum, opened), pad) in sum.iter_mut().zip(opened.iter()).zip(pads) {
+    for ((sum, opened), pad) in sum.iter_mut().zip(opened.iter()).zip(pads.slice()) {
         *sum = sum.wrapping_add(opened.wrapping_sub(*pad));
     }
 }

@@ -12,11 +12,13 @@
 
 use zeroize::Zeroizing;
 
-use super::Share;
 use super::chain::Chain;
 use super::choose::{TOGETHER, masks};
 use super::pads::SeatPads;
 use super::sum::SumOfBits;
+use super::words::{Lanes, kind};
+use super::{Opening, Share, Words};
+use crate::bits::{LambdaBits, MaskedBits, RhoBits};
 use crate::error::Error;
 use crate::slices::{packed_len, plane_words};
 
@@ -121,14 +123,15 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// From this server's planes of `ρ`, a garbler's shares of the outputs' masks, and pads.
+    /// From this server's bits of `ρ`, a garbler's shares of the outputs' masks, and pads.
     pub fn new(
         shape: ReluShape,
         [garblers, seat, lanes]: [usize; 3],
-        rho: Zeroizing<Vec<u64>>,
-        masks: Zeroizing<Vec<u64>>,
+        rho: RhoBits,
+        masks: LambdaBits,
         pads: SeatPads,
     ) -> Result<Self, Error> {
+        let (rho, masks) = (rho.into_planes(), masks.into_planes());
         let words = lanes.div_ceil(64);
         let expected = if seat < garblers { shape.outputs() * words } else { 0 };
         if rho.len() != shape.width as usize * words || masks.len() != expected || seat > garblers {
@@ -240,11 +243,11 @@ impl Conversion {
         Ok(())
     }
 
-    /// This server's share of `ρ` mod `2^k`.
-    pub fn rho(&self) -> Share {
+    /// This server's share of `ρ` mod `2^k`, under which it opens its part of the value.
+    pub fn rho(&self) -> Opening {
         let mut sum = Share::zeros(self.lanes);
         self.rho.shares().iter().enumerate().for_each(|(i, share)| sum.add(1 << i, share));
-        sum
+        Opening::of_rho(sum)
     }
 
     /// Of `R = ρ >> f` mod `2^κ`.
@@ -292,7 +295,7 @@ pub struct ReluShares {
 pub const SHARES: usize = 7;
 
 impl ReluShares {
-    /// From shares in the order of [`ReluShares::words`].
+    /// From shares in the order of [`ReluShares::shares`].
     pub fn new(shape: ReluShape, shares: [Share; SHARES]) -> Self {
         Self { shape, shares }
     }
@@ -303,14 +306,15 @@ impl ReluShares {
     }
 
     /// The shares, to be stored: of `λ_t`, `λ_b`, `λ_t λ_b`, `R`, `ρ_{k-1}`, `λ_t R`, `λ_t ρ_{k-1}`.
-    pub fn words(&self) -> [&[u32]; SHARES] {
-        self.shares.each_ref().map(Share::words)
+    pub fn shares(&self) -> &[Share; SHARES] {
+        &self.shares
     }
 
-    /// Shares of the answer for every value of the masked outputs: entry `û + 2b̂` of `out`, all lanes, minus `mask`,
-    /// this server's part of the next mask, a word for each. `m` is the opened value. Public terms are not included. A lane
-    /// whose mask is missing has no answer: 0 in all entries.
-    pub fn answers(&self, m: &[u32], mask: &[u32]) -> Zeroizing<Vec<u32>> {
+    /// Shares of the answer for every value of the masked outputs: entry `û + 2b̂`, all lanes, minus `mask`, this server's
+    /// part of the next mask: `s(û, b̂) - r^j`. `m` is the opened value. Public terms are not included. A lane whose mask
+    /// is missing has no answer: 0 in all entries.
+    pub fn answers(&self, m: Lanes<'_, kind::Opened>, mask: Lanes<'_, kind::Mask>) -> Words<kind::Entries> {
+        let (m, mask) = (m.slice(), mask.slice());
         let lanes = m.len();
         let mut out = Zeroizing::new(vec![0u32; self.shape.entries() * lanes]);
         let mut answers = Zeroizing::new([[0; TOGETHER]; 4]);
@@ -328,11 +332,12 @@ impl ReluShares {
                 out[start..start + m.len()].copy_from_slice(&answers[..m.len()]);
             }
         }
-        out
+        Words::of(out)
     }
 
-    /// The evaluator's share for the masked outputs that it has, given as planes, with the public terms.
-    pub fn answers_at(&self, m: &[u32], masked: &[u64]) -> Zeroizing<Vec<u32>> {
+    /// The evaluator's share for the masked outputs that it has, with the public terms.
+    pub fn answers_at(&self, m: Lanes<'_, kind::Opened>, masked: &MaskedBits) -> Share {
+        let (m, masked) = (m.slice(), masked.planes());
         let (u_plane, borrow_plane) = masked.split_at(plane_words(m.len()).min(masked.len()));
         let mut out = Zeroizing::new(vec![0; m.len()]);
         let [mut u, mut borrow, mut answers] = [(); 3].map(|()| Zeroizing::new([0; TOGETHER]));
@@ -346,18 +351,18 @@ impl ReluShares {
             }
             out[start..start + m.len()].copy_from_slice(&answers[..m.len()]);
         }
-        out
+        Share::new(out)
     }
 
     /// The shares of some lanes.
     fn part(&self, start: usize, count: usize) -> [&[u32]; SHARES] {
-        self.words().map(|words| &words[start..start + count])
+        self.shares.each_ref().map(|share| &share.slice()[start..start + count])
     }
 
     /// The same for one lane.
     #[cfg(test)]
     pub(crate) fn answer_at(&self, lane: usize, m: u32, u: u32, borrow: u32) -> u32 {
-        let terms = self.shape.terms(self.shares.each_ref().map(|share| share.words()[lane]), m);
+        let terms = self.shape.terms(self.shares.each_ref().map(|share| share.slice()[lane]), m);
         terms.answer(u.wrapping_neg(), borrow.wrapping_neg())
     }
 }
@@ -368,7 +373,7 @@ fn starts(m: &[u32]) -> impl Iterator<Item = (usize, &[u32])> {
 }
 
 impl ReluShape {
-    /// What a lane's answers are made of, from its shares in the order of [`ReluShares::words`].
+    /// What a lane's answers are made of, from its shares in the order of [`ReluShares::shares`].
     #[inline(always)]
     fn terms(&self, shares: [u32; SHARES], m: u32) -> Terms {
         let [sign, borrow, sign_borrow, shifted, top, sign_shifted, sign_top] = shares;

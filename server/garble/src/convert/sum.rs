@@ -8,7 +8,7 @@
 //! A server's share after a later one has joined is known to it before that one does anything, for its share of the
 //! product is its own pad.
 
-use super::pads::{SenderPads, Words};
+use super::pads::{ReceiverPads, SenderPads};
 use super::{Share, bits_of, product};
 use crate::slices::packed_len;
 
@@ -42,24 +42,17 @@ impl SumOfBits {
     pub fn send(&mut self, pads: &SenderPads, message: &mut Vec<u8>) {
         for (bit, (share, &width)) in self.shares.iter_mut().zip(&self.widths).enumerate() {
             let a = share.clone();
-            product::send(
-                a.words(),
-                pads.get(bit, 0),
-                width,
-                message,
-                2u32.wrapping_neg(),
-                share.words_mut(),
-            );
+            product::send(&a, pads.get(bit, 0), width, message, 2u32.wrapping_neg(), share);
         }
     }
 
     /// Joins, with the messages of all servers before this one and its pads towards them.
-    pub fn join(&mut self, from: &mut [(&Words, &[u8])]) {
+    pub fn join(&mut self, from: &mut [(&ReceiverPads, &[u8])]) {
         for (bit, &width) in self.widths.iter().enumerate() {
             let plane = &self.bits[bit * self.words..(bit + 1) * self.words];
             let mut products = Share::zeros(self.lanes);
             for (pads, message) in from.iter_mut() {
-                product::receive(plane, pads.get(bit, 0), width, message, products.words_mut());
+                product::receive(plane, pads.get(bit, 0), width, message, &mut products);
             }
             let mut share = Share::new(bits_of(plane, self.lanes));
             share.add(2u32.wrapping_neg(), &products);

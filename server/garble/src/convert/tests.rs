@@ -5,7 +5,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use zeroize::Zeroizing;
 
 use super::chain::Chain;
-use super::pads::{SenderPads, Words};
+use super::pads::{HashedWords, ReceiverPads, SenderPads};
 use super::relu::{ReluShape, ReluShares};
 use super::sum::SumOfBits;
 use super::{Share, product};
@@ -21,7 +21,7 @@ fn random(count: usize, rng: &mut ChaCha20Rng) -> Vec<u32> {
 
 /// Words of ideal correlated OTs: uniform for both choices at the sender, and the chosen ones. `bits` are planes, one
 /// for each wire.
-fn ideal(bits: &[u64], each: usize, lanes: usize, rng: &mut ChaCha20Rng) -> (SenderPads, Words) {
+fn ideal(bits: &[u64], each: usize, lanes: usize, rng: &mut ChaCha20Rng) -> (SenderPads, ReceiverPads) {
     let words = lanes.div_ceil(64);
     let count = bits.len() / words * each * lanes;
     let (zero, one) = (random(count, rng), random(count, rng));
@@ -29,12 +29,13 @@ fn ideal(bits: &[u64], each: usize, lanes: usize, rng: &mut ChaCha20Rng) -> (Sen
         let (wire, lane) = (i / (each * lanes), i % lanes);
         if super::bit(&bits[wire * words..], lane) == 0 { zero[i] } else { one[i] }
     });
-    let chosen = Words::ideal(chosen.collect(), each, lanes);
-    (SenderPads { zero: Words::ideal(zero, each, lanes), one: Words::ideal(one, each, lanes) }, chosen)
+    let [zero, one, chosen] =
+        [zero.clone(), one.clone(), chosen.collect()].map(|words| HashedWords::ideal(words, each, lanes));
+    (SenderPads::ideal(zero, one), ReceiverPads::ideal(chosen))
 }
 
 fn total(shares: &[&Share], lane: usize) -> u32 {
-    shares.iter().fold(0, |sum, share| sum.wrapping_add(share.words()[lane]))
+    shares.iter().fold(0, |sum, share| sum.wrapping_add(share.slice()[lane]))
 }
 
 /// All `2^servers` combinations of the servers' bits, one in each lane; by server one plane.
@@ -50,12 +51,13 @@ fn product_of_a_number_and_a_bit() {
         let (a, bits) = (random(lanes, rng), random(lanes, rng).iter().map(|b| b & 1).collect::<Vec<_>>());
         let planes = from_lanes(&bits, 1);
         let (pads, chosen) = ideal(&planes, 1, lanes, rng);
-        let (mut message, mut mine, mut theirs) = (Vec::new(), vec![0; lanes], vec![0; lanes]);
-        product::send(&a, pads.get(0, 0), width, &mut message, 1, &mut mine);
+        let (mut message, mut mine, mut theirs) = (Vec::new(), Share::zeros(lanes), Share::zeros(lanes));
+        let number = Share::new(Zeroizing::new(a.clone()));
+        product::send(&number, pads.get(0, 0), width, &mut message, 1, &mut mine);
         assert_eq!(message.len(), (lanes * width as usize).div_ceil(8), "one correction of w bits");
         product::receive(&planes, chosen.get(0, 0), width, &mut &message[..], &mut theirs);
         for lane in 0..lanes {
-            let sum = mine[lane].wrapping_add(theirs[lane]) & low(width);
+            let sum = total(&[&mine, &theirs], lane) & low(width);
             assert_eq!(sum, (a[lane] * bits[lane]) & low(width));
         }
     }

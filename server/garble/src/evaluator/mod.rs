@@ -10,12 +10,13 @@ mod run;
 
 use rand_core::CryptoRng;
 use rayon::prelude::*;
-use seco_ot::{Bits, Block};
+use seco_ot::{Bits, Block, Macs};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use self::contributions::{AddUp, Contributions};
 use self::run::{Execute, Run};
-use crate::batch::{Batch, OutputLabels, Row, TILE, Tile, scatter, tile_plane, tiles_together};
+use crate::batch::{Active, Batch, Labels, Row, TILE, Tile, scatter, tile_plane, tiles_together};
+use crate::bits::{MaskedBits, RhoBits};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::program::{Input, Operand, Source};
@@ -36,8 +37,8 @@ impl Evaluator {
     }
 
     /// Planes of the evaluator's bits of the random wires.
-    pub fn random(&self) -> Zeroizing<Vec<u64>> {
-        self.random.clone()
+    pub fn random(&self) -> RhoBits {
+        RhoBits::new(self.random.clone())
     }
 
     /// Choice bits of the correlated OTs towards every garbler.
@@ -46,7 +47,7 @@ impl Evaluator {
     }
 
     /// Takes the active labels of the random wires from every garbler, by position: rows of [`Batch::stride`].
-    pub fn receive(self, labels: Vec<Zeroizing<Vec<Block>>>) -> Result<Folding, Error> {
+    pub fn receive(self, labels: Vec<Macs>) -> Result<Folding, Error> {
         let batch = self.batch;
         let expected = batch.evaluator_correlations();
         if labels.len() != batch.garblers || labels.iter().any(|l| l.len() != expected) {
@@ -68,7 +69,7 @@ impl Batch {
 pub struct Folding {
     batch: Batch,
     random: Zeroizing<Vec<u64>>,
-    labels: Vec<Zeroizing<Vec<Block>>>,
+    labels: Vec<Macs>,
     /// Tables messages, by garbler.
     messages: Vec<Option<Vec<u8>>>,
 }
@@ -127,7 +128,7 @@ impl Material {
 
 impl Folding {
     /// The active labels of the random wires, by garbler: rows of [`Batch::stride`], MACs of the evaluator's bits.
-    pub(crate) fn macs(&self) -> &[Zeroizing<Vec<Block>>] {
+    pub(crate) fn macs(&self) -> &[Macs] {
         &self.labels
     }
 
@@ -199,10 +200,10 @@ pub struct OnlineEvaluator {
 
 /// What an evaluation gives.
 pub struct Evaluated {
-    /// Planes of the masked values `ẑ` of the outputs.
-    pub masked: Zeroizing<Vec<u64>>,
+    /// The masked values `ẑ` of the outputs.
+    pub masked: MaskedBits,
     /// The outputs' active labels, by garbler.
-    pub labels: Vec<OutputLabels>,
+    pub labels: Vec<Labels<Active>>,
 }
 
 /// What comes out of a tile: masked values by output; labels by garbler, by output.
@@ -220,7 +221,8 @@ impl Drop for TileEnds {
 
 impl OnlineEvaluator {
     /// From what [`OnlineEvaluator::planes`] gave.
-    pub fn new(batch: Batch, random: Zeroizing<Vec<u64>>, permutation: Vec<u64>) -> Result<Self, Error> {
+    pub fn new(batch: Batch, random: RhoBits, permutation: Vec<u64>) -> Result<Self, Error> {
+        let random = random.into_planes();
         let words = batch.words();
         if random.len() != batch.random_wires() * words || permutation.len() != batch.program.ands * words {
             return Err(Error::Shape("evaluator's bits"));
@@ -246,7 +248,7 @@ impl OnlineEvaluator {
         material: &Material,
         public: &[u64],
         labels: &[impl AsRef<[u8]>],
-        random: &[Zeroizing<Vec<Block>>],
+        random: &[Macs],
         hash: &impl Hash,
     ) -> Result<Evaluated, Error> {
         let batch = &self.batch;
@@ -275,7 +277,7 @@ impl OnlineEvaluator {
                 let row = &mut slots.row_mut(dst).lanes_mut()[..tile.width];
                 if source == Source::Random {
                     let start = rank * stride + tile.start;
-                    row.copy_from_slice(&random[garbler][start..start + tile.width]);
+                    row.copy_from_slice(&random[garbler].blocks()[start..start + tile.width]);
                 } else {
                     let start = (rank * lanes + tile.start) * 16;
                     let (bytes, _) = labels[garbler][start..start + tile.width * 16].as_chunks();
@@ -303,7 +305,7 @@ impl OnlineEvaluator {
             })
             .collect();
         let mut masked = Zeroizing::new(vec![0u64; program.outputs.len() * words]);
-        let mut labels: Vec<OutputLabels> = (0..batch.garblers).map(|_| OutputLabels::zeros(batch)).collect();
+        let mut labels: Vec<_> = (0..batch.garblers).map(|_| Labels::of_outputs(batch)).collect();
         for (ends, &tile) in ends.iter().zip(&tiles) {
             scatter(&ends.masked, tile, words, &mut masked);
             for (labels, rows) in labels.iter_mut().zip(&ends.labels) {
@@ -311,6 +313,6 @@ impl OnlineEvaluator {
             }
         }
         clear_tail(&mut masked, lanes);
-        Ok(Evaluated { masked, labels })
+        Ok(Evaluated { masked: MaskedBits::new(masked), labels })
     }
 }

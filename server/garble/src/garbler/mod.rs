@@ -13,12 +13,13 @@ mod tables;
 
 use rand_core::CryptoRng;
 use rayon::prelude::*;
-use seco_ot::{Bits, Block, Chunk, Delta, Engine, LANES};
+use seco_ot::{Bits, Block, Chunk, Delta, Engine, Keys, LANES, Macs};
 use zeroize::Zeroizing;
 
 use self::cross::{Cross, CrossSlots, CrossTile};
 use self::tables::{Pass, TableSlots, Tables, TileEnds, ZeroLabels};
-use crate::batch::{Batch, OutputLabels, Row, TILE, Tile, scatter, tiles_together};
+use crate::batch::{Batch, Labels, Row, TILE, Tile, Zero, scatter, tiles_together};
+use crate::bits::{LambdaBits, RhoBits};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::online::OnlineGarbler;
@@ -44,11 +45,11 @@ struct State {
     outputs: Zeroizing<Vec<u64>>,
     /// `received[i]`: `M` towards garbler `i`; empty for this garbler. By tile, then by row, so that each
     /// pass reads them from one end to the other.
-    received: Vec<Zeroizing<Vec<Block>>>,
+    received: Vec<Macs>,
     /// `keys[i]`: `K` for garbler `i`'s choice bits; empty for this garbler. In the same order.
-    keys: Vec<Zeroizing<Vec<Block>>>,
+    keys: Vec<Keys>,
     /// Zero labels of the random wires: `K` for the evaluator's bits.
-    choice_labels: Zeroizing<Vec<Block>>,
+    choice_labels: Keys,
 }
 
 impl State {
@@ -60,13 +61,13 @@ impl State {
     /// A tile's `K` for row `row` of garbler `i`'s choice bits.
     #[inline(always)]
     fn keys(&self, i: usize, row: usize, tile: Tile) -> RowPair<'_> {
-        tile_row(&self.keys[i], self.batch.correlation_rows(), row, tile)
+        tile_row(self.keys[i].blocks(), self.batch.correlation_rows(), row, tile)
     }
 
     /// A tile's `M` towards garbler `i` for row `row` of this garbler's choice bits.
     #[inline(always)]
     fn received(&self, i: usize, row: usize, tile: Tile) -> RowPair<'_> {
-        tile_row(&self.received[i], self.batch.correlation_rows(), row, tile)
+        tile_row(self.received[i].blocks(), self.batch.correlation_rows(), row, tile)
     }
 }
 
@@ -106,23 +107,21 @@ impl Garbler {
         let drawn = if batch.garblers > 1 { program.crossed.len() } else { 0 };
         let second = random_planes(drawn, lanes, rng);
         let outputs = output_masks(&batch, &random, &lambda);
-        let none = || (0..batch.garblers).map(|_| Zeroizing::new(Vec::new())).collect();
-        let (received, keys) = (none(), none());
-        let choice_labels = Zeroizing::new(Vec::new());
+        let (received, keys, choice_labels) = (Vec::new(), Vec::new(), Keys::default());
         Ok(Garbler {
             state: State { batch, position, random, lambda, second, outputs, received, keys, choice_labels },
         })
     }
 
     /// Planes of this garbler's bits of the random wires.
-    pub fn random(&self) -> Zeroizing<Vec<u64>> {
-        self.state.random.clone()
+    pub fn random(&self) -> RhoBits {
+        RhoBits::new(self.state.random.clone())
     }
 
     /// Planes of `λ^j` of the outputs. Those of output 0 are the choice bits of the one correlated OT towards the
     /// evaluator.
-    pub fn output_masks(&self) -> Zeroizing<Vec<u64>> {
-        self.state.outputs.clone()
+    pub fn output_masks(&self) -> LambdaBits {
+        LambdaBits::new(self.state.outputs.clone())
     }
 
     /// Choice bits of the correlated OTs towards every other garbler, the same for each: tile by tile, the rows
@@ -143,22 +142,22 @@ impl Garbler {
         Bits::from_words(std::mem::take(&mut *out), bits)
     }
 
-    /// Takes the correlations: towards (`received`) and from (`keys`) every garbler by position, an
-    /// empty vector at this garbler's own; and the zero labels of the random wires.
+    /// Takes the correlations: towards (`received`) and from (`keys`) every garbler by position, none
+    /// at this garbler's own; and the zero labels of the random wires, keys towards the evaluator.
     pub fn correlate(
         mut self,
-        received: Vec<Zeroizing<Vec<Block>>>,
-        keys: Vec<Zeroizing<Vec<Block>>>,
-        choice_labels: Zeroizing<Vec<Block>>,
+        received: Vec<Macs>,
+        keys: Vec<Keys>,
+        choice_labels: Keys,
     ) -> Result<Correlated, Error> {
         let state = &mut self.state;
         let (batch, me) = (&state.batch, state.position);
-        let fits = |vectors: &[Zeroizing<Vec<Block>>]| {
-            let expected = batch.garbler_correlations();
-            vectors.len() == batch.garblers
-                && vectors.iter().enumerate().all(|(i, v)| v.len() == if i == me { 0 } else { expected })
-        };
-        if !fits(&received) || !fits(&keys) || choice_labels.len() != batch.evaluator_correlations() {
+        let expected = |i: usize| if i == me { 0 } else { batch.garbler_correlations() };
+        let fits = received.len() == batch.garblers
+            && keys.len() == batch.garblers
+            && received.iter().enumerate().all(|(i, macs)| macs.len() == expected(i))
+            && keys.iter().enumerate().all(|(i, keys)| keys.len() == expected(i));
+        if !fits || choice_labels.len() != batch.evaluator_correlations() {
             return Err(Error::Shape("correlations"));
         }
         state.received = received;
@@ -215,46 +214,38 @@ impl Correlated {
     }
 }
 
-/// An end of a correlated OT.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The sender's `K`.
-    Key,
-    /// The receiver's `M`.
-    Mac,
-}
-
 /// The correlations of the outputs' masks `λ^j` between this garbler and every other: sums of those of inputs and
 /// ANDs, for correlations are XOR-linear.
 pub struct OutputCorrelations {
-    outputs: usize,
     stride: usize,
-    /// By garbler: keys of every output, then MACs, rows of `stride`.
-    ends: Vec<Zeroizing<Vec<Block>>>,
+    /// By garbler, by output: rows of `stride`.
+    keys: Vec<Keys>,
+    macs: Vec<Macs>,
 }
 
 impl OutputCorrelations {
     fn zeros(batch: &Batch) -> Self {
-        let (outputs, stride) = (batch.program.outputs.len(), batch.stride());
-        let ends =
-            (0..batch.garblers).map(|_| Zeroizing::new(vec![Block::ZERO; 2 * outputs * stride])).collect();
-        Self { outputs, stride, ends }
+        let (garblers, stride) = (0..batch.garblers, batch.stride());
+        let count = batch.program.outputs.len() * stride;
+        let keys = garblers.clone().map(|_| Keys::zeros(count)).collect();
+        Self { stride, keys, macs: garblers.map(|_| Macs::zeros(count)).collect() }
     }
 
     fn put(&mut self, other: usize, output: usize, tile: Tile, key: &Row, mac: &Row) {
-        for (end, row) in [key, mac].into_iter().enumerate() {
-            let start = (end * self.outputs + output) * self.stride + tile.start;
-            self.ends[other][start..start + tile.padded()].copy_from_slice(&row.lanes()[..tile.padded()]);
+        let start = output * self.stride + tile.start;
+        for (blocks, row) in [(self.keys[other].blocks_mut(), key), (self.macs[other].blocks_mut(), mac)] {
+            blocks[start..start + tile.padded()].copy_from_slice(&row.lanes()[..tile.padded()]);
         }
     }
 
-    /// The rows of one end of all outputs' correlations with another garbler.
-    pub(crate) fn rows(&self, end: End, other: usize) -> &[Block] {
-        let (keys, macs) = self.ends[other].split_at(self.outputs * self.stride);
-        match end {
-            End::Key => keys,
-            End::Mac => macs,
-        }
+    /// Keys of all outputs for another garbler's bits.
+    pub(crate) fn keys(&self, other: usize) -> &Keys {
+        &self.keys[other]
+    }
+
+    /// MACs of all outputs towards another garbler.
+    pub(crate) fn macs(&self, other: usize) -> &Macs {
+        &self.macs[other]
     }
 }
 
@@ -273,16 +264,18 @@ impl Crossed {
     }
 
     /// The zero labels of the random wires, one row of [`Batch::stride`] each: keys towards the evaluator.
-    pub fn evaluator_keys(&self) -> &[Block] {
+    pub fn evaluator_keys(&self) -> &Keys {
         &self.state.choice_labels
     }
 
-    /// Row of the keys or MACs between this garbler and another for a random wire.
-    pub(crate) fn row(&self, end: End, other: usize, wire: usize, tile: Tile) -> &[Chunk] {
-        match end {
-            End::Key => self.state.keys(other, wire, tile).row,
-            End::Mac => self.state.received(other, wire, tile).row,
-        }
+    /// Row of the keys for another garbler's bits of a random wire.
+    pub(crate) fn key_row(&self, other: usize, wire: usize, tile: Tile) -> &[Chunk] {
+        self.state.keys(other, wire, tile).row
+    }
+
+    /// Row of the MACs towards another garbler for a random wire.
+    pub(crate) fn mac_row(&self, other: usize, wire: usize, tile: Tile) -> &[Chunk] {
+        self.state.received(other, wire, tile).row
     }
 
     /// The batch.
@@ -341,7 +334,7 @@ impl Corrected {
         hash: &impl Hash,
         rng: &mut impl CryptoRng,
         buffer: Vec<u8>,
-    ) -> Result<(OnlineGarbler, OutputLabels, Vec<u8>), Error> {
+    ) -> Result<(OnlineGarbler, Labels<Zero>, Vec<u8>), Error> {
         let Corrected { state, rho } = self;
         let batch = &state.batch;
         let program = &batch.program;
@@ -377,7 +370,7 @@ impl Corrected {
             })
             .collect();
         let mut permutation = vec![0u64; program.ands * words];
-        let mut outputs = OutputLabels::zeros(batch);
+        let mut outputs = Labels::of_outputs(batch);
         for (end, &tile) in ends.iter().zip(&tiles) {
             scatter(&end.permutation, tile, words, &mut permutation);
             end.outputs.iter().enumerate().for_each(|(output, row)| outputs.put(output, tile, row));

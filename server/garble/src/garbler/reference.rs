@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use seco_ot::{Block, Delta, FixedKey, Mask};
 
-use super::{Corrected, End};
+use super::Corrected;
 use crate::batch::{TILE, Tile};
 use crate::hash::Tweak;
 use crate::program::{Op, Operand, Program, Source};
@@ -52,24 +52,19 @@ impl Corrected {
         let start = lane / TILE * TILE;
         let tile = Tile { start, width: TILE.min(batch.lanes - start) };
         let bit = |planes: &[u64], row: usize| planes[row * words + lane / 64] >> (lane % 64) & 1 == 1;
-        let end = |end: End, other: usize, row: usize| {
-            let row = match end {
-                End::Key => state.keys(other, row, tile),
-                End::Mac => state.received(other, row, tile),
-            };
-            row.row.as_flattened()[lane - start]
-        };
+        let key = |other: usize, row: usize| state.keys(other, row, tile).row.as_flattened()[lane - start];
+        let mac =
+            |other: usize, row: usize| state.received(other, row, tile).row.as_flattened()[lane - start];
         // The share of `bΔ_me` is `bΔ_me` with its own bit, and for every other garbler the key of that one's bit;
         // the share of `bΔ_i` is the MAC of its own bit.
         let shares = |bit: bool, row: usize| -> Vec<Block> {
             let others: Vec<usize> = state.others().collect();
-            let own =
-                others.iter().fold(delta.block().select(mask(bit)), |sum, &i| sum ^ end(End::Key, i, row));
-            (0..batch.garblers).map(|i| if i == me { own } else { end(End::Mac, i, row) }).collect()
+            let own = others.iter().fold(delta.block().select(mask(bit)), |sum, &i| sum ^ key(i, row));
+            (0..batch.garblers).map(|i| if i == me { own } else { mac(i, row) }).collect()
         };
         let random = (0..batch.random_wires())
             .map(|row| Wire {
-                label: state.choice_labels[row * batch.stride() + lane],
+                label: state.choice_labels.blocks()[row * batch.stride() + lane],
                 shares: shares(bit(&state.random, row), row),
             })
             .collect();

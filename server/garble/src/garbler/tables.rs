@@ -1,10 +1,10 @@
 //! The garbling pass: tables from labels, shares of masks and hashes.
 
-use seco_ot::{Block, Delta, Engine, Kernel, LANES};
+use seco_ot::{Block, Delta, Engine, Kernel, Keys, LANES};
 use zeroize::Zeroize;
 
 use super::{RowPair, State};
-use crate::batch::{MAX_GARBLERS, Row, Slots, TILE, Tile, byte, set_byte, tile_plane};
+use crate::batch::{Labels, MAX_GARBLERS, Row, Slots, TILE, Tile, Zero, byte, set_byte, tile_plane};
 use crate::error::Error;
 use crate::hash::Tweak;
 use crate::program::{Input, Op, Operand, Source};
@@ -13,22 +13,22 @@ use crate::slices::from_bytes;
 /// Zero labels of input wires.
 pub(super) struct ZeroLabels<'a> {
     inputs: &'a [Input],
-    random: &'a [Block],
+    random: &'a Keys,
     stride: usize,
-    public: &'a [Block],
+    public: &'a Labels<Zero>,
     lanes: usize,
 }
 
 impl<'a> ZeroLabels<'a> {
-    pub(super) fn new(state: &'a State, inputs: &'a [Input], public: &'a [Block]) -> Self {
+    pub(super) fn new(state: &'a State, inputs: &'a [Input], public: &'a Labels<Zero>) -> Self {
         let (stride, lanes) = (state.batch.stride(), state.batch.lanes);
         ZeroLabels { inputs, random: &state.choice_labels, stride, public, lanes }
     }
 
     fn tile(&self, Input { source, rank }: Input, tile: Tile) -> &[Block] {
         let (blocks, start) = match source {
-            Source::Random => (self.random, rank * self.stride),
-            Source::Public => (self.public, rank * self.lanes),
+            Source::Random => (self.random.blocks(), rank * self.stride),
+            Source::Public => (self.public.rows(), rank * self.lanes),
         };
         &blocks[start + tile.start..start + tile.start + tile.width]
     }

@@ -31,7 +31,7 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
             .iter_mut()
             .enumerate()
             .filter(|&(g, _)| Some(g) == honest)
-            .for_each(|(_, p)| p.fill(0));
+            .for_each(|(_, p)| p.slice_mut().fill(0));
     }
     let z: Vec<u32> = (0..TRIALS).map(|_| rng.next_u32() & low(SHAPE.width)).collect();
     let r: Vec<Vec<u32>> = (0..=garblers).map(|_| random_words(TRIALS, rng)).collect();
@@ -55,30 +55,34 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
 
     // The evaluator takes the entry with the other sign: its own and the coalition's garblers' terms in clear, the
     // honest garbler's under the pads of the labels that it has.
-    let mut flipped = outcome.masked.clone();
+    let mut flipped = Zeroizing::new(outcome.masked.planes().to_vec());
     flipped[..words].iter_mut().for_each(|word| *word ^= u64::MAX);
+    let flipped = MaskedBits::new(flipped);
     let mut difference = vec![0u32; TRIALS];
     for (masked, sign) in [(&outcome.masked, 1u32), (&flipped, 1u32.wrapping_neg())] {
-        let entry = |lane| (bit(&masked[..words], lane) + 2 * bit(&masked[words..], lane)) as usize;
-        let mut sum = shares[garblers].answers_at(&outcome.m, masked);
+        let entry =
+            |lane| (bit(&masked.planes()[..words], lane) + 2 * bit(&masked.planes()[words..], lane)) as usize;
+        // The evaluator's own r is in clear too.
+        let none = Mask::new(Zeroizing::new(vec![0; TRIALS]));
+        let mut sum = shares[garblers].answers_at(outcome.m.all(), masked).less(none.all()).unwrap();
         let chosen = projection::Chosen::new(masked, 2, TRIALS, SHAPE.mask_width);
         for g in 0..garblers {
-            let answers = shares[g].answers(&outcome.m, &r[g]);
+            let answers = shares[g].answers(outcome.m.all(), mask(&r[g]).all());
             if coalition(g) {
-                (0..TRIALS).for_each(|lane| {
-                    sum[lane] = sum[lane].wrapping_add(answers[entry(lane) * TRIALS + lane])
-                });
+                for (lane, sum) in sum.slice_mut().iter_mut().enumerate() {
+                    *sum = sum.wrapping_add(answers.slice()[entry(lane) * TRIALS + lane]);
+                }
                 continue;
             }
             let mut message = Vec::new();
             projection::close(&answers, &projection[g], TRIALS, SHAPE.mask_width, &mut message);
             let pads = match broken {
-                Broken::Projection => Zeroizing::new(vec![0; TRIALS]),
+                Broken::Projection => projection::EntryPads::of(Zeroizing::new(vec![0; TRIALS])),
                 _ => projection::evaluator_pads(&batch, g, &outcome.labels[g], &chosen, &hash),
             };
             projection::open(&message, &chosen, &pads, &mut sum);
         }
-        difference.iter_mut().zip(sum.iter()).for_each(|(d, s)| *d = d.wrapping_add(sign.wrapping_mul(*s)));
+        difference.iter_mut().zip(sum.slice()).for_each(|(d, s)| *d = d.wrapping_add(sign.wrapping_mul(*s)));
     }
 
     let rate = |right: &dyn Fn(usize) -> bool| {
@@ -91,10 +95,10 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
         parts.fold(0u32, |sum, (_, r)| sum.wrapping_add(r[lane]))
     };
     [
-        rate(&|lane| (outcome.m[lane] ^ known_rho[lane]) & 1 == z[lane] & 1),
+        rate(&|lane| (outcome.m.slice()[lane] ^ known_rho[lane]) & 1 == z[lane] & 1),
         rate(&|lane| {
-            let u = bit(&outcome.masked[..words], lane) ^ known_mask[lane];
-            u ^ (outcome.m[lane] >> (SHAPE.width - 1) & 1) == negative(lane)
+            let u = bit(&outcome.masked.planes()[..words], lane) ^ known_mask[lane];
+            u ^ (outcome.m.slice()[lane] >> (SHAPE.width - 1) & 1) == negative(lane)
         }),
         rate(&|lane| outcome.value[lane].wrapping_add(known_r(lane)) & 1 == answer(lane) & 1),
         rate(&|lane| difference[lane] & 1 == z[lane] >> SHAPE.shift & 1),

@@ -11,26 +11,49 @@ use std::sync::Arc;
 
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use seco_ot::{Bits, Block, Delta, FixedKey};
+use seco_ot::{Bits, Block, Delta, FixedKey, Keys, Macs};
 use zeroize::Zeroizing;
 
 use crate::circuits::relu_program;
 use crate::convert::pads::SeatPads;
 use crate::convert::projection;
 use crate::convert::relu::{Conversion, Exchange, ReluShape, ReluShares};
+use crate::convert::{Mask, Opened, Opening, Part, Share};
 use crate::program::Source;
 use crate::slices::from_lanes;
-use crate::{Batch, Evaluator, Garbler, Hash, Material, MaterialSize, OnlineEvaluator, OnlineGarbler};
+use crate::{
+    Active, Batch, Evaluator, Garbler, Hash, Labels, LambdaBits, MaskedBits, Material, MaterialSize,
+    OnlineEvaluator, OnlineGarbler,
+};
 
 /// A dealer's correlated OTs: `M = K ^ choice·Δ`.
-fn deal(
-    choices: &Bits,
-    delta: &Delta,
-    rng: &mut ChaCha20Rng,
-) -> (Zeroizing<Vec<Block>>, Zeroizing<Vec<Block>>) {
+fn deal(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> (Macs, Keys) {
     let keys: Vec<Block> = (0..choices.len()).map(|_| Block::random(rng)).collect();
     let macs = keys.iter().enumerate().map(|(i, &k)| k ^ delta.block().select(choices.mask(i))).collect();
-    (Zeroizing::new(macs), Zeroizing::new(keys))
+    (Macs::from_blocks(macs), Keys::from_blocks(keys))
+}
+
+/// The same MACs again, as the evaluator's seeds give them.
+fn again(macs: &Macs) -> Macs {
+    Macs::from_blocks(macs.blocks().to_vec())
+}
+
+/// What all garblers get for their choices towards each other: MACs by receiver and sender, keys by sender and receiver.
+fn between(
+    garblers: &[Garbler],
+    deltas: &[Delta],
+    rng: &mut ChaCha20Rng,
+) -> (Vec<Vec<Macs>>, Vec<Vec<Keys>>) {
+    fn none<T: Default>(count: usize) -> Vec<Vec<T>> {
+        (0..count).map(|_| (0..count).map(|_| T::default()).collect()).collect()
+    }
+    let (mut received, mut keys) = (none(garblers.len()), none(garblers.len()));
+    for (j, garbler) in garblers.iter().enumerate() {
+        for i in (0..garblers.len()).filter(|&i| i != j) {
+            (received[j][i], keys[i][j]) = deal(&garbler.choices(), &deltas[i], rng);
+        }
+    }
+    (received, keys)
 }
 
 pub(crate) fn low(width: u32) -> u32 {
@@ -71,15 +94,15 @@ pub(crate) struct Run {
     evaluator: OnlineEvaluator,
     material: Material,
     /// Active labels of the random wires, by garbler.
-    active: Vec<Zeroizing<Vec<Block>>>,
+    active: Vec<Macs>,
     /// By seat.
     shares: Vec<ReluShares>,
     /// `ρ` in the clear: the XOR of everyone's bits, and by seat.
     pub(crate) rho: Vec<Vec<u64>>,
     /// Additive shares of `ρ` by seat.
-    pub(crate) rho_shares: Vec<Vec<u32>>,
+    pub(crate) rho_shares: Vec<Opening>,
     /// By garbler: pads of the projection.
-    projection: Vec<Zeroizing<Vec<u32>>>,
+    projection: Vec<projection::Pads>,
     /// `λ^j` of the outputs by garbler.
     pub(crate) masks: Vec<Vec<u64>>,
     /// Choice bits by garbler, packed.
@@ -100,18 +123,12 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     let started: Vec<Garbler> = (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng).unwrap()).collect();
     let receiving = Evaluator::new(batch.clone(), rng).unwrap();
     let choices = started.iter().map(|garbler| garbler.choices().words().to_vec()).collect();
-    let mut rho: Vec<Vec<u64>> = started.iter().map(|g| g.random().to_vec()).collect();
-    rho.push(receiving.random().to_vec());
-    let masks: Vec<Vec<u64>> = started.iter().map(|g| g.output_masks().to_vec()).collect();
+    let mut rho: Vec<Vec<u64>> = started.iter().map(|g| g.random().planes().to_vec()).collect();
+    rho.push(receiving.random().planes().to_vec());
+    let masks: Vec<Vec<u64>> = started.iter().map(|g| g.output_masks().planes().to_vec()).collect();
 
-    let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
-    let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
-    for j in 0..garblers {
-        for i in (0..garblers).filter(|&i| i != j) {
-            (received[j][i], keys[i][j]) = deal(&started[j].choices(), &deltas[i], rng);
-        }
-    }
-    let (labels, zero_labels): (Vec<_>, Vec<_>) =
+    let (mut received, mut keys) = between(&started, &deltas, rng);
+    let (labels, mut zero_labels): (Vec<_>, Vec<_>) =
         deltas[..garblers].iter().map(|delta| deal(&receiving.choices(), delta, rng)).unzip();
     let (reverse, reverse_keys): (Vec<_>, Vec<_>) = masks
         .iter()
@@ -125,7 +142,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     for (g, garbler) in started.into_iter().enumerate() {
         let (rho, masks) = (garbler.random(), garbler.output_masks());
         let (received, keys) = (std::mem::take(&mut received[g]), std::mem::take(&mut keys[g]));
-        let correlated = garbler.correlate(received, keys, zero_labels[g].clone()).unwrap();
+        let correlated = garbler.correlate(received, keys, std::mem::take(&mut zero_labels[g])).unwrap();
         let (mut state, outputs) = correlated.cross(&deltas[g], hash);
         let pads = SeatPads::garbler(&state, &outputs, &reverse[g], &deltas[g], hash);
         conversions.push(Conversion::new(shape, [garblers, g, lanes], rho, masks, pads).unwrap());
@@ -133,10 +150,10 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
         crossed.push(state);
     }
     let random = receiving.random();
-    let mut folding = receiving.receive(labels.clone()).unwrap();
+    let mut folding = receiving.receive(labels.iter().map(again).collect()).unwrap();
     let pads = SeatPads::evaluator(&folding, &reverse_keys, &deltas[garblers], hash);
     conversions.push(
-        Conversion::new(shape, [garblers, garblers, lanes], random, Zeroizing::default(), pads).unwrap(),
+        Conversion::new(shape, [garblers, garblers, lanes], random, LambdaBits::default(), pads).unwrap(),
     );
 
     let mut queues = Queues::new();
@@ -173,7 +190,7 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
     // As if it had been on disk meanwhile.
     let mut material = Material::zeros(batch.material_size());
     material.bytes_mut().copy_from_slice(stored.bytes());
-    let rho_shares = conversions.iter().map(|c| c.rho().words().to_vec()).collect();
+    let rho_shares = conversions.iter().map(Conversion::rho).collect();
     let shares = conversions.into_iter().map(Conversion::finish).collect();
     Run {
         batch,
@@ -194,9 +211,9 @@ pub(crate) fn prepare(shape: ReluShape, batch: Batch, seed: u64, hash: &impl Has
 
 /// What the online phase shows: `m`, the masked outputs, the garblers' opened entries, the sum.
 pub(crate) struct Outcome {
-    pub(crate) m: Vec<u32>,
-    pub(crate) masked: Zeroizing<Vec<u64>>,
-    pub(crate) labels: Vec<crate::OutputLabels>,
+    pub(crate) m: Opened,
+    pub(crate) masked: MaskedBits,
+    pub(crate) labels: Vec<Labels<Active>>,
     /// The answer minus all masks, mod `2^κ`.
     pub(crate) value: Vec<u32>,
 }
@@ -232,17 +249,19 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
         ..
     } = run;
     let ReluShape { width, mask_width, .. } = shape;
-    let mut m = z.to_vec();
-    for share in &rho_shares {
-        m.iter_mut().zip(share).for_each(|(m, share)| *m = m.wrapping_add(*share) & low(width));
-    }
-    let planes = from_lanes(&m, width as usize);
+    let mut z = Some(share(z));
+    let parts = rho_shares.iter().map(|rho| {
+        let z = z.take().unwrap_or_else(|| Share::zeros(batch.lanes));
+        z.under([(0..batch.lanes, rho)]).unwrap()
+    });
+    let m = add_up(parts).open(width);
+    let planes = m.all().planes(width);
     let labels = active_labels(garblers, &deltas, &planes, hash);
     let messages: Vec<Vec<u8>> = projection
         .iter()
         .enumerate()
         .map(|(g, pads)| {
-            let answers = shares[g].answers(&m, &r[g]);
+            let answers = shares[g].answers(m.all(), mask(&r[g]).all());
             let mut message = Vec::new();
             projection::close(&answers, pads, batch.lanes, mask_width, &mut message);
             assert_eq!(message.len(), projection::message_len(batch.lanes, shape.entries(), mask_width));
@@ -250,15 +269,32 @@ pub(crate) fn finish(run: Run, z: &[u32], r: &[Vec<u32>], hash: &impl Hash) -> O
         })
         .collect();
     let evaluated = evaluator.evaluate(&material, &planes, &labels, &active, hash).unwrap();
-    let mut value = shares[batch.garblers].answers_at(&m, &evaluated.masked);
-    value.iter_mut().zip(&r[batch.garblers]).for_each(|(answer, r)| *answer = answer.wrapping_sub(*r));
+    let answers = shares[batch.garblers].answers_at(m.all(), &evaluated.masked);
+    let mut value = answers.less(mask(&r[batch.garblers]).all()).unwrap();
     let chosen = projection::Chosen::new(&evaluated.masked, shape.outputs(), batch.lanes, mask_width);
     for (g, message) in messages.iter().enumerate() {
         let pads = projection::evaluator_pads(&batch, g, &evaluated.labels[g], &chosen, hash);
         projection::open(message, &chosen, &pads, &mut value);
     }
-    value.iter_mut().for_each(|value| *value &= low(mask_width));
-    Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value: value.to_vec() }
+    let value = value.open().slice().iter().map(|value| value & low(mask_width)).collect();
+    Outcome { m, masked: evaluated.masked, labels: evaluated.labels, value }
+}
+
+pub(crate) fn share(words: &[u32]) -> Share {
+    Share::new(Zeroizing::new(words.to_vec()))
+}
+
+pub(crate) fn mask(words: &[u32]) -> Mask {
+    Mask::new(Zeroizing::new(words.to_vec()))
+}
+
+/// All servers' parts.
+fn add_up<V>(parts: impl Iterator<Item = Part<V>>) -> Part<V> {
+    let add = |mut sum: Part<V>, part: Part<V>| {
+        sum.add(&part);
+        sum
+    };
+    parts.reduce(add).unwrap()
 }
 
 pub(crate) fn random_words(count: usize, rng: &mut ChaCha20Rng) -> Vec<u32> {
@@ -376,7 +412,12 @@ fn hostile_messages_are_refused() {
     assert!(garblers.next().unwrap().labels(&run.deltas[0], &public[1..], &hash, &mut Vec::new()).is_err());
     // Wrong labels give a wrong answer, not a panic.
     assert_eq!(
-        run.evaluator.evaluate(&run.material, &public, &labels, &run.active, &hash).unwrap().masked.len(),
+        run.evaluator
+            .evaluate(&run.material, &public, &labels, &run.active, &hash)
+            .unwrap()
+            .masked
+            .planes()
+            .len(),
         2
     );
 }

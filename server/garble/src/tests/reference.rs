@@ -19,14 +19,8 @@ fn kernels_equal_the_formulas() {
         let started: Vec<Garbler> =
             (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng).unwrap()).collect();
         let receiving = Evaluator::new(batch.clone(), rng).unwrap();
-        let random = receiving.random();
-        let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
-        let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
-        for j in 0..garblers {
-            for i in (0..garblers).filter(|&i| i != j) {
-                (received[j][i], keys[i][j]) = deal(&started[j].choices(), &deltas[i], rng);
-            }
-        }
+        let random = receiving.random().into_planes();
+        let (received, keys) = between(&started, &deltas, rng);
         let (labels, zero): (Vec<_>, Vec<_>) =
             deltas.iter().map(|delta| deal(&receiving.choices(), delta, rng)).unzip();
         let ends = received.into_iter().zip(keys).zip(zero);
@@ -50,7 +44,7 @@ fn kernels_equal_the_formulas() {
             .zip(&deltas)
             .map(|(c, delta)| looked_at.iter().map(|&lane| c.lane(lane, delta, &corrections)).collect())
             .collect();
-        let mut folding = receiving.receive(labels.clone()).unwrap();
+        let mut folding = receiving.receive(labels.iter().map(again).collect()).unwrap();
         let mut messages = Vec::new();
         let mut online = Vec::new();
         for (g, state) in corrected.into_iter().enumerate() {
@@ -72,7 +66,7 @@ fn kernels_equal_the_formulas() {
                 vec![vec![[Block::ZERO; 3]; garblers]; program.ands].into();
             let mut permutation = Vec::new();
             for g in 0..garblers {
-                let labels: Vec<Block> = public[g].chunks(lanes).map(|row| row[lane]).collect();
+                let labels: Vec<Block> = public[g].rows().chunks(lanes).map(|row| row[lane]).collect();
                 let (rows, _, bits) =
                     lane_states[g][at].garble(program, garblers, &deltas[g], &labels, &hash);
                 if g == 0 {
@@ -106,13 +100,14 @@ fn kernels_equal_the_formulas() {
             }
             let load = |source: Source, rank: usize| match source {
                 Source::Random => {
-                    let active = labels.iter().map(|labels| labels[rank * batch.stride() + lane]).collect();
+                    let active =
+                        labels.iter().map(|labels| labels.blocks()[rank * batch.stride() + lane]).collect();
                     (active, bit(&random[rank * batch.words()..], lane) == 1)
                 }
                 Source::Public => {
                     let set = bit(&planes[rank * batch.words()..], lane) == 1;
                     let label = |g: usize| {
-                        public[g][rank * lanes + lane] ^ deltas[g].block().select(reference::mask(set))
+                        public[g].rows()[rank * lanes + lane] ^ deltas[g].block().select(reference::mask(set))
                     };
                     ((0..garblers).map(label).collect(), set)
                 }
@@ -120,7 +115,7 @@ fn kernels_equal_the_formulas() {
             let at = (batch.step, batch.first_lane + lane as u32);
             let masked = reference::evaluate(program, at, tables, &permutation, load, &hash);
             for (output, masked) in masked.into_iter().enumerate() {
-                let fast = bit(&evaluated.masked[output * batch.words()..], lane) == 1;
+                let fast = bit(&evaluated.masked.planes()[output * batch.words()..], lane) == 1;
                 assert_eq!(masked, fast, "{garblers} garblers, lane {lane}, output {output}");
             }
         }

@@ -68,7 +68,7 @@ fn entries_of_a_projection_are_under_pads_of_their_own() {
         let shape = ReluShape { width: 6, shift: 2, mask_width: 6 };
         let run = prepare(shape, batch(shape, servers - 1, LANES), 32, &hash);
         for pads in &run.projection {
-            let entries: Vec<&[u32]> = pads.chunks(LANES).collect();
+            let entries: Vec<&[u32]> = pads.slice().chunks(LANES).collect();
             assert_eq!(entries.len(), 4);
             for combination in 1..81u32 {
                 let factors: Vec<u32> =

@@ -11,11 +11,10 @@ use seco_garble::circuits::relu_program;
 use seco_garble::slices::{from_lanes, to_lanes};
 use seco_garble::{Batch, Evaluator, Garbler, Material};
 use seco_node::keys;
-use seco_ot::{Bits, Block, Delta, FixedKey};
+use seco_ot::{Bits, Block, Delta, FixedKey, Keys, Macs};
 use seco_tools::process::{Took, timed};
 use seco_tools::terminal;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::{Setting, complete, footer};
 use crate::Error;
@@ -127,11 +126,21 @@ fn failed(error: seco_garble::Error) -> Error {
 }
 
 /// Correlated OTs as the extension would leave them.
-fn correlations(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> [Zeroizing<Vec<Block>>; 2] {
+fn correlations(choices: &Bits, delta: &Delta, rng: &mut ChaCha20Rng) -> (Macs, Keys) {
     let mut keys = vec![Block::ZERO; choices.len()];
     seco_ot::Prg::new(Block::random(rng)).fill(&mut keys);
     let other = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.mask(i)));
-    [Zeroizing::new(other.collect()), Zeroizing::new(keys)]
+    (Macs::from_blocks(other.collect()), Keys::from_blocks(keys))
+}
+
+/// The same MACs again, as the evaluator's seeds give them.
+fn again(macs: &Macs) -> Macs {
+    Macs::from_blocks(macs.blocks().to_vec())
+}
+
+/// Nothing yet between any two of `count` garblers.
+fn none<T: Default>(count: usize) -> Vec<Vec<T>> {
+    (0..count).map(|_| (0..count).map(|_| T::default()).collect()).collect()
 }
 
 /// Memory that runs hand on, as a server's bundles do.
@@ -160,22 +169,21 @@ fn once(
         (0..garblers).map(|g| Garbler::new(batch.clone(), g, rng)).collect();
     let started = started?;
     // What everyone's bits come to, to compare.
-    let mut rho = receiving.random();
+    let mut rho = receiving.random().planes().to_vec();
     let mut masks = vec![0u64; batch.program.outputs.len() * batch.words()];
     for garbler in &started {
-        rho.iter_mut().zip(garbler.random().iter()).for_each(|(rho, bits)| *rho ^= bits);
-        masks.iter_mut().zip(garbler.output_masks().iter()).for_each(|(mask, bits)| *mask ^= bits);
+        rho.iter_mut().zip(garbler.random().planes()).for_each(|(rho, bits)| *rho ^= bits);
+        masks.iter_mut().zip(garbler.output_masks().planes()).for_each(|(mask, bits)| *mask ^= bits);
     }
-    let none = || (0..garblers).map(|_| Zeroizing::new(Vec::new())).collect::<Vec<_>>();
-    let (mut received, mut keys): (Vec<_>, Vec<_>) = (0..garblers).map(|_| (none(), none())).unzip();
+    let (mut received, mut keys) = (none(garblers), none(garblers));
     for (j, garbler) in started.iter().enumerate() {
         for i in (0..garblers).filter(|&i| i != j) {
-            [received[j][i], keys[i][j]] = correlations(&garbler.choices(), &deltas[i], rng);
+            (received[j][i], keys[i][j]) = correlations(&garbler.choices(), &deltas[i], rng);
         }
     }
     let (mut labels, mut crossed, mut bits) = (Vec::new(), Vec::new(), Vec::new());
     for (((garbler, received), keys), delta) in started.into_iter().zip(received).zip(keys).zip(&deltas) {
-        let [active, zero] = correlations(&receiving.choices(), delta, rng);
+        let (active, zero) = correlations(&receiving.choices(), delta, rng);
         labels.push(active);
         let correlated = garbler.correlate(received, keys, zero)?;
         let (mut state, _) = timed(&mut times.cross, || correlated.cross(delta, &hash));
@@ -190,7 +198,7 @@ fn once(
         corrected.push(state);
         corrections.push(message);
     }
-    let mut folding = receiving.receive(labels.clone())?;
+    let mut folding = receiving.receive(labels.iter().map(again).collect())?;
     let (mut online, mut sent, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (g, state) in corrected.into_iter().enumerate() {
         let buffer = blanks.messages.pop().unwrap_or_default();
@@ -223,7 +231,7 @@ fn once(
         let bit = |planes: &[u64]| planes.get(lane / 64).map_or(0, |word| (word >> (lane % 64)) as u32 & 1);
         let top = 1 << (width - 1);
         let expected = (m.wrapping_sub(*rho) ^ m) & top != 0;
-        (bit(&got.masked) ^ bit(&masks) == 1) == expected
+        (bit(got.masked.planes()) ^ bit(&masks) == 1) == expected
     });
     times.wrong |= !exact || rho.len() != batch.lanes;
     Ok(bytes)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use seco_node::keys;
-use seco_ot::{BaseSender, Bits, Block, CotReceiver, CotSender, Delta, PARAMETERS, base_receive};
+use seco_ot::{BaseSender, Bits, CotReceiver, CotSender, Delta, Keys, Macs, PARAMETERS, base_receive};
 use seco_tools::process::{Took, timed};
 use seco_tools::terminal;
 use serde_json::{Value, json};
@@ -107,15 +107,16 @@ fn measure(parameter: usize, count: usize) -> Result<Figures, Error> {
     let mut sender = CotSender::new(&delta, seeds, parameter, &setup).map_err(failed)?;
 
     let choices = Bits::random(count, &mut rng);
-    let (mut chosen, mut keys) = (vec![Block::ZERO; count], vec![Block::ZERO; count]);
+    let (mut chosen, mut keys) = (Macs::zeros(count), Keys::zeros(count));
     let [mut receiving, mut sending] = [Took::default(); 2];
     let (mut transfers, mut bytes, mut exact) = (0, 0, true);
     while (receiving + sending).cpu < LONG_ENOUGH {
         let message = timed(&mut receiving, || receiver.extend(&choices, &mut chosen)).map_err(failed)?;
         timed(&mut sending, || sender.extend(&message, &mut keys)).map_err(failed)?;
         (transfers, bytes) = (transfers + count, bytes + message.len());
-        let wanted = keys.iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.mask(i)));
-        exact &= chosen.iter().zip(wanted).all(|(chosen, wanted)| chosen.0 == wanted.0);
+        let wanted =
+            keys.blocks().iter().enumerate().map(|(i, key)| *key ^ delta.block().select(choices.mask(i)));
+        exact &= chosen.blocks().iter().zip(wanted).all(|(chosen, wanted)| chosen.0 == wanted.0);
     }
     Ok(Figures {
         parameter,

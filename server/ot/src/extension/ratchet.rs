@@ -136,7 +136,7 @@ mod tests {
     use rand_core::SeedableRng;
 
     use super::*;
-    use crate::{Bits, PARAMETERS};
+    use crate::{Bits, Macs, PARAMETERS};
 
     fn connect(parameter: usize, seed: u8) -> (ReceiverSeeds, SenderSeeds) {
         let mut rng = ChaCha20Rng::from_seed([seed; 32]);
@@ -177,9 +177,9 @@ mod tests {
             let (mut receiver, _) = connect(parameter, 61);
             let mut seen = std::collections::HashSet::new();
             for index in 0..3 {
-                let mut out = [Block::ZERO; 128];
+                let mut out = Macs::zeros(128);
                 receiver.take(index).unwrap().extend(&Bits::zeros(128), &mut out).unwrap();
-                assert!(out.iter().all(|block| seen.insert(block.0)));
+                assert!(out.blocks().iter().all(|block| seen.insert(block.0)));
             }
         }
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{BASE, CotReceiver, Streams, check_arguments, check_parameter};
 use crate::aes::LANES;
-use crate::{Block, Result};
+use crate::{Block, Macs, Result};
 
 /// A receiver's seeds, which can make its ends again and nothing new. Zeroized on drop.
 pub struct Replay {
@@ -68,10 +68,10 @@ impl Replay {
 
 impl Replaying {
     /// `M_i` again of the transfers that began at `position`, as many as `out` has.
-    pub fn macs(&mut self, position: u64, out: &mut [Block]) {
+    pub fn macs(&mut self, position: u64, out: &mut Macs) {
         let Self(streams) = self;
         streams.position = position;
-        for out in out.chunks_mut(128 * LANES) {
+        for out in out.blocks_mut().chunks_mut(128 * LANES) {
             for tree in 0..streams.trees() {
                 streams.fold(tree, 0);
             }

@@ -27,8 +27,9 @@ fn connect(parameter: usize, rng: &mut ChaCha20Rng) -> (CotReceiver, CotSender, 
     (receiver, sender, delta)
 }
 
-fn assert_correlated(receiver: &[Block], sender: &[Block], choices: &Bits, delta: &Delta) {
-    for (i, (m, k)) in receiver.iter().zip(sender).enumerate() {
+fn assert_correlated(receiver: &Macs, sender: &Keys, choices: &Bits, delta: &Delta) {
+    assert_eq!([receiver.len(), sender.len()], [choices.len(); 2]);
+    for (i, (m, k)) in receiver.blocks().iter().zip(sender.blocks()).enumerate() {
         assert!(m.0 == (*k ^ delta.block().select(choices.mask(i))).0, "{i}");
     }
 }
@@ -41,13 +42,13 @@ fn correlation_holds_for_all_parameters_and_counts() {
         let mut seen = std::collections::HashSet::new();
         for count in [1, 127, 128, 129, 0, 1023, 1024, 1025, 5000, 3] {
             let choices = Bits::random(count, &mut rng);
-            let (mut m, mut k) = (vec![Block::ZERO; count], vec![Block::ZERO; count]);
+            let (mut m, mut k) = (Macs::zeros(count), Keys::zeros(count));
             let message = receiver.extend(&choices, &mut m).unwrap();
             assert_eq!(message.len(), message_len(count, parameter));
             sender.extend(&message, &mut k).unwrap();
             assert_correlated(&m, &k, &choices, &delta);
             // No stream position comes twice.
-            assert!(m.iter().all(|m| seen.insert(m.0)));
+            assert!(m.blocks().iter().all(|m| seen.insert(m.0)));
         }
     }
 }
@@ -60,7 +61,7 @@ fn ends_are_made_again() {
         let (mut receiver, _, _) = connect(parameter, &mut rng);
         let mut all = Vec::new();
         for count in [1, 128, 129, 3000, 64] {
-            let (position, mut macs) = (receiver.position(), vec![Block::ZERO; count]);
+            let (position, mut macs) = (receiver.position(), Macs::zeros(count));
             receiver.extend(&Bits::random(count, &mut rng), &mut macs).unwrap();
             all.push((position, macs));
         }
@@ -68,9 +69,10 @@ fn ends_are_made_again() {
         let stored = Replay::new(replay.parameter(), Zeroizing::new(replay.seeds().to_vec())).unwrap();
         let mut again = stored.start();
         for (position, macs) in all.into_iter().rev() {
-            let mut out = vec![Block::ZERO; macs.len()];
+            let mut out = Macs::zeros(macs.len());
             again.macs(position, &mut out);
-            assert!(out.iter().zip(&macs).all(|(again, mac)| again.0 == mac.0), "parameter {parameter}");
+            let mut pairs = out.blocks().iter().zip(macs.blocks());
+            assert!(pairs.all(|(again, mac)| again.0 == mac.0), "parameter {parameter}");
         }
         assert!(Replay::new(parameter, Zeroizing::new(vec![Block::ZERO; 3])).is_err());
     }
@@ -85,8 +87,8 @@ fn random_ots_match_where_chosen_only() {
         let mut seen = std::collections::HashSet::new();
         for count in [128, 1, 5000, 0, 300] {
             // Correlated ones in between: both kinds share the positions.
-            let one = receiver.extend(&Bits::zeros(1), &mut [Block::ZERO]).unwrap();
-            sender.extend(&one, &mut [Block::ZERO]).unwrap();
+            let one = receiver.extend(&Bits::zeros(1), &mut Macs::zeros(1)).unwrap();
+            sender.extend(&one, &mut Keys::zeros(1)).unwrap();
 
             let choices = Bits::random(count, &mut rng);
             let (chosen, message) = receiver.extend_random(&choices).unwrap();
@@ -121,7 +123,7 @@ fn extension_seeds_an_extension() {
     let mut sender = CotSender::new(&delta, seeds, 4, &setup).unwrap();
 
     let choices = Bits::random(700, &mut rng);
-    let (mut m, mut k) = (vec![Block::ZERO; 700], vec![Block::ZERO; 700]);
+    let (mut m, mut k) = (Macs::zeros(700), Keys::zeros(700));
     let message = receiver.extend(&choices, &mut m).unwrap();
     sender.extend(&message, &mut k).unwrap();
     assert_correlated(&m, &k, &choices, &delta);
@@ -144,7 +146,7 @@ fn transcripts_are_frozen() {
         let (mut receiver, setup) = CotReceiver::new(pairs, parameter).unwrap();
         let mut sender = CotSender::new(&delta, seeds, parameter, &setup).unwrap();
         let choices = Bits::random(1500, &mut rng);
-        let (mut m, mut k) = (vec![Block::ZERO; 1500], vec![Block::ZERO; 1500]);
+        let (mut m, mut k) = (Macs::zeros(1500), Keys::zeros(1500));
         let message = receiver.extend(&choices, &mut m).unwrap();
         sender.extend(&message, &mut k).unwrap();
         let (chosen, second) = receiver.extend_random(&choices).unwrap();
@@ -152,8 +154,8 @@ fn transcripts_are_frozen() {
         let digest = Sha256::new()
             .chain_update(setup)
             .chain_update(message)
-            .chain_update(bytemuck::cast_slice::<_, u8>(&m))
-            .chain_update(bytemuck::cast_slice::<_, u8>(&k))
+            .chain_update(bytemuck::cast_slice::<_, u8>(m.blocks()))
+            .chain_update(bytemuck::cast_slice::<_, u8>(k.blocks()))
             .chain_update(second)
             .chain_update(bytemuck::cast_slice::<_, u8>(&chosen))
             .chain_update(bytemuck::cast_slice::<_, u8>(&pairs))
@@ -171,7 +173,7 @@ fn choices_do_not_show_in_the_message() {
     for parameter in PARAMETERS {
         for choices in [all(false), all(true), Bits::random(count, &mut rng)] {
             let (mut receiver, ..) = connect(parameter, &mut rng);
-            let message = receiver.extend(&choices, &mut vec![Block::ZERO; count]).unwrap();
+            let message = receiver.extend(&choices, &mut Macs::zeros(count)).unwrap();
 
             let mut histogram = [0_u32; 256];
             message.iter().for_each(|byte| histogram[usize::from(*byte)] += 1);
@@ -204,11 +206,11 @@ fn keys_are_balanced() {
     let count = 20_000;
     for parameter in PARAMETERS {
         let (mut receiver, mut sender, _) = connect(parameter, &mut rng);
-        let (mut m, mut k) = (vec![Block::ZERO; count], vec![Block::ZERO; count]);
+        let (mut m, mut k) = (Macs::zeros(count), Keys::zeros(count));
         let message = receiver.extend(&Bits::zeros(count), &mut m).unwrap();
         sender.extend(&message, &mut k).unwrap();
         for bit in 0..128 {
-            let ones = k.iter().filter(|k| k.0 >> bit & 1 == 1).count();
+            let ones = k.blocks().iter().filter(|k| k.0 >> bit & 1 == 1).count();
             // Standard deviation 71.
             assert!(ones.abs_diff(count / 2) < 6 * 71, "{parameter} {bit} {ones}");
         }
@@ -221,7 +223,7 @@ fn wrong_lengths_are_refused_and_change_nothing() {
     for parameter in PARAMETERS {
         let (mut receiver, mut sender, delta) = connect(parameter, &mut rng);
         let choices = Bits::random(300, &mut rng);
-        let (mut m, mut k) = (vec![Block::ZERO; 300], vec![Block::ZERO; 300]);
+        let (mut m, mut k) = (Macs::zeros(300), Keys::zeros(300));
         let message = receiver.extend(&choices, &mut m).unwrap();
         let too_long = [&message[..], &[0; 16]].concat();
         for bad in [&[], &message[..message.len() - 1], &message[..message.len() - 16], &too_long] {
@@ -229,10 +231,10 @@ fn wrong_lengths_are_refused_and_change_nothing() {
             assert!(matches!(sender.extend_random(bad, 300), Err(Error::Length { .. })));
         }
         assert!(matches!(sender.extend_random(&message, usize::MAX), Err(Error::Length { .. })));
-        assert!(k.iter().all(|k| k.0 == 0));
+        assert!(k.blocks().iter().all(|k| k.0 == 0));
         sender.extend(&message, &mut k).unwrap();
         assert_correlated(&m, &k, &choices, &delta);
-        assert!(matches!(receiver.extend(&choices, &mut m[1..]), Err(Error::Arguments { .. })));
+        assert!(matches!(receiver.extend(&choices, &mut Macs::zeros(299)), Err(Error::Arguments { .. })));
     }
 }
 
@@ -248,7 +250,7 @@ fn garbage_is_survived() {
         let mut sender = CotSender::new(&delta, seeds, parameter, &setup).unwrap();
         let mut message = vec![0; message_len(1000, parameter)];
         rng.fill_bytes(&mut message);
-        sender.extend(&message, &mut vec![Block::ZERO; 1000]).unwrap();
+        sender.extend(&message, &mut Keys::zeros(1000)).unwrap();
         assert_eq!(sender.extend_random(&message, 1000).unwrap().len(), 1000);
     }
 }

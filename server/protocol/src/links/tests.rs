@@ -60,16 +60,14 @@ fn correlated(made: Vec<Result<Made, Error>>) -> bool {
     let delta = made[1].0.block();
     let choices = || Bits::random(300, &mut generator(9, 9));
     let mut ends = all(made, |i, (_, mut links, _), channel| match i {
-        0 => {
-            let chosen = links.choose(channel, &[(choices(), vec![1])]).unwrap();
-            chosen.into_iter().map(|ends| ends.into_iter().map(|(_, macs)| macs).collect()).collect()
-        }
-        1 => links.keys(channel, &[vec![(0, 300)]]).unwrap(),
-        _ => Vec::new(),
+        0 => (links.choose(channel, &[(choices(), vec![1])]).unwrap(), Vec::new()),
+        1 => (Vec::new(), links.keys(channel, &[vec![(0, 300)]]).unwrap()),
+        _ => Default::default(),
     });
-    let (macs, keys) = (ends[0][0].remove(0), ends[1][0].remove(0));
+    let ((_, macs), keys) = (ends[0].0[0].remove(0), ends[1].1[0].remove(0));
     let choices = choices();
-    (0..300).all(|i| macs[i].0 == (keys[i] ^ delta.select(choices.mask(i))).0)
+    let pairs = macs.blocks().iter().zip(keys.blocks()).enumerate();
+    macs.len() == 300 && pairs.into_iter().all(|(i, (m, k))| m.0 == (*k ^ delta.select(choices.mask(i))).0)
 }
 
 /// All servers see the same nonces, each its own where it belongs; another one's randomness changes its nonce and no

@@ -3,13 +3,14 @@
 use seco_core::IncarnationKey;
 use seco_garble::convert::projection::Chosen;
 use seco_garble::convert::relu::ReluShares;
-use seco_garble::convert::{input, projection};
-use seco_garble::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
+use seco_garble::convert::{
+    InputPad, Lanes, Mask, Masked, Opened, OutputPad, Part, Share, Words, input, kind, projection,
+};
 use seco_garble::{Batch, OnlineEvaluator};
-use seco_ot::{Block, Delta, Replay, Replaying};
+use seco_ot::{Delta, Macs, Replay, Replaying};
 use zeroize::Zeroizing;
 
-use super::{INCOMPLETE, add};
+use super::INCOMPLETE;
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::flow::{GATEWAY, Servers};
@@ -22,12 +23,6 @@ use crate::spool::Spool;
 /// Bytes of labels that a garbler queues before it waits for the evaluator to keep up.
 const LABELS_AHEAD: usize = 4 << 20;
 
-/// A server's words of a value.
-type Words = Zeroizing<Vec<u32>>;
-
-/// Labels of one garbler.
-type Labels = Zeroizing<Vec<Block>>;
-
 /// Ready to make this server's labels again.
 pub(crate) fn start(links: &[Option<Replay>]) -> Vec<Option<Replaying>> {
     links.iter().map(|link| link.as_ref().map(Replay::start)).collect()
@@ -39,93 +34,76 @@ pub(crate) struct Run<'a> {
     pub keys: GarblingKeys,
     pub delta: Delta,
     /// This server's, by atom.
-    pub masks: &'a [Zeroizing<Vec<u32>>],
+    pub masks: &'a [Mask],
     /// What this server's labels come from where it evaluates, by server.
     pub links: Vec<Option<Replaying>>,
     pub spool: Box<dyn Spool>,
     /// The evaluator's active labels of the random wires, by garbler: memory that one batch after the other uses.
-    pub random: Vec<Labels>,
+    pub random: Vec<Macs>,
 }
 
 impl Run<'_> {
-    fn send_to_all(&mut self, message: &[u8]) -> Result<(), Error> {
-        for peer in peers(self.channel) {
-            self.channel.send(peer, message.to_vec())?;
-        }
-        Ok(())
-    }
-
-    /// The device's input: `values` are this server's pad, the gateway's with the masked input. Gives `x - r` to those
-    /// who need it.
+    /// The device's input: `pad` is this server's, the gateway's with the masked input. Gives `x - r` to those who need
+    /// it.
     pub fn input(
         &mut self,
         input: &InputStep,
         parts: &[InputPart],
-        values: &[u32],
-    ) -> Result<Option<Words>, Error> {
+        pad: InputPad,
+    ) -> Result<Option<Masked>, Error> {
         const PHASE: &str = "masked input";
         let InputStep { shape, recipients, batches } = input;
-        if parts.len() != batches.len() || values.len() != input.lanes() {
+        if parts.len() != batches.len() || pad.len() != input.lanes() {
             return Err(INCOMPLETE);
         }
-        let me = self.channel.me();
+        let (me, everyone, lanes) = (self.channel.me(), (0..self.channel.parties()).collect(), pad.len());
         // P_j ^ d^j, then o = x ^ d.
-        let mut o = values.to_vec();
-        for (part, lanes) in parts.iter().zip(batches) {
-            let mask = Zeroizing::new(to_lanes(&part.mask, lanes.len()));
-            let values = o.get_mut(lanes.clone()).ok_or(INCOMPLETE)?;
-            values.iter_mut().zip(mask.iter()).for_each(|(value, mask)| *value ^= mask);
-        }
-        let length = input.opening_len();
-        let mut message = Vec::with_capacity(length);
-        pack(o.iter().copied(), shape.bits, &mut message);
-        self.send_to_all(&message)?;
+        let masks = batches.iter().cloned().zip(parts.iter().map(|part| &part.mask));
+        let mut o = pad.publish(masks).ok_or(INCOMPLETE)?;
+        self.send_words(everyone, &o, shape.bits)?;
         for peer in peers(self.channel) {
-            let theirs = receive(self.channel, peer, length, PHASE)?;
-            let theirs = unpack(&mut &theirs[..], shape.bits, o.len());
-            o.iter_mut().zip(theirs).for_each(|(o, value)| *o ^= value);
+            o.xor(&self.recv_words::<kind::Published>(peer, lanes, shape.bits, PHASE)?);
         }
-        // This server's share of x - r.
-        let mut share = Zeroizing::new(Vec::with_capacity(o.len()));
+        let mut share = Share::with_capacity(lanes);
         for (part, lanes) in parts.iter().zip(batches) {
-            let planes = from_lanes(o.get(lanes.clone()).ok_or(INCOMPLETE)?, shape.bits as usize);
-            share.extend_from_slice(input::share(&planes, &part.shares, lanes.len(), me == GATEWAY).words());
+            let planes = o.lanes(lanes.clone()).ok_or(INCOMPLETE)?.planes(shape.bits);
+            share.append(&input::share(&planes, &part.shares, lanes.len(), me == GATEWAY));
         }
-        self.subtract_mask(0, &mut share)?;
-        self.send_words(*recipients, &share, shape.mask_width)?;
+        // This server's part of x - r.
+        let mut part = share.less(self.masks.first().ok_or(INCOMPLETE)?.all()).ok_or(INCOMPLETE)?;
+        self.send_words(*recipients, &part, shape.mask_width)?;
         if !recipients.contains(me) {
             return Ok(None);
         }
         for peer in peers(self.channel) {
-            let theirs = self.recv_words(peer, share.len(), shape.mask_width, "share of the input")?;
-            add(&mut share, &theirs);
+            part.add(&self.recv_words(peer, lanes, shape.mask_width, "share of the input")?);
         }
-        Ok(Some(share))
+        Ok(Some(part.open()))
     }
 
     /// The circuits of one depth, which do not depend on each other, with what this server has for each: its part of
-    /// the bundle and, as an opener, its part of what is read, offline and online. Gives the masked activations
-    /// `x - r`, in the same order, to those who need them.
+    /// the bundle and, as an opener, its share of what is read. Gives the masked activations `x - r`, in the same
+    /// order, to those who need them.
     ///
     /// Three messages in sequence, however many circuits: all are opened before labels of any are sent, and garblers
     /// look at what the evaluator made when they have sent all labels.
     pub fn level(
         &mut self,
         steps: &[Step],
-        parts: Vec<(Vec<CircuitPart>, Option<Words>)>,
-    ) -> Result<Vec<Option<Words>>, Error> {
+        parts: Vec<(Vec<CircuitPart>, Option<Share>)>,
+    ) -> Result<Vec<Option<Masked>>, Error> {
         let sizes = steps.iter().zip(&parts).all(|(step, (parts, _))| parts.len() == step.batches.len());
         if steps.len() != parts.len() || !sizes {
             return Err(INCOMPLETE);
         }
         let mut opened = Vec::with_capacity(steps.len());
-        for (step, (parts, word)) in steps.iter().zip(parts) {
-            let word = self.publish(step, &parts, word)?;
-            opened.push((parts, word));
+        for (step, (parts, share)) in steps.iter().zip(parts) {
+            let part = self.publish(step, &parts, share)?;
+            opened.push((parts, part));
         }
         let mut ready = Vec::with_capacity(steps.len());
-        for (step, (parts, word)) in steps.iter().zip(opened) {
-            ready.push((parts, self.open(step, word)?));
+        for (step, (parts, part)) in steps.iter().zip(opened) {
+            ready.push((parts, self.open(step, part)?));
         }
         let mut outputs = Vec::with_capacity(steps.len());
         for (step, (parts, m)) in steps.iter().zip(ready) {
@@ -136,18 +114,16 @@ impl Run<'_> {
 
     /// A circuit whose `m` is known: labels and projections from garblers to the evaluator, which sends `x - r` to those
     /// who need it and gives it.
-    fn step(&mut self, step: &Step, parts: Vec<CircuitPart>, m: &[u32]) -> Result<Option<Words>, Error> {
-        // At once: growing would leave copies.
-        let mut output = Zeroizing::new(Vec::with_capacity(m.len()));
+    fn step(&mut self, step: &Step, parts: Vec<CircuitPart>, m: &Opened) -> Result<Option<Masked>, Error> {
+        let mut output = Part::with_capacity(m.len());
         for (part, batch) in parts.into_iter().zip(&step.batches) {
             let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
-            let m = m.get(lanes.clone()).ok_or(INCOMPLETE)?;
-            let planes = from_lanes(m, step.shape.width as usize);
+            let m = m.lanes(lanes.clone()).ok_or(INCOMPLETE)?;
+            let planes = m.planes(step.shape.width);
+            let mask = self.masks.get(step.index).and_then(|mask| mask.lanes(lanes)).ok_or(INCOMPLETE)?;
             match part.role {
                 Role::Garbler(garbler, pads) => {
-                    let masks =
-                        self.masks.get(step.index).and_then(|masks| masks.get(lanes)).ok_or(INCOMPLETE)?;
-                    let answers = part.shares.answers(m, masks);
+                    let answers = part.shares.answers(m, mask);
                     let key = self.keys.of(batch.step, batch.first_lane);
                     let mut message = Vec::with_capacity(step.online_len(batch));
                     garbler.labels(&self.delta, &planes, &key, &mut message)?;
@@ -159,44 +135,51 @@ impl Run<'_> {
                 }
                 Role::Evaluator(evaluator, positions) => {
                     self.random_labels(step, batch, &positions)?;
-                    let values = self.evaluate(step, batch, evaluator, &part.shares, m, &planes)?;
-                    output.extend_from_slice(&values);
+                    output.append(&self.evaluate(
+                        step,
+                        batch,
+                        evaluator,
+                        &part.shares,
+                        (m, &planes),
+                        mask,
+                    )?);
                 }
             }
         }
         if self.channel.me() != step.evaluator {
             return Ok(None);
         }
-        self.subtract_mask(step.index, &mut output)?;
+        let output = output.open();
         self.send_words(step.recipients, &output, step.shape.mask_width)?;
         Ok(Some(output))
     }
 
     /// Makes the evaluator's active labels of a batch's random wires, by garbler.
     fn random_labels(&mut self, step: &Step, batch: &Batch, positions: &[u64]) -> Result<(), Error> {
-        self.random.resize_with(positions.len(), Labels::default);
+        self.random.resize_with(positions.len(), Macs::default);
         for ((garbler, &position), labels) in positions.iter().enumerate().zip(&mut self.random) {
             let link = self.links.get_mut(step.server(garbler)).and_then(Option::as_mut).ok_or(INCOMPLETE)?;
             let count = batch.evaluator_correlations();
             if labels.len() != count {
                 // Anew: growing would leave copies.
-                *labels = Zeroizing::new(vec![Block::ZERO; count]);
+                *labels = Macs::zeros(count);
             }
             link.macs(position, labels);
         }
         Ok(())
     }
 
-    /// The evaluator's part of a batch: gives the answers less the garblers' masks.
+    /// The evaluator's part of a batch: its share and all garblers', each less its part of the next mask. `public` is `m`,
+    /// and its planes.
     fn evaluate(
         &mut self,
         step: &Step,
         batch: &Batch,
         evaluator: OnlineEvaluator,
         shares: &ReluShares,
-        m: &[u32],
-        planes: &[u64],
-    ) -> Result<Words, Error> {
+        (m, planes): (Lanes<'_, kind::Opened>, &[u64]),
+        mask: Lanes<'_, kind::Mask>,
+    ) -> Result<Part<kind::Masked>, Error> {
         let mut messages = Vec::with_capacity(step.garblers());
         for position in 0..step.garblers() {
             let server = step.server(position);
@@ -209,61 +192,49 @@ impl Run<'_> {
         let evaluated = evaluator.evaluate(&material, planes, &labels, &self.random, &key)?;
         self.spool.give_back(material);
         let masked = &evaluated.masked;
-        let mut values = shares.answers_at(m, masked);
+        let mut sum = shares.answers_at(m, masked).less(mask).ok_or(INCOMPLETE)?;
         let chosen = Chosen::new(masked, step.shape.outputs(), batch.lanes, step.shape.mask_width);
         for (position, (projection, labels)) in projections.iter().zip(&evaluated.labels).enumerate() {
             let pads = projection::evaluator_pads(batch, position, labels, &chosen, &key);
-            projection::open(projection, &chosen, &pads, &mut values);
+            projection::open(projection, &chosen, &pads, &mut sum);
         }
-        Ok(values)
+        Ok(sum)
     }
 
-    /// Masked opening: each opener publishes its word plus its share of `ρ` and what it was sent ahead. Gives that.
+    /// Masked opening: each opener publishes its share plus that of `ρ` and what it was sent ahead. Gives that.
     fn publish(
         &mut self,
         step: &Step,
         parts: &[CircuitPart],
-        word: Option<Words>,
-    ) -> Result<Option<Words>, Error> {
+        share: Option<Share>,
+    ) -> Result<Option<Part<kind::Opened>>, Error> {
         if !step.openers.contains(self.channel.me()) {
             return Ok(None);
         }
-        let word = word.filter(|word| word.len() == step.lanes());
-        let mut word = word.ok_or(Error::Misuse("an online word is missing or has the wrong size"))?;
+        let share = share.filter(|share| share.len() == step.lanes());
+        let share = share.ok_or(Error::Misuse("an online word is missing or has the wrong size"))?;
+        let mut openings = Vec::with_capacity(parts.len());
         for (part, batch) in parts.iter().zip(&step.batches) {
-            let opening = part.opening.as_ref().ok_or(INCOMPLETE)?;
             let lanes = batch.first_lane as usize..batch.first_lane as usize + batch.lanes;
-            opening.add_to(word.get_mut(lanes).ok_or(INCOMPLETE)?);
+            openings.push((lanes, part.opening.as_ref().ok_or(INCOMPLETE)?));
         }
-        self.send_words((0..step.servers).collect(), &word, step.shape.width)?;
-        Ok(Some(word))
+        let part = share.under(openings).ok_or(INCOMPLETE)?;
+        self.send_words((0..step.servers).collect(), &part, step.shape.width)?;
+        Ok(Some(part))
     }
 
-    /// The sum of what all openers published, `m = z + ρ`; this server's part if it is one.
-    fn open(&mut self, step: &Step, word: Option<Words>) -> Result<Vec<u32>, Error> {
+    /// The sum of what all openers published, `m = z + ρ`; `part` is this server's if it is one.
+    fn open(&mut self, step: &Step, part: Option<Part<kind::Opened>>) -> Result<Opened, Error> {
         let (me, width) = (self.channel.me(), step.shape.width);
-        let mut m = vec![0; step.lanes()];
-        if let Some(word) = word {
-            m.copy_from_slice(&word);
-        }
+        let mut m = part.unwrap_or_else(|| Part::none(step.lanes()));
         for opener in step.openers.iter().filter(|&opener| opener != me) {
-            let theirs = self.recv_words(opener, m.len(), width, "masked opening")?;
-            add(&mut m, &theirs);
+            m.add(&self.recv_words(opener, step.lanes(), width, "masked opening")?);
         }
-        let mask = u32::MAX >> (32 - width.clamp(1, 32));
-        m.iter_mut().for_each(|m| *m &= mask);
-        Ok(m)
-    }
-
-    /// Subtracts this server's part of an atom's mask.
-    fn subtract_mask(&self, atom: usize, values: &mut [u32]) -> Result<(), Error> {
-        let own = self.masks.get(atom).filter(|own| own.len() == values.len()).ok_or(INCOMPLETE)?;
-        values.iter_mut().zip(own.iter()).for_each(|(value, mask)| *value = value.wrapping_sub(*mask));
-        Ok(())
+        Ok(m.open(width))
     }
 
     /// What a server has of a circuit's `x - r` if it needs it: its own `output` as the evaluator, else what that sent.
-    fn hand_on(&mut self, step: &Step, output: Option<Words>) -> Result<Option<Words>, Error> {
+    fn hand_on(&mut self, step: &Step, output: Option<Masked>) -> Result<Option<Masked>, Error> {
         if !step.recipients.contains(self.channel.me()) {
             return Ok(None);
         }
@@ -271,55 +242,52 @@ impl Run<'_> {
             Some(output) => Ok(Some(output)),
             None => {
                 let (from, width) = (step.evaluator, step.shape.mask_width);
-                let words = self.recv_words(from, step.lanes(), width, "masked activation")?;
-                Ok(Some(Zeroizing::new(words)))
+                Ok(Some(self.recv_words(from, step.lanes(), width, "masked activation")?))
             }
         }
     }
 
     /// Sends words of `width` bits to these servers, this one excepted.
-    fn send_words(&mut self, to: Servers, words: &[u32], width: u32) -> Result<(), Error> {
+    fn send_words<K: kind::Sent>(&mut self, to: Servers, words: &Words<K>, width: u32) -> Result<(), Error> {
         let me = self.channel.me();
-        let mut message = Vec::with_capacity(packed_len(words.len(), width));
-        pack(words.iter().copied(), width, &mut message);
+        let mut message = Vec::with_capacity(Words::<K>::encoded_len(words.len(), width));
+        words.encode(width, &mut message);
         for server in to.iter().filter(|&server| server != me) {
             self.channel.send(server, message.clone())?;
         }
         Ok(())
     }
 
-    fn recv_words(
+    fn recv_words<K: kind::Sent>(
         &mut self,
         from: usize,
         count: usize,
         width: u32,
         phase: &'static str,
-    ) -> Result<Vec<u32>, Error> {
-        let message = receive(self.channel, from, packed_len(count, width), phase)?;
-        Ok(unpack(&mut &message[..], width, count))
+    ) -> Result<Words<K>, Error> {
+        let message = receive(self.channel, from, Words::<K>::encoded_len(count, width), phase)?;
+        Ok(Words::decode(&message, width, count))
     }
 
     /// Every server's part of the answer with its output pad goes to the gateway, which adds them.
     pub fn answer(
         &mut self,
-        word: &[u32],
+        share: Share,
         width: u32,
         key: &IncarnationKey,
         counter: u64,
     ) -> Result<Option<Vec<u32>>, Error> {
-        let mut sum = vec![0u32; word.len()];
-        key.output_pad(counter, width, &mut sum)?;
-        add(&mut sum, word);
+        let lanes = share.len();
+        let mut pad = Zeroizing::new(vec![0u32; lanes]);
+        key.output_pad(counter, width, &mut pad)?;
+        let mut part = share.padded(&OutputPad::new(pad)).ok_or(INCOMPLETE)?;
         if self.channel.me() != GATEWAY {
-            self.send_words(Servers::one(GATEWAY), &sum, width)?;
+            self.send_words(Servers::one(GATEWAY), &part, width)?;
             return Ok(None);
         }
         for peer in peers(self.channel) {
-            let part = self.recv_words(peer, word.len(), width, "masked output")?;
-            add(&mut sum, &part);
+            part.add(&self.recv_words(peer, lanes, width, "masked output")?);
         }
-        let mask = u32::MAX >> (32 - width.clamp(1, 32));
-        sum.iter_mut().for_each(|sum| *sum &= mask);
-        Ok(Some(sum))
+        Ok(Some(part.open(width).into_words()))
     }
 }

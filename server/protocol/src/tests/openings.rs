@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use seco_garble::convert::{Mask, Online, Share};
 use seco_garble::slices::unpack;
 use seco_model::graph::Op;
 use seco_model::{FixedModel, Placement, linear};
@@ -63,12 +64,12 @@ fn clear(model: &FixedModel, x: &[u8]) -> Vec<Vec<u32>> {
 }
 
 /// A server's masks by atom and words by layer.
-type Drawn = [Vec<Zeroizing<Vec<u32>>>; 2];
+type Drawn = (Vec<Mask>, Vec<Share>);
 
 /// Every server's part of what each step reads, by step: offline and online.
 fn parts(party: &Party, drawn: &[Drawn], values: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let (graph, plan, me) = (&party.architecture().graph, party.plan(), party.index());
-    let [masks, words] = &drawn[me];
+    let (masks, words) = &drawn[me];
     let reads = plan.steps.iter().map(|step| step.input);
     let mut offline = Offline::new((graph, &plan.flow), masks, words, reads);
     let mut known = Values::new(plan.flow.reads(graph, me));
@@ -76,19 +77,21 @@ fn parts(party: &Party, drawn: &[Drawn], values: &[Vec<u32>]) -> Vec<Vec<u32>> {
     for (value, clear) in values.iter().enumerate() {
         if let Source::Atom(atom) = plan.flow.source(value) {
             let mut x = Zeroizing::new(clear.clone());
-            for [masks, _] in drawn {
-                x.iter_mut().zip(masks[atom].iter()).for_each(|(x, mask)| *x = x.wrapping_sub(*mask));
+            for (masks, _) in drawn {
+                x.iter_mut().zip(masks[atom].words()).for_each(|(x, mask)| *x = x.wrapping_sub(*mask));
             }
-            known.put(value, x);
+            known.put(value, Online::new(x));
         } else {
             affine(party.planned(), value - 1, &mut known).unwrap();
         }
         for step in plan.steps.iter().filter(|step| step.input == value) {
             let opener = step.openers.contains(me);
-            let mut part = if opener { known.take(value).unwrap().to_vec() } else { vec![0; step.lanes()] };
-            let add = |(part, share): (&mut u32, &u32)| *part = part.wrapping_add(*share);
-            offline.read(value, |share| part.iter_mut().zip(share).for_each(add)).unwrap();
-            by_step.push(part);
+            let online = opener.then(|| known.take(value).unwrap());
+            let share = offline.read(value, |offline| match online {
+                Some(online) => online.plus(offline).unwrap(),
+                None => offline.to_words(),
+            });
+            by_step.push(share.unwrap().words().to_vec());
         }
     }
     by_step
@@ -108,9 +111,9 @@ fn parts_of_opened_values_are_masked_by_their_sender() {
             let seeds: Vec<_> = (0..servers).map(|server| seed(52, server)).collect();
             let bundles = world.preprocess(bundle_id(1), &seeds);
             let copies =
-                |SpentBundle { bundle, .. }: &SpentBundle| [bundle.masks.clone(), bundle.words.clone()];
+                |SpentBundle { bundle, .. }: &SpentBundle| (bundle.masks.clone(), bundle.words.clone());
             let drawn: Vec<Drawn> = bundles.iter().map(copies).collect();
-            assert_eq!(drawn[0][0].len(), atoms(&model.graph).count());
+            assert_eq!(drawn[0].0.len(), atoms(&model.graph).count());
             world.infer(bundles, &session(servers, 6), &x);
             let parts: Vec<_> = world.parties.iter().map(|party| parts(party, &drawn, &values)).collect();
             for (number, step) in world.parties[0].plan().steps.iter().enumerate() {
