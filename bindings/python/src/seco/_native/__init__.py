@@ -2,6 +2,7 @@
 
 from .seco import (  # type: ignore[import-not-found]
     ClientConfig,
+    ClientLog,
     ProgressListener,
     SecoClient,
     SecoError,
@@ -14,6 +15,7 @@ from .seco import (  # type: ignore[import-not-found]
 
 __all__ = [
     "ClientConfig",
+    "ClientLog",
     "ProgressListener",
     "SecoClient",
     "SecoError",
