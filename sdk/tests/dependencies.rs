@@ -103,11 +103,12 @@ fn the_table_of_versions_has_the_codes_numbers() {
     let file = between("server/node/src/store/bundle_file.rs", "b\"SECO stored\\0\\0\\0\\0\\x0", "\"");
     let content = between("server/protocol/src/bundle.rs", "b\"SECO bundle\\0\\0\\0\\0\\x0", "\"");
     let parts = between("server/model/src/party.rs", "const FORMATS: RangeInclusive<u16> = ", ";");
-    let (part, wide) = parts.split_once("..=").unwrap();
+    let (part, newest) = parts.split_once("..=").unwrap();
+    let wide = between("server/model/src/party.rs", "(None, _) => ", ",");
     assert_eq!(
         last,
         format!(
-            "| {} | {WIRE_VERSION} | {} ({} above 8 bits) | {SESSION_BLOB_VERSION} | {mesh} | {ledger} (reads 2 and 1) | {file} / {content} | {part} ({wide} above 8 bits) |",
+            "| {} | {WIRE_VERSION} | {} ({} above 8 bits) | {SESSION_BLOB_VERSION} | {mesh} | {ledger} (reads 2 and 1) | {file} / {content} | {part} ({wide} above 8 bits, {newest} of real numbers) |",
             env!("CARGO_PKG_VERSION"),
             Deployment::VERSION,
             Deployment::VERSION_ABOVE_8_BITS,

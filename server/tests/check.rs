@@ -118,7 +118,9 @@ fn programs_are_told_by_stable_names() {
     );
     assert_eq!(
         report["input"],
-        serde_json::json!({ "shape": [64], "bits": 8, "available": 20, "samples": 20, "fewest_bits": null })
+        serde_json::json!({
+            "shape": [64], "bits": 8, "available": 20, "samples": 20, "fewest_bits": null, "real_numbers": null
+        })
     );
     assert!(report["fidelity"]["float_accuracy"].as_f64().unwrap() >= 0.9);
     assert_eq!(
