@@ -111,7 +111,7 @@ impl Client {
             error
         };
         let (link, handshake) = loop {
-            let connection = linker.dialer.connect().await?;
+            let connection = linker.dialer.connect().await.map_err(failed)?;
             let handshake = connection.traffic().bytes();
             match linker.stored_or_new_session(connection).await {
                 Ok(link) => break (Arc::new(link), handshake),

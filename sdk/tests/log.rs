@@ -107,8 +107,12 @@ async fn a_gateway_that_is_not_there_is_told(via: Transport) {
     let kept = Kept::default();
     let builder = kept.of(gateway.impatient()).connect_timeout(Duration::from_millis(400));
     let error = builder.fallback_delay(Duration::from_millis(100)).connect().await.unwrap_err();
-    let [(Level::Warning, "not_connected", text)] = &kept.taken()[..] else { panic!() };
+    let told = kept.taken();
+    let [(Level::Warning, "not_connected", text), (Level::Warning, "failed", failed)] = &told[..] else {
+        panic!()
+    };
     assert_eq!(*text, format!("not connected: {error}"));
+    assert!(failed.ends_with(&error.to_string()), "{failed}");
 }
 
 /// A store that works once, and whose errors say what they should not.

@@ -108,7 +108,7 @@ async fn servers_are_upgraded_one_after_the_other_while_a_device_keeps_asking() 
                 && !told.contains("panicked"),
             "{told}"
         );
-        // All of its bundles of before are kept as long as all servers speak their version.
+        // Of its starts one finds all servers speaking the version of its bundles of before, which are kept.
         let kept = |line: &&str| line.contains("bundles of before") && !line.contains("ready=0");
         assert!(told.lines().any(|line| kept(&line)), "{told}");
     }

@@ -1,10 +1,26 @@
 //! Secret bits of all lanes, as planes, typed by what they are.
 //!
+//! What compiles, and what must not:
+//!
+//! ```
+//! use seco_garble::{LambdaBits, RhoBits};
+//! fn needs_rho(rho: RhoBits) {}
+//! fn right(bits: RhoBits) {
+//!     needs_rho(bits);
+//! }
+//! ```
+//!
 //! ```compile_fail,E0308
 //! use seco_garble::{LambdaBits, RhoBits};
 //! fn needs_rho(rho: RhoBits) {}
-//! fn wrong(masks: LambdaBits) {
-//!     needs_rho(masks); // What masks a wire is no mask of a value.
+//! fn wrong(bits: LambdaBits) {
+//!     needs_rho(bits); // What masks a wire is no mask of a value.
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn wrong(bits: &seco_garble::RhoBits) {
+//!     println!("{bits:?}");
 //! }
 //! ```
 
@@ -37,9 +53,22 @@ pub type InputBits = SecretBits<InputMask>;
 /// The masked values `ẑ` of a batch's outputs.
 pub type MaskedBits = SecretBits<MaskedOutput>;
 
+impl RhoBits {
+    /// From planes that were stored.
+    pub fn stored(planes: Zeroizing<Vec<u64>>) -> Self {
+        Self::new(planes)
+    }
+}
+
+impl InputBits {
+    /// From planes that were drawn or stored.
+    pub fn drawn(planes: Zeroizing<Vec<u64>>) -> Self {
+        Self::new(planes)
+    }
+}
+
 impl<K> SecretBits<K> {
-    /// From planes that were drawn, computed or stored.
-    pub fn new(planes: Zeroizing<Vec<u64>>) -> Self {
+    pub(crate) fn new(planes: Zeroizing<Vec<u64>>) -> Self {
         Self { planes, kind: PhantomData }
     }
 
@@ -58,14 +87,15 @@ impl<K> SecretBits<K> {
     }
 }
 
-impl<K> Clone for SecretBits<K> {
+// For the conversion and for what is published; the others are used once.
+impl Clone for InputBits {
     fn clone(&self) -> Self {
         Self::new(self.planes.clone())
     }
 }
 
-/// Of no bits.
-impl<K> Default for SecretBits<K> {
+/// Of no bits: the evaluator's.
+impl Default for LambdaBits {
     fn default() -> Self {
         Self::new(Zeroizing::default())
     }

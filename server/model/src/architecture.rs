@@ -111,6 +111,11 @@ impl From<Encoded> for InputSpec {
     }
 }
 
+/// Largest value of so many bits, 16 at most.
+pub fn largest(bits: u32) -> u16 {
+    u16::MAX.checked_shr(u16::BITS.saturating_sub(bits)).unwrap_or_default()
+}
+
 impl InputSpec {
     /// An input that no calibration has seen.
     pub fn new(shape: Vec<usize>, bits: u32) -> InputSpec {
@@ -120,6 +125,11 @@ impl InputSpec {
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Largest value.
+    pub fn largest(&self) -> u16 {
+        largest(self.bits)
     }
 
     /// Bytes of one value.
@@ -140,12 +150,12 @@ impl InputSpec {
 
     /// Real numbers in units of input values, not rounded and not cut off: what the network would see of a device whose
     /// values had no end.
-    pub(crate) fn unrounded(&self, reals: &[f32]) -> Vec<f64> {
+    pub(crate) fn unrounded(&self, reals: &[f64]) -> Vec<f64> {
         match &self.reals {
-            None => reals.iter().map(|&real| real.into()).collect(),
+            None => reals.to_vec(),
             Some(by) => {
                 let pairs = reals.iter().zip(by.by_value(&self.shape));
-                pairs.map(|(&real, (scale, offset))| (f64::from(real) - offset) / scale).collect()
+                pairs.map(|(real, (scale, offset))| (real - offset) / scale).collect()
             }
         }
     }

@@ -85,7 +85,7 @@ impl Calibration {
         if self.alike && self.inputs > 1 {
             warnings.push(Warning::Alike);
         }
-        let largest = ((1u32 << self.bits) - 1) as u16;
+        let largest = crate::largest(self.bits);
         if self.range != [0, largest] {
             warnings.push(Warning::Narrow { least, most, largest });
         }

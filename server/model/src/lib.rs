@@ -33,9 +33,8 @@ mod width;
 mod tests;
 mod wide;
 
-pub use architecture::Reals;
 pub use architecture::{
-    Architecture, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement,
+    Architecture, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement, Reals, largest,
 };
 pub use calibration::{AFFORDABLE_BITS, Calibration, FEW_INPUTS, SumWidth, Warning, WidthRule};
 pub use error::Error;

@@ -160,7 +160,7 @@ impl FixedModel {
     /// saw, and `rings` are the least widths of the rings that ReLUs read, both by value.
     fn sums(&self, ranges: Option<&[Range]>, rule: WidthRule, rings: &[u32]) -> Result<Vec<SumWidth>, Error> {
         let graph = &self.graph;
-        let mut reaches: Vec<Reach> = vec![(0, (1 << graph.input.bits) - 1)];
+        let mut reaches: Vec<Reach> = vec![(0, graph.input.largest().into())];
         let mut sums: Vec<SumWidth> = Vec::new();
         let mut decide = |value: usize, shift: u32, reach: Reach, lifted: bool| {
             // Two bits at least after a shift, and a sign for the device's values.

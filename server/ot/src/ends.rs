@@ -1,13 +1,23 @@
 //! The two ends of correlated OTs.
 //!
 //! The sender has `K`, the receiver `M = K ^ cΔ`. Both are blocks, and one given where the other belongs would garble
-//! noise without a word; so each has a type, and only [`CotSender`](crate::CotSender) makes the one and
-//! [`CotReceiver`](crate::CotReceiver) the other.
+//! noise without a word; so each has a type. [`CotSender`](crate::CotSender) makes the one and
+//! [`CotReceiver`](crate::CotReceiver) the other, and garblers what are XORs of those; [`Ends::from_blocks`] is for a dealer.
+//!
+//! What compiles, and what must not:
+//!
+//! ```
+//! # fn needs_keys(keys: &seco_ot::Keys) {}
+//! let keys = seco_ot::Keys::zeros(1);
+//! needs_keys(&keys);
+//! println!("{:?}", keys.len());
+//! let _ = keys.len() == seco_ot::Keys::zeros(1).len();
+//! ```
 //!
 //! ```compile_fail,E0308
 //! # fn needs_keys(keys: &seco_ot::Keys) {}
-//! let macs = seco_ot::Macs::zeros(1);
-//! needs_keys(&macs); // A receiver's ends are no sender's.
+//! let keys = seco_ot::Macs::zeros(1);
+//! needs_keys(&keys); // A receiver's ends are no sender's.
 //! ```
 //!
 //! Neither can be printed or compared:

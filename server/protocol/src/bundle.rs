@@ -229,7 +229,7 @@ impl Reader<'_> {
         for lanes in &plan.input.batches {
             let mask = self.planes(bits, lanes.len())?;
             let shares = (0..bits).map(|_| self.words(lanes.len())).collect::<Result<_, _>>()?;
-            parts.input.push(InputPart { mask: InputBits::new(mask), shares });
+            parts.input.push(InputPart { mask: InputBits::drawn(mask), shares });
         }
         for step in &plan.steps {
             let batches = step.batches.iter().map(|batch| self.circuit(step, batch, me));
@@ -251,7 +251,7 @@ impl Reader<'_> {
             let positions = (0..step.garblers()).map(|_| Ok(u64::from_le_bytes(self.array()?)));
             let positions = positions.collect::<Result<_, Error>>()?;
             Role::Evaluator(
-                OnlineEvaluator::new(batch.clone(), RhoBits::new(random), permutation.to_vec())?,
+                OnlineEvaluator::new(batch.clone(), RhoBits::stored(random), permutation.to_vec())?,
                 positions,
             )
         } else {

@@ -166,7 +166,7 @@ impl<'a> Work<'a> {
             first_lane: lanes.start as u32,
             lanes: lanes.len(),
             key: self.keys.of(0, lanes.start as u32),
-            mask: InputBits::new(mask),
+            mask: InputBits::drawn(mask),
             macs: Vec::new(),
             conversion: None,
         })))

@@ -176,7 +176,6 @@ impl ReluLayer {
             return Err(missing);
         };
         let (true, true) = (draws.words.len() > STEP, draws.masks.len() > STEP) else { return Err(missing) };
-        let mask = draws.masks[STEP].clone();
         let mut share = std::mem::take(&mut draws.words[STEP - 1]);
         let holder = self.layer.holder();
         if me == holder {
@@ -186,7 +185,7 @@ impl ReluLayer {
         let mut run = Run { channel, keys, delta, masks: masks_of_all, links, spool, random: Vec::new() };
         let word = (me == holder).then(|| share.clone());
         let values = run.level(std::slice::from_ref(step), vec![(parts, word)])?.pop().flatten();
-        Ok(ReluOutcome { values, share, mask })
+        Ok(ReluOutcome { values, share, mask: draws.masks.swap_remove(STEP) })
     }
 
     /// Compares with the clear computation: every server sends its shares and masks to the evaluator,

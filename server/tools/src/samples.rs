@@ -203,13 +203,18 @@ pub(crate) struct Inputs {
     /// All of them as devices send them, two bytes for each value of more than 8 bits ([`seco_model::InputSpec`]).
     bytes: Vec<u8>,
     /// Where they are real numbers, these.
-    numbers: Option<Vec<f32>>,
+    numbers: Option<Vec<f64>>,
 }
 
 impl Inputs {
     /// All of them, once they were [`Inputs::fit`].
     pub fn given(&self) -> Given<'_> {
         Given { bytes: &self.bytes, reals: self.numbers.as_deref() }
+    }
+
+    /// What values stand for before that is known, where they are real numbers.
+    pub fn unknown(&self) -> Option<Reals> {
+        self.numbers.as_ref().map(|_| Reals { scale: vec![1.0], offset: vec![0.0] })
     }
 
     /// Whether each place of an input of this shape may have steps of its own.
@@ -246,23 +251,29 @@ impl Inputs {
 }
 
 /// Steps from the least to the largest number of every `places`-th. Of many places each has seen less than all together, so
-/// there is room for more at both ends.
-fn steps(numbers: &[f32], places: usize, bits: u32) -> Reals {
+/// there is room for more at both ends: what lies there is told (`calibrated`), and not cut.
+fn steps(numbers: &[f64], places: usize, bits: u32) -> Reals {
     let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); places];
     for (at, &number) in numbers.iter().enumerate() {
         if let Some((least, most)) = ranges.get_mut(at % places) {
-            (*least, *most) = (least.min(number.into()), most.max(number.into()));
+            (*least, *most) = (least.min(number), most.max(number));
         }
     }
     let room = if places > 1 { ROOM } else { 0.0 };
-    let count = f64::from((1u32 << bits.min(31)) - 1);
-    let spans = ranges.iter().map(|(least, most)| (most - least) * (1.0 + 2.0 * room) / count);
-    let smallest = spans.clone().filter(|span| span.is_normal()).fold(f64::INFINITY, f64::min);
-    // What never changes is as good as constant: a step so small that all else is beyond the values, which is told.
-    let constant = if smallest.is_finite() { (smallest / 1e6).max(f64::MIN_POSITIVE) } else { 1.0 };
-    let scale = spans.map(|span| if span.is_normal() { span } else { constant });
-    let offset = ranges.iter().map(|(least, most)| least - (most - least) * room);
-    Reals { scale: scale.collect(), offset: offset.collect() }
+    let count = SplitOptions::scale_of(bits);
+    let step = |(least, most): &(f64, f64)| (most - least) * (1.0 + 2.0 * room) / count;
+    let smallest = ranges.iter().map(step).filter(|step| step.is_normal()).fold(f64::INFINITY, f64::min);
+    let of_place = |range: &(f64, f64)| match (step(range), range.0) {
+        (step, least) if step.is_normal() => (step, least - (range.1 - least) * room),
+        // What never changes is as good as constant: the value in the middle, and steps so small that all else is beyond
+        // the values, which is told; but for what 32-bit floats make of the number.
+        (_, number) => {
+            let step = (smallest / 1e6).max(number.abs() / 2f64.powi(22) / count).max(f64::MIN_POSITIVE);
+            (step, number - step * (count / 2.0).floor())
+        }
+    };
+    let (scale, offset) = ranges.iter().map(of_place).unzip();
+    Reals { scale, offset }
 }
 
 /// Most features of a row that have steps of their own: the deployment file has them all.
@@ -273,17 +284,16 @@ const ROOM: f64 = 0.125;
 /// What input values stand for, in words; nothing where they are all there is.
 pub(crate) fn told(input: &InputSpec) -> Option<String> {
     let (Reals { scale, offset }, bits) = (input.reals.as_ref()?, input.bits);
-    let steps = f64::from((1u32 << bits.min(31)) - 1);
+    let bits = if bits == 1 { "1 bit".to_owned() } else { format!("{bits} bits") };
     Some(match (scale.as_slice(), offset.as_slice()) {
-        ([scale], [offset]) => format!(
-            "inputs are real numbers from {offset} to {}, which the device gives {bits} bits",
-            offset + scale * steps
-        ),
-        (scales, _) => format!(
-            "inputs are {} real numbers, each from an eighth below the least to an eighth above the largest of those given, which \
-             the device gives {bits} bits",
-            scales.len()
-        ),
+        ([scale], [offset]) => {
+            // As many digits as anybody wants to read.
+            let most = offset + scale * f64::from(input.largest());
+            format!("real numbers from {} to {}, in {bits} on the device", *offset as f32, most as f32)
+        }
+        (scales, _) => {
+            format!("{} real numbers with steps of their own, each in {bits} on the device", scales.len())
+        }
     })
 }
 
@@ -302,18 +312,24 @@ pub(crate) fn values(path: &Path, bits: u32) -> Result<Inputs, Error> {
     let array = seco_sdk::npy::Array::read(&file).map_err(|e| wrong(e.to_string()))?;
     if !array.has_values() {
         let numbers = array.reals();
-        let largest = f64::from((1u32 << bits.min(31)) - 1);
         // The network would see them divided by the largest, or as they are.
-        if array.has_integers() && numbers.iter().all(|number| (0.0..=largest).contains(number)) {
-            return Err(wrong(
+        let could_be_values = |number: &f64| (0.0..=u16::MAX.into()).contains(number);
+        if array.has_integers() && numbers.iter().all(could_be_values) {
+            let kind = if bits > u8::BITS { "uint16" } else { "uint8" };
+            return Err(wrong(format!(
                 "its integers could be input values (of which the network sees value / D) or numbers as the network sees \
-                 them: convert it with astype(numpy.uint8) or astype(numpy.float32)"
-                    .to_owned(),
-            ));
+                 them: convert it with astype(numpy.{kind}), if that holds them, or astype(numpy.float32)"
+            )));
         }
-        let numbers: Vec<f32> = numbers.into_iter().map(|number| number as f32).collect();
         if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
             return Err(wrong(format!("number {at} of it is not finite: give typical inputs")));
+        }
+        if let Some((first, rest)) = numbers.split_first()
+            && rest.iter().all(|number| number == first)
+        {
+            return Err(wrong(format!(
+                "all of its numbers are {first}: give inputs that differ as real ones do"
+            )));
         }
         return inputs(array.axes().to_vec(), Vec::new(), Some(numbers));
     }

@@ -42,15 +42,12 @@ pub struct Split {
 
 /// Reads the network and chooses its numbers: the whole model in clear.
 pub fn import(options: &SplitOptions) -> Result<Imported, Error> {
-    // What is wrong with the network is told first.
-    let read = network(options, None)?;
-    let mut inputs = samples::values(&options.calibrate, options.input_bits)?;
-    choose(read, options, &mut inputs)
+    import_of(options, &mut samples::values(&options.calibrate, options.input_bits)?)
 }
 
 /// [`import`] with what the file of inputs holds, which is fitted to the network.
 pub(crate) fn import_of(options: &SplitOptions, inputs: &mut Inputs) -> Result<Imported, Error> {
-    choose(network(options, None)?, options, inputs)
+    choose(network(options, inputs.unknown())?, options, inputs)
 }
 
 /// The network over the reals, whose input values stand for these numbers.
@@ -85,18 +82,18 @@ fn choose(
 ) -> Result<Imported, Error> {
     let SplitOptions { model: path, calibrate, goal, .. } = options;
     let (shape, bits) = (real.input.clone(), options.input_bits);
-    if let Some(reals) = inputs.fit(&shape, bits, false)? {
-        // Its layers take in what values stand for. One at a time: they are large.
+    if let Some(one) = inputs.fit(&shape, bits, false)? {
+        // Its layers take in what values stand for. One network at a time: they are large.
         drop(real);
-        (real, reading) = network(options, Some(reals))?;
-        if Inputs::may_differ(&shape) {
-            let spec = InputSpec { reals: reading.reals.clone(), ..InputSpec::new(shape.clone(), bits) };
-            let samples = inputs.given().each(&spec).map_err(|e| bad(calibrate, &e))?;
-            // Features of other sizes than the others' need steps of their own.
-            let needed = fewest_input_bits(&real, &spec, &samples, goal, bits).map_err(|e| bad(path, &e))?;
-            if needed > bits {
+        (real, reading) = network(options, Some(one.clone()))?;
+        // Features of other sizes than the others' need steps of their own; where those are no better one is enough.
+        if Inputs::may_differ(&shape) && !fine_enough(&real, &reading, options, inputs)? {
+            drop(real);
+            (real, reading) = network(options, inputs.fit(&shape, bits, true)?)?;
+            if !fine_enough(&real, &reading, options, inputs)? {
+                inputs.fit(&shape, bits, false)?;
                 drop(real);
-                (real, reading) = network(options, inputs.fit(&shape, bits, true)?)?;
+                (real, reading) = network(options, Some(one))?;
             }
         }
     }
@@ -118,6 +115,20 @@ fn choose(
         e @ seco_model::Error::Input(_) => bad(calibrate, &e),
         e => bad(path, &e),
     })
+}
+
+/// Whether the float network's answers stay as near as is asked for when its real numbers are rounded to values.
+fn fine_enough(
+    real: &Real,
+    reading: &ImportOptions,
+    options: &SplitOptions,
+    inputs: &Inputs,
+) -> Result<bool, Error> {
+    let bits = options.input_bits;
+    let spec = InputSpec { reals: reading.reals.clone(), ..InputSpec::new(real.input.clone(), bits) };
+    let samples = inputs.given().each(&spec).map_err(|e| bad(&options.calibrate, &e))?;
+    let fewest = fewest_input_bits(real, &spec, &samples, &options.goal, bits..bits + 1);
+    Ok(fewest.map_err(|e| bad(&options.model, &e))? == bits)
 }
 
 /// Makes labels of all answers.
@@ -239,9 +250,11 @@ fn unfaithful(graph: &Graph, found: &Fidelity, reached: bool, goal: &Goal) -> Op
         };
         format!(
             "{}, and {} of the labels{within} were asked for: check the normalisation (--scale, --mean, --std), give \
-             more --weight-bits and --activation-bits, or ask for less (--agreement)",
+             more {}--weight-bits and --activation-bits, or ask for less (--agreement)",
             agreement(graph, found),
-            percent(goal.agreement)
+            percent(goal.agreement),
+            // What rounding to these loses counts where they stand for other numbers.
+            if graph.input.reals.is_some() { "--input-bits, " } else { "" }
         )
     })
 }
@@ -299,7 +312,7 @@ impl fmt::Display for Split {
         let (weights, activations) = (precision.weight, precision.activation);
         writeln!(f, "weights of {weights} bits and a sign, activations of {activations} bits")?;
         if let Some(told) = samples::told(&self.architecture.graph.input) {
-            writeln!(f, "{told}")?;
+            writeln!(f, "inputs are {told}")?;
         }
         let Chosen { model, fidelity, .. } = self.chosen();
         writeln!(f, "  {}", agreement(&model.graph, fidelity))?;
@@ -429,7 +442,7 @@ mod tests {
         let input = &made.architecture.graph.input;
         let reals = Reals { scale: vec![1.0 / 255.0], offset: vec![0.0] };
         assert_eq!((input.reals.as_ref(), input.bits), (Some(&reals), 8), "one for all is enough");
-        assert!(made.to_string().contains("inputs are real numbers from 0 to 1"), "{made}");
+        assert!(made.to_string().contains("inputs are real numbers from 0 to 1,"), "{made}");
         for file in &made.files {
             assert_eq!(read_part(file).unwrap().architecture().graph.input, *input);
         }

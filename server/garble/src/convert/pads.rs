@@ -11,7 +11,6 @@ use crate::garbler::{Crossed, OutputCorrelations};
 use crate::hash::{Hash, Tweak};
 
 /// Words of a hash for several wires, all lanes.
-#[derive(Clone)]
 pub(crate) struct HashedWords {
     each: usize,
     lanes: usize,
@@ -34,14 +33,12 @@ impl HashedWords {
 }
 
 /// The sender's words for both choices: `H(K, τ)` and `H(K ^ Δ, τ)`.
-#[derive(Clone)]
 pub struct SenderPads {
     zero: HashedWords,
     one: HashedWords,
 }
 
 /// The receiver's words: `H(M, τ)`.
-#[derive(Clone)]
 pub struct ReceiverPads(HashedWords);
 
 /// A sender's pads of one product.
@@ -201,10 +198,10 @@ pub struct SeatPads {
 impl SeatPads {
     fn none(seats: usize) -> Self {
         Self {
-            rho_to: vec![None; seats],
-            rho_from: vec![None; seats],
-            masks_to: vec![None; seats],
-            masks_from: vec![None; seats],
+            rho_to: (0..seats).map(|_| None).collect(),
+            rho_from: (0..seats).map(|_| None).collect(),
+            masks_to: (0..seats).map(|_| None).collect(),
+            masks_from: (0..seats).map(|_| None).collect(),
         }
     }
 

@@ -21,32 +21,51 @@
 //!
 //! What is sent is a [`Part`], or something that is open to whoever gets it: [`Words::encode`] is there for nothing
 //! else. What is stored, or goes to arithmetic elsewhere (products on ciphertexts, layers in clear), does so by
-//! [`Words::words`], for kinds that need it. None is printed or compared, and all are zeroized on drop.
+//! [`Words::words`] and comes from there by [`Words::new`], for kinds that need it: these are the exits, to be looked at in
+//! a review. None has `Debug` or a comparison, and all are zeroized on drop.
+//!
+//! What compiles, and beside it what must not, the same but for the types:
+//!
+//! ```
+//! use seco_garble::convert::{Opened, Opening, Part, Share};
+//! fn right(mut share: Share, other: &Share, opening: &Opening, message: &mut Vec<u8>) -> Option<()> {
+//!     share.add(1, other);
+//!     let part = share.under([(0..1, opening)])?;
+//!     part.encode(20, message);
+//!     Some(())
+//! }
+//! ```
 //!
 //! ```compile_fail,E0308
 //! use seco_garble::convert::{Masked, Share};
-//! fn wrong(mut share: Share, masked: &Masked) {
-//!     share.add(1, masked); // A masked value is no share.
+//! fn wrong(mut share: Share, other: &Masked) {
+//!     share.add(1, other); // A masked value is no share.
 //! }
 //! ```
 //!
 //! ```compile_fail,E0599
 //! use seco_garble::convert::Share;
-//! fn wrong(share: &Share, message: &mut Vec<u8>) {
-//!     share.encode(20, message); // Nothing hides it.
+//! fn wrong(part: Share, message: &mut Vec<u8>) {
+//!     part.encode(20, message); // Nothing hides it.
 //! }
 //! ```
 //!
 //! ```compile_fail,E0271
 //! use seco_garble::convert::{Mask, Share};
-//! fn wrong(share: Share, mask: &Mask) {
-//!     let _ = share.under([(0..1, mask)]); // What is opened is under ρ, not under the next mask.
+//! fn wrong(share: Share, opening: &Mask) {
+//!     let _ = share.under([(0..1, opening)]); // What is opened is under ρ, not under the next mask.
 //! }
 //! ```
 //!
 //! ```compile_fail,E0277
 //! fn wrong(share: &seco_garble::convert::Share) {
 //!     println!("{share:?}");
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn wrong(pad: &seco_garble::convert::OutputPad) {
+//!     let _ = pad.clone(); // It is used once.
 //! }
 //! ```
 
@@ -56,7 +75,7 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 use crate::bits::InputBits;
-use crate::slices::{from_lanes, pack, packed_len, to_lanes, unpack};
+use crate::slices::{from_lanes, pack, packed_len, plane_words, to_lanes, unpack};
 
 /// What words are: markers for [`Words`].
 pub mod kind {
@@ -91,14 +110,18 @@ pub mod kind {
     /// Of its entries before they are under pads.
     pub enum Entries {}
 
-    /// Words that leave memory as they are, or come from elsewhere: in a bundle, and in arithmetic that is not here.
+    /// Words that come from elsewhere: from a bundle, from arithmetic that is not here, or drawn.
+    pub trait Made {}
+    impl<K: Bare> Made for K {}
+    impl Made for InputPad {}
+    impl Made for OutputPad {}
+
+    /// Words that leave as they are, too: into a bundle, and to arithmetic that is not here.
     pub trait Bare {}
     impl Bare for Share {}
     impl Bare for Mask {}
     impl Bare for Opening {}
     impl Bare for Online {}
-    impl Bare for InputPad {}
-    impl Bare for OutputPad {}
     impl Bare for ProjectionPads {}
 
     /// Words that may be sent: under a mask of the sender's, or open to whoever gets them.
@@ -151,7 +174,8 @@ impl<K> Clone for Lanes<'_, K> {
 
 impl<K> Copy for Lanes<'_, K> {}
 
-impl<K> Clone for Words<K> {
+// Of nothing else, for masks and pads are used once.
+impl Clone for Share {
     fn clone(&self) -> Self {
         Self::of(self.words.clone())
     }
@@ -165,6 +189,7 @@ impl<K> Default for Words<K> {
 }
 
 fn add(sum: &mut [u32], words: &[u32]) {
+    debug_assert_eq!(sum.len(), words.len());
     sum.iter_mut().zip(words).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
 }
 
@@ -176,6 +201,22 @@ impl<K> Words<K> {
     /// The same words as another kind: only where a formula says that they are.
     fn becomes<L>(self) -> Words<L> {
         Words::of(self.words)
+    }
+
+    /// Mod `2^width`, `width` from 1 to 32.
+    fn cut(&mut self, width: u32) {
+        let mask = u32::MAX >> (32 - width.clamp(1, 32));
+        self.words.iter_mut().for_each(|word| *word &= mask);
+    }
+
+    /// Another kind, by a formula that combines every lane with one of `other`. None if there is not one for every lane.
+    fn with<L>(self, other: &[u32], formula: impl Fn(u32, u32) -> u32) -> Option<Words<L>> {
+        let mut made = self.becomes();
+        if made.len() != other.len() {
+            return None;
+        }
+        made.words.iter_mut().zip(other).for_each(|(word, other)| *word = formula(*word, *other));
+        Some(made)
     }
 
     pub(crate) fn slice(&self) -> &[u32] {
@@ -247,12 +288,14 @@ impl<'a, K> Lanes<'a, K> {
     }
 }
 
-impl<K: kind::Bare> Words<K> {
+impl<K: kind::Made> Words<K> {
     /// From words that were drawn, computed elsewhere or stored.
     pub fn new(words: Zeroizing<Vec<u32>>) -> Self {
         Self::of(words)
     }
+}
 
+impl<K: kind::Bare> Words<K> {
     /// The words, to be stored or computed with elsewhere.
     pub fn words(&self) -> &[u32] {
         &self.words
@@ -291,25 +334,19 @@ impl Share {
 
     /// `v_j += factor·w_j`: shares of `v + factor·w`.
     pub fn add(&mut self, factor: u32, other: &Share) {
+        debug_assert_eq!(self.len(), other.len());
         let pairs = self.words.iter_mut().zip(&*other.words);
         pairs.for_each(|(sum, word)| *sum = sum.wrapping_add(factor.wrapping_mul(*word)));
     }
 
     /// `v_j mod 2^width`, `width` from 1 to 32.
     pub fn reduce(&mut self, width: u32) {
-        let mask = u32::MAX >> (32 - width.clamp(1, 32));
-        self.words.iter_mut().for_each(|word| *word &= mask);
+        self.cut(width);
     }
 
     /// `x_j - r^j`: this server's part of `x - r`. None if there is not a mask for every lane.
     pub fn less(self, mask: Lanes<'_, kind::Mask>) -> Option<Part<kind::Masked>> {
-        let mut part = self.becomes();
-        if part.len() != mask.len() {
-            return None;
-        }
-        let pairs = part.words.iter_mut().zip(mask.words);
-        pairs.for_each(|(word, mask)| *word = word.wrapping_sub(*mask));
-        Some(part)
+        self.with(mask.words, u32::wrapping_sub)
     }
 
     /// `z^j + [ρ]_j`: this server's part of `m`. The openings are those of lanes that follow each other from the first to
@@ -330,13 +367,8 @@ impl Share {
     }
 
     /// `y_j + Q_j`: this server's part of the answer. None if there is not a pad for every lane.
-    pub fn padded(self, pad: &OutputPad) -> Option<Part<kind::Answer>> {
-        let mut part = self.becomes();
-        if part.len() != pad.len() {
-            return None;
-        }
-        add(&mut part.words, &pad.words);
-        Some(part)
+    pub fn padded(self, pad: OutputPad) -> Option<Part<kind::Answer>> {
+        self.with(&pad.words, u32::wrapping_add)
     }
 }
 
@@ -369,12 +401,7 @@ impl Masked {
 impl Online {
     /// `z^j`, this server's share of a value: its online and its offline part.
     pub fn plus(self, offline: Lanes<'_, kind::Share>) -> Option<Share> {
-        let mut share: Share = self.becomes();
-        if share.len() != offline.len() {
-            return None;
-        }
-        add(&mut share.words, offline.words);
-        Some(share)
+        self.with(offline.words, u32::wrapping_add)
     }
 }
 
@@ -400,8 +427,7 @@ impl Part<kind::Masked> {
 impl Part<kind::Opened> {
     /// `m = Σ_j (z^j + [ρ]_j)` mod `2^width`, `width` from 1 to 32, once all openers' parts are added up.
     pub fn open(mut self, width: u32) -> Opened {
-        let mask = u32::MAX >> (32 - width.clamp(1, 32));
-        self.words.iter_mut().for_each(|word| *word &= mask);
+        self.cut(width);
         self.becomes()
     }
 }
@@ -409,8 +435,7 @@ impl Part<kind::Opened> {
 impl Part<kind::Answer> {
     /// `Σ_j (y_j + Q_j)` mod `2^width`, `width` from 1 to 32, once all servers' parts are added up.
     pub fn open(mut self, width: u32) -> Answer {
-        let mask = u32::MAX >> (32 - width.clamp(1, 32));
-        self.words.iter_mut().for_each(|word| *word &= mask);
+        self.cut(width);
         self.becomes()
     }
 }
@@ -430,15 +455,17 @@ impl Lanes<'_, kind::Opened> {
 }
 
 impl InputPad {
-    /// `P_j ^ d^j`. The bits of `d^j` are those of lanes that follow each other from the first to the last; none if
-    /// they are not, for then a lane would be under no mask.
+    /// `P_j ^ d^j` of values of `bits` bits. The bits of `d^j` are those of lanes that follow each other from the first to
+    /// the last; none if they are not, or if there is not a plane for every bit, for then something would be under no mask.
     pub fn publish<'a>(
         self,
+        bits: u32,
         masks: impl IntoIterator<Item = (Range<usize>, &'a InputBits)>,
     ) -> Option<Published> {
         let (mut published, mut next) = (self.becomes(), 0);
         for (lanes, mask) in masks {
-            if lanes.start != next {
+            let planes = bits as usize * plane_words(lanes.len());
+            if lanes.start != next || mask.planes().len() != planes {
                 return None;
             }
             next = lanes.end;
@@ -453,6 +480,7 @@ impl InputPad {
 impl Published {
     /// `o = XOR_j (P_j ^ d^j)`: takes another server's part.
     pub fn xor(&mut self, other: &Self) {
+        debug_assert_eq!(self.len(), other.len());
         self.words.iter_mut().zip(&*other.words).for_each(|(word, other)| *word ^= other);
     }
 }

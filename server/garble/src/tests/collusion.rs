@@ -50,7 +50,8 @@ fn rates(garblers: usize, honest: Option<usize>, broken: Broken) -> [f64; 4] {
         garblers.map(|(_, planes)| bit(&planes[..words], lane)).fold(0, |sum, bit| sum ^ bit)
     };
     let known_mask: Vec<u32> = (0..TRIALS).map(known_mask).collect();
-    let (shares, projection, batch) = (run.shares.clone(), run.projection.clone(), run.batch.clone());
+    let projection: Vec<_> = run.projection.iter().map(|pads| pads.all().to_words()).collect();
+    let (shares, batch) = (run.shares.clone(), run.batch.clone());
     let outcome = finish(run, &z, &r, &hash);
 
     // The evaluator takes the entry with the other sign: its own and the coalition's garblers' terms in clear, the

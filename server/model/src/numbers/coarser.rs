@@ -1,20 +1,21 @@
 //! Whether a network needs its inputs as fine as they are: the float network alone, on inputs of fewer bits.
 
+use std::ops::Range;
+
 use super::compare::{Truth, label, margin};
 use super::equalise::Channels;
 use super::{Goal, Sample};
 use crate::graph::{Last, labelled_row};
 use crate::parallel::in_parallel;
 use crate::real::{Real, RealOutput};
-use crate::{Error, InputSpec, MAX_INPUT_BITS};
+use crate::{Error, InputSpec, largest};
 
 /// Inputs that decide, at most: each is run once for every number of bits that is tried, which must not take long.
 const JUDGES: usize = 100;
 
-/// The fewest bits of an input value, `least` or more, with which the float network's answers are as near to its own as was
+/// The fewest bits of an input value, of a range of them, with which the float network's answers are as near to its own as was
 /// asked for, on some of these inputs: values are rounded to so many steps from 0 to the largest. That is what a device
-/// makes of real numbers, so it tells how many bits these need. The inputs' own bits where no fewer do, and of real numbers the
-/// most that there are.
+/// makes of real numbers, so it tells how many bits these need. The end of the range where none of it does.
 ///
 /// # Errors
 /// [`Error::Input`] for inputs that are not the model's, [`Error::Options`] for answers that are not numbers,
@@ -24,21 +25,18 @@ pub fn fewest_input_bits<'a, S: Copy + Into<Sample<'a>>>(
     spec: &InputSpec,
     samples: &[S],
     goal: &Goal,
-    least: u32,
+    range: Range<u32>,
 ) -> Result<u32, Error> {
     let samples: Vec<Sample> = samples.iter().map(|&sample| sample.into()).collect();
     let samples = super::spread(&samples, (super::TRIAL_WORK / super::work(real)).clamp(4, JUDGES));
     let run = |bits: u32, sample: &Sample<'_>| {
-        let steps = |bits: u32| f64::from((1u32 << bits.min(31)) - 1).max(1.0);
-        let step = steps(spec.bits) / steps(bits);
+        let step = f64::from(spec.largest()) / f64::from(largest(bits).max(1));
         let input: Vec<f64> = sample.seen(spec).into_iter().map(|v| (v / step).round() * step).collect();
         real.run(&input, |_, _| ())
     };
     let (truth, _) = Truth::new(real, spec, &samples, &Channels::whole(real))?;
     let pairs: Vec<_> = truth.samples.iter().zip(&truth.answers).collect();
-    // Real numbers may need more than the inputs have.
-    let most = if samples.iter().any(|sample| sample.reals.is_some()) { MAX_INPUT_BITS } else { spec.bits };
-    for bits in least..most {
+    for bits in range.clone() {
         let parts = in_parallel(&pairs, |part| {
             let near = |(sample, exact): &(&Sample<'_>, &Vec<Vec<f64>>)| {
                 let coarse = run(bits, sample)?;
@@ -59,7 +57,7 @@ pub fn fewest_input_bits<'a, S: Copy + Into<Sample<'a>>>(
             return Ok(bits);
         }
     }
-    Ok(most)
+    Ok(range.end)
 }
 
 /// How near the answers to one input are.

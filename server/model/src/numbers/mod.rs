@@ -47,14 +47,14 @@ pub struct Samples<'a> {
     pub bytes: &'a [u8],
     /// The real numbers that they were made from, where values stand for such ([`crate::Reals`]): the float network sees
     /// these, so that what is lost by rounding and cutting counts.
-    pub reals: Option<&'a [f32]>,
+    pub reals: Option<&'a [f64]>,
 }
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     bytes: &'a [u8],
-    reals: Option<&'a [f32]>,
+    reals: Option<&'a [f64]>,
 }
 
 /// Bytes that are all there is.

@@ -127,7 +127,7 @@ impl Build<'_> {
     fn reach(&mut self, value: ValueId) -> Reach {
         let secret = |node: &&Node| matches!(node.op, Op::Secret { .. });
         if self.reaches.is_empty() {
-            self.reaches.push((0, (1 << self.graph.input.bits) - 1));
+            self.reaches.push((0, self.graph.input.largest().into()));
         }
         let known = self.reaches.len() - 1;
         let mut layer = self.graph.nodes.iter().take(known).filter(secret).count();

@@ -51,8 +51,12 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     let axis = channel_axis(&parsed, &shape, &options.normalisation);
     let (gain, offset) = options.normalisation.values(&real_input, axis)?;
     if let (Some(_), Some((_, found))) = (&options.reals, &parsed.input.integers) {
+        let how = match found.as_str() {
+            "INT8" => "uint8 with 128 added, and --scale 1 --mean 128 --std 1",
+            _ => "uint8 or uint16, and --scale 1",
+        };
         return Err(Error::Options(format!(
-            "input {} is of integers ({found}): give inputs as uint8 (of INT8 with 128 added, and --mean 128 --std 1) instead of real numbers",
+            "input {} is of integers ({found}): give inputs as {how}, instead of real numbers",
             input.name
         )));
     }

@@ -202,7 +202,7 @@ fn the_bits_that_answers_need_are_told() {
     let samples: Vec<&[u8]> = spec.inputs(&bytes).unwrap().collect();
     let needed = |real: &Real, error: f64| {
         let goal = Goal { error, agreement: 1.0, ..Goal::default() };
-        fewest_input_bits(real, &spec, &samples, &goal, 8).unwrap()
+        fewest_input_bits(real, &spec, &samples, &goal, 8..16).unwrap()
     };
     for (error, bits) in [(1e-2, 8), (1e-4, 13), (1e-5, 16), (0.0, 16)] {
         assert_eq!(needed(&real, error), bits, "{error}");
@@ -213,7 +213,7 @@ fn the_bits_that_answers_need_are_told() {
     let bytes: Vec<u8> = (0..100u16).flat_map(|i| [(i % 2) as u8 * 9, 77, 4, 77]).collect();
     let samples: Vec<&[u8]> = spec.inputs(&bytes).unwrap().collect();
     let goal = Goal { error: 0.0, agreement: 0.9, ..Goal::default() };
-    let bits = fewest_input_bits(&real, &spec, &samples, &goal, 8).unwrap();
+    let bits = fewest_input_bits(&real, &spec, &samples, &goal, 8..16).unwrap();
     assert!((13..=15).contains(&bits), "{bits}");
 }
 
@@ -256,11 +256,11 @@ fn what_rounding_of_real_numbers_loses_is_told() {
     let data = |name: &str| std::fs::read(format!("{}/../data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let (network, (_, digits)) = (data("mlp-digits.onnx"), read_u8(&data("mlp-digits-20.npy")).unwrap());
     // The network is for 0 to 1; here it is asked in numbers of which no step is a value.
-    let numbers: Vec<f32> = digits.iter().map(|&v| f32::from(v) / 16.0 * 0.9 + 0.03).collect();
+    let numbers: Vec<f64> = digits.iter().map(|&v| f64::from(v) / 16.0 * 0.9 + 0.03).collect();
     for (bits, good) in [(1, false), (4, false), (8, true), (12, true)] {
         let steps = f64::from((1u32 << bits) - 1);
         let reals = Reals { scale: vec![1.0 / steps], offset: vec![0.0] };
-        let values = numbers.iter().map(|&v| (f64::from(v) * steps).round() as u16);
+        let values = numbers.iter().map(|&v| (v * steps).round() as u16);
         let bytes: Vec<u8> = match bits {
             ..=8 => values.map(|v| v as u8).collect(),
             _ => values.flat_map(u16::to_le_bytes).collect(),
@@ -281,9 +281,19 @@ fn what_rounding_of_real_numbers_loses_is_told() {
         assert_eq!(made.chosen.reached, good, "{bits}: {:?}", made.chosen.fidelity);
         let spec = &made.chosen.model.graph.input;
         let needed =
-            fewest_input_bits(&made.real, spec, &samples.each(spec).unwrap(), &Goal::default(), 1).unwrap();
+            fewest_input_bits(&made.real, spec, &samples.each(spec).unwrap(), &Goal::default(), 1..16)
+                .unwrap();
         assert!((5..=8).contains(&needed), "{bits}: {needed}");
         let few = Samples { reals: numbers.get(1..), ..samples };
         assert!(few.each(spec).is_err());
     }
+}
+
+#[test]
+fn the_largest_value_is_said_once() {
+    for bits in 1..=16 {
+        assert_eq!(u32::from(crate::largest(bits)), (1 << bits) - 1);
+        assert_eq!(InputSpec::new(vec![1], bits).largest(), crate::largest(bits));
+    }
+    assert_eq!((crate::largest(0), crate::largest(17)), (0, u16::MAX));
 }

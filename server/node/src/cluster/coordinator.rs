@@ -342,8 +342,9 @@ impl Coordinator {
         keys::random(&mut epoch).map_err(|_| self.own(Failure::Internal.into()))?;
         let (job, epoch) = (self.job(), u64::from_le_bytes(epoch));
         // Of the links of now: another set-up follows when one of them is lost. One may have changed since stock was taken.
-        let lacking = || self.own(Failure::Unavailable(self.lacking().unwrap_or_default()).into());
-        let version = self.node.mesh.version().ok_or_else(lacking)?;
+        let version = self.node.mesh.version().ok_or_else(|| {
+            self.own(self.lacking().map_or(Failure::OtherVersion, Failure::Unavailable).into())
+        })?;
         let command = Command::SetUp { job, epoch, version };
         self.order(job, command, self.node.limits.setup(), true, self.service.set_up(job, epoch, version))
             .await

@@ -82,6 +82,14 @@ struct State {
     models: HashMap<usize, Offered>,
 }
 
+impl State {
+    /// What a peer speaks with which no version is common, if it said so lately.
+    fn apart(&self, peer: usize) -> Option<Versions> {
+        let (versions, said) = self.apart.get(&peer).copied()?;
+        (said.elapsed() < APART).then_some(versions)
+    }
+}
+
 /// A peer's models.
 #[derive(Default)]
 struct Offered {
@@ -139,8 +147,7 @@ impl Links {
 
     /// What a peer speaks with which no version is common.
     pub(super) fn apart(&self, peer: usize) -> Option<Versions> {
-        let (versions, said) = self.state().apart.get(&peer).copied()?;
-        (said.elapsed() < APART).then_some(versions)
+        self.state().apart(peer)
     }
 
     /// Why a peer's address could not be resolved the last time.
@@ -237,8 +244,11 @@ impl Shared {
     /// Tells of a server that speaks no version that this one does, once until it speaks others or is away. Its upgrade
     /// mends that, or this one's.
     fn apart(&self, peer: usize, error: &Error, theirs: Versions) {
-        let before = self.links.apart(peer);
-        self.links.state().apart.insert(peer, (theirs, Instant::now()));
+        // At once, for several of its connections may come at a time.
+        let mut state = self.links.state();
+        let before = state.apart(peer);
+        state.apart.insert(peer, (theirs, Instant::now()));
+        drop(state);
         if before != Some(theirs) {
             warn!("{error}");
         }

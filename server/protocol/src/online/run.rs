@@ -59,7 +59,7 @@ impl Run<'_> {
         let (me, everyone, lanes) = (self.channel.me(), (0..self.channel.parties()).collect(), pad.len());
         // P_j ^ d^j, then o = x ^ d.
         let masks = batches.iter().cloned().zip(parts.iter().map(|part| &part.mask));
-        let mut o = pad.publish(masks).ok_or(INCOMPLETE)?;
+        let mut o = pad.publish(shape.bits, masks).ok_or(INCOMPLETE)?;
         self.send_words(everyone, &o, shape.bits)?;
         for peer in peers(self.channel) {
             o.xor(&self.recv_words::<kind::Published>(peer, lanes, shape.bits, PHASE)?);
@@ -169,8 +169,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The evaluator's part of a batch: its share and all garblers', each less its part of the next mask. `public` is `m`,
-    /// and its planes.
+    /// The evaluator's part of a batch: its share and all garblers', each less its part of the next mask. With `m` come
+    /// its planes.
     fn evaluate(
         &mut self,
         step: &Step,
@@ -280,7 +280,7 @@ impl Run<'_> {
         let lanes = share.len();
         let mut pad = Zeroizing::new(vec![0u32; lanes]);
         key.output_pad(counter, width, &mut pad)?;
-        let mut part = share.padded(&OutputPad::new(pad)).ok_or(INCOMPLETE)?;
+        let mut part = share.padded(OutputPad::new(pad)).ok_or(INCOMPLETE)?;
         if self.channel.me() != GATEWAY {
             self.send_words(Servers::one(GATEWAY), &part, width)?;
             return Ok(None);

@@ -1,7 +1,7 @@
 //! The float network's and the integer network's answers to the same inputs.
 
 use seco_model::numbers::{Comparison, Goal, Sample, Samples, compare, fewest_input_bits};
-use seco_model::{Error, Imported, Range};
+use seco_model::{Error, Imported, MAX_INPUT_BITS, Range};
 
 /// What some inputs showed.
 pub struct Evidence {
@@ -28,7 +28,9 @@ impl Evidence {
         let inputs: Vec<Sample> = samples.iter().filter_map(|&sample| all.get(sample).copied()).collect();
         let bytes: Vec<&[u8]> = inputs.iter().map(Sample::bytes).collect();
         let (real, spec) = (&imported.real, &model.graph.input);
-        let fewest = || fewest_input_bits(real, spec, &inputs, goal, spec.bits.min(u8::BITS));
+        // Real numbers may need more than they were given.
+        let most = if spec.reals.is_some() { MAX_INPUT_BITS } else { spec.bits };
+        let fewest = || fewest_input_bits(real, spec, &inputs, goal, spec.bits.min(u8::BITS)..most);
         Ok(Evidence {
             samples: samples.to_vec(),
             comparison: compare(real, model, &inputs, goal.error)?,

@@ -70,7 +70,8 @@ fn section(title: &str, content: &str, body: &mut String) {
 fn summary(report: &Report) -> String {
     let linear = report.layers.iter().filter(|layer| layer.kind == "linear").count() as u64;
     let needed = report.input.needed().map(|needed| format!(" (needed: {needed})")).unwrap_or_default();
-    let reals = report.input.real_numbers.iter().map(|told| format!(" {told}.")).collect::<String>();
+    let reals =
+        report.input.real_numbers.iter().map(|told| format!(" Inputs are {told}.")).collect::<String>();
     format!(
         "{}: {}, {}, {} products of weights, inputs of {} values of {} bits{needed}. Tried on {} of {} samples.{reals}",
         report.file,

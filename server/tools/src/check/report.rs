@@ -93,7 +93,10 @@ impl Input {
         let (fewest, bits) = (self.fewest_bits?, self.bits);
         Some(match fewest {
             _ if fewest > bits => format!("{fewest}, and they have {bits}: give --input-bits {fewest}"),
+            // No fewer than 8 are tried.
+            _ if fewest == bits && bits <= 8 => format!("{bits} or fewer"),
             _ if fewest == bits => format!("all {bits}"),
+            _ if self.real_numbers.is_some() => format!("{fewest} of {bits}: --input-bits {fewest} would do"),
             ..=8 => format!("8 of {bits}: bytes would do"),
             _ => format!("{fewest} of {bits}"),
         })

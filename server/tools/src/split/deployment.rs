@@ -36,13 +36,7 @@ pub struct DeploymentOptions {
     #[arg(long, value_delimiter = ',', value_name = "S")]
     pub real_scale: Vec<f64>,
     /// The real number that an input value of 0 stands for, likewise [default: 0].
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "O",
-        requires = "real_scale",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "O", allow_negative_numbers = true)]
     pub real_offset: Vec<f64>,
     /// The owner's key (`seco keygen --owner`): signs the file, so that the gateway can pass it on to devices that have
     /// an older one of the same owner.
@@ -159,10 +153,10 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
 
 /// How real numbers become input values, if they do: as the options say, else as the model does.
 fn quantise(scale: &[f64], offset: &[f64], model: Option<&Reals>) -> Result<Option<Quantise>, Error> {
-    if model.is_some() && !scale.is_empty() {
+    if model.is_some() && !(scale.is_empty() && offset.is_empty()) {
         return Err(Error::Usage(
-            "--real-scale is for a model that was split with values, and this one says itself what its values stand for: \
-             leave it out"
+            "--real-scale and --real-offset are for a model that was split with values, and this one says itself what its values stand for: \
+             leave them out"
                 .to_owned(),
         ));
     }

@@ -160,7 +160,7 @@ impl SplitOptions {
 
     /// What values of so many bits are divided by, if nothing is said: the largest.
     pub fn scale_of(input_bits: u32) -> f64 {
-        2f64.powi(input_bits.min(32).cast_signed()) - 1.0
+        seco_model::largest(input_bits).into()
     }
 
     /// The same with what was chosen on the command line.

@@ -73,20 +73,11 @@ impl Context {
         self.fits(origin, &[len])?;
         let count = len / row.max(1);
         self.walk(origin, 3 * count)?;
-        let left = MAX_RUNS.saturating_sub(self.runs);
-        let mut runs = Vec::new();
-        for number in 0..count {
-            // All fit 32 bits, for a value does.
-            let block = Run::Values { start: (number * own) as u32, step: 1, count: own as u32 };
-            let zeros = |count: usize| Run::Zeros(count as u32);
-            let pieces = [zeros(before), block, zeros(row.saturating_sub(before + own))];
-            pieces.into_iter().filter(|piece| piece.count() > 0).for_each(|piece| join(&mut runs, piece));
-            if runs.len() > left {
-                return Err(too_many(origin));
-            }
-        }
-        self.runs += runs.len();
-        Ok(Gather::Runs(runs))
+        // All fit 32 bits, for a value does.
+        let block = |number: usize| Run::Values { start: (number * own) as u32, step: 1, count: own as u32 };
+        let zeros = |count: usize| Run::Zeros(count as u32);
+        let row = |number| [zeros(before), block(number), zeros(row.saturating_sub(before + own))];
+        self.pieces(origin, (0..count).flat_map(row).filter(|piece| piece.count() > 0))
     }
 
     /// Values of a value in other places; the value itself if they are all in place.
