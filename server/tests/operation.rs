@@ -242,12 +242,15 @@ fn deployment(site: &Site, name: &str, address: SocketAddr, keys: [&KeyFiles; 2]
 
 /// Runs `seco doctor`; gives what fails, and all lines.
 fn doctor(of: &str, file: &str) -> (Vec<String>, String) {
-    let output = seco(&["doctor", of, file]);
+    // Both at a time: where something does not answer, each waits for it.
+    let (output, json) = std::thread::scope(|scope| {
+        let json = scope.spawn(|| seco(&["doctor", of, file, "--json"]).stdout);
+        (seco(&["doctor", of, file]), json.join().unwrap())
+    });
     let lines = text(&output.stdout);
     let failing: Vec<String> =
         lines.lines().filter(|line| line.contains(": FAILS: ")).map(str::to_owned).collect();
     assert_eq!(output.status.success(), failing.is_empty(), "{lines}{}", text(&output.stderr));
-    let json = seco(&["doctor", of, file, "--json"]).stdout;
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["ok"], failing.is_empty(), "{lines}{json}");
     (failing, lines)
