@@ -22,6 +22,8 @@ const MAX_WALKED: usize = 2 * MAX_ALL;
 
 /// How many values are looked at in the time that one takes which is scaled.
 const PER_SCALED: usize = 8;
+/// How many values of a window are added in the time that one takes which is looked at.
+const PER_ADDED: usize = 2;
 
 /// What a name of the file stands for.
 #[derive(Clone, Debug)]
@@ -320,8 +322,18 @@ impl Context {
             return Err(origin.error(format!("it is a sum of {} values, which are too many", terms.len())));
         }
         for term in &terms {
-            if !term.gather.check(self.len(term.value), len) {
-                return Err(origin.error("its window does not fit its input: change the window or the input"));
+            let from = self.len(term.value);
+            if !term.gather.check(from, len) {
+                return Err(origin.error(match &term.gather {
+                    Gather::Window(window) if window.inputs() == from && window.outputs() == len => {
+                        "its windows are too large for so many of them: use smaller ones, or a smaller input"
+                    }
+                    _ => "its window does not fit its input: change the window or the input",
+                }));
+            }
+            if let Gather::Window(_) = term.gather {
+                // Whoever runs the network makes these sums again and again.
+                self.walk(origin, term.gather.steps(len) / PER_ADDED)?;
             }
         }
         self.push(origin, RealOp::Public { terms, offset, len }, len)

@@ -128,7 +128,9 @@ fn decode(bytes: &[u8]) -> Result<(i64, GraphProto, Vec<FunctionProto>), Error> 
     if graph.is_none() && opset == 0 {
         return Err(bad("this is no ONNX file, or a damaged one: export or copy it again"));
     }
-    check_opset(opset)?;
+    if let Some(found) = unknown_opset(opset) {
+        return Err(bad(found));
+    }
     graph
         .map(|graph| (opset, graph, functions))
         .ok_or_else(|| bad("there is no network in it: export it again"))
@@ -139,19 +141,19 @@ pub(super) fn version(imported: &[OperatorSetIdProto]) -> Option<i64> {
     imported.iter().find(|o| is_default_domain(&o.domain)).map(|o| o.version)
 }
 
-/// Refuses versions of ONNX's operators that are not known.
-pub(super) fn check_opset(opset: i64) -> Result<(), Error> {
-    if !OPSETS.contains(&opset) {
-        let (first, last) = (OPSETS.start(), OPSETS.end());
-        let found = match opset {
-            0 => "it names no version of ONNX's operators".to_owned(),
-            opset => format!("its operators have version {opset} (opset)"),
-        };
-        return Err(bad(format!(
-            "{found}, and {first} to {last} are supported: export it with one of them, in PyTorch opset_version={PROPOSED}"
-        )));
+/// What is said of versions of ONNX's operators that are not known.
+pub(super) fn unknown_opset(opset: i64) -> Option<String> {
+    if OPSETS.contains(&opset) {
+        return None;
     }
-    Ok(())
+    let (first, last) = (OPSETS.start(), OPSETS.end());
+    let found = match opset {
+        0 => "it names no version of ONNX's operators".to_owned(),
+        opset => format!("its operators have version {opset} (opset)"),
+    };
+    Some(format!(
+        "{found}, and {first} to {last} are supported: export it with one of them, in PyTorch opset_version={PROPOSED}"
+    ))
 }
 
 /// What a file is that is evidently something else, and what to do.

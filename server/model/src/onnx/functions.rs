@@ -8,7 +8,7 @@ use std::iter::repeat;
 
 use prost::Message;
 
-use super::file::{bad, check_opset, version};
+use super::file::{bad, unknown_opset, version};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, is_default_domain, printable};
 use crate::Error;
 
@@ -43,7 +43,7 @@ struct Body<'a> {
     function: &'a FunctionProto,
     number: usize,
     opset: i64,
-    /// Bytes that a call copies or looks at.
+    /// Bytes that a call looks at, but for the nodes, of which each counts for itself.
     size: usize,
 }
 
@@ -51,7 +51,7 @@ struct Body<'a> {
 ///
 /// # Errors
 /// [`Error::Node`] for a call that does not fit its function, for functions that call themselves, and for more nodes than are
-/// read; [`Error::Onnx`] for functions that are defined twice or with unknown versions of the operators.
+/// read; [`Error::Onnx`] for functions that are defined twice.
 pub(super) fn inlined(
     mut graph: GraphProto,
     functions: &[FunctionProto],
@@ -68,9 +68,9 @@ pub(super) fn inlined(
     let mut bodies = HashMap::new();
     for (number, function) in functions.iter().enumerate() {
         let own = version(&function.opset_import).unwrap_or(opset);
-        check_opset(own)?;
+        let names = function.input.iter().chain(&function.output);
         let parts = function.input.len() + function.output.len() + function.attribute_proto.len();
-        let size = function.encoded_len().saturating_add(PART * parts);
+        let size = names.fold(PART * parts, |size, name| size.saturating_add(name.len()));
         let body = Body { function, number, opset: own, size };
         if bodies.insert(key(&function.domain, &function.name, &function.overload), body).is_some() {
             let name = printable(&function.name);
@@ -138,6 +138,15 @@ impl<'a> Inliner<'a> {
                 "its functions call each other more than {MAX_DEPTH} deep: have them inlined before, with onnx.inliner"
             )));
         }
+        if is_default_domain(&node.domain) || matches!(node.domain.as_str(), "ai.onnx.ml" | "com.microsoft") {
+            return Err(node.error(
+                "it calls a function that is in a domain of operators, and some runtimes would take an operator of their own \
+                 for it: give the function a domain of its own, or have it inlined before, with onnx.inliner",
+            ));
+        }
+        if let Some(found) = unknown_opset(opset) {
+            return Err(node.error(format!("it calls a function that cannot be read, {found}")));
+        }
         self.take(node, 1 + function.node.len(), size)?;
         if node.input.len() > function.input.len() || node.output.len() > function.output.len() {
             return Err(node.damaged(format!(
@@ -172,8 +181,12 @@ impl<'a> Inliner<'a> {
         for inner in &function.node {
             let input = self.named(node, &prefix, &inner.input, &mut names)?;
             let output = self.named(node, &prefix, &inner.output, &mut names)?;
+            let texts =
+                inner.name.len() + 2 * inner.op_type.len() + inner.domain.len() + inner.overload.len();
+            self.take(node, 0, prefix.len() + texts + size_of::<NodeProto>())?;
             let mut attribute = Vec::with_capacity(inner.attribute.len());
             for own in &inner.attribute {
+                self.take(node, 0, size_of::<AttributeProto>())?;
                 let found = match own.ref_attr_name.as_str() {
                     "" => Some(own),
                     // Given by the call, or as it is otherwise, or left out.
@@ -184,7 +197,7 @@ impl<'a> Inliner<'a> {
                     let name = printable(&found.name);
                     return Err(node.damaged(format!("attribute {name} is of the wrong type")));
                 }
-                self.take(node, 0, found.encoded_len() + size_of::<AttributeProto>())?;
+                self.take(node, 0, taken(found))?;
                 attribute.push(AttributeProto {
                     name: own.name.clone(),
                     ref_attr_name: String::new(),
@@ -205,7 +218,7 @@ impl<'a> Inliner<'a> {
         }
         self.open.pop();
         for (from, to) in copies {
-            self.take(node, 1, 0)?;
+            self.take(node, 1, prefix.len() + from.len() + 2 * to.len() + size_of::<NodeProto>())?;
             self.made.push(NodeProto {
                 name: format!("{prefix}/{to}"),
                 op_type: "Identity".to_owned(),
@@ -250,15 +263,30 @@ impl<'a> Inliner<'a> {
 
     /// Takes nodes and bytes of those that are left.
     fn take(&mut self, node: &NodeProto, nodes: usize, bytes: usize) -> Result<(), Error> {
-        match (self.nodes.checked_sub(nodes), self.bytes.checked_sub(bytes)) {
-            (Some(nodes), Some(bytes)) => {
-                (self.nodes, self.bytes) = (nodes, bytes);
-                Ok(())
-            }
-            _ => Err(node.error(format!(
-                "with the functions that it calls the network has more than {MAX_MADE} nodes or is too large: use a smaller \
-                 network, or have them inlined before, with onnx.inliner"
-            ))),
-        }
+        let inline = "use a smaller network, or have them inlined before, with onnx.inliner";
+        self.nodes = self.nodes.checked_sub(nodes).ok_or_else(|| {
+            node.error(format!(
+                "with the functions that it calls the network has more than {MAX_MADE} nodes: {inline}"
+            ))
+        })?;
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
+            node.error(format!(
+                "up to it the calls of functions copy more than {MAX_BYTES} bytes, weights in functions once for each call: \
+                 {inline}"
+            ))
+        })?;
+        Ok(())
     }
+}
+
+/// Bytes that a copy takes, of numbers that are shorter in a file as many as they have in memory.
+fn taken(attribute: &AttributeProto) -> usize {
+    let tensor = attribute.t.as_ref().map_or(0, |t| {
+        t.dims.len()
+            + t.int32_data.len()
+            + t.int64_data.len()
+            + t.uint64_data.len()
+            + 8 * t.external_data.len()
+    });
+    attribute.encoded_len() + 8 * (attribute.ints.len() + 4 * attribute.strings.len() + tensor)
 }

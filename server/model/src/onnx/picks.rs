@@ -2,7 +2,7 @@
 
 use super::node::{Known, axis};
 use super::places::{Moved, OUTSIDE, product};
-use super::tensor::strides;
+use super::tensor::{Tensor, strides};
 use crate::Error;
 
 /// What one of these operators makes; nothing for others.
@@ -43,21 +43,29 @@ fn triangle(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
 fn gather_elements(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
     let along = known.axis(0, shape.len())?;
     let indices = known.needed(1, "indices")?;
-    let wrong =
-        || known.node.damaged(format!("indices of shape {:?} are for shape {shape:?}", indices.shape));
+    let places = elements(indices, shape, along).ok_or_else(|| {
+        known.node.damaged(format!("indices of shape {:?} are for shape {shape:?}", indices.shape))
+    })?;
+    Ok(Moved { shape: known.possible(indices.shape.clone())?, places: Some(places) })
+}
+
+/// The place in a shape that each index along an axis means, if all are in it.
+pub(super) fn elements(indices: &Tensor, shape: &[usize], along: usize) -> Option<Vec<usize>> {
     let fits = indices.rank() == shape.len()
         && indices.shape.iter().zip(shape).enumerate().all(|(i, (a, b))| i == along || a <= b);
-    let values = indices.integers().filter(|_| fits).ok_or_else(wrong)?;
-    let result = known.possible(indices.shape.clone())?;
-    let (own, steps) = (strides(&result), strides(shape));
+    let values = indices.integers().filter(|_| fits)?;
+    let (own, steps) = (strides(&indices.shape), strides(shape));
     let place = |(number, &index): (usize, &i64)| {
         let index = axis(index, shape[along])?;
-        let at = |i: usize| if i == along { index } else { number / own[i] % result[i].max(1) };
+        let at = |i: usize| if i == along { index } else { number / own[i] % indices.shape[i].max(1) };
         Some((0..shape.len()).map(|i| at(i) * steps[i]).sum::<usize>())
     };
-    let places = values.iter().enumerate().map(place).collect::<Option<Vec<usize>>>();
-    let places = places.ok_or_else(wrong)?;
-    Ok(Moved { shape: result, places: Some(places) })
+    values.iter().enumerate().map(place).collect()
+}
+
+/// Where in a shape the block begins that a tuple of indices of its first axes means, if it is in it.
+pub(super) fn start(tuple: &[i64], shape: &[usize], steps: &[usize]) -> Option<usize> {
+    tuple.iter().zip(shape).zip(steps).map(|((&at, &size), &step)| Some(axis(at, size)? * step)).sum()
 }
 
 /// The first values of every sequence backwards.

@@ -2,7 +2,7 @@
 //! output. They serve constants and the values of the network alike.
 
 use super::node::Known;
-use super::picks::picked;
+use super::picks::{picked, start};
 use super::proto::NodeProto;
 use super::tensor::{Tensor, Walk, broadcast, broadcast_places, strides};
 use crate::Error;
@@ -333,12 +333,7 @@ fn gather_nd(known: Known<'_>, shape: &[usize]) -> Result<Moved, Error> {
     let (inner, of_batch): (usize, usize) = (block.iter().product(), shape.iter().skip(batch).product());
     let tuples = front.iter().skip(batch).product::<usize>().max(1);
     let place = |(number, tuple): (usize, &[i64])| {
-        let axes = tuple.iter().zip(shape.iter().zip(&steps).skip(batch));
-        let along = |(&at, (&size, &step)): (&i64, (&usize, &usize))| {
-            let at = usize::try_from(if at < 0 { at.checked_add(size as i64)? } else { at }).ok()?;
-            (at < size).then_some(at * step)
-        };
-        Some(number / tuples * of_batch + axes.map(along).sum::<Option<usize>>()?)
+        Some(number / tuples * of_batch + start(tuple, &shape[batch..], &steps[batch..])?)
     };
     let starts = indices.integers().ok_or_else(wrong)?.chunks_exact(size).enumerate().map(place);
     let starts = starts.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;

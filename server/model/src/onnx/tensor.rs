@@ -100,6 +100,13 @@ impl Element {
         }
     }
 
+    /// Whether it holds all integers from 0 to this one.
+    pub(crate) fn counts_to(self, most: i64) -> bool {
+        // Beyond what a float's digits hold every other integer is not one of its numbers.
+        let holds = |value: i64| self.nearest(value as f64) == value as f64;
+        if self.is_float() { holds(most) && holds(most - 1) } else { most <= self.range().1 }
+    }
+
     /// The value of this type that is nearest to a real number.
     pub(crate) fn nearest(self, value: f64) -> f64 {
         match self {

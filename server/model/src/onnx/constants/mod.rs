@@ -141,5 +141,12 @@ fn cast(known: Known<'_>) -> Result<Tensor, Error> {
             "saturate = 0 is not supported, what is beyond the type becomes its largest number: export it with 1",
         ));
     }
+    let is_cut = |value: &f64| value.fract() != 0.0;
+    if to.is_small() && !to.is_float() && from.reals().iter().any(is_cut) {
+        return Err(known.node.error(
+            "it makes integers of fewer than eight bits of numbers with fractions, which runtimes round and ONNX cuts off: \
+             put Round or Floor in front of it, or QuantizeLinear in its place",
+        ));
+    }
     Ok(from.cast(to))
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use super::super::call::Call;
 use super::super::context::{Context, Value};
-use super::super::proto::printable;
 use crate::Error;
 use crate::graph::Run;
 use crate::real::RealTerm;
@@ -26,6 +25,7 @@ struct Taps {
     places: Vec<(u32, u32)>,
 }
 
+/// The values of a result of other sizes.
 pub(super) fn linear(
     context: &mut Context,
     call: &Call<'_>,
@@ -34,17 +34,6 @@ pub(super) fn linear(
     mode: &[u8],
 ) -> Result<Vec<Value>, Error> {
     let x = call.any_secret(0)?;
-    context.fits(&call.origin, sizes)?;
-    line(mode, 1, 1, (1, 1)).ok_or_else(|| {
-        call.error(format!(
-            "coordinate_transformation_mode = {} is not supported: use asymmetric or half_pixel",
-            printable(&String::from_utf8_lossy(mode))
-        ))
-    })?;
-    if sizes == x.shape {
-        // Whatever the scales: so do those who run the file.
-        return Ok(vec![x.clone().into()]);
-    }
     let changed = |&axis: &usize| sizes[axis] != x.shape[axis] || scales[axis] != 1.0;
     // Those that get shorter first, and of what gets longer the last axis first, whose values lie in pieces.
     let (mut order, longer): (Vec<usize>, Vec<usize>) =
@@ -137,6 +126,11 @@ struct Line {
     first: i64,
     step: i64,
     parts: i64,
+}
+
+/// Whether a coordinate_transformation_mode is one that is known.
+pub(super) fn is_mode(mode: &[u8]) -> bool {
+    line(mode, 1, 1, (1, 1)).is_some()
 }
 
 /// Which line a coordinate_transformation_mode means for a scale of `p / q`, if it is known.

@@ -272,10 +272,18 @@ pub(super) fn cast(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error
         (None, None) => return Err(call.node.lacks("type to cast to")),
     };
     match to {
-        Some(element) if element.is_float() && !element.is_small() || x.last == Last::ArgMax => {
-            Ok(vec![x.clone().into()])
-        }
         // What an ArgMax gives are integers already.
+        Some(element) if x.last == Last::ArgMax => {
+            let classes = x.shape.get(last_axis(&x.shape)).copied().unwrap_or(1);
+            match element.counts_to(classes.saturating_sub(1) as i64) {
+                true => Ok(vec![x.clone().into()]),
+                false => Err(call.error(format!(
+                    "its type does not hold the indices of {classes} values, and others would come of it: cast to INT64, \
+                     or leave it out"
+                ))),
+            }
+        }
+        Some(element) if element.is_float() && !element.is_small() => Ok(vec![x.clone().into()]),
         _ => Err(call.error(
             "it makes integers, or floats of eight bits, of secret real numbers, and rounding is not supported: leave it \
              out, or end the network in front of it",

@@ -4,6 +4,8 @@
 //! What a quantised type cannot hold is cut off. Converters rely on that where they leave out a ReLU: a type whose least
 //! number stands for 0 is one. The other end is taken to be beyond all values, but where it is that of a ReLU6.
 
+use std::collections::BTreeSet;
+
 use super::super::call::Call;
 use super::super::context::{Context, Quantised, Secret, Value};
 use super::super::tensor::{Element, Tensor};
@@ -85,20 +87,32 @@ pub(super) fn cut(
     Ok(Secret { quantised: Some(quantised), ..x.with(id, x.shape.clone()) })
 }
 
-/// Whether a value is made so that it cannot be below 0, as far as a few steps show.
-pub(super) fn never_negative(context: &Context, mut value: ValueId) -> bool {
-    for _ in 0..8 {
-        value = match context.op(value) {
-            Some(RealOp::Relu { .. }) => return true,
-            Some(RealOp::Public { terms, offset, .. }) if *offset >= 0.0 => match terms.as_slice() {
-                [term] if term.factor >= 0.0 => term.value,
-                [first, second] => return is_cut(context, first, second),
-                _ => return false,
-            },
+/// Most steps, and summands of them, that are looked at for one value.
+const MAX_LOOKED_AT: usize = 256;
+
+/// Whether a value is made so that it cannot be below 0, as far as a few steps show: of what ReLUs made, sums with positive
+/// factors, and bounds that it is cut at.
+pub(super) fn never_negative(context: &Context, value: ValueId) -> bool {
+    // All of these have to be.
+    let (mut left, mut open, mut seen) = (MAX_LOOKED_AT, vec![value], BTreeSet::from([value]));
+    while let Some(value) = open.pop() {
+        let terms = match context.op(value) {
+            Some(RealOp::Relu { .. }) => continue,
+            Some(RealOp::Public { terms, offset, .. }) if *offset >= 0.0 && terms.len() <= left => terms,
             _ => return false,
         };
+        left -= terms.len();
+        if let [first, second] = terms.as_slice()
+            && is_cut(context, first, second)
+        {
+            continue;
+        }
+        if !terms.iter().all(|term| term.factor >= 0.0) {
+            return false;
+        }
+        open.extend(terms.iter().map(|term| term.value).filter(|&value| seen.insert(value)));
     }
-    false
+    true
 }
 
 /// Whether a difference of two ReLUs is a value cut at a bound, `max(0, x + a) - max(0, x + b)` with `b` at most `a`. Of

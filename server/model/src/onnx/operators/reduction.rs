@@ -7,8 +7,7 @@ use super::activation::size;
 use super::maximum::Rows;
 use super::pooling::behind_relu;
 use crate::Error;
-use crate::graph::{Gather, Window};
-use crate::real::RealTerm;
+use crate::graph::Window;
 
 pub(super) fn sum(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     let (x, outer, count, inner, shape) = block(context, call)?;
@@ -27,7 +26,7 @@ pub(super) fn sum_of_sizes(context: &mut Context, call: &Call<'_>) -> Result<Vec
     total(context, call, &x.with(sizes, x.shape.clone()), [outer, count, inner], 1.0, shape)
 }
 
-/// Sums of all values up to each, along an axis: a window of its length, which begins or ends outside.
+/// Sums of all values up to each, along an axis: of two, of twice as many, and so on until they reach the end.
 pub(super) fn running(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
     call.only(&["exclusive", "reverse"])?;
     let x = call.secret(0)?;
@@ -37,19 +36,24 @@ pub(super) fn running(context: &mut Context, call: &Call<'_>) -> Result<Vec<Valu
     let (outer, inner): (usize, usize) =
         (x.shape.iter().take(along).product(), x.shape.iter().skip(along + 1).product());
     let count = x.shape[along];
-    let window = Window {
-        input: [outer, count, inner],
-        kernel: [count, 1],
-        stride: [1; 2],
-        dilation: [1; 2],
-        pads: [if call.node.flag("reverse", false)? { 0 } else { count - 1 }, 0],
-        output: [count, inner],
-    };
-    let mut terms = vec![RealTerm { value: x.id, factor: 1.0, gather: Gather::Window(window) }];
-    if call.node.flag("exclusive", false)? {
-        terms.push(RealTerm { value: x.id, factor: -1.0, gather: Gather::All });
+    let reverse = call.node.flag("reverse", false)?;
+    let (mut id, mut reach) = (x.id, 1);
+    while reach < count {
+        // Each sum and the one that begins where it ends.
+        let window = Window {
+            input: [outer, count, inner],
+            kernel: [2, 1],
+            stride: [1; 2],
+            dilation: [reach, 1],
+            pads: [if reverse { 0 } else { reach }, 0],
+            output: [count, inner],
+        };
+        id = context.window(&call.origin, id, window, 1.0)?;
+        reach *= 2;
     }
-    let id = context.public(&call.origin, terms, 0.0, x.len())?;
+    if call.node.flag("exclusive", false)? {
+        id = context.sum(&call.origin, &[(1.0, id), (-1.0, x.id)], 0.0)?;
+    }
     Ok(vec![x.with(id, x.shape.clone()).into()])
 }
 

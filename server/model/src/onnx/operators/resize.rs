@@ -8,7 +8,7 @@ use super::super::context::{Context, Value};
 use super::super::node::axis;
 use super::super::places::product;
 use super::super::proto::printable;
-use super::interpolate::linear;
+use super::interpolate::{is_mode, linear};
 use crate::Error;
 
 /// How a place of the result is turned into one of the input.
@@ -32,10 +32,8 @@ pub(super) fn upsample(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
     };
     let x = call.any_secret(0)?;
     let sizes = scaled(call, &x.shape, &scales)?;
-    if is_linear {
-        return linear(context, call, &scales, &sizes, b"asymmetric");
-    }
-    resized(context, call, &scales, &sizes, b"asymmetric", Nearest::Simple)
+    let nearest = (!is_linear).then_some(Nearest::Simple);
+    resized(context, call, &scales, &sizes, b"asymmetric", nearest)
 }
 
 /// Whether it is the linear mode, by its names of all versions, or else nearest.
@@ -134,7 +132,7 @@ pub(super) fn resize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
                 "antialias = 1 is not supported where fewer values are made: export it with 0, or use AveragePool",
             ));
         }
-        return linear(context, call, &scales, &sizes, mode);
+        return resized(context, call, &scales, &sizes, mode, None);
     }
     let nearest = match call.node.string("nearest_mode")?.unwrap_or(b"round_prefer_floor") {
         b"round_prefer_floor" => Nearest::PreferFloor,
@@ -143,29 +141,39 @@ pub(super) fn resize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
         b"ceil" => Nearest::Ceil,
         _ => return Err(call.node.damaged("an unknown nearest_mode")),
     };
-    resized(context, call, &scales, &sizes, mode, nearest)
+    resized(context, call, &scales, &sizes, mode, Some(nearest))
 }
 
+/// The values of the result: the nearest, or what lies between them.
 fn resized(
     context: &mut Context,
     call: &Call<'_>,
     scales: &[f64],
     sizes: &[usize],
     mode: &[u8],
-    nearest: Nearest,
+    nearest: Option<Nearest>,
 ) -> Result<Vec<Value>, Error> {
     let x = call.any_secret(0)?;
+    let unknown = || {
+        call.error(format!(
+            "coordinate_transformation_mode = {} is not supported: use asymmetric or half_pixel",
+            printable(&String::from_utf8_lossy(mode))
+        ))
+    };
+    if !is_mode(mode) {
+        return Err(unknown());
+    }
+    if sizes == x.shape {
+        // Whatever the scales: so do those who run the file.
+        return Ok(vec![x.clone().into()]);
+    }
     let len = context.fits(&call.origin, sizes)?;
+    let Some(nearest) = nearest else { return linear(context, call, scales, sizes, mode) };
     let mut places = Vec::new();
     for ((&from, &to), &scale) in x.shape.iter().zip(sizes).zip(scales) {
         let along: Option<Vec<usize>> =
             (0..to).map(|at| source(at, from, to, scale, mode, nearest)).collect();
-        places.push(along.ok_or_else(|| {
-            call.error(format!(
-                "coordinate_transformation_mode = {} is not supported: use asymmetric or half_pixel",
-                printable(&String::from_utf8_lossy(mode))
-            ))
-        })?);
+        places.push(along.ok_or_else(unknown)?);
     }
     let all = product(&x.shape, &places);
     let id = context.gather(&call.origin, x.id, len, all.into_iter().map(Some))?;

@@ -3,6 +3,7 @@
 use super::super::call::Call;
 use super::super::context::{Context, Secret, Value};
 use super::super::node::axis;
+use super::super::picks;
 use super::super::tensor::strides;
 use crate::Error;
 use crate::real::RealTerm;
@@ -34,19 +35,8 @@ pub(super) fn elements(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
     let indices = call.constant(1, "indices")?.ok_or_else(|| call.node.lacks("indices"))?;
     let given = call.node.int("axis")?.unwrap_or(0);
     let along = axis(given, data.len()).ok_or_else(|| call.node.damaged(format!("axis = {given}")))?;
-    let fits = indices.shape == updates
-        && updates.len() == data.len()
-        && updates.iter().zip(&data).enumerate().all(|(i, (a, b))| i == along || a <= b);
-    let wrong = || misfit(call, &data);
-    let values = indices.integers().filter(|_| fits).ok_or_else(wrong)?;
-    let (own, steps) = (strides(&updates), strides(&data));
-    let target = |(number, &index): (usize, &i64)| {
-        let index = axis(index, data[along])?;
-        let place = |i: usize| if i == along { index } else { number / own[i] % updates[i].max(1) };
-        Some((0..data.len()).map(|i| place(i) * steps[i]).sum::<usize>())
-    };
-    let targets = values.iter().enumerate().map(target).collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
-    replaced(context, call, &data, &targets)
+    let targets = picks::elements(indices, &data, along).filter(|_| indices.shape == updates);
+    replaced(context, call, &data, &targets.ok_or_else(|| misfit(call, &data))?)
 }
 
 /// ScatterND: blocks at tuples of indices.
@@ -59,11 +49,8 @@ pub(super) fn blocks(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     let block = data.get(size..).ok_or_else(wrong)?;
     let values = indices.integers().filter(|_| updates == [front, block].concat()).ok_or_else(wrong)?;
     let (steps, inner) = (strides(&data), block.iter().product::<usize>());
-    let start = |tuple: &[i64]| {
-        let along = |((&at, &size), &step): ((&i64, &usize), &usize)| Some(axis(at, size)? * step);
-        tuple.iter().zip(&data).zip(&steps).map(along).sum::<Option<usize>>()
-    };
-    let starts = values.chunks_exact(size).map(start).collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
+    let starts = values.chunks_exact(size).map(|tuple| picks::start(tuple, &data, &steps));
+    let starts = starts.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
     let targets: Vec<usize> = starts.into_iter().flat_map(|start| start..start + inner).collect();
     replaced(context, call, &data, &targets)
 }

@@ -8,7 +8,8 @@ use super::{attribute, float, int, node, said, tensor, value};
 use crate::Error;
 use crate::onnx::file::{Parsed, parse};
 use crate::onnx::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, attribute_type,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    attribute_type,
 };
 use crate::tests::operators::{close, options, run};
 
@@ -208,7 +209,7 @@ fn functions_that_call_each_other_do_not_grow_without_end() {
             })
             .collect();
         let text = said(soon(&model(start(), functions)));
-        assert!(text.contains("more than 65536 nodes"), "{text}");
+        assert!(text.contains("more than 65536 nodes") && !text.contains("bytes"), "{text}");
     }
     // In a row, which is too deep at some point, and in a circle.
     let chain = |count: usize, last: Vec<NodeProto>| {
@@ -253,7 +254,7 @@ fn functions_do_not_copy_without_end() {
     for leaf in [wide, read, named, default] {
         let functions = vec![twice("F0", "F1"), twice("F1", "Leaky"), leaf];
         let text = said(soon(&model(vec![call("F0", &["x"], &["y"], &[])], functions)));
-        assert!(text.contains("is too large"), "{text}");
+        assert!(text.contains("more than 67108864 bytes"), "{text}");
     }
     // A function that nothing calls costs nothing.
     let dead = function("Dead", &["a"], &["b"], vec![call("Dead", &["a"], &["b"], &[])]);
@@ -283,4 +284,91 @@ fn functions_are_counted_before_they_are_read() {
     }
     let text = said(parse(&[0xca, 1, 0].repeat(3 << 20), None));
     assert!(text.contains("too many parts"), "{text}");
+}
+
+/// Weights in functions count once for each call.
+#[test]
+fn functions_may_have_weights() {
+    let values = vec![0; 40 << 20];
+    let weights = || {
+        let tensor = TensorProto {
+            dims: vec![10 << 20],
+            data_type: 1,
+            raw_data: values.clone(),
+            ..Default::default()
+        };
+        let mut constant = node("Constant", &[], &["c"]);
+        constant.attribute =
+            vec![AttributeProto { t: Some(tensor), ..attribute("value", attribute_type::TENSOR) }];
+        function("Weighty", &["a"], &["b"], vec![constant, node("Relu", &["a"], &["b"])])
+    };
+    let calls = |from: &str, to: &str| call("Weighty", &[from], &[to], &[]);
+    soon(&model(vec![calls("x", "y")], vec![weights()])).unwrap();
+    let text = said(soon(&model(vec![calls("x", "t"), calls("t", "y")], vec![weights()])));
+    assert!(
+        text.contains("call of Weighty") && text.contains("bytes") && text.contains("once for each"),
+        "{text}"
+    );
+    // Numbers that are a byte each in a file and eight in memory.
+    let name = |i: usize| format!("t{i}");
+    let leaks = (0..18).map(|i| call("Leaky", &[&name(i)], &[&name(i + 1)], &[]));
+    let mut nodes = vec![node("Relu", &["x"], &["t0"])];
+    nodes.extend(leaks);
+    nodes.push(node("Relu", &["t18"], &["y"]));
+    let mut long = leaky(&[]);
+    long.node[0].attribute.push(super::ints("list", &vec![1; 1 << 19]));
+    let text = said(soon(&model(nodes, vec![long])));
+    assert!(text.contains("bytes"), "{text}");
+}
+
+/// Runtimes have operators of these domains, and which of both a call means differs.
+#[test]
+fn functions_do_not_take_the_place_of_operators() {
+    for (domain, taken) in [
+        ("", false),
+        ("ai.onnx", false),
+        ("ai.onnx.ml", false),
+        ("com.microsoft", false),
+        // As PyTorch's exporters and others name them.
+        ("pkg.onnxscript.torch_lib", true),
+        ("pkg.onnxscript.torch_lib.common", true),
+        ("pkg.torch.2.5.0+cpu", true),
+        ("aten", true),
+        ("this", true),
+    ] {
+        let of = || FunctionProto {
+            domain: domain.to_owned(),
+            ..function("Relu", &["a"], &["b"], vec![node("Neg", &["a"], &["b"])])
+        };
+        let calls = || vec![NodeProto { domain: domain.to_owned(), ..call("Relu", &["x"], &["y"], &[]) }];
+        if taken {
+            close(&answer(calls(), vec![of()], &[1.0, -2.0]), &[-1.0, 2.0], domain);
+            continue;
+        }
+        let text = said(soon(&model(calls(), vec![of()])));
+        assert!(text.contains("call of Relu") && text.contains("domain"), "{text}");
+        // Where nothing calls it, it is not there.
+        let nodes = vec![NodeProto { domain: "own".to_owned(), ..calls().remove(0) }];
+        let own = function(
+            "Relu",
+            &["a"],
+            &["b"],
+            vec![NodeProto { domain: "own".to_owned(), ..node("Abs", &["a"], &["b"]) }],
+        );
+        let abs = function("Abs", &["a"], &["b"], vec![node("Abs", &["a"], &["b"])]);
+        close(&answer(nodes, vec![of(), own, abs], &[1.0, -2.0]), &[1.0, 2.0], domain);
+    }
+}
+
+#[test]
+fn versions_of_functions_count_where_they_are_called() {
+    let of = |version: i64| FunctionProto {
+        opset_import: vec![import("", version)],
+        ..function("Old", &["a"], &["b"], vec![node("Relu", &["a"], &["b"])])
+    };
+    for version in [0, 6, 99] {
+        soon(&model(vec![node("Relu", &["x"], &["y"])], vec![of(version)])).unwrap();
+        let text = said(soon(&model(vec![call("Old", &["x"], &["y"], &[])], vec![of(version)])));
+        assert!(text.contains("call of Old (Old)") && text.contains("version"), "{text}");
+    }
 }

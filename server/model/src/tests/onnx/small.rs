@@ -174,3 +174,25 @@ fn the_input_has_none_of_these_types() {
         assert!(text.contains(name), "{text}");
     }
 }
+
+/// Runtimes round them, and the standard says that they are cut off.
+#[test]
+fn fractions_are_not_cast_to_few_bits() {
+    let whole = f(&[3], &[1.0, -2.0, 0.0]);
+    for (number, element) in
+        [(21, Element::Uint4), (22, Element::Int4), (25, Element::Uint2), (26, Element::Int2)]
+    {
+        for values in [[1.5, 0.0, 1.0], [0.0, -0.25, 1.0], [0.0, 1.0, f64::NAN]] {
+            let like = of(element, &[1], &[0]);
+            let text = refused("Cast", &[int("to", number)], &[&f(&[3], &values)], 25);
+            assert!(text.contains("fractions") && text.contains("Round"), "{text}");
+            assert!(refused("CastLike", &[], &[&f(&[3], &values), &like], 25).contains("fractions"));
+        }
+        assert_eq!(fold("Cast", &[int("to", number)], &[&whole], 25), whole.cast(element));
+    }
+    assert_eq!(
+        fold("Cast", &[int("to", 3)], &[&f(&[2], &[1.5, -1.5])], 25),
+        of(Element::Int8, &[2], &[1, -1])
+    );
+    assert_eq!(fold("Cast", &[int("to", 17)], &[&f(&[1], &[1.5])], 25).reals().as_ref(), [1.5]);
+}

@@ -258,3 +258,44 @@ fn the_input_is_normalised_by_channel_first_or_last() {
     let wrong = Normalisation { mean: vec![1.0; 5], ..Default::default() };
     assert!(read(&first, &ImportOptions { normalisation: wrong, ..options }).is_err());
 }
+
+/// An index that its type does not hold would become another one.
+#[test]
+fn indices_are_cast_to_types_that_hold_them() {
+    let nodes = |to: i64| {
+        let cast = with("Cast", &["l"], &["y"], &[int("to", to)]);
+        vec![with("ArgMax", &["x"], &["l"], &[int("axis", 1)]), cast]
+    };
+    // The most classes whose indices a type holds.
+    for (to, most) in [
+        (9, 2),
+        (3, 128),
+        (2, 256),
+        (5, 32768),
+        (4, 65536),
+        (21, 16),
+        (22, 8),
+        (25, 4),
+        (26, 2),
+        (10, 2049),
+        (16, 257),
+        (17, 17),
+        (19, 9),
+        (23, 5),
+    ] {
+        let held = file(25, &[most], nodes(to), vec![], &["y"]);
+        assert_eq!(run(&held, &vec![0.0; most]).1.outputs[0].last, Last::ArgMax, "{to}");
+        for more in [1, 2] {
+            let text = refused(25, &[most + more], nodes(to), vec![]);
+            assert!(text.contains("y (Cast)") && text.contains("indices"), "{to}: {text}");
+        }
+    }
+    for to in [1, 6, 7, 11, 12, 13] {
+        run(&file(25, &[70_000], nodes(to), vec![], &["y"]), &[0.0; 70_000]);
+    }
+    // Along another axis than the last, and to texts.
+    let along = |to: i64| vec![with("ArgMax", &["x"], &["l"], &[int("axis", 1)]), nodes(to).remove(1)];
+    run(&file(25, &[2, 300], along(9), vec![], &["y"]), &[0.0; 600]);
+    refused(25, &[3, 2], along(9), vec![]);
+    refused(25, &[2], nodes(8), vec![]);
+}

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{close, counts, file, integers, options, refused, run, tensor, with};
 use crate::onnx::{ModelProto, NodeProto, TensorProto};
-use crate::tests::onnx::{float, ints};
+use crate::tests::onnx::{float, int, ints, text};
 use crate::{Error, ImportOptions, Normalisation, read};
 
 /// A constant of bytes: UINT8, INT8 or INT32.
@@ -471,5 +471,57 @@ fn other_operators_on_integers_are_refused() {
     assert!(refused(13, &[2], nodes, constants).contains("DequantizeLinear"));
     for op in ["ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"] {
         assert!(refused(13, &[2], vec![with(op, &["x"], &["y"], &[])], vec![]).contains("quantised"));
+    }
+}
+
+/// Sums of what ReLUs made with positive factors are not made positive once more.
+#[test]
+fn sums_of_relus_are_not_cut_off_again() {
+    let constants = || {
+        vec![
+            tensor("s", &[], &[0.05]),
+            bytes("z", UINT8, &[], &[0]),
+            tensor("by", &[4], &[1.0, 1.0, 2.0, 2.0]),
+            tensor("more", &[], &[0.5]),
+            tensor("less", &[], &[-0.5]),
+        ]
+    };
+    let relus = || {
+        vec![
+            with("Relu", &["x"], &["a"], &[]),
+            with("Neg", &["x"], &["n"], &[]),
+            with("Relu", &["n"], &["b"], &[]),
+        ]
+    };
+    let linear = [text("mode", "linear")];
+    let pool = [ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4])];
+    // ReLUs behind a node of what 1 or 2 of 64 values each made.
+    for (node, expected) in [
+        (with("Resize", &["a", "", "by"], &["v"], &linear), 64),
+        (with("Concat", &["a", "b"], &["v"], &[int("axis", 1)]), 128),
+        (with("Add", &["a", "b"], &["v"], &[]), 128),
+        (with("Sum", &["a", "b", "a"], &["v"], &[]), 128),
+        (with("AveragePool", &["a"], &["v"], &pool), 64),
+        (with("ReduceL1", &["x"], &["v"], &[ints("axes", &[1])]), 128),
+        // These may be negative, or have constants, which are not looked at.
+        (with("Add", &["a", "more"], &["v"], &[]), 128),
+        (with("Add", &["a", "less"], &["v"], &[]), 128),
+        // What the sum of a ReLU and its input comes to, and is a ReLU again.
+        (with("Sub", &["a", "b"], &["v"], &[]), 64),
+        (with("Sub", &["b", "x"], &["v"], &[]), 64),
+        (with("Concat", &["a", "x"], &["v"], &[int("axis", 1)]), 192),
+    ] {
+        let quantised = vec![
+            node.clone(),
+            with("QuantizeLinear", &["v", "s", "z"], &["q"], &[]),
+            with("DequantizeLinear", &["q", "s", "z"], &["y"], &[]),
+        ];
+        let nodes = [relus(), quantised].concat();
+        let x: Vec<f64> = super::numbers(64, 4);
+        let (found, real) = run(&file(13, &[1, 8, 8], nodes, constants(), &["y"]), &x);
+        let cut = vec![node.clone(), with("Relu", &["v"], &["y"], &[])];
+        let (same, _) = run(&file(13, &[1, 8, 8], [relus(), cut].concat(), constants(), &["y"]), &x);
+        close(&found[0], &same[0], &node.op_type);
+        assert_eq!(counts(&real).1, expected, "{}", node.op_type);
     }
 }

@@ -275,3 +275,27 @@ fn what_is_not_interpolated_is_refused() {
     let nodes = vec![with("Resize", &["x", "", "s"], &["y"], &antialias)];
     run(&file(19, &[1, 4], nodes, vec![tensor("s", &[3], &[1.0, 1.0, 2.0])], &["y"]), &[0.0; 4]);
 }
+
+/// Where sizes stay, runtimes leave the values as they are, whatever the scales.
+#[test]
+fn sizes_that_stay_are_nothing_to_do() {
+    let x = numbers(10, 8);
+    let scales = || vec![tensor("s", &[3], &[1.0, 1.0, 1.09])];
+    for nearest in ["ceil", "floor", "round_prefer_ceil", "round_prefer_floor"] {
+        for mode in ["asymmetric", "half_pixel", "align_corners"] {
+            let attributes = [text("nearest_mode", nearest), text("coordinate_transformation_mode", mode)];
+            let nodes = || vec![with("Resize", &["x", "", "s"], &["y"], &attributes)];
+            close(&answer(19, &[1, 10], nodes(), scales(), &x), &x, &format!("{nearest} {mode}"));
+        }
+    }
+    for (opset, op) in [(9, "Upsample"), (10, "Resize")] {
+        for mode in ["nearest", "linear"] {
+            let nodes = vec![with(op, &["x", "s"], &["y"], &[text("mode", mode)])];
+            close(&answer(opset, &[1, 10], nodes, scales(), &x), &x, op);
+        }
+    }
+    // What is cut out is something else.
+    let cut = [text("mode", "nearest"), text("coordinate_transformation_mode", "tf_crop_and_resize")];
+    let nodes = vec![with("Resize", &["x", "", "s"], &["y"], &cut)];
+    assert!(refused(19, &[1, 10], nodes, scales()).contains("coordinate_transformation_mode"));
+}

@@ -130,3 +130,26 @@ fn folded_sums_of_many_constants_are_counted() {
         assert!(text.contains(&format!("c ({op})")) && text.contains("constants"), "{text}");
     }
 }
+
+/// Sums over windows take time whenever the network runs, and a file of a few bytes may ask for billions of additions.
+#[test]
+fn sums_over_large_windows_are_counted() {
+    let pool = |from: &str, to: &str, size: i64| {
+        let attributes = [
+            ints("kernel_shape", &[size]),
+            ints("pads", &[size / 2, size / 2 - 1]),
+            int("count_include_pad", 1),
+        ];
+        with("AveragePool", &[from], &[to], &attributes)
+    };
+    let text = said(&[128, 8192], vec![pool("x", "a", 8000), pool("a", "y", 8000)], vec![]);
+    assert!(text.contains("(AveragePool)") && text.contains("looked at"), "{text}");
+    let text = said(&[1, 1 << 20], vec![pool("x", "y", 1 << 19)], vec![]);
+    assert!(text.contains("y (AveragePool)") && text.contains("windows are too large"), "{text}");
+    let chain = (0..600).map(|i| {
+        let name = |i: usize| if i == 0 { "x".to_owned() } else { format!("t{i}") };
+        with("CumSum", &[&name(i), "i"], &[if i == 599 { "y".to_owned() } else { name(i + 1) }.as_str()], &[])
+    });
+    let text = said(&[1 << 18], chain.collect(), vec![integers("i", &[1])]);
+    assert!(text.contains("(CumSum)"), "{text}");
+}
