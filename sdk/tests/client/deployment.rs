@@ -1,0 +1,389 @@
+//! The deployment file.
+
+use crate::common::{deployment, output};
+use seco_core::ServerOpeningKey;
+use seco_sdk::{CertificatePin, Deployment, Error, Last, Quantise, Update};
+
+fn example() -> Deployment {
+    let servers: Vec<_> = (1..=3).map(|seed| ServerOpeningKey::from_seed([seed; 32])).collect();
+    deployment("192.0.2.7:4433".parse().unwrap(), CertificatePin::of(b"certificate"), &servers)
+}
+
+fn quantise(scale: &[f64], offset: &[f64]) -> Option<Quantise> {
+    Some(Quantise { scale: scale.into(), offset: offset.into() })
+}
+
+fn refused(text: &str) -> (String, String) {
+    match Deployment::from_toml(text).expect_err("refused") {
+        Error::Deployment { at, problem } => {
+            assert!(!problem.contains('\n'), "one line: {problem}");
+            (at, problem)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn writes_and_reads_back() {
+    let text = example().to_toml().unwrap();
+    assert_eq!(Deployment::from_toml(&text).unwrap(), example());
+    for line in [
+        "version = 3",
+        "address = \"192.0.2.7:4433\"",
+        "server_name = \"gateway.test\"",
+        "input_shape = [1, 28, 28]",
+        "calibrated = [0, 254]",
+        "[[servers]]",
+        "name = \"server 2\"",
+        &format!("id = \"{}\"", "07".repeat(32)),
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
+    }
+    let info = example().model_info().unwrap();
+    assert_eq!((info.input_len, info.values, info.width), (784, 10, 22));
+}
+
+#[test]
+fn the_calibrated_range_may_be_left_out() {
+    let text = example().to_toml().unwrap();
+    let shorter = text.replace("calibrated = [0, 254]\n", "");
+    assert_ne!(shorter, text);
+    let mut expected = example();
+    expected.model.calibrated = None;
+    assert_eq!(Deployment::from_toml(&shorter).unwrap(), expected);
+    assert_eq!(expected.to_toml().unwrap(), shorter);
+    for wrong in ["[0]", "[0, 1, 2]", "[]"] {
+        let (at, problem) = refused(&text.replace("[0, 254]", wrong));
+        assert!(at.starts_with("line ") && problem.contains("list of two numbers"), "{at}: {problem}");
+    }
+}
+
+/// Whatever else is in them, and be it nothing that this version knows.
+#[test]
+fn files_of_other_versions_are_told_with_the_remedy() {
+    let text = example().to_toml().unwrap();
+    let start = text.find("[[model.outputs]]").unwrap();
+    let end = text.find("[[servers]]").unwrap();
+    // What version 2 had instead of outputs.
+    let second = text
+        .replace("version = 3", "version = 2")
+        .replace(&text[start..end], "classes = 10\nfraction = 16\n\n");
+    let later = format!("{}\n[new]\n", text.replace("version = 3", "version = 5"));
+    for (file, remedy) in [
+        (second, "not 2; fetch the servers' current deployment file"),
+        (later, "not 5; update the application"),
+    ] {
+        let (at, problem) = refused(&file);
+        assert_eq!(at, "version");
+        assert!(problem.ends_with(remedy), "{problem}");
+    }
+}
+
+/// Every number of an output is read back as it was written, to the last bit.
+#[test]
+fn outputs_are_written_and_read_back() {
+    let mut expected = example();
+    let scales =
+        [1.0, 0.1, 1.0 / 3.0, 2f64.powi(-16), 5e-324, f64::MAX, f64::EPSILON, 1.234_567_890_123_456_7e-9];
+    let lasts =
+        [Last::None, Last::Softmax, Last::LogSoftmax, Last::Sigmoid, Last::Tanh, Last::Argmax, Last::Index];
+    expected.model.outputs = (0..12)
+        .map(|i| {
+            let mut output = output(&format!("output {i}"), [&[][..], &[3], &[2, 1, 2]][i % 3]);
+            (output.scale, output.last) = (scales[i % 8], lasts[i % lasts.len()]);
+            output.classes =
+                if i % 3 == 2 { ["é", "\"", "c", "d"].map(String::from).into() } else { Vec::new() };
+            output
+        })
+        .collect();
+    let text = expected.to_toml().unwrap();
+    assert_eq!(Deployment::from_toml(&text).unwrap(), expected);
+    assert_eq!(expected.model_info().unwrap().values, 4 * (1 + 3 + 4));
+    // A whole number needs no point, and what a network does last may be left out.
+    let text = example().to_toml().unwrap();
+    let short = text.replace("scale = 0.1", "scale = 2").replace("last = \"none\"\n", "");
+    let output = Deployment::from_toml(&short).unwrap().model.outputs.remove(0);
+    assert_eq!((output.scale, output.last, output.classes.len()), (2.0, Last::None, 0));
+    for number in ["nan", "inf", "1e999", "0", "-0.0"] {
+        let (at, problem) = refused(&text.replace("scale = 0.1", &format!("scale = {number}")));
+        assert_eq!(at, "model.outputs[0]", "{number}: {problem}");
+    }
+    let (at, problem) = refused(&text.replace("last = \"none\"", "unit = \"V\""));
+    assert!(at.starts_with("line ") && problem.contains("unit"), "{at}: {problem}");
+}
+
+#[test]
+fn scales_of_inputs_are_written_and_read_back() {
+    let mut expected = example();
+    expected.model.input_bits = 5;
+    for scale in [&[0.1][..], &[1.0 / 3.0; 28], &[2.5]] {
+        expected.model.quantise = quantise(scale, &[-1e-3]);
+        let text = expected.to_toml().unwrap();
+        assert_eq!(Deployment::from_toml(&text).unwrap(), expected);
+    }
+    let text = expected.to_toml().unwrap();
+    let whole = Deployment::from_toml(&text.replace("scale = [2.5]", "scale = [2]")).unwrap();
+    assert_eq!(whole.model.quantise.unwrap().scale, [2.0]);
+    for wrong in ["scale = 2.5", "scale = [true]", "scale = [[2.5]]", "scale = [\"2.5\"]", "steps = [2.5]"] {
+        let (at, problem) = refused(&text.replace("scale = [2.5]", wrong));
+        assert!(at.starts_with("line "), "{at}: {problem}");
+    }
+    for wrong in ["scale = [nan]", "scale = [-1]", "scale = []", "scale = [1e999]", "scale = [1, 2]"] {
+        assert_eq!(refused(&text.replace("scale = [2.5]", wrong)).0, "model.quantise", "{wrong}");
+    }
+    refused(&text.replace("[model.quantise]", "[[model.quantise]]"));
+    refused(&text.replace("[model.quantise]", "[model.quantise]\nzero = 1"));
+}
+
+#[test]
+fn reads_files() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), example().to_toml().unwrap()).unwrap();
+    assert_eq!(Deployment::from_file(file.path()).unwrap(), example());
+    let missing = file.path().with_extension("missing");
+    let error = Deployment::from_file(&missing).unwrap_err();
+    assert!(matches!(&error, Error::File { path, .. } if *path == missing), "{error}");
+}
+
+#[test]
+fn unknown_and_missing_keys_are_refused() {
+    let text = example().to_toml().unwrap();
+    let (at, problem) = refused(&text.replace("version = 3\n", "version = 3\nverison = 2\n"));
+    assert_eq!(at, "line 2");
+    assert!(problem.contains("verison"), "{problem}");
+    for key in ["server_name = ", "output_width = ", "scale = ", "shape = ", "id = "] {
+        let without: Vec<_> = text.lines().filter(|line| !line.starts_with(key)).collect();
+        let (_, problem) = refused(&without.join("\n"));
+        assert!(problem.contains(key.trim_end_matches(" = ")), "{problem}");
+    }
+    for (table, extra) in [("[gateway]", "port = 1"), ("[model]", "name = \"x\""), ("[[servers]]", "key = 1")]
+    {
+        refused(&text.replace(table, &format!("{table}\n{extra}")));
+    }
+    refused("");
+    refused("version = ");
+}
+
+#[test]
+fn every_field_is_checked() {
+    type Edit = fn(&mut Deployment);
+    let cases: [(&str, Edit); 47] = [
+        ("version", |d| d.version = 2),
+        ("version", |d| d.version = 5),
+        ("model.input_bits", |d| d.version = 4),
+        ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
+        ("gateway.pins", |d| d.gateway.pins.clear()),
+        ("gateway.pins", |d| d.gateway.pins = vec![d.gateway.pins[0]; 3]),
+        ("servers", |d| d.servers.truncate(1)),
+        ("servers", |d| d.servers = vec![d.servers[0].clone(); 9]),
+        ("servers[1]", |d| d.servers[1].name = " ".into()),
+        ("servers[2]", |d| d.servers[2].name = d.servers[0].name.clone()),
+        ("servers[2]", |d| d.servers[2].sealing_key = d.servers[0].sealing_key.clone()),
+        ("model.input_shape", |d| d.model.input_shape = vec![28, 0]),
+        ("model.input_shape", |d| d.model.input_shape = vec![usize::MAX, 2]),
+        ("model.input_bits", |d| d.model.input_bits = 9),
+        ("model.input_bits", |d| d.model.input_bits = 0),
+        ("model.input_bits", |d| (d.version, d.model.input_bits) = (4, 17)),
+        ("model.input_bits", |d| (d.version, d.model.input_bits) = (3, 16)),
+        ("model.input_shape", |d| {
+            (d.version, d.model.input_bits, d.model.input_shape) = (4, 9, vec![(1 << 25) + 1]);
+        }),
+        ("model.calibrated", |d| d.model.calibrated = Some([9, 8])),
+        ("model.calibrated", |d| d.model.calibrated = Some([0, 256])),
+        ("model.calibrated", |d| {
+            (d.version, d.model.input_bits, d.model.calibrated) = (4, 9, Some([700, 300]));
+        }),
+        ("model.calibrated", |d| {
+            (d.version, d.model.input_bits, d.model.calibrated) = (4, 9, Some([0, 512]));
+        }),
+        ("model.quantise", |d| d.model.quantise = quantise(&[0.0], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[f64::INFINITY], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[f64::NAN])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[], &[0.0])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0], &[])),
+        ("model.quantise", |d| d.model.quantise = quantise(&[1.0; 3], &[0.0])),
+        ("model.outputs", |d| d.model.outputs.clear()),
+        ("model.outputs", |d| d.model.outputs[0].shape = vec![usize::MAX, 2]),
+        ("model.outputs", |d| d.model.outputs[0].shape = vec![1 << 20, 2]),
+        ("model.outputs", |d| {
+            d.model.outputs = ["a", "b"].map(|name| output(name, &[1 << 63])).into();
+        }),
+        ("model.outputs[0]", |d| d.model.outputs[0].shape = vec![10, 0]),
+        ("model.outputs[0]", |d| d.model.outputs[0].name = " ".into()),
+        ("model.outputs[0]", |d| d.model.outputs[0].name = "a\nb".into()),
+        ("model.outputs[1]", |d| d.model.outputs.push(output("scores", &[1]))),
+        ("model.outputs", |d| d.model.outputs = vec![output("scores", &[1]); (1 << 20) + 1]),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = 0.0),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = -0.5),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = f64::NAN),
+        ("model.outputs[0]", |d| d.model.outputs[0].scale = f64::INFINITY),
+        ("model.outputs[0]", |d| d.model.outputs[0].classes = vec!["a".into(); 9]),
+        ("model.outputs[0]", |d| d.model.outputs[0].classes = vec!["a".into(); 11]),
+        ("model.outputs[0]", |d| d.model.outputs[0].classes = vec!["\x1b[2J".into(); 10]),
+        ("model.outputs[0]", |d| {
+            d.model.outputs = vec![output("a", &[1])];
+            d.model.outputs[0].classes = vec!["no".into(), "yes".into()];
+        }),
+        ("model.output_width", |d| d.model.output_width = 1),
+        ("model.output_width", |d| d.model.output_width = 33),
+    ];
+    for (field, edit) in cases {
+        let mut deployment = example();
+        edit(&mut deployment);
+        for result in [deployment.to_toml().map(drop), deployment.validate()] {
+            let error = result.unwrap_err();
+            assert!(matches!(&error, Error::Deployment { at, .. } if at == field), "{field}: {error}");
+        }
+    }
+}
+
+/// What an application of before reads stays what it was; what it would take for something else it refuses by its version,
+/// before it looks at anything else.
+#[test]
+fn inputs_of_more_bits_have_a_version_of_their_own() {
+    for bits in 1..=16 {
+        let mut deployment = example();
+        let version = if bits <= 8 { 3 } else { 4 };
+        assert_eq!(Deployment::version_of(bits), version);
+        (deployment.version, deployment.model.input_bits) = (version, bits);
+        let each = if bits <= 8 { 1 } else { 2 };
+        assert_eq!(deployment.model_info().unwrap().input_len, 784 * each, "{bits}");
+        let text = deployment.to_toml().unwrap();
+        assert!(text.starts_with(&format!("version = {version}\n")), "{text}");
+        assert_eq!(Deployment::from_toml(&text).unwrap(), deployment);
+    }
+    let mut deployment = example();
+    (deployment.version, deployment.model.input_bits) = (4, 12);
+    deployment.model.calibrated = Some([7, 4000]);
+    let text = deployment.to_toml().unwrap();
+    assert!(text.contains("calibrated = [7, 4000]"), "{text}");
+    assert_eq!(Deployment::from_toml(&text).unwrap(), deployment);
+    let (at, problem) = refused(&text.replace("version = 4", "version = 5"));
+    assert_eq!(at, "version");
+    assert!(problem.contains("files of version 3 and 4, not 5; update the application"), "{problem}");
+    let (at, problem) = refused(&text.replace("version = 4", "version = 3"));
+    assert_eq!(at, "model.input_bits");
+    assert!(problem.contains("more than 8 need a file of version 4"), "{problem}");
+}
+
+#[test]
+fn encodings_are_checked() {
+    let text = example().to_toml().unwrap();
+    let pin = format!("{:?}", example().gateway.pins[0]);
+    for (from, to) in [
+        (pin.as_str(), &pin[1..]),
+        (&pin, &pin.replace(&pin[..1], "g")),
+        ("192.0.2.7:4433", "192.0.2.7:0"),
+        ("192.0.2.7:4433", "gate way:4433"),
+        ("192.0.2.7:4433", "192.0.2.7"),
+        (&"07".repeat(32), &"07".repeat(31)),
+    ] {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text);
+        assert!(refused(&changed).0.starts_with("line "));
+    }
+    let key = text.lines().find(|line| line.starts_with("sealing_key")).unwrap();
+    let (at, problem) = refused(&text.replace(key, "sealing_key = \"00\""));
+    assert!(at.starts_with("line ") && problem.contains("2432"), "{at}: {problem}");
+}
+
+#[test]
+fn values_of_other_types_are_refused_at_their_line() {
+    let text = example().to_toml().unwrap();
+    for (from, to) in [
+        ("version = 3", "version = \"3\""),
+        ("version = 3", "version = 3.0"),
+        ("version = 3", "version = 256"),
+        ("[1, 28, 28]", "[1, 28, \"28\"]"),
+        ("[1, 28, 28]", "[1, 28, -28]"),
+        ("[1, 28, 28]", "784"),
+        ("calibrated = [0, 254]", "calibrated = [0, 65536]"),
+        ("calibrated = [0, 254]", "calibrated = 254"),
+        ("output_width = 22", "output_width = true"),
+        ("output_width = 22", "output_width = [22]"),
+        ("scale = 0.1", "scale = \"0.1\""),
+        ("scale = 0.1", "scale = 0x10"),
+        ("scale = 0.1", "scale = [0.1]"),
+        ("shape = [10]", "shape = 10"),
+        ("shape = [10]", "shape = [10.0]"),
+        ("last = \"none\"", "last = \"relu\""),
+        ("last = \"none\"", "last = 1"),
+        ("last = \"none\"", "classes = [1]"),
+        ("last = \"none\"", "classes = \"cat\""),
+        ("\"gateway.test\"", "7"),
+        ("\"gateway.test\"", "{ name = \"gateway.test\" }"),
+        ("\"server 2\"", "1979-05-27T07:32:00Z"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let (at, problem) = refused(&changed);
+        let line = text[..text.find(from).unwrap()].matches('\n').count() + 1;
+        assert_eq!(at, format!("line {line}"), "{to}: {problem}");
+    }
+    for (table, other) in [("[gateway]", "[[gateway]]"), ("[[servers]]", "[servers]")] {
+        refused(&text.replace(table, other));
+    }
+    let (at, problem) = refused(&format!("{text}\n[servers]\n"));
+    assert!(at.starts_with("line "), "{at}: {problem}");
+    // Cut anywhere, it is an error or lacks something; never a panic.
+    for end in (0..text.len()).step_by(7) {
+        let _ = Deployment::from_toml(&text[..end]);
+    }
+}
+
+/// The next file must be the owner's, of the same owner, newer, and whole.
+#[test]
+fn only_the_owner_replaces_a_file() {
+    use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+    let keys = [0, 1].map(|_| KeyPair::generate_for(&PKCS_ED25519).unwrap());
+    let owner = |key: &KeyPair| <[u8; 32]>::try_from(key.der_bytes()).unwrap();
+    let file = |key: &KeyPair, serial| {
+        let mut deployment = example();
+        deployment.update = Some(Update { owner: owner(key), serial });
+        deployment
+    };
+    let sign = |deployment: &Deployment, key: &KeyPair| {
+        let text = deployment.to_toml().unwrap();
+        Deployment::signed(&text, |message| key.sign(message).unwrap().try_into().unwrap())
+    };
+    let present = file(&keys[0], 5);
+    let mut next = file(&keys[0], 6);
+    next.gateway.server_name = "elsewhere.test".into();
+    let text = sign(&next, &keys[0]);
+    assert_eq!(present.successor(&text).unwrap(), next);
+    // A signed file is read as any other, by whoever trusts its source.
+    assert_eq!(Deployment::from_toml(&text).unwrap(), next);
+
+    let refused = |present: &Deployment, text: &str| match present.successor(text).unwrap_err() {
+        Error::Deployment { at, .. } => at,
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused(&example(), &text), "update", "nobody may replace a file without an owner");
+    assert_eq!(refused(&next, &text), "update.serial", "not by itself");
+    assert_eq!(refused(&file(&keys[0], 7), &text), "update.serial", "not by an older one");
+    assert_eq!(refused(&present, &sign(&file(&keys[0], 6), &keys[1])), "signature");
+    assert_eq!(refused(&present, &sign(&file(&keys[1], 6), &keys[0])), "update.owner");
+    assert_eq!(refused(&present, &sign(&example(), &keys[0])), "update");
+    assert_eq!(refused(&present, &next.to_toml().unwrap()), "signature");
+    let (line, rest) = text.split_once('\n').unwrap();
+    for altered in [
+        text.replace("elsewhere.test", "evilwhere.test"),
+        text.replace("serial = 6", "serial = 9"),
+        format!("{text}\n"),
+        format!("\n{text}"),
+        format!("{line}\r\n{rest}"),
+        rest.to_owned(),
+        format!("{}\n{rest}", line.replace("signature = \"", "signature = \"00")),
+        String::new(),
+        "signature = \"".to_owned(),
+    ] {
+        assert_eq!(refused(&present, &altered), "signature", "{altered:.60}");
+    }
+    for at in 0..text.len() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] ^= 1;
+        if let Ok(altered) = String::from_utf8(bytes) {
+            assert!(present.successor(&altered).is_err(), "byte {at}");
+        }
+    }
+}
