@@ -3,6 +3,7 @@
 
 #[path = "../common/cases.rs"]
 mod cases;
+#[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
 
