@@ -5,8 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(target_os = "linux")]
-mod door;
 mod models;
 mod operation;
 mod rotation;

@@ -238,11 +238,16 @@ fn deployment(site: &Site, name: &str, address: SocketAddr, keys: [&KeyFiles; 2]
 
 /// Runs `seco doctor`; gives what fails, and all lines.
 fn doctor(of: &str, file: &str) -> (Vec<String>, String) {
-    // Both at a time: where something does not answer, each waits for it.
-    let (output, json) = std::thread::scope(|scope| {
-        let json = scope.spawn(|| seco(&["doctor", of, file, "--json"]).stdout);
-        (seco(&["doctor", of, file]), json.join().unwrap())
-    });
+    let (plain, json) = (|| seco(&["doctor", of, file]), || seco(&["doctor", of, file, "--json"]).stdout);
+    let (output, json) = match of {
+        // Both at a time: where something does not answer, each waits for it.
+        "--deployment" => std::thread::scope(|scope| {
+            let json = scope.spawn(json);
+            (plain(), json.join().unwrap())
+        }),
+        // A server's ports are tried, by one at a time.
+        _ => (plain(), json()),
+    };
     let lines = text(&output.stdout);
     let failing: Vec<String> =
         lines.lines().filter(|line| line.contains(": FAILS: ")).map(str::to_owned).collect();

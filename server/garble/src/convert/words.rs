@@ -64,7 +64,7 @@
 //! ```
 //!
 //! ```compile_fail,E0599
-//! fn wrong(pad: &seco_garble::convert::OutputPad) {
+//! fn wrong(pad: seco_garble::convert::OutputPad) {
 //!     let _ = pad.clone(); // It is used once.
 //! }
 //! ```
