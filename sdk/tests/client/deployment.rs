@@ -52,31 +52,6 @@ fn the_calibrated_range_may_be_left_out() {
     expected.model.calibrated = None;
     assert_eq!(Deployment::from_toml(&shorter).unwrap(), expected);
     assert_eq!(expected.to_toml().unwrap(), shorter);
-    for wrong in ["[0]", "[0, 1, 2]", "[]"] {
-        let (at, problem) = refused(&text.replace("[0, 254]", wrong));
-        assert!(at.starts_with("line ") && problem.contains("list of two numbers"), "{at}: {problem}");
-    }
-}
-
-/// Whatever else is in them, and be it nothing that this version knows.
-#[test]
-fn files_of_other_versions_are_told_with_the_remedy() {
-    let text = example().to_toml().unwrap();
-    let start = text.find("[[model.outputs]]").unwrap();
-    let end = text.find("[[servers]]").unwrap();
-    // What version 2 had instead of outputs.
-    let second = text
-        .replace("version = 3", "version = 2")
-        .replace(&text[start..end], "classes = 10\nfraction = 16\n\n");
-    let later = format!("{}\n[new]\n", text.replace("version = 3", "version = 5"));
-    for (file, remedy) in [
-        (second, "not 2; fetch the servers' current deployment file"),
-        (later, "not 5; update the application"),
-    ] {
-        let (at, problem) = refused(&file);
-        assert_eq!(at, "version");
-        assert!(problem.ends_with(remedy), "{problem}");
-    }
 }
 
 /// Every number of an output is read back as it was written, to the last bit.
@@ -104,12 +79,6 @@ fn outputs_are_written_and_read_back() {
     let short = text.replace("scale = 0.1", "scale = 2").replace("last = \"none\"\n", "");
     let output = Deployment::from_toml(&short).unwrap().model.outputs.remove(0);
     assert_eq!((output.scale, output.last, output.classes.len()), (2.0, Last::None, 0));
-    for number in ["nan", "inf", "1e999", "0", "-0.0"] {
-        let (at, problem) = refused(&text.replace("scale = 0.1", &format!("scale = {number}")));
-        assert_eq!(at, "model.outputs[0]", "{number}: {problem}");
-    }
-    let (at, problem) = refused(&text.replace("last = \"none\"", "unit = \"V\""));
-    assert!(at.starts_with("line ") && problem.contains("unit"), "{at}: {problem}");
 }
 
 #[test]
@@ -124,15 +93,6 @@ fn scales_of_inputs_are_written_and_read_back() {
     let text = expected.to_toml().unwrap();
     let whole = Deployment::from_toml(&text.replace("scale = [2.5]", "scale = [2]")).unwrap();
     assert_eq!(whole.model.quantise.unwrap().scale, [2.0]);
-    for wrong in ["scale = 2.5", "scale = [true]", "scale = [[2.5]]", "scale = [\"2.5\"]", "steps = [2.5]"] {
-        let (at, problem) = refused(&text.replace("scale = [2.5]", wrong));
-        assert!(at.starts_with("line "), "{at}: {problem}");
-    }
-    for wrong in ["scale = [nan]", "scale = [-1]", "scale = []", "scale = [1e999]", "scale = [1, 2]"] {
-        assert_eq!(refused(&text.replace("scale = [2.5]", wrong)).0, "model.quantise", "{wrong}");
-    }
-    refused(&text.replace("[model.quantise]", "[[model.quantise]]"));
-    refused(&text.replace("[model.quantise]", "[model.quantise]\nzero = 1"));
 }
 
 #[test]
@@ -143,25 +103,6 @@ fn reads_files() {
     let missing = file.path().with_extension("missing");
     let error = Deployment::from_file(&missing).unwrap_err();
     assert!(matches!(&error, Error::File { path, .. } if *path == missing), "{error}");
-}
-
-#[test]
-fn unknown_and_missing_keys_are_refused() {
-    let text = example().to_toml().unwrap();
-    let (at, problem) = refused(&text.replace("version = 3\n", "version = 3\nverison = 2\n"));
-    assert_eq!(at, "line 2");
-    assert!(problem.contains("verison"), "{problem}");
-    for key in ["server_name = ", "output_width = ", "scale = ", "shape = ", "id = "] {
-        let without: Vec<_> = text.lines().filter(|line| !line.starts_with(key)).collect();
-        let (_, problem) = refused(&without.join("\n"));
-        assert!(problem.contains(key.trim_end_matches(" = ")), "{problem}");
-    }
-    for (table, extra) in [("[gateway]", "port = 1"), ("[model]", "name = \"x\""), ("[[servers]]", "key = 1")]
-    {
-        refused(&text.replace(table, &format!("{table}\n{extra}")));
-    }
-    refused("");
-    refused("version = ");
 }
 
 #[test]
@@ -258,126 +199,42 @@ fn inputs_of_more_bits_have_a_version_of_their_own() {
     let text = deployment.to_toml().unwrap();
     assert!(text.contains("calibrated = [7, 4000]"), "{text}");
     assert_eq!(Deployment::from_toml(&text).unwrap(), deployment);
-    let (at, problem) = refused(&text.replace("version = 4", "version = 5"));
-    assert_eq!(at, "version");
-    assert!(problem.contains("files of version 3 and 4, not 5; update the application"), "{problem}");
-    let (at, problem) = refused(&text.replace("version = 4", "version = 3"));
-    assert_eq!(at, "model.input_bits");
-    assert!(problem.contains("more than 8 need a file of version 4"), "{problem}");
 }
 
+/// What is wrong in a text, `vectors.rs` tells.
 #[test]
-fn encodings_are_checked() {
+fn a_text_that_was_cut_anywhere_never_panics() {
     let text = example().to_toml().unwrap();
-    let pin = format!("{:?}", example().gateway.pins[0]);
-    for (from, to) in [
-        (pin.as_str(), &pin[1..]),
-        (&pin, &pin.replace(&pin[..1], "g")),
-        ("192.0.2.7:4433", "192.0.2.7:0"),
-        ("192.0.2.7:4433", "gate way:4433"),
-        ("192.0.2.7:4433", "192.0.2.7"),
-        (&"07".repeat(32), &"07".repeat(31)),
-    ] {
-        let changed = text.replace(from, to);
-        assert_ne!(changed, text);
-        assert!(refused(&changed).0.starts_with("line "));
-    }
-    let key = text.lines().find(|line| line.starts_with("sealing_key")).unwrap();
-    let (at, problem) = refused(&text.replace(key, "sealing_key = \"00\""));
-    assert!(at.starts_with("line ") && problem.contains("2432"), "{at}: {problem}");
-}
-
-#[test]
-fn values_of_other_types_are_refused_at_their_line() {
-    let text = example().to_toml().unwrap();
-    for (from, to) in [
-        ("version = 3", "version = \"3\""),
-        ("version = 3", "version = 3.0"),
-        ("version = 3", "version = 256"),
-        ("[1, 28, 28]", "[1, 28, \"28\"]"),
-        ("[1, 28, 28]", "[1, 28, -28]"),
-        ("[1, 28, 28]", "784"),
-        ("calibrated = [0, 254]", "calibrated = [0, 65536]"),
-        ("calibrated = [0, 254]", "calibrated = 254"),
-        ("output_width = 22", "output_width = true"),
-        ("output_width = 22", "output_width = [22]"),
-        ("scale = 0.1", "scale = \"0.1\""),
-        ("scale = 0.1", "scale = 0x10"),
-        ("scale = 0.1", "scale = [0.1]"),
-        ("shape = [10]", "shape = 10"),
-        ("shape = [10]", "shape = [10.0]"),
-        ("last = \"none\"", "last = \"relu\""),
-        ("last = \"none\"", "last = 1"),
-        ("last = \"none\"", "classes = [1]"),
-        ("last = \"none\"", "classes = \"cat\""),
-        ("\"gateway.test\"", "7"),
-        ("\"gateway.test\"", "{ name = \"gateway.test\" }"),
-        ("\"server 2\"", "1979-05-27T07:32:00Z"),
-    ] {
-        let changed = text.replacen(from, to, 1);
-        assert_ne!(changed, text, "{from}");
-        let (at, problem) = refused(&changed);
-        let line = text[..text.find(from).unwrap()].matches('\n').count() + 1;
-        assert_eq!(at, format!("line {line}"), "{to}: {problem}");
-    }
-    for (table, other) in [("[gateway]", "[[gateway]]"), ("[[servers]]", "[servers]")] {
-        refused(&text.replace(table, other));
-    }
-    let (at, problem) = refused(&format!("{text}\n[servers]\n"));
-    assert!(at.starts_with("line "), "{at}: {problem}");
-    // Cut anywhere, it is an error or lacks something; never a panic.
     for end in (0..text.len()).step_by(7) {
         let _ = Deployment::from_toml(&text[..end]);
     }
+    for (table, other) in [("[[servers]]", "[servers]"), ("[[servers]]", "[servers]\n[[servers]]")] {
+        refused(&text.replace(table, other));
+    }
+    assert!(refused(&format!("{text}\n[servers]\n")).0.starts_with("line "));
 }
 
-/// The next file must be the owner's, of the same owner, newer, and whole.
+/// Whatever byte of it is another, the next file is none. Whose it must be, and how new, `vectors.rs` tells.
 #[test]
 fn only_the_owner_replaces_a_file() {
     use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
-    let keys = [0, 1].map(|_| KeyPair::generate_for(&PKCS_ED25519).unwrap());
-    let owner = |key: &KeyPair| <[u8; 32]>::try_from(key.der_bytes()).unwrap();
-    let file = |key: &KeyPair, serial| {
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let owner = <[u8; 32]>::try_from(key.der_bytes()).unwrap();
+    let file = |serial| {
         let mut deployment = example();
-        deployment.update = Some(Update { owner: owner(key), serial });
+        deployment.update = Some(Update { owner, serial });
         deployment
     };
-    let sign = |deployment: &Deployment, key: &KeyPair| {
-        let text = deployment.to_toml().unwrap();
-        Deployment::signed(&text, |message| key.sign(message).unwrap().try_into().unwrap())
-    };
-    let present = file(&keys[0], 5);
-    let mut next = file(&keys[0], 6);
-    next.gateway.server_name = "elsewhere.test".into();
-    let text = sign(&next, &keys[0]);
+    let (present, next) = (file(5), file(6));
+    let unsigned = next.to_toml().unwrap();
+    let text = Deployment::signed(&unsigned, |message| key.sign(message).unwrap().try_into().unwrap());
     assert_eq!(present.successor(&text).unwrap(), next);
     // A signed file is read as any other, by whoever trusts its source.
     assert_eq!(Deployment::from_toml(&text).unwrap(), next);
 
-    let refused = |present: &Deployment, text: &str| match present.successor(text).unwrap_err() {
-        Error::Deployment { at, .. } => at,
-        other => panic!("{other}"),
-    };
-    assert_eq!(refused(&example(), &text), "update", "nobody may replace a file without an owner");
-    assert_eq!(refused(&next, &text), "update.serial", "not by itself");
-    assert_eq!(refused(&file(&keys[0], 7), &text), "update.serial", "not by an older one");
-    assert_eq!(refused(&present, &sign(&file(&keys[0], 6), &keys[1])), "signature");
-    assert_eq!(refused(&present, &sign(&file(&keys[1], 6), &keys[0])), "update.owner");
-    assert_eq!(refused(&present, &sign(&example(), &keys[0])), "update");
-    assert_eq!(refused(&present, &next.to_toml().unwrap()), "signature");
-    let (line, rest) = text.split_once('\n').unwrap();
-    for altered in [
-        text.replace("elsewhere.test", "evilwhere.test"),
-        text.replace("serial = 6", "serial = 9"),
-        format!("{text}\n"),
-        format!("\n{text}"),
-        format!("{line}\r\n{rest}"),
-        rest.to_owned(),
-        format!("{}\n{rest}", line.replace("signature = \"", "signature = \"00")),
-        String::new(),
-        "signature = \"".to_owned(),
-    ] {
-        assert_eq!(refused(&present, &altered), "signature", "{altered:.60}");
+    for other in [&unsigned, &format!("{text}\n"), "", "signature = \""] {
+        let error = present.successor(other).unwrap_err();
+        assert!(matches!(&error, Error::Deployment { at, .. } if at == "signature"), "{other:.60}: {error}");
     }
     for at in 0..text.len() {
         let mut bytes = text.clone().into_bytes();

@@ -1,6 +1,8 @@
 //! Fixed keys and hex for all tests.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod vectors;
+
 use chacha20::ChaCha20Rng;
 use rand_core::SeedableRng;
 use seco_core::{ModelId, ModelInfo, ServerOpeningKey, ServerSealingKey};
