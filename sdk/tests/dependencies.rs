@@ -47,21 +47,30 @@ fn the_device_compiles_no_server_code() {
     }
 }
 
-/// What is for an application's tests stays there: this crate's own tests ask for it too.
+/// What is for an application's tests stays there: this crate's own tests ask for it too, and the laboratory does.
 #[test]
-fn no_build_but_the_tests_has_the_fake_client() {
-    let tree = Command::new(env!("CARGO"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["tree", "--workspace", "--edges", "normal,build", "--prefix", "none", "--format", "{p} {f}"])
-        .args(["--offline", "--locked"])
-        .output()
-        .unwrap();
-    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-    let lines = String::from_utf8(tree.stdout).unwrap();
-    let sdk: Vec<_> = lines.lines().filter(|line| line.starts_with("seco-sdk ")).collect();
-    // Features are shown, so what follows says something.
-    assert!(lines.lines().any(|line| line.starts_with("seco-core ") && line.contains("ring")), "{lines}");
-    assert!(!sdk.is_empty() && !sdk.iter().any(|line| line.contains("testing")), "{sdk:?}");
+fn nothing_that_ships_has_the_fake_client() {
+    let device = ["-p", "seco-sdk", "-p", "seco-bindings", "-p", "seco-infer"];
+    for (packages, ships) in [
+        (&device[..], true),
+        (&["-p", "seco-server", "--no-default-features"], true),
+        // Where it is: so that what is said of the others says something.
+        (&["-p", "seco-lab"], false),
+    ] {
+        let tree = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .arg("tree")
+            .args(packages)
+            .args(["--edges", "normal,build", "--prefix", "none", "--format", "{p} {f}"])
+            .args(["--offline", "--locked"])
+            .output()
+            .unwrap();
+        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+        let lines = String::from_utf8(tree.stdout).unwrap();
+        let sdk: Vec<_> = lines.lines().filter(|line| line.starts_with("seco-sdk ")).collect();
+        let has = sdk.iter().any(|line| line.contains("testing"));
+        assert!(!sdk.is_empty() && has != ships, "{packages:?}: {sdk:?}");
+    }
 }
 
 #[test]

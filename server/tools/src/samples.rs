@@ -262,7 +262,7 @@ fn steps(numbers: &[f64], places: usize, bits: u32) -> Reals {
     let room = if places > 1 { ROOM } else { 0.0 };
     let count = SplitOptions::scale_of(bits);
     let step = |(least, most): &(f64, f64)| (most - least) * (1.0 + 2.0 * room) / count;
-    let smallest = ranges.iter().map(step).filter(|step| step.is_normal()).fold(f64::INFINITY, f64::min);
+    let smallest = ranges.iter().map(step).filter(|step| step.is_normal()).reduce(f64::min).unwrap_or(0.0);
     let of_place = |range: &(f64, f64)| match (step(range), range.0) {
         (step, least) if step.is_normal() => (step, least - (range.1 - least) * room),
         // What never changes is as good as constant: the value in the middle, and steps so small that all else is beyond
@@ -370,4 +370,20 @@ fn store(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
     let path = folder.join(name);
     fs::write(&path, content).map_err(|e| Error::write(&path, e))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steps;
+
+    /// Of one row no feature is seen to change.
+    #[test]
+    fn one_row_has_steps_too() {
+        let row = [0.001, 1000.0, -7.0, 0.0];
+        let reals = steps(&row, row.len(), 8);
+        for ((number, scale), offset) in row.into_iter().zip(reals.scale).zip(reals.offset) {
+            assert!(scale.is_normal() && offset.is_finite(), "{number}: {scale}, {offset}");
+            assert!(((number - offset) / scale - 127.0).abs() < 1e-3, "{number}: {scale}, {offset}");
+        }
+    }
 }

@@ -86,7 +86,8 @@ fn choose(
         // Its layers take in what values stand for. One network at a time: they are large.
         drop(real);
         (real, reading) = network(options, Some(one.clone()))?;
-        // Features of other sizes than the others' need steps of their own; where those are no better one is enough.
+        // Features of other sizes than the others' need steps of their own; where even those are not fine enough one is
+        // simpler.
         if Inputs::may_differ(&shape) && !fine_enough(&real, &reading, options, inputs)? {
             drop(real);
             (real, reading) = network(options, inputs.fit(&shape, bits, true)?)?;

@@ -68,7 +68,8 @@ pub(super) fn inlined(
     let mut bodies = HashMap::new();
     for (number, function) in functions.iter().enumerate() {
         let own = version(&function.opset_import).unwrap_or(opset);
-        let names = function.input.iter().chain(&function.output);
+        let names = function.attribute_proto.iter().map(|attribute| &attribute.name);
+        let names = names.chain(&function.input).chain(&function.output);
         let parts = function.input.len() + function.output.len() + function.attribute_proto.len();
         let size = names.fold(PART * parts, |size, name| size.saturating_add(name.len()));
         let body = Body { function, number, opset: own, size };
@@ -138,7 +139,7 @@ impl<'a> Inliner<'a> {
                 "its functions call each other more than {MAX_DEPTH} deep: have them inlined before, with onnx.inliner"
             )));
         }
-        if is_default_domain(&node.domain) || matches!(node.domain.as_str(), "ai.onnx.ml" | "com.microsoft") {
+        if is_of_operators(&node.domain) {
             return Err(node.error(
                 "it calls a function that is in a domain of operators, and some runtimes would take an operator of their own \
                  for it: give the function a domain of its own, or have it inlined before, with onnx.inliner",
@@ -186,7 +187,7 @@ impl<'a> Inliner<'a> {
             self.take(node, 0, prefix.len() + texts + size_of::<NodeProto>())?;
             let mut attribute = Vec::with_capacity(inner.attribute.len());
             for own in &inner.attribute {
-                self.take(node, 0, size_of::<AttributeProto>())?;
+                self.take(node, 0, own.name.len() + own.ref_attr_name.len() + size_of::<AttributeProto>())?;
                 let found = match own.ref_attr_name.as_str() {
                     "" => Some(own),
                     // Given by the call, or as it is otherwise, or left out.
@@ -277,6 +278,13 @@ impl<'a> Inliner<'a> {
         })?;
         Ok(())
     }
+}
+
+/// Whether ONNX or a runtime has operators in a domain.
+fn is_of_operators(domain: &str) -> bool {
+    is_default_domain(domain)
+        || matches!(domain, "com.microsoft" | "org.pytorch.aten")
+        || ["ai.onnx.", "com.microsoft.", "com.ms."].iter().any(|start| domain.starts_with(start))
 }
 
 /// Bytes that a copy takes, of numbers that are shorter in a file as many as they have in memory.

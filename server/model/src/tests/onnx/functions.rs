@@ -251,7 +251,16 @@ fn functions_do_not_copy_without_end() {
         attribute_proto: vec![heavy],
         ..leaky(&vec![refers("alpha", attribute_type::STRING, "slope"); 1000])
     };
-    for leaf in [wide, read, named, default] {
+    let small = || AttributeProto { s: vec![0], ..attribute("s", attribute_type::STRING) };
+    let of = |name: &str, from: &str| FunctionProto {
+        attribute_proto: vec![AttributeProto { name: from.to_owned(), ..small() }],
+        ..leaky(&[refers(name, attribute_type::STRING, from)])
+    };
+    let unused = FunctionProto {
+        attribute_proto: vec![AttributeProto { name: long.clone(), ..small() }],
+        ..leaky(&[])
+    };
+    for leaf in [wide, read, named, default, of(&long, "s"), of("alpha", &long), unused] {
         let functions = vec![twice("F0", "F1"), twice("F1", "Leaky"), leaf];
         let text = said(soon(&model(vec![call("F0", &["x"], &["y"], &[])], functions)));
         assert!(text.contains("more than 67108864 bytes"), "{text}");
@@ -329,12 +338,16 @@ fn functions_do_not_take_the_place_of_operators() {
         ("ai.onnx", false),
         ("ai.onnx.ml", false),
         ("com.microsoft", false),
+        ("com.microsoft.nchwc", false),
+        ("ai.onnx.preview.training", false),
+        ("org.pytorch.aten", false),
         // As PyTorch's exporters and others name them.
         ("pkg.onnxscript.torch_lib", true),
         ("pkg.onnxscript.torch_lib.common", true),
         ("pkg.torch.2.5.0+cpu", true),
         ("aten", true),
         ("this", true),
+        ("com.microsoftish", true),
     ] {
         let of = || FunctionProto {
             domain: domain.to_owned(),
