@@ -321,8 +321,11 @@ pub(crate) fn values(path: &Path, bits: u32) -> Result<Inputs, Error> {
                  them: convert it with astype(numpy.{kind}), if that holds them, or astype(numpy.float32)"
             )));
         }
-        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
-            return Err(wrong(format!("number {at} of it is not finite: give typical inputs")));
+        // Devices take 32-bit floats.
+        if let Some(at) = numbers.iter().position(|&number| !(number as f32).is_finite()) {
+            return Err(wrong(format!(
+                "number {at} of it is not finite, or no 32-bit float: give typical inputs"
+            )));
         }
         if let Some((first, rest)) = numbers.split_first()
             && rest.iter().all(|number| number == first)

@@ -417,14 +417,17 @@ mod tests {
         assert!(told(&asked).contains("2 --sealing-key"));
     }
 
-    /// An array of 32-bit floats in NumPy's format.
+    /// An array in NumPy's format.
+    fn array(path: &Path, kind: &str, shape: &str, content: &[u8]) {
+        let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+        fs::write(path, [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), content].concat()).unwrap();
+    }
+
+    /// One of 32-bit floats.
     fn floats(path: &Path, shape: &str, numbers: &[f32]) {
-        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
-        let mut file = b"\x93NUMPY\x01\x00".to_vec();
-        file.extend_from_slice(&u16::try_from(header.len()).unwrap().to_le_bytes());
-        file.extend_from_slice(header.as_bytes());
-        numbers.iter().for_each(|number| file.extend_from_slice(&number.to_le_bytes()));
-        fs::write(path, file).unwrap();
+        let content: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        array(path, "<f4", shape, &content);
     }
 
     /// A network's own numbers choose what input values stand for; the parts have it, and devices are told.
@@ -479,6 +482,12 @@ mod tests {
             let error = import(&asked).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+        let mut doubles: Vec<f64> = numbers.iter().copied().map(f64::from).collect();
+        doubles[7] = 1e39;
+        let content: Vec<u8> = doubles.iter().flat_map(|number| number.to_le_bytes()).collect();
+        array(&path, "<f8", "(20, 64)", &content);
+        let error = import(&asked).unwrap_err().to_string();
+        assert!(error.contains("number 7 of it is not finite, or no 32-bit float"), "{error}");
     }
 
     /// Features in units of their own have steps of their own, and one that never changes is told if it does.
