@@ -75,6 +75,14 @@ impl Layer {
         Architecture { graph, placements, servers: self.servers }
     }
 
+    fn fits(&self, servers: usize) -> Result<(), Error> {
+        let fits = servers == self.servers
+            && (2..=32).contains(&self.width)
+            && (1..=32).contains(&self.mask_width)
+            && self.shift < self.width;
+        if fits { Ok(()) } else { Err(Error::Misuse("the layer does not fit the cluster")) }
+    }
+
     fn plan(&self) -> Plan {
         Plan::new(&self.architecture()).without_input()
     }
@@ -123,18 +131,20 @@ pub struct ReluOutcome {
 impl ReluLayer {
     /// Base OTs with all other servers. Blocking.
     pub fn setup(layer: Layer, channel: &mut dyn Channel, seed: [u8; 32]) -> Result<ReluLayer, Error> {
-        if channel.parties() != layer.servers
-            || !(2..=32).contains(&layer.width)
-            || !(1..=32).contains(&layer.mask_width)
-            || layer.shift >= layer.width
-        {
-            return Err(Error::Misuse("the layer does not fit the cluster"));
-        }
+        layer.fits(channel.parties())?;
         let parameters = vec![layer.ot_parameter; layer.servers];
         let links = LinkSeeds::base(channel, &parameters, &mut Seeds::new(seed).rng())?;
-        let architecture = layer.architecture();
-        let plan = layer.plan();
-        Ok(ReluLayer { layer, architecture, plan, links })
+        Ok(ReluLayer { layer, architecture: layer.architecture(), plan: layer.plan(), links })
+    }
+
+    /// Another layer over the same base OTs, which cost more than a small layer does. It has as many servers and the
+    /// same OT parameter.
+    pub fn with_layer(self, layer: Layer) -> Result<ReluLayer, Error> {
+        layer.fits(self.layer.servers)?;
+        if layer.ot_parameter != self.layer.ot_parameter {
+            return Err(Error::Misuse("the layer has another OT parameter than the links"));
+        }
+        Ok(ReluLayer { layer, architecture: layer.architecture(), plan: layer.plan(), links: self.links })
     }
 
     /// Everything that needs no value. Blocking.
