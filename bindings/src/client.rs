@@ -17,9 +17,28 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// The deployment of the model that is asked.
+fn deployment(config: &ClientConfig) -> Result<Deployment, SecoError> {
+    let whole = Deployment::from_toml(&config.deployment)?;
+    Ok(match &config.model {
+        Some(name) => whole.select(name)?,
+        None => whole,
+    })
+}
+
+/// Names of the models that a deployment file's text names, in its order. None if it has only one, which has no name.
+///
+/// # Errors
+/// `InvalidConfiguration` for a text that is no deployment file.
+#[uniffi::export]
+pub fn deployment_models(deployment: &str) -> Result<Vec<String>, SecoError> {
+    let models = Deployment::from_toml(deployment)?.models;
+    Ok(models.into_iter().filter_map(|model| model.name).collect())
+}
+
 /// Settings as the SDK has them.
 fn builder(config: &ClientConfig) -> Result<ClientBuilder, SecoError> {
-    let deployment = Deployment::from_toml(&config.deployment)?;
+    let deployment = deployment(config)?;
     let transport = match config.transport {
         None => seco_sdk::Transport::Auto,
         Some(Transport::Quic) => seco_sdk::Transport::Quic,
@@ -100,7 +119,7 @@ impl SecoClient {
         let token = token.map(Zeroizing::new);
         let runtime = runtime::handle()?;
         #[cfg(feature = "array")]
-        let model = Deployment::from_toml(&config.deployment)?.model;
+        let model = deployment(&config)?.model;
         let mut builder = builder(&config)?;
         if let Some(token) = token {
             builder = builder.token(token.parse().map_err(|_| SecoError::no_token())?);

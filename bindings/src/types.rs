@@ -8,7 +8,7 @@ use crate::error::{length, milliseconds};
 /// Settings of a client.
 #[derive(Clone, Debug, uniffi::Record)]
 pub struct ClientConfig {
-    /// The deployment file's text: gateway, servers, keys and model. From a source that the user trusts.
+    /// The deployment file's text: gateway, servers, keys and models. From a source that the user trusts.
     pub deployment: String,
     /// Limit for reaching the gateway, and again for opening a session, in milliseconds; at most an hour.
     #[uniffi(default = 10_000)]
@@ -27,6 +27,10 @@ pub struct ClientConfig {
     /// Keep the masked bytes of the last request for `last_sent`.
     #[uniffi(default = false)]
     pub keep_sent: bool,
+    /// Of a deployment file that names several models, the one that is asked. Nothing: its first, or its only one. A client
+    /// has one model, and a session store of its own.
+    #[uniffi(default = None)]
+    pub model: Option<String>,
 }
 
 /// What carries the requests.

@@ -110,6 +110,7 @@ impl FakeClient {
     pub fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
         let (name, shape) = ("output".to_owned(), vec![10]);
         let model = Model {
+            name: None,
             id: ModelId([0; 32]),
             input_shape: vec![1, 28, 28],
             input_bits: 8,
@@ -129,7 +130,7 @@ impl FakeClient {
     /// # Errors
     /// [`Error::Deployment`] if a size of the model is out of range.
     pub fn of(model: &Model, replies: impl IntoIterator<Item = Reply>) -> Result<Self> {
-        Ok(Self::build(model, model.info()?, replies))
+        Ok(Self::build(model, model.info("model")?, replies))
     }
 
     fn build(model: &Model, info: ModelInfo, replies: impl IntoIterator<Item = Reply>) -> Self {

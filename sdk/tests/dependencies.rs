@@ -117,10 +117,11 @@ fn the_table_of_versions_has_the_codes_numbers() {
     assert_eq!(
         last,
         format!(
-            "| {} | {WIRE_VERSION} | {} ({} above 8 bits) | {SESSION_BLOB_VERSION} | {mesh} | {ledger} (reads 2 and 1) | {file} / {content} | {part} ({wide} above 8 bits, {newest} of real numbers) |",
+            "| {} | {WIRE_VERSION} | {} ({} above 8 bits, {} of several models) | {SESSION_BLOB_VERSION} | {mesh} | {ledger} (reads 2 and 1) | {file} / {content} | {part} ({wide} above 8 bits, {newest} of real numbers) |",
             env!("CARGO_PKG_VERSION"),
             Deployment::VERSION,
             Deployment::VERSION_ABOVE_8_BITS,
+            Deployment::VERSION_OF_SEVERAL,
         )
     );
     // What the protocol's document says of them.

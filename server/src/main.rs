@@ -9,7 +9,7 @@ use seco_node::operation::log::{self, Filter};
 use seco_node::serve::{ServeOptions, serve};
 use seco_node::versions::Versions;
 use seco_node::{fingerprint, keys, memory};
-use seco_tools::split::{Choices, DeploymentOptions, SplitOptions, deployment, split};
+use seco_tools::split::{Choices, DeploymentOptions, JoinOptions, SplitOptions, deployment, join, split};
 use seco_tools::{Error, admin, check, doctor, infer, init, token};
 
 /// Private neural-network inference over several servers that do not trust each other.
@@ -43,6 +43,8 @@ enum Command {
     Split(Split),
     /// Write the file that devices need to use a cluster.
     Deployment(DeploymentOptions),
+    /// Join the deployment files of one cluster's models into one that names them all.
+    Join(JoinOptions),
     /// Start a whole cluster on this machine and predict digits with it.
     #[cfg(feature = "lab")]
     Demo(seco_lab::demo::Options),
@@ -246,7 +248,7 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
         }
         Command::Deployment(options) => {
             let made = deployment(&options)?;
-            let shown = options.out.display();
+            let shown = options.file.out.display();
             let address = made.gateway.address;
             println!("{shown}: for devices, which reach the gateway at {address}");
             if let Err(error) = address.as_str().to_socket_addrs() {
@@ -254,6 +256,12 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
                     "seco: warning: --address {address}: cannot be resolved here ({error}): check the name"
                 );
             }
+            Ok(())
+        }
+        Command::Join(options) => {
+            let made = join(&options)?;
+            let names: Vec<&str> = made.models.iter().filter_map(|model| model.name.as_deref()).collect();
+            println!("{}: for devices, with the models {}", options.file.out.display(), names.join(", "));
             Ok(())
         }
         Command::Admin(options) => admin::run(&options),

@@ -295,6 +295,25 @@ def test_a_deployment_file_without_an_owner_has_no_update(small):
             seco.fetch_deployment_update(small.path, **wrong)
 
 
+def test_a_file_may_name_several_models(small):
+    # The same model by two names.
+    start, end = small.deployment.index("[model]"), small.deployment.index("[[servers]]")
+    model = small.deployment[start:end].replace("[model.", "[models.").replace("[[model.", "[[models.")
+    named = [model.replace("[model]", f'[[models]]\nname = "{name}"') for name in ("first", "second")]
+    both = small.deployment.replace(small.deployment[start:end], "".join(named)).replace("version = 3", "version = 5")
+    assert seco.deployment_models(both) == ["first", "second"]
+    assert seco.deployment_models(small.path) == []
+    answers = []
+    for deployment, name in ((small.path, None), (both, None), (both, "first"), (both, "second")):
+        with seco.Client(deployment, model=name) as client:
+            answers.append(client.infer(SMALL[0]).logits.tolist())
+    assert all(answer == answers[0] for answer in answers)
+    for deployment, name in ((both, "third"), (both, ""), (both, 1), (small.path, "first")):
+        with pytest.raises(seco.InvalidConfiguration, match="model") as told:
+            seco.Client(deployment, model=name)
+        assert told.value.code == 1
+
+
 def test_servers_that_are_gone_are_an_error_in_time():
     with Cluster("mlp", 2) as short:
         limits = {"connect_timeout": 3, "request_timeout": 6}

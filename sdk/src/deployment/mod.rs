@@ -20,17 +20,19 @@ use std::fmt;
 use std::path::Path;
 use subtle::ConstantTimeEq;
 
-/// A cluster and the model it serves, as a TOML file has them. Unknown keys are refused.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A cluster and the models it serves, as a TOML file has them. Unknown keys are refused.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Deployment {
-    /// Version of the file: [`Deployment::version_of`] the model's bits.
+    /// Version of the file: [`Deployment::version_of`] the model's bits, or [`Deployment::VERSION_OF_SEVERAL`].
     pub version: u8,
     /// Where the gateway is and how to recognise it.
     pub gateway: Gateway,
-    /// The model.
+    /// The model that a client asks: the only one, or of several the first or what [`Deployment::select`] chose.
     pub model: Model,
+    /// All models of a file that names several, [`Deployment::model`] among them, at most [`Deployment::MAX_MODELS`];
+    /// none of a file that has one.
+    pub models: Vec<Model>,
     /// Who may replace this file, if anybody.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<Update>,
     /// All servers, the gateway first. Two to eight.
     pub servers: Vec<Server>,
@@ -47,9 +49,12 @@ pub struct Gateway {
     pub pins: Vec<CertificatePin>,
 }
 
-/// The model, as far as the device is concerned (`server/PROTOCOL.md`, section 1: it learns shapes only).
+/// A model, as far as the device is concerned (`server/PROTOCOL.md`, section 1: it learns shapes only).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Model {
+    /// What applications call it, where the file has several models; none in a file of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// 64 hexadecimal digits.
     #[serde(serialize_with = "write_model_id")]
     pub id: ModelId,
@@ -88,11 +93,11 @@ impl Model {
         shape::value_bytes(self.input_bits)
     }
 
-    /// Its sizes.
+    /// Its sizes. `at` is where it stands in the file.
     ///
     /// # Errors
     /// [`Error::Deployment`] with the field that is out of range.
-    pub(crate) fn info(&self) -> Result<ModelInfo> {
+    pub(crate) fn info(&self, at: &str) -> Result<ModelInfo> {
         let Self { id, ref input_shape, output_width, ref outputs, .. } = *self;
         let values = outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(output.len()?));
         let each = self.value_bytes();
@@ -104,14 +109,61 @@ impl Model {
         };
         info.validate().map_err(|error| {
             let field = match error {
-                seco_core::Error::Model("input_len") => "model.input_shape",
-                seco_core::Error::Model("values") => "model.outputs",
-                seco_core::Error::Model("width") => "model.output_width",
-                _ => "model",
+                seco_core::Error::Model("input_len") => ".input_shape",
+                seco_core::Error::Model("values") => ".outputs",
+                seco_core::Error::Model("width") => ".output_width",
+                _ => "",
             };
-            problem(field, "out of range")
+            problem(format!("{at}{field}"), "out of range")
         })?;
         Ok(info)
+    }
+
+    /// Checks all of it that its types leave open. `at` is where it stands in the file.
+    fn validate(&self, at: &str) -> Result<()> {
+        let check = |good, field: &str, text: &str| {
+            if good { Ok(()) } else { Err(problem(format!("{at}.{field}"), text)) }
+        };
+        check((1..=16).contains(&self.input_bits), "input_bits", "1 to 16 are possible")?;
+        let ordered = self.calibrated.is_none_or(|[least, most]| least <= most);
+        check(ordered, "calibrated", "the smallest value comes first, then the largest")?;
+        // Of up to 8 bits, any byte: earlier files have it so.
+        let widest = self.input_bits.max(u8::BITS);
+        let fit = self.calibrated.is_none_or(|[_, largest]| u32::from(largest) >> widest == 0);
+        check(fit, "calibrated", "a value is larger than any of the input")?;
+        if let Some(fraction) = self.fraction {
+            let scale = 2f64.powi(-fraction.min(64).cast_signed());
+            let said = fraction <= 31 && self.outputs.iter().all(|output| output.scale == scale);
+            check(said, "fraction", "not what the outputs' scales say")?;
+        }
+        // Each has a value or more.
+        check(self.outputs.len() <= ModelInfo::MAX_VALUES, "outputs", "there are too many")?;
+        for (i, output) in self.outputs.iter().enumerate() {
+            let field = format!("outputs[{i}]");
+            let printed = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
+            check(printed(&output.name), &field, "the name is empty or has control characters")?;
+            check(output.len() != Some(0), &field, "the shape has an axis of 0")?;
+            let positive = output.scale > 0.0 && output.scale.is_finite();
+            check(positive, &field, "the scale is not a positive number")?;
+            // How many an index is one of, it does not tell.
+            let index = output.last == crate::Last::Index && output.len() == Some(1);
+            let fit = output.classes.is_empty() || index || output.nameable() == Some(output.classes.len());
+            check(fit, &field, "there are not as many classes as values")?;
+            check(output.classes.iter().all(printed), &field, "a class is empty or has control characters")?;
+        }
+        // Sorted, for there may be very many.
+        let mut names = self.outputs.iter().map(|output| &output.name).zip(0usize..).collect::<Vec<_>>();
+        names.sort_unstable();
+        for two in names.windows(2) {
+            if let [(one, _), (other, i)] = two {
+                check(one != other, &format!("outputs[{i}]"), "the name is used twice")?;
+            }
+        }
+        self.info(at)?;
+        match self.quantise.as_ref().and_then(|quantise| quantise.problem(&self.input_shape)) {
+            Some(text) => Err(problem(format!("{at}.quantise"), text)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -177,6 +229,27 @@ impl fmt::Debug for CertificatePin {
     }
 }
 
+impl Serialize for Deployment {
+    /// As the file has it: one model, or all of several, whichever was selected.
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct File<'a> {
+            version: u8,
+            gateway: &'a Gateway,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            model: Option<&'a Model>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            update: &'a Option<Update>,
+            #[serde(skip_serializing_if = "<[Model]>::is_empty")]
+            models: &'a [Model],
+            servers: &'a [Server],
+        }
+        let Self { version, gateway, model, models, update, servers } = self;
+        let model = models.is_empty().then_some(model);
+        File { version: *version, gateway, model, update, models, servers }.serialize(to)
+    }
+}
+
 impl Deployment {
     /// Version of the files that are read and written here. One number for what stands in them and for the wire that
     /// they lead to: it is raised when either changes.
@@ -186,7 +259,14 @@ impl Deployment {
     /// as in those of [`Deployment::VERSION`], which older applications read too; these they refuse by their version.
     pub const VERSION_ABOVE_8_BITS: u8 = 4;
 
-    /// The version of a file, from the bits of the model's input values ([`Model::input_bits`]).
+    /// Version of the files that name several models of a cluster ([`Deployment::models`]). Older applications refuse
+    /// them by it.
+    pub const VERSION_OF_SEVERAL: u8 = 5;
+
+    /// Models of a file, at most.
+    pub const MAX_MODELS: usize = 64;
+
+    /// The version of a file of one model, from the bits of the model's input values ([`Model::input_bits`]).
     #[must_use]
     pub const fn version_of(input_bits: u32) -> u8 {
         if shape::value_bytes(input_bits) > 1 { Self::VERSION_ABOVE_8_BITS } else { Self::VERSION }
@@ -200,6 +280,19 @@ impl Deployment {
         let deployment = read::deployment(text)?;
         deployment.validate()?;
         Ok(deployment)
+    }
+
+    /// The deployment of the model with this name, which a client then asks. A client has one model, a session and, where
+    /// sessions are stored, a [`SessionStore`](crate::SessionStore) of its own; an application has as many clients as
+    /// models it uses.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the file has none of that name.
+    pub fn select(mut self, name: &str) -> Result<Self> {
+        let named = self.models.iter().find(|model| model.name.as_deref() == Some(name));
+        let unknown = Error::Setting { setting: "model", problem: "is none that the deployment file names" };
+        self.model = named.cloned().ok_or(unknown)?;
+        Ok(self)
     }
 
     /// [`Deployment::from_toml`] on a file.
@@ -247,51 +340,30 @@ impl Deployment {
             let distinct = before.clone().all(|other| other.sealing_key != server.sealing_key);
             check(distinct, &at, "the sealing key is used twice")?;
         }
-        let bits = self.model.input_bits;
-        check((1..=16).contains(&bits), "model.input_bits", "1 to 16 are possible")?;
-        // An older application must not take two bytes for two values.
-        let told = "more than 8 need a file of version 4, up to 8 one of version 3";
-        check(self.version == Self::version_of(bits), "model.input_bits", told)?;
-        let ordered = self.model.calibrated.is_none_or(|[least, most]| least <= most);
-        check(ordered, "model.calibrated", "the smallest value comes first, then the largest")?;
-        // Of up to 8 bits, any byte: earlier files have it so.
-        let widest = bits.max(u8::BITS);
-        let fit = self.model.calibrated.is_none_or(|[_, largest]| u32::from(largest) >> widest == 0);
-        check(fit, "model.calibrated", "a value is larger than any of the input")?;
-        if let Some(fraction) = self.model.fraction {
-            let scale = 2f64.powi(-fraction.min(64).cast_signed());
-            if fraction > 31 || self.model.outputs.iter().any(|output| output.scale != scale) {
-                return Err(problem("model.fraction", "not what the outputs' scales say"));
-            }
+        if self.models.is_empty() {
+            check(
+                self.version != Self::VERSION_OF_SEVERAL,
+                "version",
+                "a file of one model has version 3 or 4",
+            )?;
+            check(self.model.name.is_none(), "model.name", "the only model of a file has none")?;
+            self.model.validate("model")?;
+            // An older application must not take two bytes for two values.
+            let told = "more than 8 need a file of version 4, up to 8 one of version 3";
+            return check(self.version == Self::version_of(self.model.input_bits), "model.input_bits", told);
         }
-        let outputs = &self.model.outputs;
-        // Each has a value or more.
-        check(outputs.len() <= ModelInfo::MAX_VALUES, "model.outputs", "there are too many")?;
-        for (i, output) in outputs.iter().enumerate() {
-            let at = format!("model.outputs[{i}]");
-            let printed = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
-            check(printed(&output.name), &at, "the name is empty or has control characters")?;
-            check(output.len() != Some(0), &at, "the shape has an axis of 0")?;
-            check(output.scale > 0.0 && output.scale.is_finite(), &at, "the scale is not a positive number")?;
-            // How many an index is one of, it does not tell.
-            let index = output.last == crate::Last::Index && output.len() == Some(1);
-            let fit = output.classes.is_empty() || index || output.nameable() == Some(output.classes.len());
-            check(fit, &at, "there are not as many classes as values")?;
-            check(output.classes.iter().all(printed), &at, "a class is empty or has control characters")?;
+        check(self.version == Self::VERSION_OF_SEVERAL, "version", "a file with `models` has version 5")?;
+        check(self.models.len() <= Self::MAX_MODELS, "models", "there are more than 64")?;
+        for (i, model) in self.models.iter().enumerate() {
+            let at = format!("models[{i}]");
+            let name = model.name.as_deref().unwrap_or_default();
+            let printed = !name.trim().is_empty() && !name.contains(char::is_control);
+            check(printed, &at, "the name is empty or has control characters")?;
+            let mut before = self.models.iter().take(i);
+            check(before.all(|other| other.name != model.name), &at, "the name is used twice")?;
+            model.validate(&at)?;
         }
-        // Sorted, for there may be very many.
-        let mut names = outputs.iter().map(|output| &output.name).zip(0usize..).collect::<Vec<_>>();
-        names.sort_unstable();
-        for two in names.windows(2) {
-            if let [(one, _), (other, i)] = two {
-                check(one != other, &format!("model.outputs[{i}]"), "the name is used twice")?;
-            }
-        }
-        self.model_info()?;
-        match self.model.quantise.as_ref().and_then(|quantise| quantise.problem(&self.model.input_shape)) {
-            Some(text) => Err(problem("model.quantise", text)),
-            None => Ok(()),
-        }
+        check(self.models.contains(&self.model), "model", "is none of the file's models")
     }
 
     /// The model as `seco-core` describes it.
@@ -299,7 +371,7 @@ impl Deployment {
     /// # Errors
     /// [`Error::Deployment`] with the field.
     pub fn model_info(&self) -> Result<ModelInfo> {
-        self.model.info()
+        self.model.info("model")
     }
 
     /// All servers' sealing keys in order.
@@ -312,7 +384,7 @@ impl Deployment {
 /// Whether files of this version are read.
 fn check_version(version: u8) -> Result<()> {
     const OLDEST: u8 = Deployment::VERSION;
-    const NEWEST: u8 = Deployment::VERSION_ABOVE_8_BITS;
+    const NEWEST: u8 = Deployment::VERSION_OF_SEVERAL;
     let remedy = match version {
         OLDEST..=NEWEST => return Ok(()),
         ..OLDEST => "fetch the servers' current deployment file",
@@ -320,7 +392,7 @@ fn check_version(version: u8) -> Result<()> {
     };
     Err(problem(
         "version",
-        format!("this application reads files of version {OLDEST} and {NEWEST}, not {version}; {remedy}"),
+        format!("this application reads files of version {OLDEST} to {NEWEST}, not {version}; {remedy}"),
     ))
 }
 

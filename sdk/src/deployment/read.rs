@@ -23,18 +23,13 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         })?,
     };
     table.end()?;
-    let mut table = file.table("model")?;
-    let model = Model {
-        id: table.string("id", |text| hex::decode_array(text).map(ModelId), "64 hexadecimal digits")?,
-        input_shape: table.list("input_shape", Value::number)?,
-        input_bits: table.number("input_bits")?,
-        calibrated: table.pair("calibrated")?,
-        output_width: table.number("output_width")?,
-        fraction: if table.has("fraction") { Some(table.number("fraction")?) } else { None },
-        quantise: if table.has("quantise") { Some(quantise(table.table("quantise")?)?) } else { None },
-        outputs: table.list("outputs", output)?,
+    let (model, models) = if version == Deployment::VERSION_OF_SEVERAL {
+        let models = file.list("models", |value| model(value.table()?, true))?;
+        let first = models.first().cloned();
+        (first.ok_or_else(|| problem("models", "a file of version 5 has some"))?, models)
+    } else {
+        (model(file.table("model")?, false)?, Vec::new())
     };
-    table.end()?;
     let update = if file.has("update") { Some(update(file.table("update")?)?) } else { None };
     if file.has("signature") {
         // Of use to those who have the file before: see `Deployment::successor`.
@@ -49,7 +44,23 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         table.end().map(|()| server)
     })?;
     file.end()?;
-    Ok(Deployment { version, gateway, model, update, servers })
+    Ok(Deployment { version, gateway, model, models, update, servers })
+}
+
+fn model(mut table: Table<'_>, named: bool) -> Result<Model> {
+    let name = |text: &str| Some(text.to_owned());
+    let model = Model {
+        name: if named { Some(table.string("name", name, "a name")?) } else { None },
+        id: table.string("id", |text| hex::decode_array(text).map(ModelId), "64 hexadecimal digits")?,
+        input_shape: table.list("input_shape", Value::number)?,
+        input_bits: table.number("input_bits")?,
+        calibrated: table.pair("calibrated")?,
+        output_width: table.number("output_width")?,
+        fraction: if table.has("fraction") { Some(table.number("fraction")?) } else { None },
+        quantise: if table.has("quantise") { Some(quantise(table.table("quantise")?)?) } else { None },
+        outputs: table.list("outputs", output)?,
+    };
+    table.end().map(|()| model)
 }
 
 fn update(mut table: Table<'_>) -> Result<Update> {

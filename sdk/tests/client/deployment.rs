@@ -244,3 +244,42 @@ fn only_the_owner_replaces_a_file() {
         }
     }
 }
+
+/// Of several models each can be selected, by its name and by no other; a file has a limited number of them.
+#[test]
+fn of_several_models_one_is_asked() {
+    let mut several = example();
+    let named = |i: usize| {
+        let mut model = example().model;
+        (model.name, model.id.0[0]) = (Some(format!("model {i}")), i as u8);
+        model
+    };
+    several.version = Deployment::VERSION_OF_SEVERAL;
+    several.models = (0..Deployment::MAX_MODELS).map(named).collect();
+    several.model = named(0);
+    let text = several.to_toml().unwrap();
+    assert_eq!(Deployment::from_toml(&text).unwrap(), several, "the first, if none is selected");
+    for i in [0, 1, 63] {
+        let selected = several.clone().select(&format!("model {i}")).unwrap();
+        assert_eq!(selected.model, named(i));
+        assert_eq!(selected.to_toml().unwrap(), text, "the file is the same whichever was selected");
+    }
+    for unknown in ["", "model", "model 64", "Model 1"] {
+        let error = several.clone().select(unknown).unwrap_err();
+        assert!(matches!(error, Error::Setting { setting: "model", .. }), "{error}");
+    }
+    assert!(example().select("model 0").is_err(), "the only model has no name");
+
+    let at = |deployment: &Deployment| match deployment.to_toml().unwrap_err() {
+        Error::Deployment { at, .. } => at,
+        other => panic!("{other}"),
+    };
+    let mut other = several.clone();
+    other.model = named(64);
+    assert_eq!(at(&other), "model");
+    several.models.push(named(64));
+    assert_eq!(at(&several), "models");
+    several.models.truncate(1);
+    several.version = Deployment::VERSION;
+    assert_eq!(at(&several), "version");
+}

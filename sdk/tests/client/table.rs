@@ -118,6 +118,7 @@ fn a_wrong_case_fails() {
 
 fn model(output: Output) -> Model {
     Model {
+        name: None,
         id: ModelId([3; 32]),
         input_shape: vec![3],
         input_bits: 8,

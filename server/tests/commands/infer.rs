@@ -22,7 +22,7 @@ fn deploy_reals(site: &Site, address: SocketAddr, name: &str, scale: &[f64]) -> 
     let mut options = site.deployment_options(address, name);
     options.real_scale = scale.to_vec();
     deployment(&options).unwrap();
-    options.out
+    options.file.out
 }
 
 fn infer(deployment: &Path, input: &Path) -> Command {

@@ -69,7 +69,7 @@ fn served(servers: usize, bits: u32) {
     let seen = written.model.calibrated.unwrap();
 
     // Every answer is the plaintext network's, bit for bit.
-    let (folder, file) = (site.folder.path().to_owned(), options.out.clone());
+    let (folder, file) = (site.folder.path().to_owned(), options.file.out.clone());
     let asked = [&inputs[..4], &[vec![0; 64], vec![((1u32 << bits) - 1) as u16; 64]]].concat();
     let told = infer(&file, &store(&folder, "asked.npy", &asked)).unwrap();
     assert_eq!(told.len(), asked.len());

@@ -5,15 +5,18 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::admin::{admin, becomes, get, metrics, start, start_all, status, text};
-use crate::common::{Device, LIMIT, More, Opened, Site, digits, rng};
+use crate::common::{Device, LIMIT, More, Opened, Site, data, digits, rng};
 use seco_core::{ModelId, Request, SEALED_LEN, Session};
 use seco_node::config::Pool;
 use seco_node::keys;
+use seco_sdk::{Client, Deployment};
+use seco_tools::split;
 
 /// Divisors of the second and third model's inputs.
 const SCALES: [f32; 2] = [24.0, 40.0];
@@ -183,6 +186,70 @@ async fn a_session_of_another_model_is_refused(site: &Site, second: &More, devic
     let other = Request::Open { session, model: ModelId(second.id), nonce, sealed };
     let told = device.opened(&other).await.unwrap_err();
     assert!(told.contains("SealRejected"), "{told}");
+}
+
+/// A file that names both models: an application, and the command, ask each by its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deployment_file_names_several_models() {
+    let mut site = Site::new(2);
+    site.models = vec![site.split_more("b", SCALES[0])];
+    let (mut servers, address) = site.start_all();
+    servers[0].wait_bundle();
+    let second = &site.models[0];
+    let place = |name: &str| site.folder.path().join(name);
+    split::deployment(&site.deployment_options(address, "first.toml")).unwrap();
+    let mut other = site.deployment_options(address, "second.toml");
+    other.model.clone_from(&second.parts[0]);
+    split::deployment(&other).unwrap();
+    // Of another gateway, so of another cluster.
+    other.address = "192.0.2.7:7443".to_owned();
+    other.file.out = place("elsewhere.toml");
+    split::deployment(&other).unwrap();
+
+    let seco = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seco"));
+        let output = command.current_dir(site.folder.path()).args(arguments).output().unwrap();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    let joined = seco(&["join", "small=first.toml", "large=second.toml", "--out", "both.toml"]).unwrap();
+    assert!(joined.contains("both.toml: for devices, with the models small, large"), "{joined}");
+    for (arguments, what) in [
+        (
+            &["small=first.toml", "large=elsewhere.toml"][..],
+            "elsewhere.toml: [gateway] is not what first.toml has",
+        ),
+        (&["small=first.toml", "small=second.toml"], "models[1]: the name is used twice"),
+        (&["small=both.toml"], "both.toml: names several models already"),
+        (&["small=first.toml", "large=none.toml"], "none.toml"),
+        (&["first.toml"], "not NAME=FILE"),
+        (&[], "NAME=FILE"),
+    ] {
+        let told = seco(&[&["join", "--out", "other.toml"], arguments].concat()).unwrap_err();
+        assert!(told.contains(what), "{what}: {told}");
+        assert!(!place("other.toml").exists());
+    }
+    assert!(seco(&["join", "small=first.toml", "--out", "both.toml"]).unwrap_err().contains("--force"));
+
+    let both = Deployment::from_file(place("both.toml")).unwrap();
+    let digit = &digits()[0];
+    let expected = [site.expected(digit), second.expected(digit)];
+    let ask =
+        |deployment: Deployment| async { Client::connect(deployment).await.unwrap().infer(digit).await };
+    assert_eq!(ask(both.clone()).await.unwrap().logits, expected[0], "the first, if nothing is said");
+    for (name, expected) in ["small", "large"].iter().zip(&expected) {
+        assert_eq!(ask(both.clone().select(name).unwrap()).await.unwrap().logits, *expected);
+        let input = data("mlp-digits-20.npy");
+        let asked = ["infer", "--deployment", "both.toml", "--model", name, "--count=1", "--json", "--input"];
+        let told = seco(&[&asked[..], &[input.to_str().unwrap()]].concat()).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["predictions"][0]["logits"], serde_json::json!(expected));
+    }
+    let input = data("mlp-digits-20.npy");
+    for (file, what) in [("both.toml", "it names small, large"), ("first.toml", "leave --model out")] {
+        let asked = ["infer", "--model", "none", "--input", input.to_str().unwrap(), "--deployment", file];
+        let told = seco(&asked).unwrap_err();
+        assert!(told.contains(what), "{told}");
+    }
 }
 
 /// Bundles of both outlive a crash of all servers and are used for their own model, whatever folder they are in.

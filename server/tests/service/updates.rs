@@ -6,16 +6,13 @@ use std::path::Path;
 use crate::common::{Site, digits};
 use seco_node::keys;
 use seco_sdk::{Client, Deployment, Error, Transport};
-use seco_tools::split::{self, DeploymentOptions};
+use seco_tools::split::{self, FileOptions};
 
 /// A file of this owner with this number.
 fn signed(site: &Site, address: std::net::SocketAddr, owner: &Path, serial: u64, name: &str) -> Deployment {
-    let options = DeploymentOptions {
-        owner: Some(owner.to_owned()),
-        serial: Some(serial),
-        force: true,
-        ..site.deployment_options(address, name)
-    };
+    let mut options = site.deployment_options(address, name);
+    options.file =
+        FileOptions { owner: Some(owner.to_owned()), serial: Some(serial), force: true, ..options.file };
     split::deployment(&options).unwrap()
 }
 

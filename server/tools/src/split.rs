@@ -1,6 +1,8 @@
-//! From an ONNX file to one model file for each server, and the file that a device needs (`deployment`).
+//! From an ONNX file to one model file for each server, and the file that a device needs (`deployment`), which may name
+//! several models (`join`).
 
 mod deployment;
+mod join;
 mod options;
 
 use std::fmt;
@@ -20,7 +22,8 @@ use seco_node::{keys, private};
 use seco_sdk::shape;
 
 pub(crate) use self::deployment::class_names;
-pub use self::deployment::{DeploymentOptions, check_new, deployment};
+pub use self::deployment::{DeploymentOptions, FileOptions, check_new, deployment};
+pub use self::join::{JoinOptions, Named, join};
 pub use self::options::{Answer, Choices, SplitOptions, Width};
 use crate::samples::Inputs;
 use crate::terminal::percent;
@@ -366,16 +369,16 @@ mod tests {
             dir.path().join("deployment.toml"),
         );
         let written = deployment(&asked).unwrap();
-        assert_eq!(Deployment::from_file(&asked.out).unwrap(), written);
+        assert_eq!(Deployment::from_file(&asked.file.out).unwrap(), written);
         assert_eq!(written.model_info().unwrap(), model_info(&parts[0]));
         assert_eq!(written.servers[2].name, "s2");
         let told = |asked: &DeploymentOptions| deployment(asked).unwrap_err().to_string();
         assert!(told(&asked).contains("deployment.toml: exists already"), "{}", told(&asked));
-        asked.force = true;
+        asked.file.force = true;
         for address in ["localhost:7443", "nowhere.invalid:7443", "[2001:db8::7]:7443"] {
             asked.address = address.to_owned();
             assert_eq!(deployment(&asked).unwrap().gateway.address.as_str(), address);
-            assert_eq!(Deployment::from_file(&asked.out).unwrap().gateway.address.as_str(), address);
+            assert_eq!(Deployment::from_file(&asked.file.out).unwrap().gateway.address.as_str(), address);
         }
         for (address, part) in [
             ("nowhere", "\"nowhere\" is not a host name or IP address and a port"),
@@ -399,9 +402,9 @@ mod tests {
             let expected =
                 written.map(|(scale, offset)| Quantise { scale: scale.to_vec(), offset: offset.to_vec() });
             assert_eq!(told, expected);
-            assert_eq!(Deployment::from_file(&asked.out).unwrap().model.quantise, expected);
+            assert_eq!(Deployment::from_file(&asked.file.out).unwrap().model.quantise, expected);
         }
-        let before = fs::read(&asked.out).unwrap();
+        let before = fs::read(&asked.file.out).unwrap();
         for (scale, offset, part) in [
             (&[][..], &[1.0][..], "--real-offset needs --real-scale"),
             (&[0.5, 0.5], &[], "scale and offset have one number each, or one per channel"),
@@ -411,7 +414,7 @@ mod tests {
             (asked.real_scale, asked.real_offset) = (scale.to_vec(), offset.to_vec());
             assert!(told(&asked).contains(part), "{}", told(&asked));
         }
-        assert_eq!(fs::read(&asked.out).unwrap(), before);
+        assert_eq!(fs::read(&asked.file.out).unwrap(), before);
         (asked.real_scale, asked.real_offset) = Default::default();
         asked.sealing_keys.pop();
         assert!(told(&asked).contains("2 --sealing-key"));
@@ -464,7 +467,7 @@ mod tests {
         // What a device makes of the numbers is what chose the model's.
         let device = written.model.quantised(&numbers[..64]).unwrap();
         assert!(!device.cut && written.model.quantised(&[2.0f32; 64]).unwrap().cut);
-        (told.real_scale, told.force) = (vec![0.5], true);
+        (told.real_scale, told.file.force) = (vec![0.5], true);
         let error = deployment(&told).unwrap_err().to_string();
         assert!(error.contains("says itself what its values stand for"), "{error}");
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Coroutine, Iterable, List, Optional, Type, Typ
 
 from numpy.typing import ArrayLike
 
-from . import _connection, _fork, _input
+from . import _connection, _fork, _input, _native
 from ._results import Prediction, Progress
 
 T = TypeVar("T")
@@ -111,6 +111,18 @@ def _outside(progress: Callable[[Progress], object]) -> Callable[[Progress], obj
             progress(now)
 
     return tell
+
+
+def deployment_models(deployment: _input.Deployment) -> List[str]:
+    """Names of the models that a deployment file names, in its order; none where it has only one.
+
+    :param deployment: the file's path, or its text.
+
+    Raises ``InvalidConfiguration`` for what is no deployment file.
+    """
+    with _connection.told():
+        names: List[str] = _native.deployment_models(_input.text(deployment))
+        return names
 
 
 def fetch_deployment_update(

@@ -55,10 +55,11 @@ class Connection:
         transport: Optional[str] = None,
         session_max_age_days: int = 30,
         keep_sent: bool = False,
+        model: Optional[str] = None,
         log: Union[logging.Logger, str, None] = None,
     ) -> None:
         """
-        :param deployment: the deployment file's path, or its text: gateway, servers, keys and model. From a source that
+        :param deployment: the deployment file's path, or its text: gateway, servers, keys and models. From a source that
             the user trusts.
         :param store: where the session is kept, so that the next start opens no new one: a path, or an object with
             ``load`` and ``save`` (:class:`seco.SessionStore`). What it holds is secret. None opens a session every time.
@@ -68,11 +69,13 @@ class Connection:
         :param transport: ``"quic"`` or ``"tcp"``; None takes QUIC, and TCP where a network blocks UDP.
         :param session_max_age_days: age at which a session is given up and a new one opened, at least 1.
         :param keep_sent: keep the masked bytes of the last request for :attr:`last_sent`.
+        :param model: of a file that names several models (:func:`seco.deployment_models`) the one that is asked; None takes
+            its first, or its only one. A client has one model, and a store of its own.
         :param log: a logger, or its name, that is told what the client does, and nothing that is secret. Called on the
             library's thread; its handlers must not call a client. Records have the event's name in ``seco_event``.
         """
         self._config = _input.settings(
-            deployment, connect_timeout, request_timeout, transport, session_max_age_days, keep_sent
+            deployment, connect_timeout, request_timeout, transport, session_max_age_days, keep_sent, model
         )
         self._store = _store.adapted(store)
         self._token = _input.token(token)

@@ -56,6 +56,7 @@ def settings(
     transport: Union[str, None] = None,
     session_max_age_days: int = 30,
     keep_sent: bool = False,
+    model: Union[str, None] = None,
 ) -> Any:
     """Settings as the library wants them, which checks what they say."""
 
@@ -66,6 +67,8 @@ def settings(
 
     if transport not in (None, "quic", "tcp"):
         raise InvalidConfiguration(f"transport is {transport!r}: give 'quic', 'tcp' or nothing, for the better one")
+    if model is not None and not isinstance(model, str):
+        raise InvalidConfiguration(f"model is {model!r}: give the name that the deployment file has")
     if not 0 <= session_max_age_days < 1 << 32:
         raise InvalidConfiguration(f"session_max_age_days is {session_max_age_days!r}: give days, at least 1")
     return _native.ClientConfig(
@@ -75,4 +78,5 @@ def settings(
         transport=None if transport is None else _native.Transport[transport.upper()],
         session_max_age_days=session_max_age_days,
         keep_sent=keep_sent,
+        model=model,
     )

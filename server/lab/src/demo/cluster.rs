@@ -276,8 +276,9 @@ impl Cluster {
             gateway.ok_or_else(|| Error::Failed("the gateway has no socket for devices".to_owned()))?;
         let address = self.through_relay(gateway, link).await?.to_string();
         let model = self.models.first().cloned().unwrap_or_default();
-        let asked = split::DeploymentOptions::new(address, &self.keys, model, out.to_owned());
-        split::deployment(&split::DeploymentOptions { force: true, ..asked })
+        let mut asked = split::DeploymentOptions::new(address, &self.keys, model, out.to_owned());
+        asked.file.force = true;
+        split::deployment(&asked)
     }
 
     fn spawn(&mut self, index: usize, config: &Path) -> Result<(), Error> {

@@ -38,6 +38,14 @@ pub struct DeploymentOptions {
     /// The real number that an input value of 0 stands for, likewise [default: 0].
     #[arg(long, value_delimiter = ',', value_name = "O", allow_negative_numbers = true)]
     pub real_offset: Vec<f64>,
+    /// Where the file goes, and who may replace it.
+    #[command(flatten)]
+    pub file: FileOptions,
+}
+
+/// Where a deployment file goes, and who may replace it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FileOptions {
     /// The owner's key (`seco keygen --owner`): signs the file, so that the gateway can pass it on to devices that have
     /// an older one of the same owner.
     #[arg(long, value_name = "FILE")]
@@ -64,10 +72,7 @@ impl DeploymentOptions {
             classes: None,
             real_scale: Vec::new(),
             real_offset: Vec::new(),
-            owner: None,
-            serial: None,
-            out,
-            force: false,
+            file: FileOptions { owner: None, serial: None, out, force: false },
         }
     }
 }
@@ -88,12 +93,9 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         classes,
         real_scale,
         real_offset,
-        owner,
-        serial,
-        out,
-        force,
+        file,
     } = options;
-    check_new(out, *force)?;
+    check_new(&file.out, file.force)?;
     let address = gateway_address(address)?;
     let part = read_part(model)?;
     let (architecture, info) = (part.architecture(), model_info(&part));
@@ -110,11 +112,6 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
         let name = name.strip_suffix(".sealing.pub").unwrap_or(&name).to_owned();
         Ok(seco_sdk::Server { name, sealing_key: keys::sealing_key(path)? })
     };
-    let owner = owner.as_deref().map(keys::OwnerKey::load).transpose()?;
-    let update = owner.as_ref().map(|owner| seco_sdk::Update {
-        owner: owner.public(),
-        serial: serial.unwrap_or_else(seco_node::access::tokens::now),
-    });
     let deployment = Deployment {
         version: Deployment::version_of(architecture.graph.input.bits),
         gateway: seco_sdk::Gateway {
@@ -123,7 +120,9 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             // The present one and the next, where the file has both.
             pins: keys::certificates(certificate)?.iter().map(|one| CertificatePin::of(one)).collect(),
         },
+        models: Vec::new(),
         model: seco_sdk::Model {
+            name: None,
             id: info.id,
             input_shape: architecture.graph.input.shape.clone(),
             input_bits: architecture.graph.input.bits,
@@ -133,21 +132,33 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             quantise: quantise(real_scale, real_offset, architecture.graph.input.reals.as_ref())?,
             outputs: outputs(&architecture.graph, &classes),
         },
-        update,
+        update: None,
         servers: sealing_keys.iter().map(server).collect::<Result<_, Error>>()?,
     };
+    written(deployment, file)
+}
+
+/// Signs a deployment, where its owner's key is given, and writes it. Whatever owner it names gives way.
+pub(super) fn written(deployment: Deployment, file: &FileOptions) -> Result<Deployment, Error> {
+    let owner = file.owner.as_deref().map(keys::OwnerKey::load).transpose()?;
+    let update = owner.as_ref().map(|owner| seco_sdk::Update {
+        owner: owner.public(),
+        serial: file.serial.unwrap_or_else(seco_node::access::tokens::now),
+    });
+    let deployment = Deployment { update, ..deployment };
     let mut text = deployment.to_toml().map_err(|e| Error::Usage(e.to_string()))?;
     if let Some(owner) = owner {
         text = Deployment::signed(&text, |message| owner.sign(message));
         if text.len() > seco_sdk::Update::MAX_TEXT {
             return Err(Error::Usage(format!(
-                "the file has {} bytes, and a gateway can pass on {}: give shorter --classes, fewer features, or no --owner",
+                "the file has {} bytes, and a gateway can pass on {}: give shorter --classes, fewer features or models, or \
+                 no --owner",
                 text.len(),
                 seco_sdk::Update::MAX_TEXT
             )));
         }
     }
-    fs::write(out, text).map_err(|e| Error::write(out, e))?;
+    fs::write(&file.out, text).map_err(|e| Error::write(&file.out, e))?;
     Ok(deployment)
 }
 

@@ -9,6 +9,7 @@ from .seco import (  # type: ignore[import-not-found]
     SessionStore,
     StoreError,
     Transport,
+    deployment_models,
     fetch_deployment_update,
     rest,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "SessionStore",
     "StoreError",
     "Transport",
+    "deployment_models",
     "fetch_deployment_update",
     "rest",
 ]

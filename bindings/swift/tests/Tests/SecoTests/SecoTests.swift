@@ -262,6 +262,32 @@ final class SecoTests: XCTestCase {
         XCTAssertEqual(code, 1)
     }
 
+    func testAFileMayNameSeveralModels() async throws {
+        // The same model by two names.
+        let one = Self.cluster.deployment
+        let start = try XCTUnwrap(one.range(of: "[model]")).lowerBound
+        let end = try XCTUnwrap(one.range(of: "[[servers]]")).lowerBound
+        let listed = one[start..<end].replacingOccurrences(of: "[model.", with: "[models.")
+        let named = ["first", "second"].map {
+            listed.replacingOccurrences(of: "[model]", with: "[[models]]\nname = \"\($0)\"")
+        }
+        let both = one.replacingOccurrences(of: String(one[start..<end]), with: named.joined())
+            .replacingOccurrences(of: "version = 3", with: "version = 5")
+        XCTAssertEqual(try deploymentModels(deployment: both), ["first", "second"])
+        XCTAssertEqual(try deploymentModels(deployment: one), [])
+        for name in [nil, "first", "second"] {
+            let client = try await SecoClient.connect(config: ClientConfig(deployment: both, model: name))
+            let prediction = try await client.infer(digits.all[3])
+            XCTAssertEqual(Int(prediction.label), digits.labels[3])
+        }
+        for (text, name) in [(both, "third"), (both, ""), (one, "first")] {
+            let told = await code {
+                _ = try await SecoClient.connect(config: ClientConfig(deployment: text, model: name))
+            }
+            XCTAssertEqual(told, 1, name)
+        }
+    }
+
     func testServersThatAreGoneAreAnErrorInTime() async throws {
         let short = try Cluster(model: "mlp", servers: 2)
         let config = ClientConfig(deployment: short.deployment, connectTimeoutMs: 3000, requestTimeoutMs: 6000)

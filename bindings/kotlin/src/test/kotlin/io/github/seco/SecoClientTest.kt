@@ -254,6 +254,25 @@ class SecoClientTest {
     }
 
     @Test
+    fun `a file may name several models`() = runBlocking {
+        // The same model by two names.
+        val one = cluster.deployment.substring(cluster.deployment.indexOf("[model]"), cluster.deployment.indexOf("[[servers]]"))
+        val listed = one.replace("[model.", "[models.")
+        val named = listOf("first", "second").map { listed.replace("[model]", "[[models]]\nname = \"$it\"") }
+        val both = cluster.deployment.replace(one, named.joinToString("")).replace("version = 3", "version = 5")
+        assertEquals(listOf("first", "second"), deploymentModels(both))
+        assertEquals(emptyList<String>(), deploymentModels(cluster.deployment))
+        for (name in listOf(null, "first", "second")) {
+            SecoClient.connect(ClientConfig(both, model = name)).use {
+                assertEquals(Digits.label(3), it.infer(Digits.all[3]).label.toInt())
+            }
+        }
+        for ((text, name) in listOf(both to "third", both to "", cluster.deployment to "first")) {
+            assertEquals(1, fails { SecoClient.connect(ClientConfig(text, model = name)) }.code, name)
+        }
+    }
+
+    @Test
     fun `servers that are gone are an error in time`() {
         Cluster("mlp", 2).use { short ->
             val config = ClientConfig(short.deployment, connectTimeoutMs = 1000u, requestTimeoutMs = 4000u)

@@ -1,0 +1,84 @@
+//! Deployment files of a cluster's models, joined into one that names them all.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use seco_sdk::{Deployment, Model};
+
+use super::deployment::{FileOptions, check_new, written};
+use crate::Error;
+
+/// Which files are joined.
+#[derive(Clone, Debug, clap::Args)]
+pub struct JoinOptions {
+    /// What applications call each model, and its deployment file: all of the same gateway and servers. The first is what
+    /// an application gets that names none.
+    #[arg(required = true, value_name = "NAME=FILE")]
+    pub models: Vec<Named>,
+    /// Where the file goes, and who may replace it.
+    #[command(flatten)]
+    pub file: FileOptions,
+}
+
+/// A model's name and its deployment file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What applications call it.
+    pub name: String,
+    /// The deployment file of this model alone.
+    pub file: PathBuf,
+}
+
+impl FromStr for Named {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Named, Self::Err> {
+        match text.split_once('=') {
+            Some((name, file)) if !name.trim().is_empty() && !file.is_empty() => {
+                Ok(Named { name: name.to_owned(), file: file.into() })
+            }
+            _ => Err("not NAME=FILE: digits=digits.toml, say"),
+        }
+    }
+}
+
+/// Writes a deployment file that names several models. What the files say of owners and numbers is not taken over: the new
+/// one is signed with `--owner`, or by nobody.
+pub fn join(options: &JoinOptions) -> Result<Deployment, Error> {
+    let JoinOptions { models, file } = options;
+    check_new(&file.out, file.force)?;
+    let read = |named: &Named| {
+        let shown = named.file.display();
+        let whole = Deployment::from_file(&named.file).map_err(|e| Error::Usage(format!("{shown}: {e}")))?;
+        if !whole.models.is_empty() {
+            return Err(Error::Usage(format!(
+                "{shown}: names several models already: give the files of each"
+            )));
+        }
+        Ok(whole)
+    };
+    let all = models.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
+    let first = all.first().ok_or_else(|| Error::Usage("no file was given".to_owned()))?;
+    for (other, named) in all.iter().zip(models) {
+        let what = if other.gateway != first.gateway {
+            "[gateway]"
+        } else if other.servers != first.servers {
+            "[[servers]]"
+        } else {
+            continue;
+        };
+        return Err(Error::Usage(format!(
+            "{}: {what} is not what {} has: models of one file have one cluster, and are served at one address",
+            named.file.display(),
+            models.first().map(|named| named.file.display().to_string()).unwrap_or_default()
+        )));
+    }
+    let named = |(other, named): (&Deployment, &Named)| Model {
+        name: Some(named.name.clone()),
+        ..other.model.clone()
+    };
+    let models: Vec<Model> = all.iter().zip(models).map(named).collect();
+    let model = models.first().cloned().unwrap_or_else(|| first.model.clone());
+    let joined = Deployment { version: Deployment::VERSION_OF_SEVERAL, model, models, ..first.clone() };
+    written(joined, file)
+}
