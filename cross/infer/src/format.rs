@@ -99,6 +99,7 @@ mod tests {
         let output =
             Output { name: "out".into(), shape: vec![1], scale: 1.0, last: Last::None, classes: Vec::new() };
         Model {
+            name: None,
             id: ModelId([0; 32]),
             input_shape: shape.into(),
             input_bits: bits,

@@ -17,7 +17,8 @@ become the model's values, or where they are whole numbers that the model's inpu
 values have more than 8 bits raw files have two bytes for each, the lower one first, and .npy may be uint16.
 
 Options:
-      --deployment FILE   Gateway, servers, keys and model
+      --deployment FILE   Gateway, servers, keys and models
+      --model NAME        Of a file that names several models the one that is asked [default: the first]
       --session FILE      Keeps the session here, so that the next start opens no new one. Secret, so leave it
                           out of backups; several processes may use it
       --watch DIR         Then asks about every file that comes to DIR, until killed
@@ -32,6 +33,7 @@ Exit codes: 0 all answered, 1 a file or setting cannot be used or the servers re
 
 pub struct Options {
     pub deployment: PathBuf,
+    pub model: Option<String>,
     pub session: Option<PathBuf>,
     pub watch: Option<PathBuf>,
     pub transport: Transport,
@@ -47,11 +49,12 @@ pub enum Command {
 }
 
 pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
-    let (mut deployment, mut session, mut watch) = (None, None, None);
+    let (mut deployment, mut model, mut session, mut watch) = (None, None, None, None);
     let (mut transport, mut json, mut log, mut inputs) = (Transport::Auto, false, false, Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
             Long("deployment") => deployment = Some(parser.value()?.into()),
+            Long("model") => model = Some(parser.value()?.string()?),
             Long("session") => session = Some(parser.value()?.into()),
             Long("watch") => watch = Some(parser.value()?.into()),
             Long("transport") => {
@@ -74,7 +77,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     if inputs.is_empty() && watch.is_none() {
         return Err("no input".into());
     }
-    Ok(Command::Run(Options { deployment, session, watch, transport, json, log, inputs }))
+    Ok(Command::Run(Options { deployment, model, session, watch, transport, json, log, inputs }))
 }
 
 #[cfg(test)]
@@ -87,13 +90,20 @@ mod tests {
 
     #[test]
     fn options_are_read_and_mistakes_named() {
-        let Ok(Command::Run(options)) =
-            parsed(&["--deployment", "d.toml", "--transport=tcp", "--json", "--log", "a.pgm", "b.npy"])
-        else {
+        let Ok(Command::Run(options)) = parsed(&[
+            "--deployment",
+            "d.toml",
+            "--model=a b",
+            "--transport=tcp",
+            "--json",
+            "--log",
+            "a.pgm",
+            "b.npy",
+        ]) else {
             panic!("refused");
         };
         assert_eq!((options.inputs.len(), options.transport), (2, Transport::Tcp));
-        assert!(options.json && options.log);
+        assert!(options.json && options.log && options.model.as_deref() == Some("a b"));
         for wrong in [
             &["a.pgm"][..],
             &["--deployment"],

@@ -232,6 +232,7 @@ impl Inputs {
         let reals = steps(numbers, if each { len } else { 1 }, bits);
         // As a device does it.
         let device = seco_sdk::Model {
+            name: None,
             id: seco_sdk::ModelId([0; 32]),
             input_shape: shape.to_vec(),
             input_bits: bits,
