@@ -17,41 +17,31 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The deployment of the model that is asked.
-fn deployment(config: &ClientConfig) -> Result<Deployment, SecoError> {
-    let whole = Deployment::from_toml(&config.deployment)?;
-    Ok(match &config.model {
-        Some(name) => whole.select(name)?,
-        None => whole,
-    })
-}
-
-/// Names of the models that a deployment file's text names, in its order. None if it has only one, which has no name.
+/// Names of the models of a deployment file, of which this is the text, in its order: empty for a file of version 3 or 4,
+/// whose only model has no name.
 ///
 /// # Errors
 /// `InvalidConfiguration` for a text that is no deployment file.
 #[uniffi::export]
 pub fn deployment_models(deployment: &str) -> Result<Vec<String>, SecoError> {
-    let models = Deployment::from_toml(deployment)?.models;
-    Ok(models.into_iter().filter_map(|model| model.name).collect())
+    Ok(Deployment::from_toml(deployment)?.model_names().map(str::to_owned).collect())
 }
 
 /// Settings as the SDK has them.
-fn builder(config: &ClientConfig) -> Result<ClientBuilder, SecoError> {
-    let deployment = deployment(config)?;
+fn builder(config: &ClientConfig, deployment: Deployment) -> ClientBuilder {
     let transport = match config.transport {
         None => seco_sdk::Transport::Auto,
         Some(Transport::Quic) => seco_sdk::Transport::Quic,
         Some(Transport::Tcp) => seco_sdk::Transport::Tcp,
     };
     let limit = Duration::from_millis(config.connect_timeout_ms.into());
-    Ok(Client::builder(deployment)
+    Client::builder(deployment)
         .connect_timeout(limit)
         .request_timeout(Duration::from_millis(config.request_timeout_ms.into()))
         .transport(transport)
         .fallback_delay(limit.min(Duration::from_secs(1)))
         .session_max_age(DAY * config.session_max_age_days)
-        .keep_sent(config.keep_sent))
+        .keep_sent(config.keep_sent)
 }
 
 /// Asks the gateway for the text of a deployment file that takes that of `config`'s place: signed by the owner whom the
@@ -67,7 +57,8 @@ pub async fn fetch_deployment_update(
     cancellation: Option<Arc<Cancellation>>,
 ) -> Result<Option<String>, SecoError> {
     let runtime = runtime::handle()?;
-    let builder = builder(&config)?;
+    // Whichever model is asked: the next file may be what names it.
+    let builder = builder(&config, Deployment::from_toml(&config.deployment)?);
     let fetching = async move { Ok(builder.fetch_update().await?) };
     Task::spawn(&runtime, cancellation.as_deref(), fetching).result().await
 }
@@ -118,9 +109,10 @@ impl SecoClient {
     ) -> Result<Arc<Self>, SecoError> {
         let token = token.map(Zeroizing::new);
         let runtime = runtime::handle()?;
+        let deployment = Deployment::from_toml(&config.deployment)?.select(config.model.as_deref())?;
         #[cfg(feature = "array")]
-        let model = deployment(&config)?.model;
-        let mut builder = builder(&config)?;
+        let model = deployment.model.clone();
+        let mut builder = builder(&config, deployment);
         if let Some(token) = token {
             builder = builder.token(token.parse().map_err(|_| SecoError::no_token())?);
         }

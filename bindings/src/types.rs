@@ -27,8 +27,9 @@ pub struct ClientConfig {
     /// Keep the masked bytes of the last request for `last_sent`.
     #[uniffi(default = false)]
     pub keep_sent: bool,
-    /// Of a deployment file that names several models, the one that is asked. Nothing: its first, or its only one. A client
-    /// has one model, and a session store of its own.
+    /// Which model is asked, where the deployment file names several; nothing where it has one. A client has one model. Each
+    /// model needs a session store of its own: in a common one clients take each other's session for an old one, and
+    /// open a new one at every start.
     #[uniffi(default = None)]
     pub model: Option<String>,
 }

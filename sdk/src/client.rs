@@ -98,6 +98,7 @@ impl Client {
 
     pub(crate) async fn start(builder: ClientBuilder) -> Result<Self> {
         let ClientBuilder { deployment, mut settings } = builder;
+        let deployment = deployment.select(None)?;
         let (keep_sent, heap_meter) = (settings.keep_sent, settings.heap_meter.take());
         let meter = Meter::start(heap_meter.as_ref());
         let linker = Linker::new(&deployment, settings)?;

@@ -95,7 +95,7 @@ impl crate::shape::InputForm {
         let (scale, offset) =
             self.quantise.as_ref().map_or((&unit[..], &[0.0][..]), |q| (&q.scale, &q.offset));
         let by_channel = |numbers| {
-            let wrong = || crate::deployment::problem("model.quantise", "does not fit the input's shape");
+            let wrong = || crate::deployment::problem("quantise", "does not fit the input's shape");
             ByChannel::new(numbers, &self.shape).ok_or_else(wrong)
         };
         let (scale, offset) = (by_channel(scale)?, by_channel(offset)?);
@@ -114,7 +114,7 @@ impl crate::shape::InputForm {
             }
             if self.quantise.is_none() && !(within && whole == steps) {
                 let problem = "is no whole number that the model's bits hold, and the deployment file has no \
-                               [model.quantise] that makes it one";
+                               `quantise` of the model that makes it one";
                 return Err(Error::InputValue { index, problem });
             }
             cut |= !within;

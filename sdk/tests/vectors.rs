@@ -98,7 +98,8 @@ fn good_deployment_files_are_read_and_written() {
         let info = deployment.model_info().unwrap();
         let told = (deployment.version, info.input_len, info.values, info.width);
         assert_eq!(told, (entry.version, entry.input_len, entry.values, entry.width), "{name}");
-        assert_eq!(entry.error, 3, "nobody is at its address: the packages' tests");
+        // The packages' tests: nobody is at its address, or one of several models is to be chosen first.
+        assert_eq!(entry.error, if deployment.models.is_empty() { 3 } else { 1 }, "{name}");
     }
 }
 

@@ -112,7 +112,7 @@ struct Keygen {
     /// Name of the server; the files are called after it.
     #[arg(long)]
     name: String,
-    /// Makes the key of the owner of deployment files instead (see `seco deployment --owner`): NAME.owner.key.
+    /// Makes the key of the owner of deployment files instead (see `seco deployment --owner`, `seco join --owner`): NAME.owner.key.
     #[arg(long)]
     owner: bool,
 }
@@ -260,7 +260,7 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
         }
         Command::Join(options) => {
             let made = join(&options)?;
-            let names: Vec<&str> = made.models.iter().filter_map(|model| model.name.as_deref()).collect();
+            let names: Vec<&str> = made.model_names().collect();
             println!("{}: for devices, with the models {}", options.file.out.display(), names.join(", "));
             Ok(())
         }

@@ -13,7 +13,7 @@ use common::{Server, Site};
 use seco_node::config::Limits;
 use serde_json::Value;
 
-/// Rounds of load, and of a short one; each opens sessions anew, and leaves them at its end.
+/// Rounds of load, fewer in a run of less than a minute; each opens sessions anew, and leaves them at its end.
 const ROUNDS: u64 = 10;
 const FEW_ROUNDS: u64 = 6;
 /// After so many of them, servers have what they need.

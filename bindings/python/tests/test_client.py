@@ -296,19 +296,26 @@ def test_a_deployment_file_without_an_owner_has_no_update(small):
 
 
 def test_a_file_may_name_several_models(small):
-    # The same model by two names.
+    # The same model by two names, and with names of classes by the second.
     start, end = small.deployment.index("[model]"), small.deployment.index("[[servers]]")
-    model = small.deployment[start:end].replace("[model.", "[models.").replace("[[model.", "[[models.")
-    named = [model.replace("[model]", f'[[models]]\nname = "{name}"') for name in ("first", "second")]
-    both = small.deployment.replace(small.deployment[start:end], "".join(named)).replace("version = 3", "version = 5")
+    model = small.deployment[start:end].replace("[model.", "[models.")
+    first, second = (model.replace("[model]", f'[[models]]\nname = "{name}"') for name in ("first", "second"))
+    classes = f"classes = {NAMES!r}".replace("'", '"')
+    second = second.replace("[[models.outputs]]", f"[[models.outputs]]\n{classes}")
+    both = small.deployment[:start] + first + second + small.deployment[end:]
+    both = both.replace("version = 3", "version = 5")
     assert seco.deployment_models(both) == ["first", "second"]
     assert seco.deployment_models(small.path) == []
+    with pytest.raises(seco.InvalidConfiguration):
+        seco.deployment_models("\n")
     answers = []
-    for deployment, name in ((small.path, None), (both, None), (both, "first"), (both, "second")):
+    for deployment, name in ((small.path, None), (both, "first"), (both, "second")):
         with seco.Client(deployment, model=name) as client:
-            answers.append(client.infer(SMALL[0]).logits.tolist())
+            prediction = client.infer(SMALL[0])
+            answers.append(prediction.logits.tolist())
+            assert prediction.class_name == (NAMES[prediction.label] if name == "second" else None)
     assert all(answer == answers[0] for answer in answers)
-    for deployment, name in ((both, "third"), (both, ""), (both, 1), (small.path, "first")):
+    for deployment, name in ((both, None), (both, "third"), (both, ""), (both, 1), (small.path, "first")):
         with pytest.raises(seco.InvalidConfiguration, match="model") as told:
             seco.Client(deployment, model=name)
         assert told.value.code == 1

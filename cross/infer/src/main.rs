@@ -69,10 +69,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let outcome = runtime.block_on(async {
-        let mut deployment = Deployment::from_file(&options.deployment)?;
-        if let Some(name) = &options.model {
-            deployment = deployment.select(name)?;
-        }
+        let deployment = Deployment::from_file(&options.deployment)?.select(options.model.as_deref())?;
         let model = deployment.model.clone();
         let mut builder = Client::builder(deployment).transport(options.transport);
         if let Some(session) = &options.session {

@@ -12,13 +12,13 @@ Usage: seco-infer --deployment FILE [OPTIONS] [INPUT...]
 
 Inputs are files of bytes: .npy (uint8, first axis the samples), .pgm, .ppm (binary, 8 bits), or raw
 bytes as the model takes them. Images must have the model's height and width. An .npy of other numbers
-(float32, float64, integers, bool) is taken where the deployment file says by [model.quantise] how they
+(float32, float64, integers, bool) is taken where the deployment file says by `quantise` how they
 become the model's values, or where they are whole numbers that the model's inputs hold. Of a model whose
 values have more than 8 bits raw files have two bytes for each, the lower one first, and .npy may be uint16.
 
 Options:
       --deployment FILE   Gateway, servers, keys and models
-      --model NAME        Of a file that names several models the one that is asked [default: the first]
+      --model NAME        Which model to ask, where the file names several
       --session FILE      Keeps the session here, so that the next start opens no new one. Secret, so leave it
                           out of backups; several processes may use it
       --watch DIR         Then asks about every file that comes to DIR, until killed

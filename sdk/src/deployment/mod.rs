@@ -27,10 +27,10 @@ pub struct Deployment {
     pub version: u8,
     /// Where the gateway is and how to recognise it.
     pub gateway: Gateway,
-    /// The model that a client asks: the only one, or of several the first or what [`Deployment::select`] chose.
+    /// The model that a client asks: the file's only one, or that which [`Deployment::select`] chose. Before that the first.
     pub model: Model,
-    /// All models of a file that names several, [`Deployment::model`] among them, at most [`Deployment::MAX_MODELS`];
-    /// none of a file that has one.
+    /// All models of a file that names several, of which none has been chosen yet: the first is [`Deployment::model`]. Else
+    /// empty. At most [`Deployment::MAX_MODELS`].
     pub models: Vec<Model>,
     /// Who may replace this file, if anybody.
     pub update: Option<Update>,
@@ -52,7 +52,7 @@ pub struct Gateway {
 /// A model, as far as the device is concerned (`server/PROTOCOL.md`, section 1: it learns shapes only).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Model {
-    /// What applications call it, where the file has several models; none in a file of one.
+    /// What applications call it, in a file of version 5; nothing in those of version 3 and 4, which have one model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// 64 hexadecimal digits.
@@ -230,7 +230,7 @@ impl fmt::Debug for CertificatePin {
 }
 
 impl Serialize for Deployment {
-    /// As the file has it: one model, or all of several, whichever was selected.
+    /// As the file has it.
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct File<'a> {
@@ -244,8 +244,11 @@ impl Serialize for Deployment {
             models: &'a [Model],
             servers: &'a [Server],
         }
-        let Self { version, gateway, model, models, update, servers } = self;
-        let model = models.is_empty().then_some(model);
+        let Self { version, gateway, model, update, servers, .. } = self;
+        let (model, models) = match *version {
+            Self::VERSION_OF_SEVERAL => (None, self.listed()),
+            _ => (Some(model), &[][..]),
+        };
         File { version: *version, gateway, model, update, models, servers }.serialize(to)
     }
 }
@@ -259,8 +262,8 @@ impl Deployment {
     /// as in those of [`Deployment::VERSION`], which older applications read too; these they refuse by their version.
     pub const VERSION_ABOVE_8_BITS: u8 = 4;
 
-    /// Version of the files that name several models of a cluster ([`Deployment::models`]). Older applications refuse
-    /// them by it.
+    /// Version of the files that name models, several of a cluster as a rule ([`Deployment::models`]). Older applications
+    /// refuse them by it.
     pub const VERSION_OF_SEVERAL: u8 = 5;
 
     /// Models of a file, at most.
@@ -282,17 +285,30 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// The deployment of the model with this name, which a client then asks. A client has one model, a session and, where
-    /// sessions are stored, a [`SessionStore`](crate::SessionStore) of its own; an application has as many clients as
-    /// models it uses.
+    /// The deployment of the model with this name alone, or of the file's only model. A client has one model, and a session
+    /// of it: an application has as many clients as models that it uses, each with a
+    /// [`SessionStore`](crate::SessionStore) of its own.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the file has none of that name.
-    pub fn select(mut self, name: &str) -> Result<Self> {
-        let named = self.models.iter().find(|model| model.name.as_deref() == Some(name));
-        let unknown = Error::Setting { setting: "model", problem: "is none that the deployment file names" };
-        self.model = named.cloned().ok_or(unknown)?;
-        Ok(self)
+    /// [`Error::Deployment`] with the names that there are, if this is none of them, or none is given and there are
+    /// several.
+    pub fn select(mut self, name: Option<&str>) -> Result<Self> {
+        if name.is_none() && self.models.is_empty() {
+            return Ok(self);
+        }
+        let found =
+            name.and_then(|name| self.listed().iter().find(|model| model.name.as_deref() == Some(name)));
+        if let Some(model) = found.cloned() {
+            (self.model, self.models) = (model, Vec::new());
+            return Ok(self);
+        }
+        let names = self.model_names().collect::<Vec<_>>().join(", ");
+        let what = match name {
+            None => format!("there are several, so one is to be chosen: {names}"),
+            Some(name) if names.is_empty() => format!("none is called {name:?}, the only one has no name"),
+            Some(name) => format!("none is called {name:?}, there are {names}"),
+        };
+        Err(problem("models", what))
     }
 
     /// [`Deployment::from_toml`] on a file.
@@ -340,30 +356,38 @@ impl Deployment {
             let distinct = before.clone().all(|other| other.sealing_key != server.sealing_key);
             check(distinct, &at, "the sealing key is used twice")?;
         }
-        if self.models.is_empty() {
-            check(
-                self.version != Self::VERSION_OF_SEVERAL,
-                "version",
-                "a file of one model has version 3 or 4",
-            )?;
-            check(self.model.name.is_none(), "model.name", "the only model of a file has none")?;
+        if self.version != Self::VERSION_OF_SEVERAL {
+            check(self.models.is_empty(), "version", "a file that names models has version 5")?;
+            check(self.model.name.is_none(), "model.name", "only models of a file of version 5 have one")?;
             self.model.validate("model")?;
             // An older application must not take two bytes for two values.
             let told = "more than 8 need a file of version 4, up to 8 one of version 3";
             return check(self.version == Self::version_of(self.model.input_bits), "model.input_bits", told);
         }
-        check(self.version == Self::VERSION_OF_SEVERAL, "version", "a file with `models` has version 5")?;
-        check(self.models.len() <= Self::MAX_MODELS, "models", "there are more than 64")?;
-        for (i, model) in self.models.iter().enumerate() {
+        let models = self.listed();
+        if models.len() > Self::MAX_MODELS {
+            return Err(problem("models", format!("there are more than {}", Self::MAX_MODELS)));
+        }
+        for (i, model) in models.iter().enumerate() {
             let at = format!("models[{i}]");
             let name = model.name.as_deref().unwrap_or_default();
             let printed = !name.trim().is_empty() && !name.contains(char::is_control);
             check(printed, &at, "the name is empty or has control characters")?;
-            let mut before = self.models.iter().take(i);
+            let mut before = models.iter().take(i);
             check(before.all(|other| other.name != model.name), &at, "the name is used twice")?;
             model.validate(&at)?;
         }
-        check(self.models.contains(&self.model), "model", "is none of the file's models")
+        check(models.first() == Some(&self.model), "model", "is not the first of the file's models")
+    }
+
+    /// All models.
+    fn listed(&self) -> &[Model] {
+        if self.models.is_empty() { std::slice::from_ref(&self.model) } else { &self.models }
+    }
+
+    /// Names of the models, in the file's order. None of a file of version 3 or 4, whose only model has no name.
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        self.listed().iter().filter_map(|model| model.name.as_deref())
     }
 
     /// The model as `seco-core` describes it.

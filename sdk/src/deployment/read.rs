@@ -25,8 +25,9 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
     table.end()?;
     let (model, models) = if version == Deployment::VERSION_OF_SEVERAL {
         let models = file.list("models", |value| model(value.table()?, true))?;
-        let first = models.first().cloned();
-        (first.ok_or_else(|| problem("models", "a file of version 5 has some"))?, models)
+        let first =
+            models.first().cloned().ok_or_else(|| problem("models", "a file of version 5 has some"))?;
+        (first, if models.len() > 1 { models } else { Vec::new() })
     } else {
         (model(file.table("model")?, false)?, Vec::new())
     };

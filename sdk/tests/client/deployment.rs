@@ -245,41 +245,49 @@ fn only_the_owner_replaces_a_file() {
     }
 }
 
-/// Of several models each can be selected, by its name and by no other; a file has a limited number of them.
-#[test]
-fn of_several_models_one_is_asked() {
-    let mut several = example();
+/// Of several models each can be selected, by its name and by no other, and one must be; a file has a limited number.
+#[tokio::test]
+async fn of_several_models_one_is_asked() {
     let named = |i: usize| {
         let mut model = example().model;
         (model.name, model.id.0[0]) = (Some(format!("model {i}")), i as u8);
         model
     };
-    several.version = Deployment::VERSION_OF_SEVERAL;
-    several.models = (0..Deployment::MAX_MODELS).map(named).collect();
-    several.model = named(0);
-    let text = several.to_toml().unwrap();
-    assert_eq!(Deployment::from_toml(&text).unwrap(), several, "the first, if none is selected");
+    let of = |models: Vec<seco_sdk::Model>| {
+        let (version, model) = (Deployment::VERSION_OF_SEVERAL, models[0].clone());
+        let models = if models.len() > 1 { models } else { Vec::new() };
+        Deployment { version, model, models, ..example() }
+    };
+    let mut several = of((0..Deployment::MAX_MODELS).map(named).collect());
+    assert_eq!(Deployment::from_toml(&several.to_toml().unwrap()).unwrap(), several);
+    assert!(several.model_names().map(str::to_owned).eq((0..64).map(|i| format!("model {i}"))));
     for i in [0, 1, 63] {
-        let selected = several.clone().select(&format!("model {i}")).unwrap();
-        assert_eq!(selected.model, named(i));
-        assert_eq!(selected.to_toml().unwrap(), text, "the file is the same whichever was selected");
+        let selected = several.clone().select(Some(&format!("model {i}"))).unwrap();
+        assert_eq!(selected, of(vec![named(i)]), "a deployment of that model alone");
+        assert_eq!(Deployment::from_toml(&selected.to_toml().unwrap()).unwrap(), selected);
+        assert_eq!(selected.clone().select(None).unwrap(), selected);
     }
-    for unknown in ["", "model", "model 64", "Model 1"] {
-        let error = several.clone().select(unknown).unwrap_err();
-        assert!(matches!(error, Error::Setting { setting: "model", .. }), "{error}");
-    }
-    assert!(example().select("model 0").is_err(), "the only model has no name");
-
-    let at = |deployment: &Deployment| match deployment.to_toml().unwrap_err() {
-        Error::Deployment { at, .. } => at,
+    let problem = |result: Result<Deployment, Error>| match result.unwrap_err() {
+        Error::Deployment { at, problem } => (at, problem),
         other => panic!("{other}"),
     };
+    for unknown in ["", "model", "model 64", "Model 1"] {
+        let told = problem(several.clone().select(Some(unknown)));
+        assert!(told.0 == "models" && told.1.contains("there are model 0, model 1"), "{told:?}");
+    }
+    assert!(problem(example().select(Some("model 0"))).1.contains("the only one has no name"));
+    // Nothing is chosen for an application that says nothing: after an update it might be another model than before.
+    assert!(problem(several.clone().select(None)).1.contains("one is to be chosen: model 0, model 1"));
+    let refused = seco_sdk::Client::connect(several.clone()).await.err().unwrap();
+    assert!(matches!(&refused, Error::Deployment { at, .. } if at == "models"), "{refused}");
+
+    let at = |deployment: &Deployment| problem(deployment.to_toml().map(|_| example())).0;
     let mut other = several.clone();
-    other.model = named(64);
+    other.model = named(1);
     assert_eq!(at(&other), "model");
     several.models.push(named(64));
     assert_eq!(at(&several), "models");
-    several.models.truncate(1);
+    several.models.truncate(2);
     several.version = Deployment::VERSION;
     assert_eq!(at(&several), "version");
 }

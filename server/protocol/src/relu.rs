@@ -27,7 +27,7 @@ fn words_of(bytes: &[u8]) -> Vec<u32> {
 const STEP: usize = 1;
 
 /// Shape of the layer: `count` values of `width` bits, shifted right by `shift` and rectified.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// ReLUs.
     pub count: usize,
@@ -110,6 +110,7 @@ pub struct ReluLayer {
 
 /// One server's part of a preprocessed layer, used once.
 pub struct ReluBundle {
+    layer: Layer,
     keys: GarblingKeys,
     draws: Draws,
     delta: Delta,
@@ -138,7 +139,7 @@ impl ReluLayer {
     }
 
     /// Another layer over the same base OTs, which cost more than a small layer does. It has as many servers and the
-    /// same OT parameter.
+    /// same OT parameter. Bundles of the layer before are not for it.
     pub fn with_layer(self, layer: Layer) -> Result<ReluLayer, Error> {
         layer.fits(self.layer.servers)?;
         if layer.ot_parameter != self.layer.ot_parameter {
@@ -168,7 +169,7 @@ impl ReluLayer {
         let (plan, graph) = (&self.plan, &self.architecture.graph);
         let work = Work { plan, graph, keys, draws: &draws, delta: &delta, links, wave_bytes };
         let parts = work.preprocess(channel, &mut *spool, &mut rng)?;
-        Ok(ReluBundle { keys, draws, delta, parts, spool })
+        Ok(ReluBundle { layer: self.layer, keys, draws, delta, parts, spool })
     }
 
     /// The online phase. The holder brings its word: random here, drawn from `rng`. Blocking.
@@ -179,7 +180,10 @@ impl ReluLayer {
         rng: &mut impl CryptoRng,
     ) -> Result<ReluOutcome, Error> {
         let me = channel.me();
-        let ReluBundle { keys, mut draws, delta, mut parts, spool } = bundle;
+        if bundle.layer != self.layer {
+            return Err(Error::Misuse("the bundle is another layer's"));
+        }
+        let ReluBundle { keys, mut draws, delta, mut parts, spool, .. } = bundle;
         let missing = Error::Misuse("the bundle is incomplete");
         let links = std::mem::take(&mut parts.links);
         let (Some(step), Some(parts)) = (self.plan.steps.first(), parts.steps.pop()) else {

@@ -52,3 +52,19 @@ fn several_batches() {
         check(&[layer]);
     }
 }
+
+/// Over base OTs of one layer others are made, of as many servers and with the same parameter; a bundle is of its own layer.
+#[test]
+fn a_bundle_is_of_one_layer() {
+    let layer = Layer { count: 3, width: 9, mask_width: 11, shift: 3, servers: 2, ot_parameter: 2 };
+    all(memory::network(2, LIMIT), |i, mut channel| {
+        let mut relus = ReluLayer::setup(layer, &mut channel, seed(1, i)).unwrap();
+        let spool = Box::new(MemorySpool::default());
+        let bundle = relus.preprocess(bundle_id(1), &mut channel, seed(2, i), spool).unwrap();
+        let other = relus.with_layer(Layer { shift: 4, ..layer }).unwrap();
+        let told = other.evaluate(bundle, &mut channel, &mut ChaCha20Rng::from_seed(seed(3, i)));
+        assert!(told.err().unwrap().to_string().contains("another layer's"));
+        let told = other.with_layer(Layer { ot_parameter: 3, ..layer });
+        assert!(told.err().unwrap().to_string().contains("another OT parameter"));
+    });
+}

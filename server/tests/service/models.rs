@@ -216,10 +216,10 @@ async fn one_deployment_file_names_several_models() {
     for (arguments, what) in [
         (
             &["small=first.toml", "large=elsewhere.toml"][..],
-            "elsewhere.toml: [gateway] is not what first.toml has",
+            "elsewhere.toml: the gateway's address is not what first.toml has",
         ),
         (&["small=first.toml", "small=second.toml"], "models[1]: the name is used twice"),
-        (&["small=both.toml"], "both.toml: names several models already"),
+        (&["small=both.toml"], "both.toml: names its models already"),
         (&["small=first.toml", "large=none.toml"], "none.toml"),
         (&["first.toml"], "not NAME=FILE"),
         (&[], "NAME=FILE"),
@@ -235,9 +235,9 @@ async fn one_deployment_file_names_several_models() {
     let expected = [site.expected(digit), second.expected(digit)];
     let ask =
         |deployment: Deployment| async { Client::connect(deployment).await.unwrap().infer(digit).await };
-    assert_eq!(ask(both.clone()).await.unwrap().logits, expected[0], "the first, if nothing is said");
+    assert!(Client::connect(both.clone()).await.err().unwrap().to_string().contains("one is to be chosen"));
     for (name, expected) in ["small", "large"].iter().zip(&expected) {
-        assert_eq!(ask(both.clone().select(name).unwrap()).await.unwrap().logits, *expected);
+        assert_eq!(ask(both.clone().select(Some(name)).unwrap()).await.unwrap().logits, *expected);
         let input = data("mlp-digits-20.npy");
         let asked = ["infer", "--deployment", "both.toml", "--model", name, "--count=1", "--json", "--input"];
         let told = seco(&[&asked[..], &[input.to_str().unwrap()]].concat()).unwrap();
@@ -245,11 +245,20 @@ async fn one_deployment_file_names_several_models() {
         assert_eq!(told["predictions"][0]["logits"], serde_json::json!(expected));
     }
     let input = data("mlp-digits-20.npy");
-    for (file, what) in [("both.toml", "it names small, large"), ("first.toml", "leave --model out")] {
-        let asked = ["infer", "--model", "none", "--input", input.to_str().unwrap(), "--deployment", file];
-        let told = seco(&asked).unwrap_err();
+    for (file, name, what) in [
+        ("both.toml", &["--model", "none"][..], "there are small, large"),
+        ("both.toml", &[], "one is to be chosen: small, large"),
+        ("first.toml", &["--model", "none"], "the only one has no name"),
+    ] {
+        let asked = ["infer", "--input", input.to_str().unwrap(), "--deployment", file];
+        let told = seco(&[&asked[..], name].concat()).unwrap_err();
         assert!(told.contains(what), "{told}");
     }
+    let told = seco(&["doctor", "--deployment", "both.toml", "--model", "large"]).unwrap();
+    assert!(
+        told.contains("2 servers; of the models small, large: large") && told.contains("session: ok"),
+        "{told}"
+    );
 }
 
 /// Bundles of both outlive a crash of all servers and are used for their own model, whatever folder they are in.

@@ -22,7 +22,7 @@ pub struct Options {
     /// The deployment file of the cluster.
     #[arg(long, value_name = "FILE")]
     pub deployment: PathBuf,
-    /// Of a file that names several models, which one is asked [default: the first].
+    /// Which model is asked, where the file names several.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Inputs, first axis the samples: uint8, uint16 for a model whose values have more than 8 bits, or other numbers as the
@@ -117,23 +117,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
     result
 }
 
-fn deployment(options: &Options) -> Result<Deployment, Error> {
-    let shown = options.deployment.display();
-    let whole =
-        Deployment::from_file(&options.deployment).map_err(|e| Error::Failed(format!("{shown}: {e}")))?;
-    let Some(name) = &options.model else { return Ok(whole) };
-    let names: Vec<&str> = whole.models.iter().filter_map(|model| model.name.as_deref()).collect();
-    if names.contains(&name.as_str()) {
-        return whole.select(name).map_err(|e| Error::Failed(format!("{shown}: {e}")));
-    }
-    Err(Error::Usage(match &names[..] {
-        [] => format!("{shown} has one model without a name: leave --model out"),
-        _ => format!("{shown} has no model {name:?}: it names {}", names.join(", ")),
-    }))
-}
-
 async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_>) -> Result<(), Error> {
-    let deployment = deployment(options)?;
+    let read = Deployment::from_file(&options.deployment);
+    let deployment = read
+        .and_then(|whole| whole.select(options.model.as_deref()))
+        .map_err(|e| Error::Failed(format!("{}: {e}", options.deployment.display())))?;
     let (shape, bits) = (deployment.model.input_shape.clone(), deployment.model.input_bits);
     let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
     shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;

@@ -158,7 +158,9 @@ fn deployment(bytes: &[u8]) -> bool {
 }
 
 fn deployments() -> Vec<Vec<u8>> {
-    vec![include_bytes!("corpus/deployment/good-0").to_vec()]
+    let files: [&[u8]; 2] =
+        [include_bytes!("corpus/deployment/good-0"), include_bytes!("corpus/deployment/several-0")];
+    files.map(<[u8]>::to_vec).to_vec()
 }
 
 /// Every server's first messages of every phase, unchanged: one with a number that is never reached.

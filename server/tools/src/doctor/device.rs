@@ -28,13 +28,20 @@ enum Reached {
     Local(Error),
 }
 
-pub(super) async fn examine(file: &Path, findings: &mut Findings) {
-    let deployment = match Deployment::from_file(file) {
-        Ok(deployment) => deployment,
+pub(super) async fn examine(file: &Path, model: Option<&str>, findings: &mut Findings) {
+    let read = Deployment::from_file(file).and_then(|whole| {
+        let names = whole.model_names().collect::<Vec<_>>().join(", ");
+        let first = whole.model.name.clone();
+        let deployment = whole.select(model.or(first.as_deref()))?;
+        let asked = deployment.model.name.as_ref().map(|asked| format!("; of the models {names}: {asked}"));
+        Ok((deployment, asked.unwrap_or_default()))
+    });
+    let (deployment, asked) = match read {
+        Ok(read) => read,
         Err(error) => return findings.add("deployment file", Some(false), error.to_string()),
     };
     let servers = deployment.servers.len();
-    findings.add("deployment file", Some(true), format!("{servers} servers"));
+    findings.add("deployment file", Some(true), format!("{servers} servers{asked}"));
     let address = deployment.gateway.address.clone();
     let resolved = match timeout(LIMIT, lookup_host(address.as_str())).await {
         Ok(Ok(found)) => {

@@ -19,6 +19,9 @@ pub struct Options {
     /// As a device: the way to the gateway, and to an open session.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     deployment: Option<PathBuf>,
+    /// With --deployment: which model, where the file names several [default: the first].
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    model: Option<String>,
     /// Prints one JSON object and nothing else.
     #[arg(long)]
     json: bool,
@@ -73,7 +76,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let mut findings = Findings { all: Vec::new(), json: options.json };
     match (&options.config, &options.deployment) {
         (Some(config), _) => runtime.block_on(server::examine(config, &mut findings)),
-        (None, Some(deployment)) => runtime.block_on(device::examine(deployment, &mut findings)),
+        (None, Some(deployment)) => {
+            runtime.block_on(device::examine(deployment, options.model.as_deref(), &mut findings));
+        }
         (None, None) => return Err(Error::Usage("give --config or --deployment".to_owned())),
     }
     let failing = findings.all.iter().filter(|finding| finding.ok == Some(false)).count();

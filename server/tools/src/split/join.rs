@@ -11,8 +11,7 @@ use crate::Error;
 /// Which files are joined.
 #[derive(Clone, Debug, clap::Args)]
 pub struct JoinOptions {
-    /// What applications call each model, and its deployment file: all of the same gateway and servers. The first is what
-    /// an application gets that names none.
+    /// What applications call each model, and its deployment file: all of the same gateway and servers.
     #[arg(required = true, value_name = "NAME=FILE")]
     pub models: Vec<Named>,
     /// Where the file goes, and who may replace it.
@@ -50,25 +49,25 @@ pub fn join(options: &JoinOptions) -> Result<Deployment, Error> {
     let read = |named: &Named| {
         let shown = named.file.display();
         let whole = Deployment::from_file(&named.file).map_err(|e| Error::Usage(format!("{shown}: {e}")))?;
-        if !whole.models.is_empty() {
-            return Err(Error::Usage(format!(
-                "{shown}: names several models already: give the files of each"
-            )));
+        if whole.version == Deployment::VERSION_OF_SEVERAL {
+            return Err(Error::Usage(format!("{shown}: names its models already: give the files of each")));
         }
         Ok(whole)
     };
     let all = models.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
     let first = all.first().ok_or_else(|| Error::Usage("no file was given".to_owned()))?;
     for (other, named) in all.iter().zip(models) {
-        let what = if other.gateway != first.gateway {
-            "[gateway]"
+        let what = if other.gateway.address != first.gateway.address {
+            "the gateway's address is"
+        } else if other.gateway != first.gateway {
+            "the gateway's pins are"
         } else if other.servers != first.servers {
-            "[[servers]]"
+            "the servers' names or sealing keys are"
         } else {
             continue;
         };
         return Err(Error::Usage(format!(
-            "{}: {what} is not what {} has: models of one file have one cluster, and are served at one address",
+            "{}: {what} not what {} has: one file is of one cluster, at one address, with the keys of now",
             named.file.display(),
             models.first().map(|named| named.file.display().to_string()).unwrap_or_default()
         )));
@@ -79,6 +78,7 @@ pub fn join(options: &JoinOptions) -> Result<Deployment, Error> {
     };
     let models: Vec<Model> = all.iter().zip(models).map(named).collect();
     let model = models.first().cloned().unwrap_or_else(|| first.model.clone());
+    let models = if models.len() > 1 { models } else { Vec::new() };
     let joined = Deployment { version: Deployment::VERSION_OF_SEVERAL, model, models, ..first.clone() };
     written(joined, file)
 }

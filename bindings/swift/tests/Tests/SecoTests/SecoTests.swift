@@ -263,7 +263,7 @@ final class SecoTests: XCTestCase {
     }
 
     func testAFileMayNameSeveralModels() async throws {
-        // The same model by two names.
+        // The same model by two names, and with names of classes by the second.
         let one = Self.cluster.deployment
         let start = try XCTUnwrap(one.range(of: "[model]")).lowerBound
         let end = try XCTUnwrap(one.range(of: "[[servers]]")).lowerBound
@@ -271,20 +271,22 @@ final class SecoTests: XCTestCase {
         let named = ["first", "second"].map {
             listed.replacingOccurrences(of: "[model]", with: "[[models]]\nname = \"\($0)\"")
         }
-        let both = one.replacingOccurrences(of: String(one[start..<end]), with: named.joined())
+        let classes = "classes = [" + (0..<10).map { "\"class \($0)\"" }.joined(separator: ", ") + "]"
+        let second = named[1].replacingOccurrences(of: "[[models.outputs]]", with: "[[models.outputs]]\n\(classes)")
+        let both = one.replacingOccurrences(of: String(one[start..<end]), with: named[0] + second)
             .replacingOccurrences(of: "version = 3", with: "version = 5")
         XCTAssertEqual(try deploymentModels(deployment: both), ["first", "second"])
         XCTAssertEqual(try deploymentModels(deployment: one), [])
-        for name in [nil, "first", "second"] {
+        for (name, expected) in [("first", nil), ("second", "class \(digits.labels[3])")] {
             let client = try await SecoClient.connect(config: ClientConfig(deployment: both, model: name))
-            let prediction = try await client.infer(digits.all[3])
-            XCTAssertEqual(Int(prediction.label), digits.labels[3])
+            let answers = client.answers(prediction: try await client.infer(digits.all[3]))
+            XCTAssertEqual(answers.first?.className, expected, name)
         }
-        for (text, name) in [(both, "third"), (both, ""), (one, "first")] {
+        for (text, name) in [(both, nil), (both, "third"), (both, ""), (one, "first")] as [(String, String?)] {
             let told = await code {
                 _ = try await SecoClient.connect(config: ClientConfig(deployment: text, model: name))
             }
-            XCTAssertEqual(told, 1, name)
+            XCTAssertEqual(told, 1, name ?? "none")
         }
     }
 

@@ -255,19 +255,21 @@ class SecoClientTest {
 
     @Test
     fun `a file may name several models`() = runBlocking {
-        // The same model by two names.
+        // The same model by two names, and with names of classes by the second.
         val one = cluster.deployment.substring(cluster.deployment.indexOf("[model]"), cluster.deployment.indexOf("[[servers]]"))
         val listed = one.replace("[model.", "[models.")
         val named = listOf("first", "second").map { listed.replace("[model]", "[[models]]\nname = \"$it\"") }
-        val both = cluster.deployment.replace(one, named.joinToString("")).replace("version = 3", "version = 5")
+        val classes = (0..9).joinToString(prefix = "classes = [", postfix = "]") { "\"class $it\"" }
+        val second = named[1].replace("[[models.outputs]]", "[[models.outputs]]\n$classes")
+        val both = cluster.deployment.replace(one, named[0] + second).replace("version = 3", "version = 5")
         assertEquals(listOf("first", "second"), deploymentModels(both))
         assertEquals(emptyList<String>(), deploymentModels(cluster.deployment))
-        for (name in listOf(null, "first", "second")) {
+        for ((name, expected) in listOf("first" to null, "second" to "class ${Digits.label(3)}")) {
             SecoClient.connect(ClientConfig(both, model = name)).use {
-                assertEquals(Digits.label(3), it.infer(Digits.all[3]).label.toInt())
+                assertEquals(expected, it.answers(it.infer(Digits.all[3])).single().className, name)
             }
         }
-        for ((text, name) in listOf(both to "third", both to "", cluster.deployment to "first")) {
+        for ((text, name) in listOf(both to null, both to "third", both to "", cluster.deployment to "first")) {
             assertEquals(1, fails { SecoClient.connect(ClientConfig(text, model = name)) }.code, name)
         }
     }
