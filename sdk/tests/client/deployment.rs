@@ -110,7 +110,9 @@ fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
     let cases: [(&str, Edit); 47] = [
         ("version", |d| d.version = 2),
-        ("version", |d| d.version = 5),
+        ("version", |d| d.version = 6),
+        ("models[0]", |d| d.version = 5),
+        ("model.name", |d| d.model.name = Some("digits".to_owned())),
         ("model.input_bits", |d| d.version = 4),
         ("gateway.server_name", |d| d.gateway.server_name = "not a name".into()),
         ("gateway.pins", |d| d.gateway.pins.clear()),
