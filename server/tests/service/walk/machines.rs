@@ -30,6 +30,8 @@ pub struct Network {
 impl Network {
     /// A machine for each name, known to all as `NAME.example`; or why that cannot be.
     pub fn new(names: &[&str]) -> Result<Network, String> {
+        // By which operators look at their servers.
+        done("curl", &["--version"])?;
         let prefix = format!("seco-walk-{}", std::process::id());
         let mut network = Network { prefix, made: Vec::new() };
         let router = network.add("router")?;

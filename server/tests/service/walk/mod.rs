@@ -39,7 +39,7 @@ fn three_operators_follow_the_guide_and_a_device_notices_nothing() {
     let network = match Network::new(&names) {
         Ok(network) => network,
         Err(why) => {
-            println!("SKIPPED: no network namespaces for the machines: {why}");
+            println!("SKIPPED: the machines cannot be had: {why}");
             return;
         }
     };
