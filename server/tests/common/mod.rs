@@ -5,6 +5,8 @@
 
 pub mod admin;
 pub mod asking;
+pub mod ledgers;
+pub mod usage;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -126,6 +128,11 @@ impl Server {
             assert!(Instant::now() < deadline, "{part} is not told: {}", self.told.lock().unwrap());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Standard error so far.
+    pub fn said(&self) -> String {
+        self.told.lock().unwrap().clone()
     }
 
     /// All of standard error, once the server has ended.
@@ -350,10 +357,23 @@ impl Site {
         endpoint: &Endpoint,
         address: SocketAddr,
     ) -> Result<Device, ConnectionError> {
-        let tls = self.tls(&[b"seco/1"]);
-        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        self.connect_with(endpoint, self.quic(), address).await
+    }
+
+    /// With settings that are [`Site::quic`]'s, or nearly.
+    pub async fn connect_with(
+        &self,
+        endpoint: &Endpoint,
+        config: ClientConfig,
+        address: SocketAddr,
+    ) -> Result<Device, ConnectionError> {
         let connection = endpoint.connect_with(config, address, "seco").unwrap().await?;
         Ok(Device { connection, token: None, limit: self.info().response_limit() })
+    }
+
+    /// What a device's connections over QUIC need.
+    pub fn quic(&self) -> ClientConfig {
+        ClientConfig::new(Arc::new(QuicClientConfig::try_from(self.tls(&[b"seco/1"])).unwrap()))
     }
 
     /// What the deployment file `name` is made of, for a gateway that devices reach at `address`.

@@ -7,14 +7,13 @@
 mod common;
 mod devices;
 mod kills;
-mod ledgers;
 mod stops;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Server, Site};
+use common::{Server, Site, ledgers};
 use devices::Devices;
 use seco_node::config::Pool;
 

@@ -15,3 +15,5 @@ mod tcp;
 mod tokens;
 mod updates;
 mod upgrades;
+#[cfg(target_os = "linux")]
+mod walk;

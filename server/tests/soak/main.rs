@@ -1,15 +1,18 @@
 //! Real load for a long time: no server grows in memory, open handles or disk, and every answer is right. 12 seconds; 20
-//! minutes with `SECO_SLOW=1`, or so many seconds as `SECO_SOAK_S` says.
+//! minutes with `SECO_SLOW=1`, or so many seconds as `SECO_SOAK_S` says. And a working day, by clocks that run faster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../common/mod.rs"]
 mod common;
+#[cfg(target_os = "linux")]
+mod day;
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Server, Site};
+use common::Site;
+use common::usage::Use;
 use seco_node::config::Limits;
 use serde_json::Value;
 
@@ -26,39 +29,6 @@ const HANDLES: u64 = 24;
 /// device leaves a session.
 const DISK_PER_ANSWER: u64 = 256;
 const DISK: u64 = 4 << 20;
-
-/// What a server uses.
-#[derive(Clone, Copy, Debug, Default)]
-struct Use {
-    memory: u64,
-    handles: u64,
-    disk: u64,
-}
-
-impl Use {
-    fn of(server: &Server, state: &Path) -> Self {
-        let id = server.process.id();
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let memory = memory.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
-        // Root's alone, for the process is not dumpable; others see how many the system has room for.
-        let room = || status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok();
-        let handles = fs::read_dir(format!("/proc/{id}/fd"));
-        let handles = handles.map_or_else(|_| room().unwrap(), |files| files.count() as u64);
-        Self { memory, handles, disk: size(state) }
-    }
-}
-
-/// Bytes of all files in a folder. Those that go meanwhile have none.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let each = entries.map(|entry| match entry.metadata() {
-        Ok(data) if data.is_dir() => size(&entry.path()),
-        Ok(data) => data.len(),
-        Err(_) => 0,
-    });
-    each.sum()
-}
 
 /// Load for a while; what `seco bench load` reports.
 fn load(deployment: &Path, seconds: u64) -> Value {
