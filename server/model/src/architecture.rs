@@ -8,9 +8,12 @@ use crate::{Error, Graph};
 pub const MAX_LAYERS: usize = 1024;
 /// Largest number of servers.
 pub const MAX_SERVERS: usize = 8;
-/// Largest number of weights and biases (one for each output value) of all layers together; bounds the
-/// memory that a file can ask for.
+/// Largest number of values of an input, and of what is computed of constants; other limits are multiples of it. Bounds
+/// the memory that a file of a few bytes can ask for.
 pub const MAX_VALUES: usize = 1 << 25;
+/// Largest number of weights and biases (one for each output value) of all layers together: what large published networks
+/// have (VGG-19 144 million), and room.
+pub const MAX_WEIGHTS: usize = 1 << 28;
 
 /// Most bits of an input value.
 pub const MAX_INPUT_BITS: u32 = 16;

@@ -33,7 +33,7 @@ use gather::MAX_STEPS;
 pub use gather::{Gather, Run, Window};
 
 use crate::geometry::MAX_TENSOR;
-use crate::{Error, Geometry, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_VALUES};
+use crate::{Error, Geometry, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_VALUES, MAX_WEIGHTS};
 
 /// Most nodes of a graph.
 pub const MAX_NODES: usize = 1 << 14;
@@ -415,8 +415,8 @@ impl Graph {
             }
             values = values.saturating_add(self.len(number + 1));
             // Before the next node is looked at: a graph that is too large must not take long to be refused.
-            if weights > MAX_VALUES || values > 8 * MAX_VALUES || terms_in_all > 4 * MAX_NODES {
-                return bad(format!("more than {MAX_VALUES} weights and biases, or too many values"));
+            if weights > MAX_WEIGHTS || values > 8 * MAX_VALUES || terms_in_all > 4 * MAX_NODES {
+                return bad(format!("more than {MAX_WEIGHTS} weights and biases, or too many values"));
             }
             if steps > MAX_STEPS {
                 return wrong("with it the graph adds up too many values");

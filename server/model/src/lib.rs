@@ -34,7 +34,8 @@ mod tests;
 mod wide;
 
 pub use architecture::{
-    Architecture, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, Placement, Reals, largest,
+    Architecture, InputSpec, MAX_INPUT_BITS, MAX_LAYERS, MAX_SERVERS, MAX_VALUES, MAX_WEIGHTS, Placement,
+    Reals, largest,
 };
 pub use calibration::{AFFORDABLE_BITS, Calibration, FEW_INPUTS, SumWidth, Warning, WidthRule};
 pub use error::Error;
@@ -45,7 +46,7 @@ pub use graph::{Gather, Graph, Node, Op, Term, Window};
 pub use import::{ImportOptions, Imported, import};
 pub use linear::linear;
 pub use normalisation::Normalisation;
-pub use onnx::read;
+pub use onnx::{Survey, read, survey};
 pub use party::{LayerWeights, PartyModel};
 pub use split::{paper_placements, split};
 pub use width::signed_width;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{Architecture, Error, MAX_VALUES};
+use crate::{Architecture, Error, MAX_VALUES, MAX_WEIGHTS};
 
 /// First bytes of a server's model file.
 const MAGIC: &[u8; 8] = b"SECOpart";
@@ -89,8 +89,8 @@ impl PartyModel {
         Ok(PartyModel { architecture, nonce, id, index, layers })
     }
 
-    /// Most bytes of a file: all weights and biases that a model may have, and as much again for its graph.
-    pub const MAX_FILE: u64 = 2 * (MAX_VALUES * size_of::<u32>()) as u64;
+    /// Most bytes of a file: all weights and biases that a model may have, and room for its graph.
+    pub const MAX_FILE: u64 = ((MAX_WEIGHTS + MAX_VALUES) * size_of::<u32>()) as u64;
 
     /// What all servers know.
     pub fn architecture(&self) -> &Architecture {

@@ -5,6 +5,7 @@
 
 mod execute;
 mod runs;
+mod usual;
 
 pub(crate) use execute::add;
 pub(crate) use runs::{composed, join, runs};
@@ -12,7 +13,8 @@ pub(crate) use runs::{composed, join, runs};
 use crate::graph::{Gather, Last, ValueId};
 use crate::{Error, Geometry, MAX_VALUES};
 
-/// Most numbers that belong to a network's nodes: weights, biases, gains and offsets.
+/// Most numbers that belong to a network's nodes beside the weights that its file has: biases, gains and offsets. A bias
+/// counts for every value of a result, so that a file of a few bytes may ask for many.
 pub(crate) const MAX_NUMBERS: usize = 2 * MAX_VALUES;
 
 /// Which node of the file something came from, for messages and as a layer's name.

@@ -18,7 +18,8 @@ mod wishes;
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use crate::real::{Real, RealNode, RealOp};
+use crate::graph::Last;
+use crate::real::{Origin, Real, RealNode, RealOp, RealOutput};
 use crate::{Calibration, Error, FixedModel, InputSpec, WidthRule};
 pub use coarser::fewest_input_bits;
 pub use compare::{Comparison, Fidelity, compare};
@@ -37,6 +38,8 @@ const FINAL_WORK: usize = 20_000_000_000;
 const HELD_BACK: usize = 4;
 /// What a search by some inputs asks for, in parts of the error that all may have.
 const MARGIN: f64 = 0.7;
+/// Largest number of an answer.
+const LARGEST_ANSWER: f64 = (1u32 << 30) as f64;
 /// How often bits are added where all inputs show what some did not.
 const MORE: usize = 4;
 
@@ -193,6 +196,7 @@ pub fn choose<'a>(
     let work = work(real);
     let channels = Channels::new(real, &in_clear(real, input, clear));
     let (truth, groups) = Truth::new(real, input, &spread(&all, judges(real)), &channels)?;
+    representable(real, &truth)?;
     let variants = Variant::all(real, &channels, &groups);
     let everything: Vec<usize> = (0..truth.samples.len()).collect();
     let trial = spread(&everything, (TRIAL_WORK / work).max(4));
@@ -276,6 +280,22 @@ pub fn choose<'a>(
         }
     }
     Ok(chosen)
+}
+
+/// Refuses answers whose integers no ring holds, for an integer of them is worth 1 at most.
+fn representable(real: &Real, truth: &Truth<'_>) -> Result<(), Error> {
+    let beyond =
+        |(output, largest): &(&RealOutput, &f64)| output.last != Last::Index && **largest > LARGEST_ANSWER;
+    match real.outputs.iter().zip(&truth.largest).find(beyond) {
+        None => Ok(()),
+        Some((output, largest)) => {
+            let origin = Origin { name: output.name.clone(), op: "output".to_owned() };
+            Err(origin.error(format!(
+                "its numbers are up to {largest:.1e}, and answers up to {LARGEST_ANSWER:.1e} are possible: check the \
+                 normalisation (--scale, --mean, --std) and the weights, or divide it by a constant in the network"
+            )))
+        }
+    }
 }
 
 /// By node, whether it is a layer that one server has in clear. Copies of a layer have its name, and are where it is.

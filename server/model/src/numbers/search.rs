@@ -10,6 +10,8 @@ use crate::{Error, InputSpec};
 
 /// Bits that are tried first, for weights and activations alike.
 const TRIED: [u32; 8] = [7, 8, 9, 10, 11, 12, 14, 16];
+/// What is tried where rings are too narrow for the first of them.
+const FEWER: [u32; 4] = [6, 5, 4, 3];
 /// Fewest and most bits of either.
 const BITS: core::ops::RangeInclusive<u32> = 3..=20;
 /// Where to look for something cheaper next, in bits of weights and activations.
@@ -96,6 +98,17 @@ impl Search<'_> {
             // More bits would be wider still.
             if failure.is_some() || self.goal.weight_bits.is_some() && self.goal.activation_bits.is_some() {
                 break;
+            }
+        }
+        if best.is_none() && tried.is_empty() {
+            'fewer: for bits in FEWER {
+                for variant in 0..self.variants.len() {
+                    if let Some(trial) = self.optional(variant, self.given(bits, bits), u64::MAX)? {
+                        best = Some(trial).filter(|trial| self.reaches(trial));
+                        tried.push(trial);
+                        break 'fewer;
+                    }
+                }
             }
         }
         let closest = |tried: &[Trial]| tried.iter().copied().min_by(|a, b| a.fidelity.nearness(&b.fidelity));

@@ -10,7 +10,7 @@ use super::tensor::{MAX_AXES, Tensor};
 use crate::geometry::MAX_TENSOR;
 use crate::graph::{Gather, Last, MAX_NODES, Run, ValueId, Window};
 use crate::real::{Linear, MAX_NUMBERS, Origin, RealNode, RealOp, RealTerm};
-use crate::{Error, Geometry, MAX_LAYERS, MAX_VALUES};
+use crate::{Error, Geometry, MAX_LAYERS, MAX_VALUES, MAX_WEIGHTS};
 
 pub(crate) use moving::place;
 
@@ -32,6 +32,26 @@ pub(crate) enum Value {
     Constant(Rc<Tensor>),
     /// What depends on the input.
     Secret(Secret),
+}
+
+/// A constant of many values that all are the same number, which a file of a few bytes may have: made when a layer reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Filled {
+    shape: Vec<usize>,
+    len: usize,
+    /// The number, with its type.
+    one: Tensor,
+}
+
+impl Filled {
+    /// Of a shape with so many values.
+    pub(crate) fn new(shape: Vec<usize>, len: usize, one: Tensor) -> Filled {
+        Filled { shape, len, one }
+    }
+
+    fn tensor(&self) -> Tensor {
+        self.one.gather(self.shape.clone(), std::iter::repeat_n(0, self.len))
+    }
 }
 
 /// A value that depends on the input.
@@ -115,8 +135,15 @@ pub(crate) struct Context {
     pub uses: HashMap<String, usize>,
     /// A scale at the end that only the node at hand reads: what it adds goes into the same.
     pub lone: Option<ValueId>,
+    /// Large constants of one number that no node has read yet.
+    pub filled: HashMap<String, Filled>,
     all: usize,
+    /// Weights of layers.
+    weights: usize,
+    /// Their biases, and gains and offsets.
     numbers: usize,
+    /// Values of large constants that were made.
+    made: usize,
     runs: usize,
     layers: usize,
     walked: usize,
@@ -134,13 +161,21 @@ impl Context {
             pooled: HashMap::new(),
             uses: HashMap::new(),
             lone: None,
+            filled: HashMap::new(),
             all: input,
+            weights: 0,
             numbers: 0,
+            made: 0,
             runs: 0,
             layers: 0,
             walked: 0,
             reads: 0,
         }
+    }
+
+    /// Whether a name of the file stands for something.
+    pub(crate) fn is_known(&self, name: &str) -> bool {
+        self.names.contains_key(name) || self.filled.contains_key(name)
     }
 
     /// Number of values of a value.
@@ -211,8 +246,19 @@ impl Context {
         match self.numbers <= MAX_NUMBERS {
             true => Ok(()),
             false => Err(origin.error(format!(
-                "with it the network has more than {MAX_NUMBERS} weights and biases (a bias counts for every value of \
-                 a result): use a smaller network"
+                "with it the network has more than {MAX_NUMBERS} biases and scales (one counts for every value of a \
+                 result): use a smaller network"
+            ))),
+        }
+    }
+
+    /// A large constant of one number, made: each reader is to be done with it before the next has it.
+    pub(crate) fn fill(&mut self, node: &NodeProto, filled: &Filled) -> Result<Tensor, Error> {
+        self.made = self.made.saturating_add(filled.len);
+        match self.made <= MAX_WEIGHTS {
+            true => Ok(filled.tensor()),
+            false => Err(node.error(format!(
+                "up to it more than {MAX_WEIGHTS} weights are filled with one number each: use a smaller network"
             ))),
         }
     }
@@ -223,11 +269,12 @@ impl Context {
             Error::Shape(what) => origin.error(format!("it is a {what}: change its shape")),
             e => e,
         })?;
-        let numbers = self.numbers.saturating_add(geometry.weights()).saturating_add(geometry.outputs());
-        if numbers > MAX_NUMBERS || self.layers >= MAX_LAYERS {
+        let weights = self.weights.saturating_add(geometry.weights());
+        let numbers = self.numbers.saturating_add(geometry.outputs());
+        if weights > MAX_WEIGHTS || numbers > MAX_NUMBERS || self.layers >= MAX_LAYERS {
             return Err(origin.error(format!(
-                "with it the network is too large, {MAX_LAYERS} layers and {MAX_NUMBERS} weights and biases (a bias \
-                 counts for every value of a result) are possible: use a smaller network"
+                "with it the network is too large, {MAX_LAYERS} layers, {MAX_WEIGHTS} weights and {MAX_NUMBERS} biases \
+                 (one for every value of a result) are possible: use a smaller network"
             )));
         }
         self.fits(origin, &[geometry.outputs()]).map(|_| ())
@@ -248,7 +295,8 @@ impl Context {
                 self.len(linear.input)
             )));
         }
-        self.count_numbers(origin, weights + outputs)?;
+        self.count_numbers(origin, outputs)?;
+        self.weights += weights;
         self.layers += 1;
         self.push(origin, RealOp::Linear(linear), outputs)
     }

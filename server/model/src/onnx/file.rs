@@ -12,11 +12,12 @@ use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoPr
 use super::proto::{OperatorSetIdProto, is_default_domain};
 use super::scan::is_bounded;
 use super::tensor::Tensor;
-use crate::{Error, MAX_VALUES};
+use crate::{Error, MAX_VALUES, MAX_WEIGHTS};
 
-/// Largest ONNX file: all values a model may have as 64-bit floats, and room for the graph.
-pub(crate) const MAX_FILE: usize = 8 * MAX_VALUES + (1 << 24);
-/// Most values of all constants of a file together.
+/// Largest ONNX file: that of any message in its format.
+pub(crate) const MAX_FILE: usize = i32::MAX as usize;
+/// Most values of all constants of a file together that have less than a byte each, as those of small types. With as many
+/// more as there are bytes of them, memory stays a small multiple of what is read, and of this.
 const MAX_CONSTANTS: usize = 2 * MAX_VALUES;
 /// Supported versions of the default operator set.
 pub(crate) const OPSETS: core::ops::RangeInclusive<i64> = 7..=28;
@@ -70,18 +71,21 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     drop(makers);
 
     let mut constants = HashMap::new();
-    let mut room = MAX_CONSTANTS;
-    let mut take = |len: usize| -> Result<(), Error> {
-        room = room.checked_sub(len).ok_or_else(|| {
-            bad(format!(
-                "its constants have more than {MAX_CONSTANTS} values together: use a smaller network"
-            ))
-        })?;
-        Ok(())
+    let (mut values, mut bytes) = (0usize, 0usize);
+    let mut take = |len: usize, stored: usize| -> Result<(), Error> {
+        (values, bytes) = (values.saturating_add(len), bytes.saturating_add(stored));
+        let most = MAX_CONSTANTS.saturating_add(bytes).min(MAX_WEIGHTS);
+        match values <= most {
+            true => Ok(()),
+            false => Err(bad(format!(
+                "its constants have more than {most} values together, which so many bytes of them may have: use a smaller \
+                 network"
+            ))),
+        }
     };
     for i in live.constants {
         let mut tensor = std::mem::take(&mut initializer[i]);
-        take(tensor.size().map_err(bad)?.1)?;
+        take(tensor.size().map_err(bad)?.1, tensor.stored_bytes())?;
         tensor.fetch(folder).map_err(bad)?;
         let read = tensor.tensor().map_err(bad)?;
         constants.insert(tensor.name, read);
@@ -93,7 +97,7 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     for mut node in order.into_iter().filter_map(|i| node[i].take()) {
         let origin = node.origin();
         for tensor in node.attribute.iter_mut().filter_map(|a| a.t.as_mut()) {
-            take(tensor.size().map_err(|e| origin.error(e))?.1)?;
+            take(tensor.size().map_err(|e| origin.error(e))?.1, tensor.stored_bytes())?;
             tensor.fetch(folder).map_err(|e| origin.error(e))?;
         }
         nodes.push(node);

@@ -21,6 +21,6 @@ mod stored;
 pub(crate) mod tensor;
 
 pub(crate) use proto::*;
-pub use read::read;
 #[cfg(test)]
 pub(crate) use read::walk;
+pub use read::{Survey, read, survey};

@@ -1,7 +1,7 @@
 //! A node's attributes, checked for their types, and errors that name the node.
 
 use super::proto::{AttributeProto, NodeProto, TensorProto, attribute_type, printable};
-use super::tensor::{MAX_AXES, Tensor, elements};
+use super::tensor::{MAX_AXES, Tensor, elements_up_to};
 use crate::real::Origin;
 use crate::{Error, MAX_VALUES};
 
@@ -148,7 +148,9 @@ impl<'a> Known<'a> {
 
     /// The shape, if it is small enough to be made.
     pub(crate) fn possible(&self, shape: Vec<usize>) -> Result<Vec<usize>, Error> {
-        if elements(&shape).is_some() {
+        // As large as one of the inputs it may always be.
+        let known = self.inputs.iter().flatten().map(|tensor| tensor.len());
+        if elements_up_to(&shape, known.fold(MAX_VALUES, usize::max)).is_some() {
             return Ok(shape);
         }
         let shown = &shape[..shape.len().min(MAX_AXES + 1)];

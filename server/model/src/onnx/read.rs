@@ -3,15 +3,19 @@
 use std::rc::Rc;
 
 use super::call::Call;
-use super::constants::Folding;
+use super::constants::{self, Folding};
 use super::context::{Context, Secret, Value};
 use super::file::{Parsed, parse};
+use super::node::Known;
 use super::operators::{self, last, quantised};
 use super::proto::{NodeProto, is_default_domain, printable};
 use super::tensor::Tensor;
 use crate::graph::Last;
 use crate::real::{Origin, Real, RealOutput};
-use crate::{Error, ImportOptions, Normalisation, passes};
+use crate::{Error, ImportOptions, MAX_VALUES, Normalisation, passes};
+
+/// What may read constants of so many values that they are made only then.
+const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 
 /// Reads an ONNX file as a network over the reals, as the passes leave it: no scales, every layer's input masked.
 ///
@@ -22,8 +26,37 @@ pub fn read(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> {
     passes::run(walk(onnx, options)?)
 }
 
+/// A network that is not supported whole, for what all else of it costs.
+#[derive(Debug)]
+pub struct Survey {
+    /// The network with something of the same shape in place of what is not supported.
+    pub real: Real,
+    /// What is not, in the file's order: at least one of [`Error::Node`].
+    pub refused: Vec<Error>,
+}
+
+/// Reads a file that [`read`] refuses, with something of the same shape in place of every operator that has one: an LRN, a
+/// GELU or a gate stands for its first input.
+///
+/// # Errors
+/// That of the first node which nothing can stand for, and all others of [`read`].
+pub fn survey(onnx: &[u8], options: &ImportOptions) -> Result<Survey, Error> {
+    let mut refused = Vec::new();
+    let real = passes::run(walk_over(onnx, options, Some(&mut refused))?)?;
+    Ok(Survey { real, refused })
+}
+
 /// [`read`] without the passes.
 pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> {
+    walk_over(onnx, options, None)
+}
+
+/// [`walk`]. What is refused is left out, where that is possible and there is a list for it.
+fn walk_over(
+    onnx: &[u8],
+    options: &ImportOptions,
+    mut refused: Option<&mut Vec<Error>>,
+) -> Result<Real, Error> {
     let mut parsed = parse(onnx, options.folder.as_deref())?;
     let shape = parsed.input.shape(options.shape.as_deref())?;
     let len = shape.iter().product();
@@ -64,25 +97,41 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
     parsed.input.check_integers(options.input_bits, &gain, &offset)?;
     let id = context.normalise(&input, gain, offset)?;
     context.names.insert(parsed.input.name.clone(), Secret::new(id, shape).into());
-    let constants = std::mem::take(&mut parsed.constants);
-    context.names.extend(constants.into_iter().map(|(name, tensor)| (name, tensor.into())));
-    let mut folding = Folding::default();
+    let stored = std::mem::take(&mut parsed.constants);
+    let mut folding = Folding::new(stored.values().map(Tensor::len).fold(0, usize::saturating_add));
+    context.names.extend(stored.into_iter().map(|(name, tensor)| (name, tensor.into())));
     for (node, &opset) in parsed.nodes.iter().zip(&parsed.opsets) {
-        let call = Call { node, origin: node.origin(), opset, inputs: inputs(&context, node)? };
+        let call = Call { node, origin: node.origin(), opset, inputs: inputs(&mut context, node)? };
         let known = call.inputs.iter().flatten().all(|value| matches!(value, Value::Constant(_)));
         // ONNX Runtime writes these two in its own domain as well, for weights too.
         let foldable = is_default_domain(&node.domain)
             || node.domain == "com.microsoft"
                 && matches!(node.op_type.as_str(), "DequantizeLinear" | "QuantizeLinear");
-        let made = if known && foldable {
+        let large = match known && foldable {
+            true => constants::large(Known { node, inputs: &call.constants(), opset })?,
+            false => None,
+        };
+        let made = if let Some(large) = large {
+            let name = node.output.first().filter(|name| context.uses.contains_key(*name));
+            name.into_iter().for_each(|name| drop(context.filled.insert(name.clone(), large.clone())));
+            Vec::new()
+        } else if known && foldable {
             let folded = folding.fold(node, &call.constants(), opset)?;
             let folded = folded.ok_or_else(|| call.of_constants())?;
             folded.into_iter().map(Value::from).collect()
         } else {
             context.note_lone(&call.origin, &node.input)?;
-            let constants = call.constants().into_iter().flatten().map(Tensor::len);
-            context.walk(&call.origin, constants.fold(0, usize::saturating_add))?;
-            let made = operators::apply(&mut context, &call)?;
+            let lens = call.constants().into_iter().flatten().map(Tensor::len);
+            context.walk(&call.origin, lens.fold(0, usize::saturating_add))?;
+            let made = match (operators::apply(&mut context, &call), refused.as_deref_mut()) {
+                (Ok(made), _) => made,
+                (Err(error @ Error::Node { .. }), Some(refused)) => {
+                    let Some(made) = operators::stand_in(&mut context, &call)? else { return Err(error) };
+                    refused.push(error);
+                    made
+                }
+                (Err(error), _) => return Err(error),
+            };
             // What is constant in the end takes memory that is counted with that of other constants.
             for value in &made {
                 if let Value::Constant(new) = value
@@ -99,10 +148,8 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
                 context.names.insert(name.clone(), value);
             }
         }
-        if let Some(name) = node
-            .output
-            .iter()
-            .find(|name| context.uses.contains_key(*name) && !context.names.contains_key(*name))
+        if let Some(name) =
+            node.output.iter().find(|name| context.uses.contains_key(*name) && !context.is_known(name))
         {
             return Err(node.error(format!(
                 "its output {} is read, and only the first is supported: export the network without what reads it",
@@ -113,6 +160,7 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
             if let Some(count) = left.get_mut(name) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
+                    context.filled.remove(name);
                     context.names.remove(name);
                 }
             }
@@ -124,7 +172,15 @@ pub(crate) fn walk(onnx: &[u8], options: &ImportOptions) -> Result<Real, Error> 
         let origin = Origin { name: printable(name), op: "output".to_owned() };
         let missing =
             || Error::Onnx(format!("nothing makes its output {}: export it again", printable(name)));
-        let secret = match context.names.get(name).cloned().ok_or_else(missing)? {
+        let mut value = context.names.get(name).cloned().ok_or_else(missing)?;
+        if let (Value::Secret(x), Some(refused)) = (&mut value, refused.as_deref_mut())
+            && x.over.is_some()
+        {
+            let origin = softmax(&parsed.nodes, name).map_or_else(|| origin.clone(), NodeProto::origin);
+            refused.push(origin.error(last::wrong_axis(x.last, &x.shape)));
+            (x.over, x.last) = (None, Last::Nothing);
+        }
+        let secret = match value {
             Value::Constant(tensor) => context.constant(&origin, &tensor)?,
             Value::Secret(secret) if secret.over.is_some() => {
                 // Named as what it is, not as the output that it has come to.
@@ -162,14 +218,26 @@ fn softmax<'n>(nodes: &'n [NodeProto], mut name: &'n str) -> Option<&'n NodeProt
 }
 
 /// What a node reads.
-fn inputs(context: &Context, node: &NodeProto) -> Result<Vec<Option<Value>>, Error> {
-    let value = |name: &String| match name.as_str() {
+fn inputs(context: &mut Context, node: &NodeProto) -> Result<Vec<Option<Value>>, Error> {
+    let mut value = |name: &String| {
+        match name.as_str() {
         "" => Ok(None),
-        name => context.names.get(name).cloned().map(Some).ok_or_else(|| {
-            node.error(format!("nothing makes its input {}: export the network again", printable(name)))
-        }),
+        name => match context.filled.get(name).cloned() {
+            Some(filled) if LAYERS.contains(&node.op_type.as_str()) => {
+                Ok(Some(context.fill(node, &filled)?.into()))
+            }
+            Some(_) => Err(node.error(format!(
+                "its input {} has more than {MAX_VALUES} values, all the same number, and only a layer's weights may: use \
+                 a smaller network",
+                printable(name)
+            ))),
+            None => context.names.get(name).cloned().map(Some).ok_or_else(|| {
+                node.error(format!("nothing makes its input {}: export the network again", printable(name)))
+            }),
+        },
+    }
     };
-    let mut inputs: Vec<_> = node.input.iter().map(value).collect::<Result<_, _>>()?;
+    let mut inputs: Vec<_> = node.input.iter().map(&mut value).collect::<Result<_, _>>()?;
     // Inputs that are left out at the end are as if they were not there.
     while matches!(inputs.last(), Some(None)) {
         inputs.pop();

@@ -5,8 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
 use super::proto::{TensorProto, printable, type_name};
-use super::tensor::{Data, Element, MAX_AXES, Tensor, elements, from_half};
-use crate::MAX_VALUES;
+use super::tensor::{Data, Element, MAX_AXES, MAX_CONSTANT, Tensor, from_half, stored_elements};
 
 /// `TensorProto.DataLocation`: in another file.
 const EXTERNAL: i32 = 1;
@@ -45,15 +44,27 @@ impl TensorProto {
     /// Shape and number of elements, which is small enough to be made.
     pub(crate) fn size(&self) -> Result<(Vec<usize>, usize), String> {
         let shape: Option<Vec<usize>> = self.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
-        let size = shape.and_then(|shape| elements(&shape).map(|len| (shape, len)));
+        let size = shape.and_then(|shape| stored_elements(&shape).map(|len| (shape, len)));
         size.ok_or_else(|| {
             let shown: Vec<_> = self.dims.iter().take(MAX_AXES + 1).collect();
             format!(
-                "{} has shape {shown:?}, which is impossible or more than {MAX_VALUES} values or {MAX_AXES} axes: use a \
+                "{} has shape {shown:?}, which is impossible or more than {MAX_CONSTANT} values or {MAX_AXES} axes: use a \
                  smaller network",
                 self.called()
             )
         })
+    }
+
+    /// How many bytes of a file its values take at least, if they are there at all.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        match (self.data_location, self.element(), self.size()) {
+            // Whether the other file has them is seen before any of it is read.
+            (EXTERNAL, Ok(element), Ok((_, len))) => element.bytes(len),
+            _ => {
+                let words = self.int32_data.len() + self.int64_data.len() + self.uint64_data.len();
+                self.raw_data.len() + words + 4 * self.float_data.len() + 8 * self.double_data.len()
+            }
+        }
     }
 
     /// The constant, whose values must be in the message.

@@ -9,6 +9,10 @@ use crate::MAX_VALUES;
 /// Most axes of a constant or value.
 pub(crate) const MAX_AXES: usize = 8;
 
+/// Most elements of a constant that a file has, or that one of its nodes fills with a number: a matrix of VGG-19 has 103
+/// million. What is computed of constants has [`MAX_VALUES`] at most, or as many as the largest that it is computed of.
+pub(crate) const MAX_CONSTANT: usize = 1 << 27;
+
 /// Type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Element {
@@ -168,7 +172,7 @@ pub(crate) enum Data {
     Int(Vec<i64>),
 }
 
-/// A constant: at most [`MAX_VALUES`] elements on at most [`MAX_AXES`] axes, as many as the shape says.
+/// A constant: at most [`MAX_CONSTANT`] elements on at most [`MAX_AXES`] axes, as many as the shape says.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tensor {
     pub shape: Vec<usize>,
@@ -300,10 +304,20 @@ impl Tensor {
     }
 }
 
-/// Number of elements of a shape, if it is one that a constant may have. An empty axis does not excuse the others.
+/// Number of elements of a shape, if it is one that a computed constant may have. An empty axis does not excuse the others.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    elements_up_to(shape, MAX_VALUES)
+}
+
+/// Number of elements of a shape, if it is one that a constant in a file may have.
+pub(crate) fn stored_elements(shape: &[usize]) -> Option<usize> {
+    elements_up_to(shape, MAX_CONSTANT)
+}
+
+/// Number of elements of a shape, if these are at most so many.
+pub(crate) fn elements_up_to(shape: &[usize], most: usize) -> Option<usize> {
     let largest = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d.max(1)))?;
-    if largest <= MAX_VALUES && shape.len() <= MAX_AXES { volume(shape) } else { None }
+    if largest <= most && shape.len() <= MAX_AXES { volume(shape) } else { None }
 }
 
 /// Distances of neighbours along every axis in row-major order.
@@ -315,8 +329,13 @@ pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// The shape that two are broadcast to (NumPy's rule), if they can be and it is one that a constant may have.
+/// The shape that two are broadcast to (NumPy's rule), if they can be and it is one that a computed constant may have.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    broadcast_up_to(a, b, MAX_VALUES)
+}
+
+/// The shape that two are broadcast to, if they can be and it has at most so many values.
+pub(crate) fn broadcast_up_to(a: &[usize], b: &[usize], most: usize) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
     let shape: Vec<usize> = (0..rank)
@@ -327,7 +346,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
             _ => None,
         })
         .collect::<Option<_>>()?;
-    elements(&shape).map(|_| shape)
+    elements_up_to(&shape, most).map(|_| shape)
 }
 
 /// For every element of a tensor with shape `to` the place in one with shape `from` that is broadcast to it.

@@ -45,6 +45,8 @@ pub(super) struct Scales {
     work: usize,
     /// Numbers of all nodes with the runs of gathers that were copied, and layers; copies count.
     numbers: usize,
+    /// Most of them: what a network of few has room for, or a large one's own and some more.
+    most: usize,
     layers: usize,
     names: Names,
 }
@@ -66,6 +68,7 @@ pub(super) fn run(mut real: Real, names: Names) -> Result<Real, Error> {
         pending: 0,
         work: MAX_WORK,
         numbers,
+        most: MAX_NUMBERS.max(numbers.saturating_add(MAX_VALUES)),
         layers,
         names,
     };
@@ -277,8 +280,9 @@ impl Scales {
                 let numbers = 2 * pending.gain.len();
                 if !self.has_room(numbers) {
                     return Err(self.op_origin(held.base).error(format!(
-                        "with it the network has more than {MAX_LAYERS} layers or {MAX_NUMBERS} weights and biases, for a \
-                         constant is multiplied where a value has several readers: use a smaller network"
+                        "with it the network has more than {MAX_LAYERS} layers or {} weights and biases, for a \
+                         constant is multiplied where a value has several readers: use a smaller network",
+                        self.most
                     )));
                 }
                 self.count_layer(numbers);
@@ -292,7 +296,7 @@ impl Scales {
     }
 
     fn has_room(&self, numbers: usize) -> bool {
-        self.layers < MAX_LAYERS && self.numbers.saturating_add(numbers) <= MAX_NUMBERS
+        self.layers < MAX_LAYERS && self.numbers.saturating_add(numbers) <= self.most
     }
 
     fn count_layer(&mut self, numbers: usize) {

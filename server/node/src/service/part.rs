@@ -55,7 +55,7 @@ mod tests {
         let file = File::create(&path).unwrap();
         file.set_len(1 << 40).unwrap();
         let told = |path: &Path| read_part(path).err().unwrap().to_string();
-        assert!(told(&path).contains("part.seco: has more than 256 MiB"), "{}", told(&path));
+        assert!(told(&path).contains("part.seco: has more than 1152 MiB"), "{}", told(&path));
         file.set_len(100).unwrap();
         assert!(told(&path).contains("not a server's model file"), "{}", told(&path));
     }

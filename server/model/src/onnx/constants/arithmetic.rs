@@ -1,8 +1,8 @@
 //! Arithmetic and comparisons of constants, value by value.
 
-use crate::Error;
 use crate::onnx::node::Known;
-use crate::onnx::tensor::{Data, Element, Tensor, broadcast, broadcast_places};
+use crate::onnx::tensor::{Data, Element, Tensor, broadcast, broadcast_places, broadcast_up_to};
+use crate::{Error, MAX_VALUES};
 
 /// Evaluates an operator that works value by value; nothing for other operators.
 pub(super) fn evaluate(known: Known<'_>, op: &str) -> Result<Option<Tensor>, Error> {
@@ -77,7 +77,8 @@ fn binary(known: Known<'_>, op: &str, count: usize) -> Result<Tensor, Error> {
 }
 
 fn pair(known: Known<'_>, op: &str, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
-    let shape = broadcast(&a.shape, &b.shape);
+    // As large as one of the two it may always be.
+    let shape = broadcast_up_to(&a.shape, &b.shape, MAX_VALUES.max(a.len()).max(b.len()));
     let places =
         shape.as_ref().and_then(|s| broadcast_places(&a.shape, s).zip(broadcast_places(&b.shape, s)));
     let (Some(shape), Some((left, right))) = (shape, places) else {

@@ -1,10 +1,11 @@
 //! Constants made of attributes, shapes and other constants.
 
-use crate::Error;
 use crate::onnx::attribute_type;
+use crate::onnx::context::Filled;
 use crate::onnx::node::Known;
 use crate::onnx::proto::NodeProto;
-use crate::onnx::tensor::{Data, Element, Tensor, strides};
+use crate::onnx::tensor::{Data, Element, Tensor, stored_elements, strides};
+use crate::{Error, MAX_VALUES};
 
 /// Constant, in all its forms with numbers.
 pub(super) fn constant(known: Known<'_>) -> Result<Tensor, Error> {
@@ -29,20 +30,34 @@ pub(super) fn constant(known: Known<'_>) -> Result<Tensor, Error> {
 
 /// ConstantOfShape.
 pub(super) fn filled(known: Known<'_>) -> Result<Tensor, Error> {
+    let (sizes, one) = fill(known)?;
+    let sizes = known.possible(sizes)?;
+    let len = sizes.iter().product();
+    Ok(one.gather(sizes, std::iter::repeat_n(0, len)))
+}
+
+/// A ConstantOfShape of more values than are computed of constants, if a file may have as many: to be made when it is read.
+pub(crate) fn large(known: Known<'_>) -> Result<Option<Filled>, Error> {
+    if known.node.op_type != "ConstantOfShape" {
+        return Ok(None);
+    }
+    let (sizes, one) = fill(known)?;
+    let len = stored_elements(&sizes).filter(|&len| len > MAX_VALUES);
+    Ok(len.map(|len| Filled::new(sizes, len, one)))
+}
+
+/// Shape and number of a ConstantOfShape.
+fn fill(known: Known<'_>) -> Result<(Vec<usize>, Tensor), Error> {
     let shape = known.integers(0)?.ok_or_else(|| known.node.lacks("shape"))?;
     let sizes: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
     let negative = || known.node.damaged(format!("it is to have shape {:?}", &shape[..shape.len().min(8)]));
-    let sizes = known.possible(sizes.ok_or_else(negative)?)?;
-    let len = sizes.iter().product();
-    let value =
-        known.node.tensor("value")?.map(|t| t.tensor().map_err(|e| known.node.error(e))).transpose()?;
-    let Some(value) = value else { return Ok(Tensor::floats(sizes, vec![0.0; len])) };
-    let data = match &value.data {
-        Data::Float(values) if values.len() == 1 => Data::Float(vec![values[0]; len]),
-        Data::Int(values) if values.len() == 1 => Data::Int(vec![values[0]; len]),
-        _ => return Err(known.node.damaged("its value is not a single number")),
-    };
-    Ok(Tensor { shape: sizes, data, element: value.element })
+    let sizes = sizes.ok_or_else(negative)?;
+    let value = known.node.tensor("value")?.map(|t| t.tensor().map_err(|e| known.node.error(e)));
+    let value = value.transpose()?.unwrap_or_else(|| Tensor::floats(vec![1], vec![0.0]));
+    match value.len() {
+        1 => Ok((sizes, value)),
+        _ => Err(known.node.damaged("its value is not a single number")),
+    }
 }
 
 /// Shape or Size of a value with this shape, which need not be a constant.

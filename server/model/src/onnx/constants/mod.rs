@@ -15,9 +15,9 @@ use super::proto::NodeProto;
 use super::tensor::{Data, Element, Tensor, broadcast};
 use crate::{Error, MAX_VALUES};
 
-pub(crate) use make::of_shape;
+pub(crate) use make::{large, of_shape};
 
-/// Most values that are read and made while constants are folded.
+/// Most values that are read and made while constants are folded, unless a file has so many itself that these need more.
 const MAX_WORK: usize = 4 * MAX_VALUES;
 
 /// Folds the constants of one file, within limits of time and memory for all of them together.
@@ -25,9 +25,19 @@ const MAX_WORK: usize = 4 * MAX_VALUES;
 pub(crate) struct Folding {
     /// Values read and made so far.
     work: usize,
+    /// Values that the file itself has.
+    stored: usize,
 }
 
+/// How often every value that a file has may be read or made: a cast, a scale and a transposition of all weights.
+const PASSES: usize = 6;
+
 impl Folding {
+    /// Of a file that has so many values in constants.
+    pub(crate) fn new(stored: usize) -> Folding {
+        Folding { work: 0, stored }
+    }
+
     /// Evaluates a node of ONNX's own domain all of whose inputs are constants (nothing for an input that is left out): its
     /// outputs, or nothing if the operator is not one that is known here.
     ///
@@ -52,6 +62,10 @@ impl Folding {
             self.take(node, inputs.len().saturating_sub(1).saturating_mul(len))?;
         }
         let Some(result) = evaluate(known)? else { return Ok(None) };
+        if node.op_type == "Constant" {
+            self.stored = self.stored.saturating_add(lengths(&mut result.iter()));
+            return Ok(Some(result));
+        }
         self.take(node, lengths(&mut result.iter()))?;
         if let ("MatMul" | "Gemm", Some(Some(first)), [product]) =
             (node.op_type.as_str(), inputs.first(), result.as_slice())
@@ -66,10 +80,11 @@ impl Folding {
     /// Counts values.
     pub(crate) fn take(&mut self, node: &NodeProto, values: usize) -> Result<(), Error> {
         self.work = self.work.saturating_add(values);
-        match self.work <= MAX_WORK {
+        let most = MAX_WORK.max(self.stored.saturating_mul(PASSES));
+        match self.work <= most {
             true => Ok(()),
             false => Err(node.error(format!(
-                "up to it more than {MAX_WORK} values of constants are computed, which is too much: simplify the file, say \
+                "up to it more than {most} values of constants are computed, which is too much: simplify the file, say \
                  with onnxsim"
             ))),
         }

@@ -44,6 +44,23 @@ pub(super) fn scaler(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value
     Ok(vec![x.with(id, x.shape.clone()).into()])
 }
 
+/// Puts other numbers in place of what is none, which no input is.
+pub(super) fn imputer(_: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
+    call.only(&[
+        "imputed_value_floats",
+        "imputed_value_int64s",
+        "replaced_value_float",
+        "replaced_value_int64",
+    ])?;
+    match call.node.float("replaced_value_float")?.is_some_and(f64::is_nan) {
+        true => Ok(vec![call.secret(0)?.clone().into()]),
+        false => Err(call.error(
+            "it replaces a number, and which inputs are that is not known here: only what is no number (NaN) is supported, \
+             which inputs never are, so replace it where the input is made",
+        )),
+    }
+}
+
 /// `factor · (coefficients · x + intercepts)`, the coefficients row by row.
 fn scores(context: &mut Context, call: &Call<'_>, rows: usize, factor: f64) -> Result<Secret, Error> {
     let (x, count) = features(call)?;

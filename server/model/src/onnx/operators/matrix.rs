@@ -45,6 +45,25 @@ impl Product {
         let bias = vec![0.0; geometry.outputs()];
         context.linear(origin, Linear { input, geometry, weights, bias })
     }
+
+    /// The layer of values whose rows are what it calls columns, and whose result's are too.
+    fn of_rows(
+        &self,
+        context: &mut Context,
+        origin: &Origin,
+        input: usize,
+        weights: Vec<f64>,
+    ) -> Result<usize, Error> {
+        let Product { batch, rows, inner, columns } = *self;
+        if columns == 1 {
+            return self.layer(context, origin, input, weights);
+        }
+        let flat = Secret::new(input, vec![batch, columns, inner]);
+        let flat = context.transpose(origin, &flat, &[0, 2, 1])?;
+        let id = self.layer(context, origin, flat.id, weights)?;
+        let made = Secret::new(id, vec![batch, rows, columns]);
+        Ok(context.transpose(origin, &made, &[0, 2, 1])?.id)
+    }
 }
 
 /// `alpha · A · B + beta · C` with either of A and B constant.
@@ -54,6 +73,8 @@ pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
     let beta = call.node.float("beta")?.unwrap_or(1.0);
     let turned = [call.node.flag("transA", false)?, call.node.flag("transB", false)?];
     let mut factors = Vec::new();
+    // A row of weights for each result, as layers have them: most files do.
+    let mut rows = false;
     for (index, turned) in turned.into_iter().enumerate() {
         let factor = factor(call, index)?;
         if shape(&factor).len() != 2 {
@@ -64,6 +85,10 @@ pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
         }
         factors.push(match (factor, turned) {
             (factor, false) => factor,
+            (weights @ Value::Constant(_), true) if index == 1 => {
+                rows = true;
+                weights
+            }
             (Value::Constant(tensor), true) => {
                 let (shape, places) = places::turned(&tensor.shape, &[1, 0]);
                 tensor.gather(shape, places).into()
@@ -72,7 +97,10 @@ pub(super) fn gemm(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>,
         });
     }
     let [a, b] = factors.as_slice() else { return Err(call.node.lacks("factors")) };
-    let product = multiply(context, call, a, b, alpha)?;
+    let product = match (a, b) {
+        (Value::Secret(x), Value::Constant(weights)) if rows => by_rows(context, call, x, weights, alpha)?,
+        _ => multiply(context, call, a, b, alpha)?,
+    };
     let Some(c) = call.input(2).filter(|_| beta != 0.0) else { return Ok(vec![product.into()]) };
     let id = match c {
         Value::Constant(c) => {
@@ -216,13 +244,29 @@ fn right(
             turned.extend(matrix.iter().skip(c).step_by(columns).map(|w| w * factor));
         }
     }
-    // Rows become columns and back.
-    let flat = Secret::new(x.id, vec![batch, product.columns, inner]);
-    let flat = if product.columns == 1 { flat } else { context.transpose(origin, &flat, &[0, 2, 1])? };
-    let id = product.layer(context, origin, flat.id, turned)?;
-    let made = Secret::new(id, vec![batch, columns, product.columns]);
-    let made = if product.columns == 1 { made } else { context.transpose(origin, &made, &[0, 2, 1])? };
-    Ok(Secret::new(made.id, shape))
+    let id = product.of_rows(context, origin, x.id, turned)?;
+    Ok(Secret::new(id, shape))
+}
+
+/// A matrix of two axes and a constant one, turned, on its right.
+fn by_rows(
+    context: &mut Context,
+    call: &Call<'_>,
+    x: &Secret,
+    weights: &Tensor,
+    factor: f64,
+) -> Result<Secret, Error> {
+    let (&[columns, inner], &[rows, w_inner]) = (x.shape.as_slice(), weights.shape.as_slice()) else {
+        return Err(mismatch(call, &x.shape, &weights.shape));
+    };
+    if inner != w_inner || inner == 0 {
+        return Err(mismatch(call, &x.shape, &[w_inner, rows]));
+    }
+    let product = Product { batch: 1, rows, inner, columns };
+    context.room(&call.origin, &product.geometry())?;
+    let values = call.numbers(weights)?.iter().map(|w| w * factor).collect();
+    let id = product.of_rows(context, &call.origin, x.id, values)?;
+    Ok(Secret::new(id, vec![columns, rows]))
 }
 
 /// A constant on the left: every column of the value is multiplied by it.

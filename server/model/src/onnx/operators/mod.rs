@@ -7,6 +7,8 @@ mod activation;
 mod arithmetic;
 mod classical;
 mod convolution;
+mod einsum;
+mod instead;
 mod interpolate;
 pub(crate) mod last;
 mod matrix;
@@ -26,6 +28,7 @@ use super::call::Call;
 use super::context::{Context, Value};
 use super::proto::{NodeProto, is_default_domain};
 use crate::Error;
+pub(crate) use instead::stand_in;
 use last::Behind::{self, Complement, Computes, Moves, Relabels, Stays, Turns};
 
 /// What does an operator: its outputs in order.
@@ -54,6 +57,7 @@ const OPERATORS: &[Entry] = &[
     ("DequantizeLinear", quantised::dequantize, Stays),
     ("Div", arithmetic::divide, Computes),
     ("Dropout", moving::dropout, Stays),
+    ("Einsum", einsum::einsum, Computes),
     ("Expand", moving::moved, Moves),
     ("Flatten", moving::moved, Relabels),
     ("Gather", moving::moved, Moves),
@@ -79,7 +83,7 @@ const OPERATORS: &[Entry] = &[
     ("Pad", moving::pad, Computes),
     ("QLinearConv", quantised::conv, Computes),
     ("QLinearMatMul", quantised::matmul, Computes),
-    ("QuantizeLinear", quantised::quantize, Computes),
+    ("QuantizeLinear", quantised::quantize, Stays),
     ("ReduceL1", reduction::sum_of_sizes, Computes),
     ("ReduceMax", reduction::max, Computes),
     ("ReduceMean", reduction::mean, Computes),
@@ -115,6 +119,7 @@ const OPERATORS: &[Entry] = &[
 /// Those of ONNX's classical machine learning.
 const CLASSICAL: &[Entry] = &[
     ("ArrayFeatureExtractor", classical::feature_extractor, Relabels),
+    ("Imputer", classical::imputer, Stays),
     ("LinearClassifier", classical::linear_classifier, Computes),
     ("LinearRegressor", classical::linear_regressor, Computes),
     ("Normalizer", classical::normalizer, Stays),
@@ -133,7 +138,7 @@ const RUNTIME: &[Entry] = &[
     ("QLinearLeakyRelu", runtime::leaky_relu, Computes),
     ("QLinearMul", runtime::multiply, Computes),
     ("QLinearSigmoid", runtime::sigmoid, Computes),
-    ("QuantizeLinear", quantised::quantize, Computes),
+    ("QuantizeLinear", quantised::quantize, Stays),
 ];
 
 /// The table of a domain.
@@ -162,6 +167,8 @@ pub(super) fn moves_integers(node: &NodeProto) -> bool {
     match entry(node) {
         // What is like another value is of its kind.
         Some(("CastLike", ..)) => false,
+        // Its integers are others.
+        Some(("QuantizeLinear", ..)) => false,
         // What lies between integers is none.
         Some(("Resize" | "Upsample", ..)) => matches!(node.string("mode"), Ok(None | Some(b"nearest"))),
         Some(("Pad", ..)) => true,

@@ -122,9 +122,12 @@ const LEAST: f64 = -65504.0;
 
 /// Padding with a constant or with the value's own.
 pub(super) fn pad(context: &mut Context, call: &Call<'_>) -> Result<Vec<Value>, Error> {
-    let x = call.secret(0)?;
+    let x = call.any_secret(0)?;
     let inputs = call.constants();
     let mut fill = places::fill(Known { node: call.node, inputs: &inputs, opset: call.opset })?;
+    if let Some(Quantised { scale, zero }) = x.quantised {
+        fill = (fill - zero) * scale;
+    }
     let all = places_of(call, x)?;
     if fill <= LEAST
         && never_negative(context, x.id)

@@ -1,8 +1,9 @@
 //! Quantised operators, taken for what they approximate: the real numbers are kept, and the file's rounding of them is left
 //! out.
 //!
-//! What a quantised type cannot hold is cut off. Converters rely on that where they leave out a ReLU: a type whose least
-//! number stands for 0 is one. The other end is taken to be beyond all values, but where it is that of a ReLU6.
+//! What a quantised type cannot hold is cut off. Converters rely on that where they leave out a ReLU or a Clip: a type whose
+//! least number stands for 0 is a ReLU, and a layer's result with a round number at an end of its type is one that was cut
+//! there (ReLU6, Hardtanh). Other ends are where the calibration's values ended, and are taken to be beyond all values.
 
 use std::collections::BTreeSet;
 
@@ -66,6 +67,13 @@ pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
         element =
             known.ok_or_else(|| call.error("its output_dtype is no integer: quantise the network again"))?;
     }
+    let x = call.any_secret(0)?;
+    if matches!(x.last, Last::Sigmoid | Last::Tanh | Last::Softmax | Last::LogSoftmax)
+        && x.quantised.is_none()
+    {
+        // Whoever does what is done last does it in real numbers.
+        return Ok(vec![Secret { quantised: Some(quantised), ..x.clone() }.into()]);
+    }
     Ok(vec![cut(context, call, call.secret(0)?, quantised, element)?.into()])
 }
 
@@ -77,14 +85,40 @@ pub(super) fn cut(
     quantised: Quantised,
     element: Element,
 ) -> Result<Secret, Error> {
-    let (low, high) = element.range();
-    let high = (high as f64 - quantised.zero) * quantised.scale;
+    let (least, most) = element.range();
+    let [low, high] = [least, most].map(|end| (end as f64 - quantised.zero) * quantised.scale);
+    let round = |end: f64| round_bound(end, quantised.scale);
     let mut id = x.id;
-    if quantised.zero == low as f64 && !never_negative(context, id) {
-        let six = ((high - 6.0).abs() < 0.05).then_some(6.0);
-        id = activation::clipped(context, call, id, Some(0.0), six)?;
+    if quantised.zero == least as f64 {
+        if !never_negative(context, id) {
+            let six = ((high - 6.0).abs() < 0.05).then_some(6.0);
+            id = activation::clipped(context, call, id, Some(0.0), six.or(round(high)))?;
+        }
+    } else if is_computed(context, id) && (round(low).is_some() || round(high).is_some()) {
+        id = activation::clipped(context, call, id, round(low), round(high))?;
     }
     Ok(Secret { quantised: Some(quantised), ..x.with(id, x.shape.clone()) })
+}
+
+/// Whether a value is what a layer or a sum makes, and nothing that was cut before.
+fn is_computed(context: &Context, value: ValueId) -> bool {
+    match context.op(value) {
+        Some(RealOp::Linear(_)) => true,
+        Some(RealOp::Scale { input, .. }) => matches!(context.op(*input), Some(RealOp::Linear(_))),
+        Some(RealOp::Public { terms, .. }) => terms.iter().all(|term| {
+            term.gather == Gather::All
+                && matches!(context.op(term.value), Some(RealOp::Linear(_) | RealOp::Scale { .. }))
+        }),
+        _ => false,
+    }
+}
+
+/// The round number that an end of a type stands for, if it does as nearly as its steps can. A calibration's own end is as
+/// near to one in a case of twenty, and a cut there changes nothing but the cost.
+fn round_bound(end: f64, scale: f64) -> Option<f64> {
+    let near = 0.51 * scale;
+    let units = [1.0, 0.5, 0.1].into_iter().filter(|unit| near <= 0.03 * unit);
+    units.map(|unit| (end / unit).round() * unit).find(|round| *round != 0.0 && (end - round).abs() <= near)
 }
 
 /// Most steps, and summands of them, that are looked at for one value.
@@ -167,7 +201,7 @@ pub(super) fn dequantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<V
             true => Ok(vec![Secret { quantised: None, ..x.clone() }.into()]),
             false => {
                 Err(call
-                    .error("its scale is not that of the Sigmoid in front of it: quantise the network again"))
+                    .error("its scale is not that of the QuantizeLinear or Sigmoid in front of it: quantise the network again"))
             }
         };
     }

@@ -4,7 +4,7 @@ use super::{close, file, integers, options, refused, run, tensor, with};
 use crate::graph::Last;
 use crate::onnx::{AttributeProto, NodeProto, attribute_type};
 use crate::read;
-use crate::tests::onnx::{int, ints, text};
+use crate::tests::onnx::{float, int, ints, text};
 
 fn floats(name: &str, values: &[f32]) -> AttributeProto {
     let (name, kind) = (name.to_owned(), attribute_type::FLOATS);
@@ -145,4 +145,17 @@ fn what_is_not_linear_is_refused() {
     assert!(refused(13, &[3], vec![wrong], vec![]).contains("finite"));
     // Not an operator of ONNX's own.
     refused(13, &[3], vec![with("Scaler", &["x"], &["y"], &[])], vec![tensor("unused", &[1], &[0.0])]);
+}
+
+/// `SimpleImputer` in front: inputs are numbers, so that there is nothing to replace.
+#[test]
+fn what_is_no_number_is_no_input() {
+    let nodes = |replaced: f32| {
+        let attributes =
+            [floats("imputed_value_floats", &[7.0, 8.0]), float("replaced_value_float", replaced)];
+        vec![classical("Imputer", &["x"], &["i"], &attributes), with("Neg", &["i"], &["y"], &[])]
+    };
+    let (found, _) = run(&file(13, &[2], nodes(f32::NAN), vec![], &["y"]), &[3.0, -1.0]);
+    close(&found[0], &[-3.0, 1.0], "imputed");
+    assert!(refused(13, &[2], nodes(3.0), vec![]).contains("i (Imputer)"));
 }

@@ -3,7 +3,9 @@
 
 mod activations;
 mod classical;
+mod einsum;
 mod endings;
+mod large;
 mod layers;
 mod moves;
 mod names;
@@ -12,7 +14,9 @@ mod pools;
 mod quantised;
 mod resizing;
 mod rewriting;
+mod saturation;
 mod spoilt;
+mod survey;
 mod work;
 
 use prost::Message;

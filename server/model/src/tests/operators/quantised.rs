@@ -8,7 +8,7 @@ use crate::tests::onnx::{float, int, ints, text};
 use crate::{Error, ImportOptions, Normalisation, read};
 
 /// A constant of bytes: UINT8, INT8 or INT32.
-fn bytes(name: &str, kind: i32, dims: &[usize], values: &[i32]) -> TensorProto {
+pub fn bytes(name: &str, kind: i32, dims: &[usize], values: &[i32]) -> TensorProto {
     TensorProto {
         name: name.to_owned(),
         dims: dims.iter().map(|&d| d as i64).collect(),
@@ -18,8 +18,8 @@ fn bytes(name: &str, kind: i32, dims: &[usize], values: &[i32]) -> TensorProto {
     }
 }
 
-const UINT8: i32 = 2;
-const INT8: i32 = 3;
+pub const UINT8: i32 = 2;
+pub const INT8: i32 = 3;
 const INT32: i32 = 6;
 
 #[test]
