@@ -181,6 +181,12 @@ impl<'f> Array<'f> {
         self.element.as_ref().is_none_or(|element| element.word)
     }
 
+    /// Whether [`Array::inputs`] takes its elements for the model's values, whatever real numbers these stand for.
+    #[must_use]
+    pub fn are_values(&self, model: &Model) -> bool {
+        self.element.as_ref().is_none_or(|element| element.word && model.input_form().is_wide())
+    }
+
     /// Whether its elements are integers.
     #[must_use]
     pub fn has_integers(&self) -> bool {

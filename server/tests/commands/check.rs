@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::files::{named, network, npy, values};
+use crate::files::{named, network, npy, refused, values};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -104,9 +104,10 @@ fn programs_are_told_by_stable_names() {
     };
     assert_eq!(
         keys(&report),
-        "and_gates confusion fidelity file gateway_layers input layers macs model next precision rates relus servers totals \
-         version warnings works"
+        "and_gates confusion fidelity file gateway_layers input layers macs model next precision rates refused relus servers \
+         totals version warnings works"
     );
+    assert_eq!(report["refused"], serde_json::json!([]));
     assert_eq!((&report["version"], &report["works"]), (&1.into(), &true.into()));
     assert_eq!(
         keys(&report["fidelity"]),
@@ -255,4 +256,49 @@ fn what_is_wrong_is_said_in_one_line() {
     let (told, errors, good) =
         check(&model, &array, &["--labels", other.to_str().unwrap(), "--agreement", "0"]);
     assert!(good && told.contains("labels beyond the 3 classes"), "{told} {errors}");
+}
+
+/// A network that is refused is refused in one line, and what all the rest costs is told all the same, with everything that
+/// is refused.
+#[test]
+fn a_refused_network_has_its_costs() {
+    let folder = TempDir::new().unwrap();
+    let [model, array, page] = ["model.onnx", "array.npy", "page.html"].map(|name| folder.path().join(name));
+    std::fs::write(&model, refused([3, 6, 8], 3)).unwrap();
+    std::fs::write(&array, npy(&[10, 144], &values(1440, 255))).unwrap();
+    let (told, errors, good) = check(&model, &array, &["--json", "--report", page.to_str().unwrap()]);
+    assert!(!good && errors.lines().count() == 1 && errors.contains("n (LRN)"), "{errors}");
+    let report: Value = serde_json::from_str(&told).unwrap();
+    let lines: Vec<&str> = report["refused"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(
+        lines.len() == 2 && lines[0].contains("n (LRN)") && lines[1].contains("s (Softplus)"),
+        "{lines:?}"
+    );
+    assert_eq!(report["works"], false);
+    for field in ["fidelity", "confusion", "next"] {
+        assert!(report[field].is_null(), "{field}");
+    }
+    // What the same network costs without them.
+    std::fs::write(&model, network([3, 6, 8], 3)).unwrap();
+    let arguments = ["--json", "--weight-bits", "7", "--activation-bits", "7"];
+    let (whole, errors, good) = check(&model, &array, &arguments);
+    assert!(good, "{errors}");
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    for field in ["macs", "relus"] {
+        assert_eq!(report[field], whole[field], "{field}");
+    }
+    let bytes = |report: &Value| report["totals"][1]["preprocessing"]["bytes"].as_f64().unwrap();
+    let part = bytes(&report) / bytes(&whole);
+    assert!((0.8..1.25).contains(&part), "{part}");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("refused</span>") && html.contains("s (Softplus)"), "{html}");
+
+    std::fs::write(&model, refused([3, 6, 8], 3)).unwrap();
+    let (told, errors, good) = check(&model, &array, &[]);
+    assert!(!good && errors.lines().count() == 1, "{errors}");
+    assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
+    for part in ["It is refused", "refused: ONNX node s (Softplus)", "What an inference costs"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("Next") && !told.contains("How exact"), "{told}");
 }

@@ -95,6 +95,18 @@ fn mistakes_are_told_in_one_line_and_in_time() {
     let (cut, outside) = logits(&quarters, &reals);
     assert_eq!((cut, outside), (logits(&good, &array(&[1, 64], 0)).0, true.into()));
 
+    // Bytes are values there too, which is said once, unless it is plainly meant.
+    let fourteen = array(&[1, 64], 14);
+    let said = |more: &[&str]| {
+        let output = infer(&quarters, &fourteen).args(more).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let warned = said(&[]);
+    assert!(warned.contains("which stand for real numbers (0 to 63.75)"), "{warned}");
+    assert!(warned.contains("--values") && warned.trim_end().lines().count() == 1, "{warned}");
+    assert_eq!(said(&["--values"]), "");
+
     // Another split of the same network is another model: shares of one do not fit the other's.
     let mut other = Site::new(3);
     other.keys.clone_from(&site.keys);

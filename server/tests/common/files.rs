@@ -36,6 +36,28 @@ pub fn named(convolution: &str, input: [usize; 3], outputs: usize) -> Vec<u8> {
     file("made", &nodes.concat(), &constants.concat(), ("x", &input), ("y", &[1, outputs]))
 }
 
+/// One with nodes that are refused between layers: an LRN named `n` and a Softplus named `s`.
+pub fn refused(input: [usize; 3], outputs: usize) -> Vec<u8> {
+    let [channels, height, width] = input;
+    let hidden = 4 * (height - 2) * (width - 2);
+    let nodes = [
+        node("Conv", &["x", "w", "b"], "c", &[]),
+        node("LRN", &["c"], "n", &integer("size", 3)),
+        node("Relu", &["n"], "r", &[]),
+        node("Softplus", &["r"], "s", &[]),
+        node("Flatten", &["s"], "f", &[]),
+        node("Gemm", &["f", "v", "d"], "y", &integer("transB", 1)),
+    ];
+    let constants = [
+        tensor("w", &[4, channels, 3, 3]),
+        tensor("b", &[4]),
+        tensor("v", &[outputs, hidden]),
+        tensor("d", &[outputs]),
+    ];
+    let input = [1, channels, height, width];
+    file("made", &nodes.concat(), &constants.concat(), ("x", &input), ("y", &[1, outputs]))
+}
+
 /// An uint8 array in NumPy's format.
 pub fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
     npy_of("|u1", shape, values)

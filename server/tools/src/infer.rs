@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use seco_sdk::npy::Array;
-use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, shape};
+use seco_sdk::{Answer, Client, Deployment, Kind, Prediction, Quantise, shape};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
@@ -26,9 +26,14 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Inputs, first axis the samples: uint8, uint16 for a model whose values have more than 8 bits, or other numbers as the
-    /// deployment file says.
+    /// deployment file says. Where that says what real numbers values stand for, uint8 and such uint16 are values all the
+    /// same: convert numbers with astype(numpy.float32).
     #[arg(long, value_name = "FILE.npy")]
     pub input: PathBuf,
+    /// Says that integers are meant as the model's input values where these stand for real numbers, which is warned of
+    /// otherwise.
+    #[arg(long)]
+    pub values: bool,
     /// Only this sample, counted from 0.
     #[arg(long, value_name = "I", conflicts_with = "count")]
     pub index: Option<usize>,
@@ -126,6 +131,12 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
     let mismatch = |what: String| Error::Model { path: options.input.clone(), what };
     shape::inputs(&shape, array.axes()).map_err(|e| mismatch(e.to_string()))?;
     let inputs = array.inputs(&deployment.model).map_err(|e| mismatch(e.to_string()))?;
+    if let Some(by) = deployment.model.quantise.as_ref().filter(|_| !options.values)
+        && array.are_values(&deployment.model)
+        && let Some(warning) = taken_for_values(by, bits)
+    {
+        terminal::note(&format!("warning: {}: {warning}", options.input.display()));
+    }
     let limit = Duration::from_secs(options.timeout.into());
     let token = options.token.as_deref().map(token::read).transpose()?;
     let builder = Client::builder(deployment).request_timeout(limit);
@@ -157,6 +168,21 @@ async fn ask(options: &Options, chosen: std::ops::Range<usize>, array: &Array<'_
         terminal::print(&serde_json::json!({ "predictions": lines }).to_string());
     }
     Ok(())
+}
+
+/// What integers are taken for by a model whose values of so many bits stand for real numbers, if these are others.
+fn taken_for_values(by: &Quantise, bits: u32) -> Option<String> {
+    let most = 2f64.powi(bits as i32) - 1.0;
+    let stand_for = match (by.scale.as_slice(), by.offset.as_slice()) {
+        ([1.0], [0.0]) => return None,
+        // As many digits as anybody wants to read.
+        ([scale], [least]) => format!("{} to {}", *least as f32, (least + scale * most) as f32),
+        _ => "a range for each place of the first axis".to_owned(),
+    };
+    Some(format!(
+        "its integers are taken for the model's values, 0 to {most}, which stand for real numbers ({stand_for}): convert \
+         numbers with astype(numpy.float32), or say --values if values are meant"
+    ))
 }
 
 /// A byte for each value of so many bits: of those with more than eight the upper ones.

@@ -212,6 +212,13 @@ impl Inputs {
         Given { bytes: &self.bytes, reals: self.numbers.as_deref() }
     }
 
+    /// The first of them, of so many values.
+    pub fn first(&self, len: usize) -> Given<'_> {
+        let each = self.bytes.len() / self.axes.first().copied().unwrap_or(1).max(1);
+        let reals = self.numbers.as_deref().map(|all| all.get(..len).unwrap_or(all));
+        Given { bytes: self.bytes.get(..each).unwrap_or(&self.bytes), reals }
+    }
+
     /// What values stand for before that is known, where they are real numbers.
     pub fn unknown(&self) -> Option<Reals> {
         self.numbers.as_ref().map(|_| Reals { scale: vec![1.0], offset: vec![0.0] })

@@ -55,18 +55,10 @@ pub(crate) fn import_of(options: &SplitOptions, inputs: &mut Inputs) -> Result<I
 
 /// The network over the reals, whose input values stand for these numbers.
 fn network(options: &SplitOptions, reals: Option<Reals>) -> Result<(Real, ImportOptions), Error> {
-    let SplitOptions { model: path, input_bits, scale, mean, std, shape: given, .. } = options;
+    let path = &options.model;
     options.check()?;
     let onnx = fs::read(path).map_err(|e| Error::read(path, e))?;
-    let largest = SplitOptions::scale_of(*input_bits);
-    let scale = scale.unwrap_or(if reals.is_some() { 1.0 } else { largest });
-    let reading = ImportOptions {
-        normalisation: Normalisation { scale, mean: mean.clone(), std: std.clone() },
-        input_bits: *input_bits,
-        reals,
-        shape: (!given.is_empty()).then(|| given.clone()),
-        folder: path.parent().map(Path::to_owned),
-    };
+    let reading = reading(options, reals);
     let mut real = seco_model::read(&onnx, &reading).map_err(|e| bad(path, &e))?;
     if options.labels_only {
         label(&mut real)?;
@@ -75,6 +67,20 @@ fn network(options: &SplitOptions, reals: Option<Reals>) -> Result<(Real, Import
     let layers = real.nodes.iter().filter(|node| matches!(node.op, RealOp::Linear(_)));
     placement::placements(&layers.map(|node| node.origin.name.as_str()).collect::<Vec<_>>(), options)?;
     Ok((real, reading))
+}
+
+/// How a network's file is read, whose input values stand for these numbers.
+pub(crate) fn reading(options: &SplitOptions, reals: Option<Reals>) -> ImportOptions {
+    let SplitOptions { model: path, input_bits, scale, mean, std, shape: given, .. } = options;
+    let largest = SplitOptions::scale_of(*input_bits);
+    let scale = scale.unwrap_or(if reals.is_some() { 1.0 } else { largest });
+    ImportOptions {
+        normalisation: Normalisation { scale, mean: mean.clone(), std: std.clone() },
+        input_bits: *input_bits,
+        reals,
+        shape: (!given.is_empty()).then(|| given.clone()),
+        folder: path.parent().map(Path::to_owned),
+    }
 }
 
 /// The network with its numbers, which these inputs choose.
@@ -136,7 +142,7 @@ fn fine_enough(
 }
 
 /// Makes labels of all answers.
-fn label(real: &mut Real) -> Result<(), Error> {
+pub(crate) fn label(real: &mut Real) -> Result<(), Error> {
     for output in &mut real.outputs {
         if output.last != Last::Index && output.shape.iter().all(|&size| size <= 1) {
             return Err(Error::Usage(format!(
@@ -330,7 +336,7 @@ impl fmt::Display for Split {
     }
 }
 
-fn bad(path: &Path, error: &seco_model::Error) -> Error {
+pub(crate) fn bad(path: &Path, error: &seco_model::Error) -> Error {
     Error::Model { path: path.to_owned(), what: error.to_string() }
 }
 

@@ -6,7 +6,7 @@ mod pictures;
 
 use std::fmt::Write as _;
 
-use super::report::{Report, Row, bytes, seconds, short};
+use super::report::{Fidelity, Report, Row, bytes, seconds, short};
 use super::text::{axes, plural};
 use crate::terminal::{grouped, percent};
 
@@ -15,12 +15,19 @@ const STYLE: &str = include_str!("html/style.css");
 /// The page.
 pub(super) fn page(report: &Report) -> String {
     let title = escape(&report.model);
-    let (class, word) = if report.works { ("good", "works") } else { ("bad", "needs a look") };
+    let (class, word) = match report.works {
+        true => ("good", "works"),
+        false if report.fidelity.is_none() => ("bad", "refused"),
+        false => ("bad", "needs a look"),
+    };
     let mut body = format!(
         "<header><p class=\"kind\">seco check</p><h1>{title} <span class=\"{class}\">{word}</span></h1>\n<p>{}</p>\n",
         escape(&summary(report))
     );
-    for warning in &report.warnings {
+    if !report.refused.is_empty() {
+        let _ = writeln!(body, "<p class=\"warning\">It is refused; {}.</p>", Report::OF_THE_REST);
+    }
+    for warning in report.refused.iter().chain(&report.warnings) {
         let _ = writeln!(body, "<p class=\"warning\">{}</p>", escape(warning));
     }
     body += "</header>\n";
@@ -32,7 +39,9 @@ pub(super) fn page(report: &Report) -> String {
     }
     section("What an inference costs", &totals(report), &mut body);
     section("All layers", &layers(report), &mut body);
-    section("Next", &format!("<pre><code>{}</code></pre>", escape(&report.next)), &mut body);
+    if let Some(next) = &report.next {
+        section("Next", &format!("<pre><code>{}</code></pre>", escape(next)), &mut body);
+    }
     whole(&format!("{}: seco check", report.model), STYLE, &body)
 }
 
@@ -87,25 +96,7 @@ fn summary(report: &Report) -> String {
 
 /// The figures that matter most.
 fn tiles(report: &Report) -> String {
-    let fidelity = &report.fidelity;
-    let wrapped = format!("{} sums wrapped around", grouped(fidelity.wrapped));
-    let labels = format!("{} of {}; {}", fidelity.same, report.input.samples, report.confidence());
-    let mut tiles = vec![(percent(fidelity.agreement), "labels as the float network's".to_owned(), labels)];
-    tiles.push(match report.difference() {
-        Some(most) => {
-            (most, "largest difference of an answer".to_owned(), format!("of the largest answer; {wrapped}"))
-        }
-        None => {
-            (grouped(fidelity.wrapped), "sums that wrapped around".to_owned(), "on these inputs".to_owned())
-        }
-    });
-    if let (Some(float), Some(fixed)) = (fidelity.float_accuracy, fidelity.fixed_accuracy) {
-        tiles.push((
-            percent(fixed),
-            "right labels, private".to_owned(),
-            format!("float network: {}", percent(float)),
-        ));
-    }
+    let mut tiles = report.fidelity.as_ref().map_or_else(Vec::new, |fidelity| exactness(report, fidelity));
     if let Some(totals) = report.totals.iter().find(|totals| totals.servers == report.servers) {
         let network = |name: &str| totals.networks.iter().find(|network| network.name == name);
         if let (Some(lan), Some(wan)) = (network("lan"), network("wan")) {
@@ -138,6 +129,29 @@ fn tiles(report: &Report) -> String {
         )
     };
     format!("<div class=\"tiles\">\n{}</div>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+/// How exact it is: a figure, what it is, and more of it.
+fn exactness(report: &Report, fidelity: &Fidelity) -> Vec<(String, String, String)> {
+    let wrapped = format!("{} sums wrapped around", grouped(fidelity.wrapped));
+    let labels = format!("{} of {}; {}", fidelity.same, report.input.samples, fidelity.confidence());
+    let mut tiles = vec![(percent(fidelity.agreement), "labels as the float network's".to_owned(), labels)];
+    tiles.push(match fidelity.difference() {
+        Some(most) => {
+            (most, "largest difference of an answer".to_owned(), format!("of the largest answer; {wrapped}"))
+        }
+        None => {
+            (grouped(fidelity.wrapped), "sums that wrapped around".to_owned(), "on these inputs".to_owned())
+        }
+    });
+    if let (Some(float), Some(fixed)) = (fidelity.float_accuracy, fidelity.fixed_accuracy) {
+        tiles.push((
+            percent(fixed),
+            "right labels, private".to_owned(),
+            format!("float network: {}", percent(float)),
+        ));
+    }
+    tiles
 }
 
 /// Rows of a table: a heading, then by number of servers.

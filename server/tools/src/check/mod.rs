@@ -9,11 +9,16 @@
 //!
 //! One object, `Report` (`report.rs`) with what it is made of; names stay. Where something does not apply it is `null`.
 //!
+//! A network that is refused has a report too, where something of the same shape can stand for every node that is refused:
+//! of all the rest, with weights of usual sizes, for what it costs. `refused` has a line for each such node, or one for the
+//! network's own numbers where those are refused; `fidelity`, `confusion` and `next` are `null`; the exit status is that of an error.
+//!
 //! | field | is |
 //! |---|---|
 //! | `version` | of these fields: 1 |
 //! | `model`, `file` | name of the file without its ending, and all of it |
 //! | `works` | whether answers are as near to the float network's as was asked for |
+//! | `refused` | lines about what is refused; none of a network that is not |
 //! | `warnings` | lines about what may make answers wrong |
 //! | `input` | `shape`, `bits` of a value, `available` samples, `samples` used here; of more than 8 bits and of real numbers `fewest_bits`, 8 or more, with which the float network's answers stay as near to its own as was asked for; `real_numbers`, what values stand for, in words, where they are not all there is |
 //! | `precision` | `weight_bits` (the sign apart), `activation_bits` |
@@ -39,9 +44,11 @@ mod layers;
 mod options;
 pub mod rates;
 mod report;
+mod survey;
 mod text;
 
 use std::fs;
+use std::path::Path;
 
 use seco_model::Architecture;
 use seco_protocol::OT_PARAMETER;
@@ -69,11 +76,19 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     let mut inputs = samples::values(&options.input, task.input_bits)?;
     let available = inputs.axes.first().copied().unwrap_or_default();
     let labels = options.labels.as_deref().map(|path| samples::read_labels(path, available)).transpose()?;
-    let imported = split::import_of(&task, &mut inputs)?;
+    let (imported, refused) = match split::import_of(&task, &mut inputs) {
+        Ok(imported) => (imported, None),
+        Err(error) if is_about(&error, &task.model) => match survey::survey_of(&task, &mut inputs) {
+            Ok((imported, all)) => (imported, Some((error, all))),
+            Err(_) => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
     let names: Vec<&str> = imported.chosen.model.graph.layers().map(|layer| layer.name).collect();
     let placements = placement::placements(&names, &task)?;
     let indices: Vec<usize> = (0..available).collect();
-    let count = seco_model::numbers::judges(&imported.real).min(SAMPLES);
+    let judges = seco_model::numbers::judges(&imported.real).min(SAMPLES);
+    let count = if refused.is_some() { 1 } else { judges };
     let used = seco_model::numbers::spread(&indices, count);
     let wrong = |e: seco_model::Error| Error::Model { path: options.input.clone(), what: e.to_string() };
     let evidence = Evidence::gather(&imported, inputs.given(), &used, &task.goal).map_err(wrong)?;
@@ -85,7 +100,12 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
             measure(width, &options.sizes()).map_err(Error::Failed)?
         }
     };
-    let subject = report::Subject { options, task: &task, imported: &imported, placements: &placements };
+    let refusal = refused.as_ref().map(|(error, all)| match all.as_slice() {
+        [] => vec![error.to_string()],
+        all => all.to_vec(),
+    });
+    let subject =
+        report::Subject { options, task: &task, imported: &imported, placements: &placements, refusal };
     let report = Report::new(&subject, &evidence, (available, labels.as_deref()), classes, rates)?;
     if let Some(path) = &options.report {
         fs::write(path, html::page(&report)).map_err(|e| Error::write(path, e))?;
@@ -95,7 +115,12 @@ pub fn run(options: &Options, measure: Option<Measure<'_>>) -> Result<(), Error>
     } else {
         text::page(&report, options.report.as_deref())
     });
-    Ok(())
+    refused.map_or(Ok(()), |(error, _)| Err(error))
+}
+
+/// Whether an error is about a network in this file, and not about its form.
+fn is_about(error: &Error, model: &Path) -> bool {
+    matches!(error, Error::Model { path, what } if path == model && !what.starts_with("ONNX model"))
 }
 
 /// What an inference costs, in a line; nothing for what no cluster can serve, which is told elsewhere.

@@ -26,6 +26,8 @@ pub struct Subject<'a> {
     pub imported: &'a Imported,
     /// Of the layers, with as many servers as was asked for.
     pub placements: &'a [Placement],
+    /// Of a network that is refused, why, a line for each node.
+    pub refusal: Option<Vec<String>>,
 }
 
 /// The fields are documented in the module above.
@@ -35,10 +37,11 @@ pub struct Report {
     pub model: String,
     pub file: String,
     pub works: bool,
+    pub refused: Vec<String>,
     pub warnings: Vec<String>,
     pub input: Input,
     pub precision: Precision,
-    pub fidelity: Fidelity,
+    pub fidelity: Option<Fidelity>,
     pub confusion: Option<Confusion>,
     pub macs: u64,
     pub relus: u64,
@@ -48,7 +51,7 @@ pub struct Report {
     pub gateway_layers: usize,
     pub totals: Vec<Totals>,
     pub rates: Rates,
-    pub next: String,
+    pub next: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -112,7 +115,7 @@ impl Report {
         classes: Option<Vec<String>>,
         rates: Rates,
     ) -> Result<Report, Error> {
-        let Subject { options, task, imported, placements } = *subject;
+        let Subject { options, task, imported, placements, ref refusal } = *subject;
         let chosen = &imported.chosen;
         let (graph, model) = (&chosen.model.graph, &chosen.model);
         let count = labels_of(&imported.real);
@@ -164,7 +167,9 @@ impl Report {
         let good = chosen.reached && found.reaches(&task.goal);
         let judged = if chosen.reached { &found } else { &chosen.fidelity };
         let mut warnings = split::warnings(chosen, judged, good, &task.goal);
-        if found.wrapped > 0 {
+        if refusal.is_some() {
+            warnings.clear();
+        } else if found.wrapped > 0 {
             warnings.push(format!(
                 "{} sums wrapped around or were cut off on these inputs: give inputs with all values that occur, or --width worst",
                 found.wrapped
@@ -178,7 +183,8 @@ impl Report {
             version: 1,
             model: options.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             file: options.model.display().to_string(),
-            works: good && found.wrapped == 0,
+            works: good && found.wrapped == 0 && refusal.is_none(),
+            refused: refusal.clone().unwrap_or_default(),
             warnings,
             input: Input {
                 shape: graph.input.shape.clone(),
@@ -192,7 +198,8 @@ impl Report {
                 weight_bits: chosen.precision.weight,
                 activation_bits: chosen.precision.activation,
             },
-            fidelity: Fidelity {
+            // Those of other weights say nothing.
+            fidelity: refusal.is_none().then(|| Fidelity {
                 same: found.same,
                 agreement: found.agreement(),
                 agreement_at_least: at_least(found.same, samples),
@@ -200,8 +207,9 @@ impl Report {
                 wrapped: found.wrapped,
                 float_accuracy: accuracy(0),
                 fixed_accuracy: accuracy(1),
-            },
-            confusion: (count <= CLASSES).then(|| confusion(&evidence.comparison.labels, count, classes)),
+            }),
+            confusion: (count <= CLASSES && refusal.is_none())
+                .then(|| confusion(&evidence.comparison.labels, count, classes)),
             macs: rows.iter().filter_map(|row| row.macs).sum(),
             relus: graph.relus() as u64,
             and_gates,
@@ -210,7 +218,7 @@ impl Report {
             gateway_layers: task.gateway_layers,
             totals,
             rates,
-            next: options.next(),
+            next: refusal.is_none().then(|| options.next()),
         })
     }
 
@@ -292,16 +300,22 @@ impl Report {
         rows
     }
 
+    /// What the costs of a network that is refused are of.
+    pub const OF_THE_REST: &str = "costs are of all the rest, its first input standing for each node that is refused, with \
+                                   weights of usual sizes";
+}
+
+impl Fidelity {
     /// The largest difference of an answer, where it is one of numbers.
     pub fn difference(&self) -> Option<String> {
-        self.fidelity.largest_error.map(|error| format!("{:.2}%", error * 100.0))
+        self.largest_error.map(|error| format!("{:.2}%", error * 100.0))
     }
 
     /// What so many inputs could show at most, in words.
     pub fn confidence(&self) -> String {
         format!(
             "so many could show {} of all inputs at most (95% confidence), and these chose the numbers too",
-            percent((self.fidelity.agreement_at_least * 1000.0).floor() / 1000.0)
+            percent((self.agreement_at_least * 1000.0).floor() / 1000.0)
         )
     }
 }

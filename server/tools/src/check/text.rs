@@ -18,11 +18,13 @@ pub fn page(report: &Report, written: Option<&Path>) -> String {
     exactness(report, &mut text);
     layers(report, &mut text);
     costs(report, &mut text);
-    text += "\nNext\n";
-    if !report.works {
-        paragraph("First see to the warnings above. Then, or if this is good enough:", "  ", &mut text);
+    if let Some(next) = &report.next {
+        text += "\nNext\n";
+        if !report.works {
+            paragraph("First see to the warnings above. Then, or if this is good enough:", "  ", &mut text);
+        }
+        command(next, &mut text);
     }
-    command(&report.next, &mut text);
     if let Some(path) = written {
         paragraph(&format!("Pictures are in {}.", path.display()), "  ", &mut text);
     }
@@ -83,10 +85,16 @@ fn verdict(report: &Report, text: &mut String) {
         plural(report.relus, "ReLU"),
         short(report.macs as f64)
     );
-    let fidelity = &report.fidelity;
+    let Some(fidelity) = &report.fidelity else {
+        paragraph(&format!("It is refused; {}.", Report::OF_THE_REST), "", text);
+        for line in &report.refused {
+            paragraph(&format!("refused: {}", clean(line)), "  ", text);
+        }
+        return;
+    };
     let samples = report.input.samples;
     let agrees = format!("its labels are the float network's for {} of {samples} inputs", fidelity.same);
-    let confidence = report.confidence();
+    let confidence = fidelity.confidence();
     let words = match report.works {
         true => format!("It works: the private network computes in integers, and {agrees}; {confidence}."),
         false => {
@@ -100,7 +108,7 @@ fn verdict(report: &Report, text: &mut String) {
 }
 
 fn exactness(report: &Report, text: &mut String) {
-    let (fidelity, input) = (&report.fidelity, &report.input);
+    let (Some(fidelity), input) = (&report.fidelity, &report.input) else { return };
     let _ = writeln!(text, "\nHow exact, on {} of {} samples", input.samples, input.available);
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "  {what:<34}{value}");
@@ -109,7 +117,7 @@ fn exactness(report: &Report, text: &mut String) {
     if let (Some(float), Some(fixed)) = (fidelity.float_accuracy, fidelity.fixed_accuracy) {
         line("right labels, float and private", format!("{} and {}", percent(float), percent(fixed)));
     }
-    if let Some(difference) = report.difference() {
+    if let Some(difference) = fidelity.difference() {
         line("largest difference of an answer", format!("{difference} of its largest"));
     }
     let wrapped = if fidelity.wrapped == 0 { "none".to_owned() } else { grouped(fidelity.wrapped) };
