@@ -2,7 +2,7 @@
 
 use crate::message::Request;
 use crate::pack::{self, check_len};
-use crate::pad::{IncarnationKey, TAG_LEN};
+use crate::pad::{self, IncarnationKey, TAG_LEN};
 use crate::session::Identity;
 use crate::{Error, Incarnation, IncarnationId, MAX_SERVERS, ModelInfo, Result, SessionId};
 use core::fmt;
@@ -90,12 +90,24 @@ impl Requester {
     /// # Errors
     /// [`Error::WrongLength`]; [`Error::Exhausted`] after 2^64 requests. `input` is then as it was.
     pub fn request(&mut self, input: &mut [u8]) -> Result<Pending> {
-        check_len(self.identity.model.input_len, input.len())?;
+        self.mask(None, input)
+    }
+
+    /// [`Requester::request`], with the masked input written into `out`, of the same length: where it is sent from, say.
+    ///
+    /// # Errors
+    /// As [`Requester::request`], also if `out` is not as long as `input`; `out` is then as it was.
+    pub fn request_into(&mut self, input: &[u8], out: &mut [u8]) -> Result<Pending> {
+        check_len(input.len(), out.len())?;
+        self.mask(Some(input), out)
+    }
+
+    /// Masks `from` into `to`, which is as long, or what is in `to`.
+    fn mask(&mut self, from: Option<&[u8]>, to: &mut [u8]) -> Result<Pending> {
+        check_len(self.identity.model.input_len, to.len())?;
         let counter = self.next.ok_or(Error::Exhausted)?;
         self.next = counter.checked_add(1);
-        for key in &self.keys {
-            key.apply_input_pad(counter, input)?;
-        }
+        pad::apply_input_pads(&self.keys, counter, from, to)?;
         Ok(Pending { session: self.session(), incarnation: self.id, counter })
     }
 

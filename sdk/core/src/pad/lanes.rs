@@ -1,13 +1,28 @@
-//! ChaCha12 for processors for which the `chacha20` crate has no fast code: a keystream's blocks side by side in lanes of
-//! vectors, or one after the other in registers. Compared with that crate by a test.
+//! ChaCha12 for processors for which the `chacha20` crate has no fast code, or none that adds up the keystreams of several
+//! keys in one pass over the data: a keystream's blocks side by side in lanes of vectors, or one after the other in
+//! registers. Compared with that crate by a test.
 //!
 //! `cross/cost` counts the instructions of a request.
+#![allow(clippy::indexing_slicing, reason = "indices are constants once loops over words are unrolled")]
 
+#[cfg(any(test, target_arch = "x86_64"))]
+use crate::MAX_SERVERS;
 use zeroize::Zeroize;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+mod neon;
 
 /// Words of a block.
 const WORDS: usize = 16;
 const ROUNDS: usize = 12;
+
+/// Bytes of a block.
+const BLOCK: usize = 64;
+
+/// The most blocks side by side.
+const MOST: usize = 8;
 
 /// A word of each of some blocks.
 trait Lanes: Copy {
@@ -18,10 +33,11 @@ trait Lanes: Copy {
     /// The numbers of blocks that follow each other.
     fn numbers(first: u32) -> Self;
     fn add(self, other: Self) -> Self;
+    fn xor(self, other: Self) -> Self;
     /// The XOR of both, turned left.
     fn mix<const LEFT: u32>(self, other: Self) -> Self;
-    /// XORs blocks into `COUNT * 64` bytes.
-    fn xor_into(blocks: &[Self; WORDS], bytes: &mut [u8]);
+    /// Writes the XOR of blocks and `COUNT * BLOCK` bytes: of `from`, or of those that are there.
+    fn xor_into(blocks: &[Self; WORDS], from: Option<&[u8]>, to: &mut [u8]);
 }
 
 impl Lanes for u32 {
@@ -43,78 +59,215 @@ impl Lanes for u32 {
     }
 
     #[inline(always)]
+    fn xor(self, other: u32) -> u32 {
+        self ^ other
+    }
+
+    #[inline(always)]
     fn mix<const LEFT: u32>(self, other: u32) -> u32 {
         (self ^ other).rotate_left(LEFT)
     }
 
     #[inline(always)]
-    fn xor_into(block: &[u32; WORDS], bytes: &mut [u8]) {
-        for (bytes, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(block) {
-            *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
+    fn xor_into(block: &[u32; WORDS], from: Option<&[u8]>, to: &mut [u8]) {
+        let to = to.as_chunks_mut::<4>().0;
+        match from {
+            Some(from) => {
+                for ((to, from), word) in to.iter_mut().zip(from.as_chunks::<4>().0).zip(block) {
+                    *to = (u32::from_le_bytes(*from) ^ word).to_le_bytes();
+                }
+            }
+            None => {
+                for (bytes, word) in to.iter_mut().zip(block) {
+                    *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
+                }
+            }
         }
     }
 }
 
-/// XORs the keystream of `key` and `nonce` into `bytes`, from block 0 on. At most `2^32` blocks, or it repeats: the
-/// caller sees to it.
-pub(super) fn apply(key: &[u8; 32], nonce: &[u8; 12], bytes: &mut [u8]) {
-    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-    of::<neon::Vector>(key, nonce, bytes);
-    #[cfg(not(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")))]
-    of::<u32>(key, nonce, bytes);
+/// A keystream's state for block 0, and the same with the first half round done but for its first quarter: the other three
+/// do not depend on the block's number.
+struct Stream {
+    state: [u32; WORDS],
+    first: [u32; WORDS],
 }
 
-fn of<L: Lanes>(key: &[u8; 32], nonce: &[u8; 12], bytes: &mut [u8]) {
-    let mut state = [0; WORDS];
-    // "expand 32-byte k".
-    state[..4].copy_from_slice(&[0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]);
-    for (word, bytes) in state[4..12].iter_mut().zip(key.as_chunks::<4>().0) {
-        *word = u32::from_le_bytes(*bytes);
-    }
-    for (word, bytes) in state[13..].iter_mut().zip(nonce.as_chunks::<4>().0) {
-        *word = u32::from_le_bytes(*bytes);
-    }
-    // Three quarters of the first half round do not depend on the block's number.
-    let mut first = state;
-    for i in 1..4 {
-        quarter(&mut first, i, 4 + i, 8 + i, 12 + i);
-    }
-    let mut chunks = bytes.chunks_exact_mut(64 * L::COUNT);
-    for chunk in &mut chunks {
-        blocks::<L>(&state, &first, chunk);
-        state[12] = state[12].wrapping_add(L::COUNT as u32);
-    }
-    let rest = chunks.into_remainder();
-    if !rest.is_empty() {
-        let mut last = [0; 64 * 4];
-        blocks::<L>(&state, &first, &mut last[..64 * L::COUNT]);
-        rest.iter_mut().zip(&last).for_each(|(byte, pad)| *byte ^= pad);
-        // What is behind it hides nothing.
-        last[..rest.len()].zeroize();
-    }
-    first.zeroize();
-    state.zeroize();
-}
+impl Stream {
+    /// "expand 32-byte k", and nothing yet.
+    const EMPTY: Self = {
+        let state = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        Self { state, first: [0; WORDS] }
+    };
 
-/// XORs the `COUNT` blocks from the state's on into `bytes`. `first` is the state with the first half round done but for
-/// its first quarter.
-#[inline(always)]
-fn blocks<L: Lanes>(state: &[u32; WORDS], first: &[u32; WORDS], bytes: &mut [u8]) {
-    let numbers = L::numbers(state[12]);
-    let mut x = first.map(L::splat);
-    x[12] = numbers;
-    quarter(&mut x, 0, 4, 8, 12);
-    diagonals(&mut x);
-    for _ in 1..ROUNDS / 2 {
-        for i in 0..4 {
-            quarter(&mut x, i, 4 + i, 8 + i, 12 + i);
+    /// In its place, for what is moved leaves copies.
+    fn set(&mut self, key: &[u8; 32], nonce: &[u8; 12]) {
+        for (word, bytes) in self.state[4..12].iter_mut().zip(key.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
         }
+        for (word, bytes) in self.state[13..].iter_mut().zip(nonce.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        self.first = self.state;
+        for i in 1..4 {
+            quarter(&mut self.first, i, 4 + i, 8 + i, 12 + i);
+        }
+    }
+
+    /// The `COUNT` blocks from number `at` on.
+    #[inline(always)]
+    fn blocks<L: Lanes>(&self, at: u32) -> [L; WORDS] {
+        let numbers = L::numbers(at);
+        let mut x = [numbers; WORDS];
+        for (i, (x, first)) in x.iter_mut().zip(&self.first).enumerate() {
+            if i != 12 {
+                *x = L::splat(*first);
+            }
+        }
+        quarter(&mut x, 0, 4, 8, 12);
         diagonals(&mut x);
+        for _ in 1..ROUNDS / 2 {
+            for i in 0..4 {
+                quarter(&mut x, i, 4 + i, 8 + i, 12 + i);
+            }
+            diagonals(&mut x);
+        }
+        for (i, (x, state)) in x.iter_mut().zip(&self.state).enumerate() {
+            *x = x.add(if i == 12 { numbers } else { L::splat(*state) });
+        }
+        x
     }
-    for (i, word) in x.iter_mut().enumerate() {
-        *word = word.add(if i == 12 { numbers } else { L::splat(state[i]) });
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.first.as_mut_slice().zeroize();
+        self.state.as_mut_slice().zeroize();
     }
-    L::xor_into(&x, bytes);
+}
+
+/// XORs the keystreams of all `keys` under one nonce into the bytes of `from`, or those that are in `to`, from block 0 on.
+/// `from` is as long as `to`, of at most `2^32` blocks, or they repeat: the caller sees to both. `false` if there is no fast
+/// code for that on this processor; nothing is done then.
+pub(super) fn apply<'k>(
+    keys: impl Iterator<Item = &'k [u8; 32]>,
+    nonce: &[u8; 12],
+    from: Option<&[u8]>,
+    to: &mut [u8],
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx2::apply(keys, nonce, from, to);
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    {
+        one_by_one::<neon::Vector>(keys, nonce, from, to);
+        true
+    }
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+    )))]
+    {
+        one_by_one::<u32>(keys, nonce, from, to);
+        true
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn set<'k>(
+    streams: &mut heapless::Vec<Stream, MAX_SERVERS>,
+    keys: impl Iterator<Item = &'k [u8; 32]>,
+    nonce: &[u8; 12],
+) {
+    for key in keys {
+        // There are no more than servers.
+        if streams.push(Stream::EMPTY).is_ok()
+            && let Some(stream) = streams.last_mut()
+        {
+            stream.set(key, nonce);
+        }
+    }
+}
+
+/// Each in a pass of its own. Where vectors are short or there are none, what the sum takes in registers and memory costs
+/// more than another pass.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn one_by_one<'k, L: Lanes>(
+    keys: impl Iterator<Item = &'k [u8; 32]>,
+    nonce: &[u8; 12],
+    from: Option<&[u8]>,
+    to: &mut [u8],
+) {
+    let (mut from, mut stream) = (from, [Stream::EMPTY]);
+    for key in keys {
+        stream[0].set(key, nonce);
+        passed::<L, false>(&stream, from.take(), to);
+    }
+}
+
+/// All streams in one pass.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn joined<L: Lanes>(streams: &[Stream], from: Option<&[u8]>, to: &mut [u8]) {
+    passed::<L, true>(streams, from, to);
+}
+
+#[inline(always)]
+fn passed<L: Lanes, const MANY: bool>(streams: &[Stream], from: Option<&[u8]>, to: &mut [u8]) {
+    let group = BLOCK * L::COUNT;
+    let mut at = 0u32;
+    let mut chunks = to.chunks_exact_mut(group);
+    let rest_from = match from {
+        Some(from) => {
+            let mut sources = from.chunks_exact(group);
+            for (chunk, source) in (&mut chunks).zip(&mut sources) {
+                blocks::<L, MANY>(streams, at, Some(source), chunk);
+                at = at.wrapping_add(L::COUNT as u32);
+            }
+            Some(sources.remainder())
+        }
+        None => {
+            for chunk in &mut chunks {
+                blocks::<L, MANY>(streams, at, None, chunk);
+                at = at.wrapping_add(L::COUNT as u32);
+            }
+            None
+        }
+    };
+    let rest = chunks.into_remainder();
+    if rest.is_empty() {
+        return;
+    }
+    let mut last = [0; BLOCK * MOST];
+    let bytes = &mut last[..rest.len()];
+    bytes.copy_from_slice(rest_from.unwrap_or(rest));
+    blocks::<L, MANY>(streams, at, None, &mut last[..group]);
+    rest.copy_from_slice(&last[..rest.len()]);
+    // What was in clear may be again.
+    last[..rest.len()].zeroize();
+}
+
+/// XORs the `COUNT` blocks of all streams from number `at` on.
+#[inline(always)]
+fn blocks<L: Lanes, const MANY: bool>(streams: &[Stream], at: u32, from: Option<&[u8]>, to: &mut [u8]) {
+    let Some((first, others)) = streams.split_first() else { return };
+    if !MANY {
+        return L::xor_into(&first.blocks::<L>(at), from, to);
+    }
+    // One place for the rounds: they are long.
+    let mut sum = [L::splat(0); WORDS];
+    let (mut stream, mut others, mut begun) = (first, others.iter(), false);
+    loop {
+        let x = stream.blocks::<L>(at);
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum = if begun { sum.xor(x) } else { x };
+        }
+        begun = true;
+        match others.next() {
+            Some(other) => stream = other,
+            None => break,
+        }
+    }
+    L::xor_into(&sum, from, to);
 }
 
 #[inline(always)]
@@ -137,110 +290,44 @@ fn quarter<L: Lanes>(x: &mut [L; WORDS], a: usize, b: usize, c: usize, d: usize)
     x[b] = x[b].mix::<7>(x[c]);
 }
 
-#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-#[allow(unsafe_code, reason = "vector instructions, and vectors read from and written to arrays")]
-mod neon {
-    use super::{Lanes, WORDS};
-    use core::arch::aarch64::{
-        uint32x4_t, vaddq_u32, vdupq_n_u32, veorq_u32, vld1q_u8, vld1q_u32, vqtbl1q_u8, vreinterpretq_u8_u32,
-        vreinterpretq_u16_u32, vreinterpretq_u32_u8, vreinterpretq_u32_u16, vreinterpretq_u32_u64,
-        vreinterpretq_u64_u32, vrev32q_u16, vshlq_n_u32, vsriq_n_u32, vst1q_u8, vtrn1q_u32, vtrn1q_u64,
-        vtrn2q_u32, vtrn2q_u64,
-    };
-
-    /// Four blocks, a word of each.
-    #[derive(Clone, Copy)]
-    pub(super) struct Vector(uint32x4_t);
-
-    /// Turns each word left by a byte.
-    const BYTE: [u8; 16] = [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14];
-    const FOUR: [u32; 4] = [0, 1, 2, 3];
-
-    // SAFETY, of all below: the module is compiled only where NEON is there, and all pointers are those of arrays of 16
-    // bytes.
-    impl Lanes for Vector {
-        const COUNT: usize = 4;
-
-        #[inline(always)]
-        fn splat(word: u32) -> Self {
-            Self(unsafe { vdupq_n_u32(word) })
-        }
-
-        #[inline(always)]
-        fn numbers(first: u32) -> Self {
-            Self(unsafe { vaddq_u32(vdupq_n_u32(first), vld1q_u32(FOUR.as_ptr())) })
-        }
-
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            Self(unsafe { vaddq_u32(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn mix<const LEFT: u32>(self, other: Self) -> Self {
-            Self(unsafe {
-                let x = veorq_u32(self.0, other.0);
-                match LEFT {
-                    16 => vreinterpretq_u32_u16(vrev32q_u16(vreinterpretq_u16_u32(x))),
-                    12 => vsriq_n_u32::<20>(vshlq_n_u32::<12>(x), x),
-                    8 => vreinterpretq_u32_u8(vqtbl1q_u8(vreinterpretq_u8_u32(x), vld1q_u8(BYTE.as_ptr()))),
-                    _ => {
-                        const { assert!(LEFT == 16 || LEFT == 12 || LEFT == 8 || LEFT == 7) }
-                        vsriq_n_u32::<25>(vshlq_n_u32::<7>(x), x)
-                    }
-                }
-            })
-        }
-
-        #[inline(always)]
-        fn xor_into(blocks: &[Self; WORDS], bytes: &mut [u8]) {
-            let (parts, _) = bytes.as_chunks_mut::<16>();
-            for (group, words) in blocks.as_chunks::<4>().0.iter().enumerate() {
-                let [a, b, c, d] = words.map(|word| word.0);
-                // Rows become columns.
-                let columns = unsafe {
-                    let wide = |x| vreinterpretq_u64_u32(x);
-                    let (low, high) = (wide(vtrn1q_u32(a, b)), wide(vtrn2q_u32(a, b)));
-                    let (low_2, high_2) = (wide(vtrn1q_u32(c, d)), wide(vtrn2q_u32(c, d)));
-                    [
-                        vtrn1q_u64(low, low_2),
-                        vtrn1q_u64(high, high_2),
-                        vtrn2q_u64(low, low_2),
-                        vtrn2q_u64(high, high_2),
-                    ]
-                };
-                for (block, column) in columns.into_iter().enumerate() {
-                    if let Some(part) = parts.get_mut(4 * block + group) {
-                        unsafe {
-                            let there = vreinterpretq_u32_u8(vld1q_u8(part.as_ptr()));
-                            let made = veorq_u32(there, vreinterpretq_u32_u64(column));
-                            vst1q_u8(part.as_mut_ptr(), vreinterpretq_u8_u32(made));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::{MAX_SERVERS, apply, one_by_one};
     use chacha20::ChaCha12;
     use chacha20::cipher::{KeyIvInit, StreamCipher};
 
-    /// Of all lengths around the edges of blocks and vectors, also by the code of processors without vectors.
+    /// Of all lengths around the edges of blocks and vectors, in place and beside it, of one key and of several, also by
+    /// the code of processors without vectors.
     #[test]
-    fn the_keystream_is_the_library_s() {
-        let key: [u8; 32] = core::array::from_fn(|i| (i * 7) as u8);
+    fn the_keystreams_are_the_library_s() {
         let nonce: [u8; 12] = core::array::from_fn(|i| (i * 29 + 1) as u8);
-        for len in (0..600).chain([784, 3072, 4095, 4096, 4097]) {
-            let given: [u8; 4097] = core::array::from_fn(|i| (i * 31) as u8);
-            let mut right = given;
-            ChaCha12::new((&key).into(), (&nonce).into()).apply_keystream(&mut right[..len]);
-            let (mut made, mut plain) = (given, given);
-            super::apply(&key, &nonce, &mut made[..len]);
-            super::of::<u32>(&key, &nonce, &mut plain[..len]);
-            assert_eq!((made, plain), (right, right), "{len}");
+        let keys: [[u8; 32]; MAX_SERVERS] =
+            core::array::from_fn(|key| core::array::from_fn(|i| (i * 7 + key * 91) as u8));
+        let given: [u8; 4097] = core::array::from_fn(|i| (i * 31) as u8);
+        let mut fast = 0;
+        for len in (0..1100).chain([3072, 4095, 4096, 4097]) {
+            for count in [1, 2, 3, MAX_SERVERS] {
+                let keys = &keys[..count];
+                let mut right = given;
+                for key in keys {
+                    ChaCha12::new(key.into(), (&nonce).into()).apply_keystream(&mut right[..len]);
+                }
+                let (mut made, mut beside, mut plain, mut plain_beside) = (given, given, given, given);
+                plain_beside[..len].fill(0xa5);
+                one_by_one::<u32>(keys.iter(), &nonce, None, &mut plain[..len]);
+                one_by_one::<u32>(keys.iter(), &nonce, Some(&given[..len]), &mut plain_beside[..len]);
+                assert_eq!((plain, plain_beside), (right, right), "{count} keys, {len} bytes");
+                beside[..len].fill(0x5a);
+                if apply(keys.iter(), &nonce, None, &mut made[..len]) {
+                    assert!(apply(keys.iter(), &nonce, Some(&given[..len]), &mut beside[..len]));
+                    assert_eq!((made, beside), (right, right), "{count} keys, {len} bytes");
+                    fast += 1;
+                } else {
+                    assert_eq!(made, given);
+                }
+            }
         }
+        // So that it is seen what was tested.
+        assert!(fast == 0 || fast == 4 * 1104);
     }
 }

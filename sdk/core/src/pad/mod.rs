@@ -18,8 +18,8 @@
 //! A pad hides only while it is used once. No two connections share a key, the device's
 //! [`Requester`](crate::Requester) never repeats a counter, and every server refuses one that it has seen.
 
-// On x86 the library's kernels are faster; on ARM these are (`cross/COST.md`).
-#[cfg(any(test, not(any(target_arch = "x86", target_arch = "x86_64"))))]
+// Faster than the library's kernels (`cross/COST.md`).
+#[cfg(any(test, not(target_arch = "x86")))]
 mod lanes;
 
 use crate::{Error, Incarnation, Result, pack};
@@ -121,17 +121,7 @@ impl IncarnationKey {
     /// # Errors
     /// [`Error::TooLong`] beyond the 256 GiB of one keystream.
     pub fn apply_input_pad(&self, counter: u64, values: &mut [u8]) -> Result<()> {
-        let len = values.len();
-        if len > MAX_PAD {
-            return Err(Error::TooLong { len, limit: MAX_PAD });
-        }
-        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        self.keystream(Domain::Input, counter)
-            .try_apply_keystream(values)
-            .map_err(|_| Error::TooLong { len, limit: MAX_PAD })?;
-        #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
-        lanes::apply(&self.key, &nonce(Domain::Input, counter), values);
-        Ok(())
+        apply_input_pads(core::slice::from_ref(self), counter, None, values)
     }
 
     /// Writes the output pad `Q_j` of inference `counter`: word `i` is the `i`-th little-endian 32-bit word of
@@ -171,6 +161,33 @@ impl IncarnationKey {
     fn keystream(&self, domain: Domain, counter: u64) -> ChaCha12 {
         ChaCha12::new(&self.key.into(), &nonce(domain, counter).into())
     }
+}
+
+/// [`IncarnationKey::apply_input_pad`] of all keys in one pass, of at most [`MAX_SERVERS`](crate::MAX_SERVERS): from `from`
+/// into `values`, which is as long, or in place.
+pub(crate) fn apply_input_pads(
+    keys: &[IncarnationKey],
+    counter: u64,
+    from: Option<&[u8]>,
+    values: &mut [u8],
+) -> Result<()> {
+    let len = values.len();
+    if len > MAX_PAD {
+        return Err(Error::TooLong { len, limit: MAX_PAD });
+    }
+    #[cfg(not(target_arch = "x86"))]
+    if lanes::apply(keys.iter().map(|key| &key.key), &nonce(Domain::Input, counter), from, values) {
+        return Ok(());
+    }
+    if let Some(from) = from {
+        values.copy_from_slice(from);
+    }
+    for key in keys {
+        key.keystream(Domain::Input, counter)
+            .try_apply_keystream(values)
+            .map_err(|_| Error::TooLong { len, limit: MAX_PAD })?;
+    }
+    Ok(())
 }
 
 fn nonce(domain: Domain, counter: u64) -> [u8; 12] {
