@@ -108,7 +108,7 @@ fn reads_files() {
 #[test]
 fn every_field_is_checked() {
     type Edit = fn(&mut Deployment);
-    let cases: [(&str, Edit); 47] = [
+    let cases: [(&str, Edit); 49] = [
         ("version", |d| d.version = 2),
         ("version", |d| d.version = 6),
         ("models[0]", |d| d.version = 5),
