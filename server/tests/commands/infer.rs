@@ -89,7 +89,7 @@ fn mistakes_are_told_in_one_line_and_in_time() {
     floats(&[3.5; 64]);
     assert_eq!(logits(&quarters, &reals), logits(&good, &array(&[1, 64], 14)));
     let start = Instant::now();
-    refused(start, &infer(&good, &reals).output().unwrap(), "no [model.quantise]");
+    refused(start, &infer(&good, &reals).output().unwrap(), "no `quantise` of the model");
     // Below what a byte can hold: cut, and told.
     floats(&[-1.0; 64]);
     let (cut, outside) = logits(&quarters, &reals);
