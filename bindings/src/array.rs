@@ -121,6 +121,7 @@ mod tests {
         let last = Last::None;
         let output = Output { name: "out".into(), shape: vec![1], scale: 1.0, last, classes: Vec::new() };
         let mut model = Model {
+            name: None,
             id: ModelId([0; 32]),
             input_shape: vec![1, 2, 2],
             input_bits: 8,
