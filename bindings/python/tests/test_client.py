@@ -74,7 +74,7 @@ def test_floats_become_the_values_that_the_deployment_says(cluster):
         assert told.value.code == 1
     with seco.Client(cluster.path) as client:
         assert np.array_equal(client.infer(DIGITS[0].astype(float)).logits, expected.logits)
-        with pytest.raises(seco.InvalidConfiguration, match="model.quantise"):
+        with pytest.raises(seco.InvalidConfiguration, match="no `quantise` of the model"):
             client.infer(DIGITS[0] / 255)
 
 
