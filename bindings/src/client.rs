@@ -17,16 +17,6 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Names of the models of a deployment file, of which this is the text, in its order: empty for a file of version 3 or 4,
-/// whose only model has no name.
-///
-/// # Errors
-/// `InvalidConfiguration` for a text that is no deployment file.
-#[uniffi::export]
-pub fn deployment_models(deployment: &str) -> Result<Vec<String>, SecoError> {
-    Ok(Deployment::from_toml(deployment)?.model_names().map(str::to_owned).collect())
-}
-
 /// Settings as the SDK has them.
 fn builder(config: &ClientConfig, deployment: Deployment) -> ClientBuilder {
     let transport = match config.transport {

@@ -16,7 +16,7 @@ mod runtime;
 mod store;
 mod types;
 
-pub use client::{SecoClient, deployment_models, fetch_deployment_update};
+pub use client::{SecoClient, fetch_deployment_update};
 pub use error::{SecoError, StoreError, TokenProblem};
 pub use log::{ClientLog, LogLevel};
 pub use runtime::Cancellation;

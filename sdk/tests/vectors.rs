@@ -99,7 +99,7 @@ fn good_deployment_files_are_read_and_written() {
         let told = (deployment.version, info.input_len, info.values, info.width);
         assert_eq!(told, (entry.version, entry.input_len, entry.values, entry.width), "{name}");
         // The packages' tests: nobody is at its address, or one of several models is to be chosen first.
-        assert_eq!(entry.error, if deployment.models.is_empty() { 3 } else { 1 }, "{name}");
+        assert_eq!(entry.error, if deployment.others.is_empty() { 3 } else { 1 }, "{name}");
     }
 }
 

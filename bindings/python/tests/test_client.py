@@ -304,10 +304,6 @@ def test_a_file_may_name_several_models(small):
     second = second.replace("[[models.outputs]]", f"[[models.outputs]]\n{classes}")
     both = small.deployment[:start] + first + second + small.deployment[end:]
     both = both.replace("version = 3", "version = 5")
-    assert seco.deployment_models(both) == ["first", "second"]
-    assert seco.deployment_models(small.path) == []
-    with pytest.raises(seco.InvalidConfiguration):
-        seco.deployment_models("\n")
     answers = []
     for deployment, name in ((small.path, None), (both, "first"), (both, "second")):
         with seco.Client(deployment, model=name) as client:
@@ -319,6 +315,7 @@ def test_a_file_may_name_several_models(small):
         with pytest.raises(seco.InvalidConfiguration, match="model") as told:
             seco.Client(deployment, model=name)
         assert told.value.code == 1
+        assert deployment != both or name == 1 or "first, second" in str(told.value)
 
 
 def test_servers_that_are_gone_are_an_error_in_time():

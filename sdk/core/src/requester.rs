@@ -98,7 +98,7 @@ impl Requester {
     /// # Errors
     /// As [`Requester::request`], also if `out` is not as long as `input`; `out` is then as it was.
     pub fn request_into(&mut self, input: &[u8], out: &mut [u8]) -> Result<Pending> {
-        check_len(input.len(), out.len())?;
+        check_len(self.identity.model.input_len, input.len())?;
         self.mask(Some(input), out)
     }
 

@@ -197,6 +197,8 @@ fn misuse_is_an_error() {
     assert_eq!(short, [7; 783], "left as it was");
     let error = session.request_into(&[0; 783], &mut short).unwrap_err();
     assert_eq!(error, Error::WrongLength { expected: 784, got: 783 });
+    let error = session.request_into(&[0; 783], &mut [7; 784]).unwrap_err();
+    assert_eq!(error, Error::WrongLength { expected: 784, got: 783 });
     let error = session.request_into(&[0; 784], &mut short).unwrap_err();
     assert_eq!(error, Error::WrongLength { expected: 784, got: 783 });
     assert_eq!(short, [7; 783], "left as it was");

@@ -29,9 +29,9 @@ pub struct Deployment {
     pub gateway: Gateway,
     /// The model that a client asks: the file's only one, or that which [`Deployment::select`] chose. Before that the first.
     pub model: Model,
-    /// All models of a file that names several, of which none has been chosen yet: the first is [`Deployment::model`]. Else
-    /// empty. At most [`Deployment::MAX_MODELS`].
-    pub models: Vec<Model>,
+    /// Where the file names several models and none has been chosen yet, all but the first: with it at most
+    /// [`Deployment::MAX_MODELS`].
+    pub others: Vec<Model>,
     /// Who may replace this file, if anybody.
     pub update: Option<Update>,
     /// All servers, the gateway first. Two to eight.
@@ -109,21 +109,20 @@ impl Model {
         };
         info.validate().map_err(|error| {
             let field = match error {
-                seco_core::Error::Model("input_len") => ".input_shape",
-                seco_core::Error::Model("values") => ".outputs",
-                seco_core::Error::Model("width") => ".output_width",
-                _ => "",
+                seco_core::Error::Model("input_len") => "input_shape",
+                seco_core::Error::Model("values") => "outputs",
+                // The only other one.
+                _ => "output_width",
             };
-            problem(format!("{at}{field}"), "out of range")
+            problem_of(at, field, "out of range")
         })?;
         Ok(info)
     }
 
     /// Checks all of it that its types leave open. `at` is where it stands in the file.
     fn validate(&self, at: &str) -> Result<()> {
-        let check = |good, field: &str, text: &str| {
-            if good { Ok(()) } else { Err(problem(format!("{at}.{field}"), text)) }
-        };
+        let check =
+            |good, field: &str, text: &str| if good { Ok(()) } else { Err(problem_of(at, field, text)) };
         check((1..=16).contains(&self.input_bits), "input_bits", "1 to 16 are possible")?;
         let ordered = self.calibrated.is_none_or(|[least, most]| least <= most);
         check(ordered, "calibrated", "the smallest value comes first, then the largest")?;
@@ -161,7 +160,7 @@ impl Model {
         }
         self.info(at)?;
         match self.quantise.as_ref().and_then(|quantise| quantise.problem(&self.input_shape)) {
-            Some(text) => Err(problem(format!("{at}.quantise"), text)),
+            Some(text) => Err(problem_of(at, "quantise", text)),
             None => Ok(()),
         }
     }
@@ -240,14 +239,14 @@ impl Serialize for Deployment {
             model: Option<&'a Model>,
             #[serde(skip_serializing_if = "Option::is_none")]
             update: &'a Option<Update>,
-            #[serde(skip_serializing_if = "<[Model]>::is_empty")]
-            models: &'a [Model],
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            models: Vec<&'a Model>,
             servers: &'a [Server],
         }
         let Self { version, gateway, model, update, servers, .. } = self;
         let (model, models) = match *version {
-            Self::VERSION_OF_SEVERAL => (None, self.listed()),
-            _ => (Some(model), &[][..]),
+            Self::VERSION_OF_SEVERAL => (None, self.listed().collect()),
+            _ => (Some(model), Vec::new()),
         };
         File { version: *version, gateway, model, update, models, servers }.serialize(to)
     }
@@ -262,7 +261,7 @@ impl Deployment {
     /// as in those of [`Deployment::VERSION`], which older applications read too; these they refuse by their version.
     pub const VERSION_ABOVE_8_BITS: u8 = 4;
 
-    /// Version of the files that name models, several of a cluster as a rule ([`Deployment::models`]). Older applications
+    /// Version of the files that name models, several of a cluster as a rule ([`Deployment::model_names`]). Older applications
     /// refuse them by it.
     pub const VERSION_OF_SEVERAL: u8 = 5;
 
@@ -279,6 +278,7 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Error::Deployment`] with the line or field.
+    #[inline(never)]
     pub fn from_toml(text: &str) -> Result<Self> {
         let deployment = read::deployment(text)?;
         deployment.validate()?;
@@ -292,17 +292,23 @@ impl Deployment {
     /// # Errors
     /// [`Error::Deployment`] with the names that there are, if this is none of them, or none is given and there are
     /// several.
+    #[inline(never)]
     pub fn select(mut self, name: Option<&str>) -> Result<Self> {
-        if name.is_none() && self.models.is_empty() {
+        let at = match name {
+            Some(name) => self.listed().position(|model| model.name.as_deref() == Some(name)),
+            None => self.others.is_empty().then_some(0),
+        };
+        if let Some(at) = at {
+            // Taken out, for a copy would take code of which a phone's library has none.
+            let chosen = at.checked_sub(1).map(|at| self.others.swap_remove(at));
+            (self.model, self.others) = (chosen.unwrap_or(self.model), Vec::new());
             return Ok(self);
         }
-        let found =
-            name.and_then(|name| self.listed().iter().find(|model| model.name.as_deref() == Some(name)));
-        if let Some(model) = found.cloned() {
-            (self.model, self.models) = (model, Vec::new());
-            return Ok(self);
+        let mut names = String::new();
+        for name in self.model_names() {
+            names.push_str(if names.is_empty() { "" } else { ", " });
+            names.push_str(name);
         }
-        let names = self.model_names().collect::<Vec<_>>().join(", ");
         let what = match name {
             None => format!("there are several, so one is to be chosen: {names}"),
             Some(name) if names.is_empty() => format!("none is called {name:?}, the only one has no name"),
@@ -357,37 +363,38 @@ impl Deployment {
             check(distinct, &at, "the sealing key is used twice")?;
         }
         if self.version != Self::VERSION_OF_SEVERAL {
-            check(self.models.is_empty(), "version", "a file that names models has version 5")?;
+            check(self.others.is_empty(), "version", "a file that names models has version 5")?;
             check(self.model.name.is_none(), "model.name", "only models of a file of version 5 have one")?;
             self.model.validate("model")?;
             // An older application must not take two bytes for two values.
             let told = "more than 8 need a file of version 4, up to 8 one of version 3";
             return check(self.version == Self::version_of(self.model.input_bits), "model.input_bits", told);
         }
-        let models = self.listed();
-        if models.len() > Self::MAX_MODELS {
+        if self.others.len() >= Self::MAX_MODELS {
             return Err(problem("models", format!("there are more than {}", Self::MAX_MODELS)));
         }
-        for (i, model) in models.iter().enumerate() {
+        for (i, model) in self.listed().enumerate() {
             let at = format!("models[{i}]");
             let name = model.name.as_deref().unwrap_or_default();
             let printed = !name.trim().is_empty() && !name.contains(char::is_control);
             check(printed, &at, "the name is empty or has control characters")?;
-            let mut before = models.iter().take(i);
+            let mut before = self.listed().take(i);
             check(before.all(|other| other.name != model.name), &at, "the name is used twice")?;
             model.validate(&at)?;
         }
-        check(models.first() == Some(&self.model), "model", "is not the first of the file's models")
+        Ok(())
     }
 
-    /// All models.
-    fn listed(&self) -> &[Model] {
-        if self.models.is_empty() { std::slice::from_ref(&self.model) } else { &self.models }
+    /// All models, in the file's order.
+    fn listed(&self) -> impl Iterator<Item = &Model> {
+        // Shorter code than that of two iterators, one after the other.
+        (0..=self.others.len())
+            .filter_map(|i| i.checked_sub(1).map_or(Some(&self.model), |i| self.others.get(i)))
     }
 
     /// Names of the models, in the file's order. None of a file of version 3 or 4, whose only model has no name.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
-        self.listed().iter().filter_map(|model| model.name.as_deref())
+        self.listed().filter_map(|model| model.name.as_deref())
     }
 
     /// The model as `seco-core` describes it.
@@ -418,6 +425,13 @@ fn check_version(version: u8) -> Result<()> {
         "version",
         format!("this application reads files of version {OLDEST} to {NEWEST}, not {version}; {remedy}"),
     ))
+}
+
+/// Of a field of what stands at `at`.
+#[cold]
+#[inline(never)]
+fn problem_of(at: &str, field: &str, text: &str) -> Error {
+    problem([at, field].join("."), text)
 }
 
 pub(crate) fn problem(at: impl Into<String>, problem: impl Into<String>) -> Error {

@@ -23,11 +23,10 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         })?,
     };
     table.end()?;
-    let (model, models) = if version == Deployment::VERSION_OF_SEVERAL {
-        let models = file.list("models", |value| model(value.table()?, true))?;
-        let first =
-            models.first().cloned().ok_or_else(|| problem("models", "a file of version 5 has some"))?;
-        (first, if models.len() > 1 { models } else { Vec::new() })
+    let (model, others) = if version == Deployment::VERSION_OF_SEVERAL {
+        let mut models = file.list("models", |value| model(value.table()?, true))?.into_iter();
+        let first = models.next().ok_or_else(|| problem("models", "a file of version 5 has some"))?;
+        (first, models.collect())
     } else {
         (model(file.table("model")?, false)?, Vec::new())
     };
@@ -45,9 +44,10 @@ pub(super) fn deployment(text: &str) -> Result<Deployment> {
         table.end().map(|()| server)
     })?;
     file.end()?;
-    Ok(Deployment { version, gateway, model, models, update, servers })
+    Ok(Deployment { version, gateway, model, others, update, servers })
 }
 
+#[inline(never)]
 fn model(mut table: Table<'_>, named: bool) -> Result<Model> {
     let name = |text: &str| Some(text.to_owned());
     let model = Model {

@@ -256,9 +256,9 @@ async fn of_several_models_one_is_asked() {
         model
     };
     let of = |models: Vec<seco_sdk::Model>| {
-        let (version, model) = (Deployment::VERSION_OF_SEVERAL, models[0].clone());
-        let models = if models.len() > 1 { models } else { Vec::new() };
-        Deployment { version, model, models, ..example() }
+        let mut others = models;
+        let (version, model) = (Deployment::VERSION_OF_SEVERAL, others.remove(0));
+        Deployment { version, model, others, ..example() }
     };
     let mut several = of((0..Deployment::MAX_MODELS).map(named).collect());
     assert_eq!(Deployment::from_toml(&several.to_toml().unwrap()).unwrap(), several);
@@ -284,12 +284,12 @@ async fn of_several_models_one_is_asked() {
     assert!(matches!(&refused, Error::Deployment { at, .. } if at == "models"), "{refused}");
 
     let at = |deployment: &Deployment| problem(deployment.to_toml().map(|_| example())).0;
-    let mut other = several.clone();
-    other.model = named(1);
-    assert_eq!(at(&other), "model");
-    several.models.push(named(64));
+    let mut twice = several.clone();
+    twice.model = named(1);
+    assert_eq!(at(&twice), "models[1]");
+    several.others.push(named(64));
     assert_eq!(at(&several), "models");
-    several.models.truncate(2);
+    several.others.truncate(1);
     several.version = Deployment::VERSION;
     assert_eq!(at(&several), "version");
 }

@@ -153,7 +153,7 @@ pub fn deployment(address: SocketAddr, pin: CertificatePin, servers: &[ServerOpe
     Deployment {
         version: Deployment::VERSION,
         gateway: Gateway { address: host(address), server_name: "gateway.test".into(), pins: vec![pin] },
-        models: Vec::new(),
+        others: Vec::new(),
         model: Model {
             name: None,
             id: ModelId([7; 32]),

@@ -105,20 +105,12 @@ impl Server {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        signal(&self.process, name);
     }
 
     /// Waits for the end; fails when it takes too long.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "still running after {limit:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        ended(&mut self.process, limit)
     }
 
     /// Waits until it has said this on standard error.
@@ -147,6 +139,23 @@ impl Server {
         self.signal("-TERM");
         assert!(self.ended(Duration::from_secs(20)).success());
         self.stderr()
+    }
+}
+
+/// Sends a signal, by its name with a minus.
+pub fn signal(process: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &process.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits for a process's end; fails when it takes too long.
+pub fn ended(process: &mut Child, limit: Duration) -> ExitStatus {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "still running after {limit:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -2,7 +2,6 @@
 //! with `SECO_SLOW=1`, or so many as `SECO_ABANDONED` says.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{home, session, tcp};
 use crate::common::admin::{metrics, start_all, sum};
-use crate::common::usage::Use;
-use crate::common::{Device, Server, Site, digits, rng};
+use crate::common::usage::{Use, has_not_grown};
+use crate::common::{Device, Site, digits, rng};
 
 /// Sessions of a crowd, and crowds at the same time.
 const CROWD: u32 = 50;
@@ -152,10 +151,6 @@ impl Place {
     }
 }
 
-fn uses(servers: &[Server], states: &[PathBuf]) -> Vec<Use> {
-    servers.iter().zip(states).map(|(server, state)| Use::of(server, state)).collect()
-}
-
 /// Waits until the gateway has no connection with a device any more, and servers have given back what they needed for
 /// bundles, which would hide what they keep for sessions. Gives how many sessions each remembers.
 async fn settles(admin: &[SocketAddr], slow: bool) -> Vec<f64> {
@@ -199,36 +194,26 @@ async fn sessions_that_are_left_leave_nothing() {
     let warm = u32::try_from(remembered).unwrap() * 5 / 4;
     place.crowds(0..warm, |_| ()).await;
     settles(&ports, slow).await;
-    let before = uses(&servers, &states);
+    let before = Use::of_all(&servers, &states);
     let start = Instant::now();
     let says = |done| {
         if done % 10_000 == 0 {
             let seconds = start.elapsed().as_secs_f64();
-            println!("{seconds:>6.1} s, {done} sessions: {:?}", uses(&servers, &states));
+            println!("{seconds:>6.1} s, {done} sessions: {:?}", Use::of_all(&servers, &states));
         }
     };
     let first = warm.next_multiple_of(CROWD);
     place.crowds(first..first + count, says).await;
     let seconds = start.elapsed().as_secs_f64();
     let known = settles(&ports, slow).await;
-    let after = uses(&servers, &states);
+    let after = Use::of_all(&servers, &states);
     println!(
         "{count} sessions opened and left in {seconds:.1} s, {:.0} a second; {known:?} are remembered, before \
          {before:?}, after {after:?}",
         f64::from(count) / seconds
     );
     assert!(known.iter().all(|&known| known <= remembered as f64), "{known:?} sessions");
-    for (server, (before, after)) in before.iter().zip(&after).enumerate() {
-        let grown = [
-            ("memory", before.memory, after.memory, MEMORY),
-            ("handles", before.handles, after.handles, 4),
-            ("threads", before.threads, after.threads, 8),
-            ("disk", before.disk, after.disk, DISK),
-        ];
-        for (what, before, after, most) in grown {
-            assert!(after <= before + most, "server {server}: {what} grew from {before} to {after}");
-        }
-    }
+    has_not_grown(&before, &after, Use { memory: MEMORY, handles: 4, threads: 8, disk: DISK });
     // Nobody stands in the way of a device that stays.
     let device = place.site.connect(address).await;
     let mut opened = device.open(&place.site.session(1), &place.keys).await.unwrap();

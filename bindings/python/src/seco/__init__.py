@@ -10,7 +10,7 @@
 """
 
 from . import aio
-from ._client import Client, deployment_models, fetch_deployment_update
+from ._client import Client, fetch_deployment_update
 from ._errors import (
     Busy,
     Closed,
@@ -54,6 +54,5 @@ __all__ = [
     "UntrustedServer",
     "WrongInputSize",
     "aio",
-    "deployment_models",
     "fetch_deployment_update",
 ]

@@ -9,8 +9,7 @@ from typing import Any, Callable, Coroutine, Iterable, List, Optional, Type, Typ
 
 from numpy.typing import ArrayLike
 
-from . import _connection, _fork, _input, _native
-from ._errors import translated
+from . import _connection, _fork, _input
 from ._results import Prediction, Progress
 
 T = TypeVar("T")
@@ -112,20 +111,6 @@ def _outside(progress: Callable[[Progress], object]) -> Callable[[Progress], obj
             progress(now)
 
     return tell
-
-
-def deployment_models(deployment: _input.Deployment) -> List[str]:
-    """Names of the models of a deployment file, in its order: empty for one of version 3 or 4, whose only model has no name.
-
-    :param deployment: the file's path, or its text.
-
-    Raises ``InvalidConfiguration`` for what is no deployment file.
-    """
-    try:
-        names: List[str] = _native.deployment_models(_input.text(deployment))
-    except _native.SecoError as error:
-        raise translated(error) from None
-    return names
 
 
 def fetch_deployment_update(

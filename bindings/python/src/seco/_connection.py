@@ -69,8 +69,7 @@ class Connection:
         :param transport: ``"quic"`` or ``"tcp"``; None takes QUIC, and TCP where a network blocks UDP.
         :param session_max_age_days: age at which a session is given up and a new one opened, at least 1.
         :param keep_sent: keep the masked bytes of the last request for :attr:`last_sent`.
-        :param model: which model is asked, where the file names several (:func:`seco.deployment_models`); None where it has
-            one. A client has one model, and each model needs a store of its own.
+        :param model: which model is asked, where the file names several; None where it has one. A client has one model, and each model needs a store of its own.
         :param log: a logger, or its name, that is told what the client does, and nothing that is secret. Called on the
             library's thread; its handlers must not call a client. Records have the event's name in ``seco_event``.
         """

@@ -163,7 +163,7 @@ impl IncarnationKey {
     }
 }
 
-/// [`IncarnationKey::apply_input_pad`] of all keys in one pass, of at most [`MAX_SERVERS`](crate::MAX_SERVERS): from `from`
+/// [`IncarnationKey::apply_input_pad`] of all keys, of at most [`MAX_SERVERS`](crate::MAX_SERVERS): from `from`
 /// into `values`, which is as long, or in place.
 pub(crate) fn apply_input_pads(
     keys: &[IncarnationKey],
@@ -179,13 +179,24 @@ pub(crate) fn apply_input_pads(
     if lanes::apply(keys.iter().map(|key| &key.key), &nonce(Domain::Input, counter), from, values) {
         return Ok(());
     }
-    if let Some(from) = from {
-        values.copy_from_slice(from);
-    }
+    by_library(keys, counter, from, values)
+}
+
+/// The same on processors for which `lanes` has no code.
+fn by_library(
+    keys: &[IncarnationKey],
+    counter: u64,
+    mut from: Option<&[u8]>,
+    values: &mut [u8],
+) -> Result<()> {
     for key in keys {
-        key.keystream(Domain::Input, counter)
-            .try_apply_keystream(values)
-            .map_err(|_| Error::TooLong { len, limit: MAX_PAD })?;
+        let mut stream = key.keystream(Domain::Input, counter);
+        // The first key's also brings the bytes over, so that they never stand there in clear.
+        let made = match from.take() {
+            Some(from) => stream.try_apply_keystream_b2b(from, values),
+            None => stream.try_apply_keystream(values),
+        };
+        made.map_err(|_| Error::TooLong { len: values.len(), limit: MAX_PAD })?;
     }
     Ok(())
 }
@@ -221,5 +232,34 @@ impl fmt::Debug for SessionKey {
 impl fmt::Debug for IncarnationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("IncarnationKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IncarnationKey, apply_input_pads, by_library};
+    use crate::MAX_SERVERS;
+
+    /// In place and beside it, of one key and of several: on most processors it is not used.
+    #[test]
+    fn by_the_library_it_is_the_same() {
+        let keys: [IncarnationKey; MAX_SERVERS] =
+            core::array::from_fn(|i| IncarnationKey { key: [i as u8 + 1; 32], tag: [0; super::TAG_LEN] });
+        let given: [u8; 1000] = core::array::from_fn(|i| (i * 13) as u8);
+        for len in [0, 1, 63, 64, 65, 512, 777, 1000] {
+            for count in [1, 2, MAX_SERVERS] {
+                let keys = &keys[..count];
+                let (mut right, mut made, mut beside) = (given, given, [0x5a; 1000]);
+                for key in keys {
+                    key.apply_input_pad(7, &mut right[..len]).unwrap();
+                }
+                by_library(keys, 7, None, &mut made[..len]).unwrap();
+                by_library(keys, 7, Some(&given[..len]), &mut beside[..len]).unwrap();
+                assert_eq!((made, &beside[..len]), (right, &right[..len]), "{count} keys, {len} bytes");
+                beside.fill(0x5a);
+                apply_input_pads(keys, 7, Some(&given[..len]), &mut beside[..len]).unwrap();
+                assert_eq!((&beside[..len], &beside[len..]), (&right[..len], &[0x5a; 1000][len..]));
+            }
+        }
     }
 }

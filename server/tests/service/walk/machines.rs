@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::LIMIT;
+use crate::common::{self, LIMIT};
 
 /// Where `ip netns exec` looks for what is put over `/etc` in a namespace.
 const NAMES: &str = "/etc/netns";
@@ -230,15 +230,8 @@ impl Operator {
 
     fn signal(&mut self, signal: &str) -> ExitStatus {
         let mut server = self.server.take().unwrap();
-        assert!(Command::new("kill").args([signal, &server.id().to_string()]).status().unwrap().success());
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(status) = server.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{} does not end:\n{}", self.name, self.told());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        common::signal(&server, signal);
+        common::ended(&mut server, LIMIT)
     }
 
     /// SIGTERM, until the process is gone.
@@ -253,7 +246,7 @@ impl Operator {
 
     /// Was told to end by another way; gives the exit code.
     pub fn ended(&mut self) -> Option<i32> {
-        self.server.take().unwrap().wait().unwrap().code()
+        common::ended(&mut self.server.take().unwrap(), LIMIT).code()
     }
 
     pub fn restart(&mut self) {

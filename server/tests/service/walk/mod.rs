@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use self::device::{Device, Expected};
 use self::machines::{Machine, Network, Operator};
-use crate::common::{data, digits, ledgers};
+use crate::common::{LIMIT, data, digits, ledgers};
 use seco_model::FixedModel;
 use seco_sdk::Deployment;
 use seco_tools::split::{self, SplitOptions};
@@ -231,7 +231,9 @@ impl Walk {
 
         self.says("a remote is killed and comes back");
         self.operators[1].kill();
+        let deadline = Instant::now() + LIMIT;
         let told = loop {
+            assert!(Instant::now() < deadline, "the gateway does not notice");
             let (_, told) = self.operator(0).tries("gateway", "curl -s 127.0.0.1:7480/readyz");
             if told.trim() != "ready" {
                 break told;
@@ -404,7 +406,9 @@ impl Walk {
             let (_, lines) = said.split_once("if these lines are in the settings:").unwrap();
             machine.appends(&format!("{name}/server.toml"), lines);
         }
+        let deadline = Instant::now() + LIMIT;
         let told = loop {
+            assert!(Instant::now() < deadline, "two models are not served");
             let told = self.operator(0).as_written("", "seco admin --config gateway/server.toml models");
             if told.lines().filter(|line| line.ends_with("; served")).count() == 2 {
                 break told;

@@ -120,7 +120,7 @@ pub fn deployment(options: &DeploymentOptions) -> Result<Deployment, Error> {
             // The present one and the next, where the file has both.
             pins: keys::certificates(certificate)?.iter().map(|one| CertificatePin::of(one)).collect(),
         },
-        models: Vec::new(),
+        others: Vec::new(),
         model: seco_sdk::Model {
             name: None,
             id: info.id,

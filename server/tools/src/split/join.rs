@@ -55,30 +55,28 @@ pub fn join(options: &JoinOptions) -> Result<Deployment, Error> {
         Ok(whole)
     };
     let all = models.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-    let first = all.first().ok_or_else(|| Error::Usage("no file was given".to_owned()))?;
-    for (other, named) in all.iter().zip(models) {
-        let what = if other.gateway.address != first.gateway.address {
+    let mut pairs = all.into_iter().zip(models);
+    let Some((mut joined, first)) = pairs.next() else {
+        return Err(Error::Usage("give a file for each model".to_owned()));
+    };
+    joined.version = Deployment::VERSION_OF_SEVERAL;
+    joined.model.name = Some(first.name.clone());
+    for (other, named) in pairs {
+        let what = if other.gateway.address != joined.gateway.address {
             "the gateway's address is"
-        } else if other.gateway != first.gateway {
+        } else if other.gateway != joined.gateway {
             "the gateway's pins are"
-        } else if other.servers != first.servers {
+        } else if other.servers != joined.servers {
             "the servers' names or sealing keys are"
         } else {
+            joined.others.push(Model { name: Some(named.name.clone()), ..other.model });
             continue;
         };
         return Err(Error::Usage(format!(
             "{}: {what} not what {} has: one file is of one cluster, at one address, with the keys of now",
             named.file.display(),
-            models.first().map(|named| named.file.display().to_string()).unwrap_or_default()
+            first.file.display()
         )));
     }
-    let named = |(other, named): (&Deployment, &Named)| Model {
-        name: Some(named.name.clone()),
-        ..other.model.clone()
-    };
-    let models: Vec<Model> = all.iter().zip(models).map(named).collect();
-    let model = models.first().cloned().unwrap_or_else(|| first.model.clone());
-    let models = if models.len() > 1 { models } else { Vec::new() };
-    let joined = Deployment { version: Deployment::VERSION_OF_SEVERAL, model, models, ..first.clone() };
     written(joined, file)
 }

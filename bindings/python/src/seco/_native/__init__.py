@@ -9,7 +9,6 @@ from .seco import (  # type: ignore[import-not-found]
     SessionStore,
     StoreError,
     Transport,
-    deployment_models,
     fetch_deployment_update,
     rest,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "SessionStore",
     "StoreError",
     "Transport",
-    "deployment_models",
     "fetch_deployment_update",
     "rest",
 ]

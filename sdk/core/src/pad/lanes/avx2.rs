@@ -1,7 +1,7 @@
 //! Eight blocks side by side in AVX2's vectors, where the processor has them.
 #![allow(unsafe_code, reason = "vector instructions, and vectors read from and written to arrays")]
 
-use super::{Lanes, Stream, WORDS, joined, set};
+use super::{Lanes, Stream, WORDS, passed};
 use core::arch::asm;
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_or_si256, _mm256_permute2x128_si256,
@@ -12,26 +12,18 @@ use core::arch::x86_64::{
 
 cpufeatures::new!(has_avx2, "avx2");
 
-/// As [`super::apply`].
-pub(super) fn apply<'k>(
-    keys: impl Iterator<Item = &'k [u8; 32]>,
-    nonce: &[u8; 12],
-    from: Option<&[u8]>,
-    to: &mut [u8],
-) -> bool {
-    let has = has_avx2::get();
-    if has {
-        let mut streams = heapless::Vec::new();
-        set(&mut streams, keys, nonce);
-        // SAFETY: the processor has AVX2.
-        unsafe { with_avx2(&streams, from, to) };
-    }
-    has
+/// XORs the keystreams of all streams into the bytes of the first slice, or those that are in the second.
+type Summed = fn(&[Stream], Option<&[u8]>, &mut [u8]);
+
+/// The code for that, if the processor has AVX2.
+pub(super) fn summed() -> Option<Summed> {
+    // SAFETY: the processor has AVX2.
+    has_avx2::get().then_some(|streams, from, to| unsafe { with_avx2(streams, from, to) })
 }
 
 #[target_feature(enable = "avx2")]
 fn with_avx2(streams: &[Stream], from: Option<&[u8]>, to: &mut [u8]) {
-    joined::<Vector>(streams, from, to);
+    passed::<Vector, true>(streams, from, to);
 }
 
 /// Which byte comes where, to turn words left by 16 bits, and by 8.
@@ -125,10 +117,7 @@ impl Lanes for Vector {
             let rows = unsafe { transposed(words) };
             for (block, row) in rows.into_iter().enumerate() {
                 let Some(to) = to.get_mut(2 * block + half) else { continue };
-                let there = match from {
-                    Some(from) => from.get(2 * block + half).map_or(to.as_ptr(), |from| from.as_ptr()),
-                    None => to.as_ptr(),
-                };
+                let there = from.and_then(|from| from.get(2 * block + half)).unwrap_or(to).as_ptr();
                 unsafe {
                     let made = _mm256_xor_si256(_mm256_loadu_si256(there.cast()), row.0);
                     _mm256_storeu_si256(to.as_mut_ptr().cast(), made);

@@ -62,7 +62,7 @@ impl Lanes for Vector {
     fn xor_into(blocks: &[Self; WORDS], from: Option<&[u8]>, to: &mut [u8]) {
         let (to, _) = to.as_chunks_mut::<16>();
         let from = from.map(|from| from.as_chunks::<16>().0);
-        let mut columns = [*blocks.as_chunks::<4>().0.first().unwrap_or(&[blocks[0]; 4]); 4];
+        let mut columns = [[blocks[0]; 4]; 4];
         for (columns, words) in columns.iter_mut().zip(blocks.as_chunks::<4>().0) {
             *columns = transposed(*words);
         }
@@ -70,10 +70,7 @@ impl Lanes for Vector {
         for block in 0..4 {
             for (group, columns) in columns.iter().enumerate() {
                 let Some(to) = to.get_mut(4 * block + group) else { continue };
-                let there = match from {
-                    Some(from) => from.get(4 * block + group).map_or(to.as_ptr(), |from| from.as_ptr()),
-                    None => to.as_ptr(),
-                };
+                let there = from.and_then(|from| from.get(4 * block + group)).unwrap_or(to).as_ptr();
                 unsafe {
                     let there = vreinterpretq_u32_u8(vld1q_u8(there));
                     let made = veorq_u32(there, columns[block].0);

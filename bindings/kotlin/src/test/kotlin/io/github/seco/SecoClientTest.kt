@@ -262,8 +262,6 @@ class SecoClientTest {
         val classes = (0..9).joinToString(prefix = "classes = [", postfix = "]") { "\"class $it\"" }
         val second = named[1].replace("[[models.outputs]]", "[[models.outputs]]\n$classes")
         val both = cluster.deployment.replace(one, named[0] + second).replace("version = 3", "version = 5")
-        assertEquals(listOf("first", "second"), deploymentModels(both))
-        assertEquals(emptyList<String>(), deploymentModels(cluster.deployment))
         for ((name, expected) in listOf("first" to null, "second" to "class ${Digits.label(3)}")) {
             SecoClient.connect(ClientConfig(both, model = name)).use {
                 assertEquals(expected, it.answers(it.infer(Digits.all[3])).single().className, name)
