@@ -18,36 +18,28 @@ pub fn network(input: [usize; 3], outputs: usize) -> Vec<u8> {
 
 /// The same with another name of the convolution's output, which names the layer.
 pub fn named(convolution: &str, input: [usize; 3], outputs: usize) -> Vec<u8> {
-    let [channels, height, width] = input;
-    let hidden = 4 * (height - 2) * (width - 2);
-    let nodes = [
-        node("Conv", &["x", "w", "b"], convolution, &[]),
-        node("Relu", &[convolution], "r", &[]),
-        node("Flatten", &["r"], "f", &[]),
-        node("Gemm", &["f", "v", "d"], "y", &integer("transB", 1)),
-    ];
-    let constants = [
-        tensor("w", &[4, channels, 3, 3]),
-        tensor("b", &[4]),
-        tensor("v", &[outputs, hidden]),
-        tensor("d", &[outputs]),
-    ];
-    let input = [1, channels, height, width];
-    file("made", &nodes.concat(), &constants.concat(), ("x", &input), ("y", &[1, outputs]))
+    let between = [node("Relu", &[convolution], "r", &[]), node("Flatten", &["r"], "f", &[])];
+    with_between(convolution, &between, input, outputs)
 }
 
 /// One with nodes that are refused between layers: an LRN named `n` and a Softplus named `s`.
 pub fn refused(input: [usize; 3], outputs: usize) -> Vec<u8> {
-    let [channels, height, width] = input;
-    let hidden = 4 * (height - 2) * (width - 2);
-    let nodes = [
-        node("Conv", &["x", "w", "b"], "c", &[]),
+    let between = [
         node("LRN", &["c"], "n", &integer("size", 3)),
         node("Relu", &["n"], "r", &[]),
         node("Softplus", &["r"], "s", &[]),
         node("Flatten", &["s"], "f", &[]),
-        node("Gemm", &["f", "v", "d"], "y", &integer("transB", 1)),
     ];
+    with_between("c", &between, input, outputs)
+}
+
+/// A convolution, nodes that make `f` of its output, and a matrix.
+fn with_between(convolution: &str, between: &[Vec<u8>], input: [usize; 3], outputs: usize) -> Vec<u8> {
+    let [channels, height, width] = input;
+    let hidden = 4 * (height - 2) * (width - 2);
+    let first = node("Conv", &["x", "w", "b"], convolution, &[]);
+    let last = node("Gemm", &["f", "v", "d"], "y", &integer("transB", 1));
+    let nodes = [&first[..], &between.concat(), &last].concat();
     let constants = [
         tensor("w", &[4, channels, 3, 3]),
         tensor("b", &[4]),
@@ -55,7 +47,7 @@ pub fn refused(input: [usize; 3], outputs: usize) -> Vec<u8> {
         tensor("d", &[outputs]),
     ];
     let input = [1, channels, height, width];
-    file("made", &nodes.concat(), &constants.concat(), ("x", &input), ("y", &[1, outputs]))
+    file("made", &nodes, &constants.concat(), ("x", &input), ("y", &[1, outputs]))
 }
 
 /// An uint8 array in NumPy's format.
