@@ -18,6 +18,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
+use zeroize::Zeroize as _;
 
 /// How a request is getting on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,9 +380,18 @@ impl Client {
     async fn infer_on(&self, link: &Link, input: &[u8], progress: Tell<'_>) -> Result<Prediction> {
         let model = &self.linker.model;
         let outside_calibration = self.input.is_left_by(input);
-        // Masked into where it is sent from, so that there is no copy of it.
-        let mut frame = vec![0; FRAME_OVERHEAD + input.len()];
-        let pending = link.request(input, frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default())?;
+        // Masked and sent from where it is copied to.
+        let mut frame = Vec::with_capacity(FRAME_OVERHEAD + input.len());
+        frame.resize(FRAME_OVERHEAD, 0);
+        frame.extend_from_slice(input);
+        let masked = frame.get_mut(FRAME_OVERHEAD..).unwrap_or_default();
+        let pending = match link.request(masked) {
+            Ok(pending) => pending,
+            Err(error) => {
+                masked.zeroize();
+                return Err(error);
+            }
+        };
         let request = Request::Infer { handle: link.handle, counter: pending.counter(), input: &[] };
         let frame = framed(&request, frame)?;
         if self.keep_sent {

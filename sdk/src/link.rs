@@ -36,9 +36,9 @@ impl Link {
         self.session.id()
     }
 
-    /// Takes a number and writes the masked `input` into `out`.
-    pub(crate) fn request(&self, input: &[u8], out: &mut [u8]) -> Result<Pending> {
-        lock(&self.requester).request_into(input, out).map_err(Error::Session)
+    /// Takes a number and masks `input`.
+    pub(crate) fn request(&self, input: &mut [u8]) -> Result<Pending> {
+        lock(&self.requester).request(input).map_err(Error::Session)
     }
 
     /// Reads the answer to a request of this link.

@@ -90,24 +90,10 @@ impl Requester {
     /// # Errors
     /// [`Error::WrongLength`]; [`Error::Exhausted`] after 2^64 requests. `input` is then as it was.
     pub fn request(&mut self, input: &mut [u8]) -> Result<Pending> {
-        self.mask(None, input)
-    }
-
-    /// [`Requester::request`], with the masked input written into `out`, of the same length: where it is sent from, say.
-    ///
-    /// # Errors
-    /// As [`Requester::request`], also if `out` is not as long as `input`; `out` is then as it was.
-    pub fn request_into(&mut self, input: &[u8], out: &mut [u8]) -> Result<Pending> {
         check_len(self.identity.model.input_len, input.len())?;
-        self.mask(Some(input), out)
-    }
-
-    /// Masks `from` into `to`, which is as long, or what is in `to`.
-    fn mask(&mut self, from: Option<&[u8]>, to: &mut [u8]) -> Result<Pending> {
-        check_len(self.identity.model.input_len, to.len())?;
         let counter = self.next.ok_or(Error::Exhausted)?;
         self.next = counter.checked_add(1);
-        pad::apply_input_pads(&self.keys, counter, from, to)?;
+        pad::apply_input_pads(&self.keys, counter, input)?;
         Ok(Pending { session: self.session(), incarnation: self.id, counter })
     }
 

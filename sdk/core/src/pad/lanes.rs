@@ -43,8 +43,8 @@ trait Lanes: Copy {
     fn xor(self, other: Self) -> Self;
     /// The XOR of both, turned left.
     fn mix<const LEFT: u32>(self, other: Self) -> Self;
-    /// Writes the XOR of blocks and `COUNT * BLOCK` bytes: of `from`, or of those that are there.
-    fn xor_into(blocks: &[Self; WORDS], from: Option<&[u8]>, to: &mut [u8]);
+    /// XORs blocks into `COUNT * BLOCK` bytes.
+    fn xor_into(blocks: &[Self; WORDS], to: &mut [u8]);
 }
 
 impl Lanes for u32 {
@@ -76,19 +76,9 @@ impl Lanes for u32 {
     }
 
     #[inline(always)]
-    fn xor_into(block: &[u32; WORDS], from: Option<&[u8]>, to: &mut [u8]) {
-        let to = to.as_chunks_mut::<4>().0;
-        match from {
-            Some(from) => {
-                for ((to, from), word) in to.iter_mut().zip(from.as_chunks::<4>().0).zip(block) {
-                    *to = (u32::from_le_bytes(*from) ^ word).to_le_bytes();
-                }
-            }
-            None => {
-                for (bytes, word) in to.iter_mut().zip(block) {
-                    *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
-                }
-            }
+    fn xor_into(block: &[u32; WORDS], to: &mut [u8]) {
+        for (bytes, word) in to.as_chunks_mut::<4>().0.iter_mut().zip(block) {
+            *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
         }
     }
 }
@@ -147,14 +137,12 @@ impl Stream {
     }
 }
 
-/// XORs the keystreams of all `keys` under one nonce into the bytes of `from`, or those that are in `to`, from block 0 on.
-/// `from` is as long as `to`, of at most `2^32` blocks, or they repeat: the caller sees to both. `false` if there is no fast
-/// code for that on this processor; nothing is done then.
+/// XORs the keystreams of all `keys` under one nonce into `values` from block 0 on: at most `2^32` blocks, or they repeat, as
+/// the caller sees to. `false` if there is no fast code for that on this processor; nothing is done then.
 pub(super) fn apply<'k>(
     keys: impl Iterator<Item = &'k [u8; 32]>,
     nonce: &[u8; 12],
-    from: Option<&[u8]>,
-    to: &mut [u8],
+    values: &mut [u8],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -167,12 +155,12 @@ pub(super) fn apply<'k>(
             }
             streams.iter_mut().next_back().into_iter().for_each(|stream| stream.set(key, nonce));
         }
-        summed(&streams, from, to);
+        summed(&streams, values);
         !streams.is_empty()
     }
     #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
     {
-        one_by_one::<neon::Vector>(keys, nonce, from, to);
+        one_by_one::<neon::Vector>(keys, nonce, values);
         true
     }
     #[cfg(not(any(
@@ -180,7 +168,7 @@ pub(super) fn apply<'k>(
         all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
     )))]
     {
-        one_by_one::<u32>(keys, nonce, from, to);
+        one_by_one::<u32>(keys, nonce, values);
         true
     }
 }
@@ -188,44 +176,35 @@ pub(super) fn apply<'k>(
 /// Each in a pass of its own. Where vectors are short or there are none, what the sum takes in registers and memory costs
 /// more than another pass.
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn one_by_one<'k, L: Lanes>(
-    keys: impl Iterator<Item = &'k [u8; 32]>,
-    nonce: &[u8; 12],
-    from: Option<&[u8]>,
-    to: &mut [u8],
-) {
-    let (mut from, mut stream) = (from, [Stream::EMPTY]);
+fn one_by_one<'k, L: Lanes>(keys: impl Iterator<Item = &'k [u8; 32]>, nonce: &[u8; 12], values: &mut [u8]) {
+    let mut stream = [Stream::EMPTY];
     for key in keys {
         stream[0].set(key, nonce);
-        passed::<L, false>(&stream, from.take(), to);
+        passed::<L, false>(&stream, values);
     }
 }
 
 /// XORs the streams, or the only one, in one pass.
 #[inline(always)]
-fn passed<L: Lanes, const MANY: bool>(streams: &[Stream], from: Option<&[u8]>, to: &mut [u8]) {
+fn passed<L: Lanes, const MANY: bool>(streams: &[Stream], values: &mut [u8]) {
     let group = BLOCK * L::COUNT;
     const { assert!(L::COUNT <= MOST) }
     if streams.is_empty() {
         return;
     }
     let mut at = 0u32;
-    let mut chunks = to.chunks_exact_mut(group);
-    let mut sources = from.map(|from| from.chunks_exact(group));
+    let mut chunks = values.chunks_exact_mut(group);
     for chunk in &mut chunks {
-        let source = sources.as_mut().and_then(Iterator::next);
-        blocks::<L, MANY>(streams, at, source, chunk);
+        blocks::<L, MANY>(streams, at, chunk);
         at = at.wrapping_add(L::COUNT as u32);
     }
-    let rest_from = sources.map(|sources| sources.remainder());
     let rest = chunks.into_remainder();
     if rest.is_empty() {
         return;
     }
     let mut last = [0; BLOCK * MOST];
-    let bytes = &mut last[..rest.len()];
-    bytes.copy_from_slice(rest_from.unwrap_or(rest));
-    blocks::<L, MANY>(streams, at, None, &mut last[..group]);
+    last[..rest.len()].copy_from_slice(rest);
+    blocks::<L, MANY>(streams, at, &mut last[..group]);
     rest.copy_from_slice(&last[..rest.len()]);
     // What was in clear may be again.
     last[..rest.len()].zeroize();
@@ -233,10 +212,10 @@ fn passed<L: Lanes, const MANY: bool>(streams: &[Stream], from: Option<&[u8]>, t
 
 /// XORs the `COUNT` blocks of all streams from number `at` on.
 #[inline(always)]
-fn blocks<L: Lanes, const MANY: bool>(streams: &[Stream], at: u32, from: Option<&[u8]>, to: &mut [u8]) {
+fn blocks<L: Lanes, const MANY: bool>(streams: &[Stream], at: u32, values: &mut [u8]) {
     let Some((first, others)) = streams.split_first() else { return };
     if !MANY {
-        return L::xor_into(&first.blocks::<L>(at), from, to);
+        return L::xor_into(&first.blocks::<L>(at), values);
     }
     // One place for the rounds: they are long.
     let mut sum = [L::splat(0); WORDS];
@@ -252,7 +231,7 @@ fn blocks<L: Lanes, const MANY: bool>(streams: &[Stream], at: u32, from: Option<
             None => break,
         }
     }
-    L::xor_into(&sum, from, to);
+    L::xor_into(&sum, values);
 }
 
 #[inline(always)]
@@ -284,31 +263,28 @@ mod tests {
     use chacha20::ChaCha12;
     use chacha20::cipher::{KeyIvInit, StreamCipher};
 
-    /// Of all lengths around the edges of blocks and vectors, in place and beside it, of one key and of several, also by
-    /// the code of processors without vectors.
+    /// Of all lengths around the edges of blocks and vectors, of one key and of several, also by the code of processors
+    /// without vectors.
     #[test]
     fn the_keystreams_are_the_library_s() {
         let nonce: [u8; 12] = core::array::from_fn(|i| (i * 29 + 1) as u8);
         let keys: [[u8; 32]; MAX_SERVERS] =
             core::array::from_fn(|key| core::array::from_fn(|i| (i * 7 + key * 91) as u8));
-        let given: [u8; 4097] = core::array::from_fn(|i| (i * 31) as u8);
+        let given: [u8; 4130] = core::array::from_fn(|i| (i * 31) as u8);
         let mut fast = 0;
         for len in (0..1100).chain([3072, 4095, 4096, 4097]) {
             for count in [1, 2, 3, MAX_SERVERS] {
-                let keys = &keys[..count];
+                // Of any alignment.
+                let (keys, place) = (&keys[..count], len % 33..len % 33 + len);
                 let mut right = given;
                 for key in keys {
-                    ChaCha12::new(key.into(), (&nonce).into()).apply_keystream(&mut right[..len]);
+                    ChaCha12::new(key.into(), (&nonce).into()).apply_keystream(&mut right[place.clone()]);
                 }
-                let (mut made, mut beside, mut plain, mut plain_beside) = (given, given, given, given);
-                plain_beside[..len].fill(0xa5);
-                one_by_one::<u32>(keys.iter(), &nonce, None, &mut plain[..len]);
-                one_by_one::<u32>(keys.iter(), &nonce, Some(&given[..len]), &mut plain_beside[..len]);
-                assert_eq!((plain, plain_beside), (right, right), "{count} keys, {len} bytes");
-                beside[..len].fill(0x5a);
-                if apply(keys.iter(), &nonce, None, &mut made[..len]) {
-                    assert!(apply(keys.iter(), &nonce, Some(&given[..len]), &mut beside[..len]));
-                    assert_eq!((made, beside), (right, right), "{count} keys, {len} bytes");
+                let (mut made, mut plain) = (given, given);
+                one_by_one::<u32>(keys.iter(), &nonce, &mut plain[place.clone()]);
+                assert_eq!(plain, right, "{count} keys, {len} bytes");
+                if apply(keys.iter(), &nonce, &mut made[place]) {
+                    assert_eq!(made, right, "{count} keys, {len} bytes");
                     fast += 1;
                 } else {
                     assert_eq!(made, given);

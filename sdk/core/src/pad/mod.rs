@@ -121,7 +121,7 @@ impl IncarnationKey {
     /// # Errors
     /// [`Error::TooLong`] beyond the 256 GiB of one keystream.
     pub fn apply_input_pad(&self, counter: u64, values: &mut [u8]) -> Result<()> {
-        apply_input_pads(core::slice::from_ref(self), counter, None, values)
+        apply_input_pads(core::slice::from_ref(self), counter, values)
     }
 
     /// Writes the output pad `Q_j` of inference `counter`: word `i` is the `i`-th little-endian 32-bit word of
@@ -163,40 +163,25 @@ impl IncarnationKey {
     }
 }
 
-/// [`IncarnationKey::apply_input_pad`] of all keys, of at most [`MAX_SERVERS`](crate::MAX_SERVERS): from `from`
-/// into `values`, which is as long, or in place.
-pub(crate) fn apply_input_pads(
-    keys: &[IncarnationKey],
-    counter: u64,
-    from: Option<&[u8]>,
-    values: &mut [u8],
-) -> Result<()> {
+/// [`IncarnationKey::apply_input_pad`] of all keys.
+pub(crate) fn apply_input_pads(keys: &[IncarnationKey], counter: u64, values: &mut [u8]) -> Result<()> {
     let len = values.len();
     if len > MAX_PAD {
         return Err(Error::TooLong { len, limit: MAX_PAD });
     }
     #[cfg(not(target_arch = "x86"))]
-    if lanes::apply(keys.iter().map(|key| &key.key), &nonce(Domain::Input, counter), from, values) {
+    if lanes::apply(keys.iter().map(|key| &key.key), &nonce(Domain::Input, counter), values) {
         return Ok(());
     }
-    by_library(keys, counter, from, values)
+    by_library(keys, counter, values)
 }
 
 /// The same on processors for which `lanes` has no code.
-fn by_library(
-    keys: &[IncarnationKey],
-    counter: u64,
-    mut from: Option<&[u8]>,
-    values: &mut [u8],
-) -> Result<()> {
+fn by_library(keys: &[IncarnationKey], counter: u64, values: &mut [u8]) -> Result<()> {
     for key in keys {
-        let mut stream = key.keystream(Domain::Input, counter);
-        // The first key's also brings the bytes over, so that they never stand there in clear.
-        let made = match from.take() {
-            Some(from) => stream.try_apply_keystream_b2b(from, values),
-            None => stream.try_apply_keystream(values),
-        };
-        made.map_err(|_| Error::TooLong { len: values.len(), limit: MAX_PAD })?;
+        key.keystream(Domain::Input, counter)
+            .try_apply_keystream(values)
+            .map_err(|_| Error::TooLong { len: values.len(), limit: MAX_PAD })?;
     }
     Ok(())
 }
@@ -240,7 +225,7 @@ mod tests {
     use super::{IncarnationKey, apply_input_pads, by_library};
     use crate::MAX_SERVERS;
 
-    /// In place and beside it, of one key and of several: on most processors it is not used.
+    /// Of one key and of several: on most processors it is not used.
     #[test]
     fn by_the_library_it_is_the_same() {
         let keys: [IncarnationKey; MAX_SERVERS] =
@@ -249,16 +234,13 @@ mod tests {
         for len in [0, 1, 63, 64, 65, 512, 777, 1000] {
             for count in [1, 2, MAX_SERVERS] {
                 let keys = &keys[..count];
-                let (mut right, mut made, mut beside) = (given, given, [0x5a; 1000]);
+                let (mut one, mut all, mut made) = (given, given, given);
                 for key in keys {
-                    key.apply_input_pad(7, &mut right[..len]).unwrap();
+                    key.apply_input_pad(7, &mut one[..len]).unwrap();
                 }
-                by_library(keys, 7, None, &mut made[..len]).unwrap();
-                by_library(keys, 7, Some(&given[..len]), &mut beside[..len]).unwrap();
-                assert_eq!((made, &beside[..len]), (right, &right[..len]), "{count} keys, {len} bytes");
-                beside.fill(0x5a);
-                apply_input_pads(keys, 7, Some(&given[..len]), &mut beside[..len]).unwrap();
-                assert_eq!((&beside[..len], &beside[len..]), (&right[..len], &[0x5a; 1000][len..]));
+                apply_input_pads(keys, 7, &mut all[..len]).unwrap();
+                by_library(keys, 7, &mut made[..len]).unwrap();
+                assert_eq!((made, all), (one, one), "{count} keys, {len} bytes");
             }
         }
     }

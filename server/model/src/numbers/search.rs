@@ -100,7 +100,8 @@ impl Search<'_> {
                 break;
             }
         }
-        if best.is_none() && tried.is_empty() {
+        let given = self.goal.weight_bits.is_some() && self.goal.activation_bits.is_some();
+        if best.is_none() && tried.is_empty() && !given {
             'fewer: for bits in FEWER {
                 for variant in 0..self.variants.len() {
                     if let Some(trial) = self.optional(variant, self.given(bits, bits), u64::MAX)? {

@@ -2,13 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 
 use super::functions::{Inlined, inlined};
 use super::input::{Input, dims, the_input};
-use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, printable};
+use super::proto::{
+    FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, printable,
+};
 use super::proto::{OperatorSetIdProto, is_default_domain};
 use super::scan::is_bounded;
 use super::tensor::Tensor;
@@ -48,6 +50,42 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
     Error::Onnx(what.into())
 }
 
+/// What the constants of a file have taken so far.
+#[derive(Default)]
+struct Room {
+    values: usize,
+    /// In the file itself.
+    bytes: usize,
+    /// By other file: bytes of all tensors in it, and where the last of them ends. Many may be the same bytes.
+    others: HashMap<PathBuf, (usize, usize)>,
+}
+
+impl Room {
+    fn take(&mut self, len: usize, tensor: &TensorProto) -> Result<(), Error> {
+        self.values = self.values.saturating_add(len);
+        let bytes = tensor.stored_bytes();
+        match tensor.elsewhere() {
+            // Whether it has them is seen before any of it is read.
+            Some((file, offset)) => {
+                let (all, end) = self.others.entry(file).or_default();
+                *all = all.saturating_add(bytes);
+                *end = offset.saturating_add(bytes).max(*end);
+            }
+            None => self.bytes = self.bytes.saturating_add(bytes),
+        }
+        let others = self.others.values().map(|(all, end)| *all.min(end));
+        let bytes = others.fold(self.bytes, usize::saturating_add);
+        let most = MAX_CONSTANTS.saturating_add(bytes).min(MAX_WEIGHTS);
+        match self.values <= most {
+            true => Ok(()),
+            false => Err(bad(format!(
+                "its constants have more than {most} values together, which so many bytes of them may have: use a smaller \
+                 network"
+            ))),
+        }
+    }
+}
+
 /// Reads a file. `folder` is where tensors may be that are kept in files of their own.
 ///
 /// # Errors
@@ -71,21 +109,10 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     drop(makers);
 
     let mut constants = HashMap::new();
-    let (mut values, mut bytes) = (0usize, 0usize);
-    let mut take = |len: usize, stored: usize| -> Result<(), Error> {
-        (values, bytes) = (values.saturating_add(len), bytes.saturating_add(stored));
-        let most = MAX_CONSTANTS.saturating_add(bytes).min(MAX_WEIGHTS);
-        match values <= most {
-            true => Ok(()),
-            false => Err(bad(format!(
-                "its constants have more than {most} values together, which so many bytes of them may have: use a smaller \
-                 network"
-            ))),
-        }
-    };
+    let mut room = Room::default();
     for i in live.constants {
         let mut tensor = std::mem::take(&mut initializer[i]);
-        take(tensor.size().map_err(bad)?.1, tensor.stored_bytes())?;
+        room.take(tensor.size().map_err(bad)?.1, &tensor)?;
         tensor.fetch(folder).map_err(bad)?;
         let read = tensor.tensor().map_err(bad)?;
         constants.insert(tensor.name, read);
@@ -97,7 +124,7 @@ pub(crate) fn parse(bytes: &[u8], folder: Option<&Path>) -> Result<Parsed, Error
     for mut node in order.into_iter().filter_map(|i| node[i].take()) {
         let origin = node.origin();
         for tensor in node.attribute.iter_mut().filter_map(|a| a.t.as_mut()) {
-            take(tensor.size().map_err(|e| origin.error(e))?.1, tensor.stored_bytes())?;
+            room.take(tensor.size().map_err(|e| origin.error(e))?.1, tensor)?;
             tensor.fetch(folder).map_err(|e| origin.error(e))?;
         }
         nodes.push(node);
@@ -312,5 +339,44 @@ fn order(nodes: &[NodeProto], makers: &HashMap<&str, Maker>, live: &[usize]) -> 
         Some(&i) => {
             Err(nodes[i].error("it depends on its own result: the file is damaged, so export it again"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::StringStringEntryProto;
+    use super::{MAX_CONSTANTS, Room, TensorProto};
+
+    /// A tensor of so many bytes in another file.
+    fn elsewhere(location: &str, offset: usize, len: usize) -> TensorProto {
+        let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+        TensorProto {
+            data_location: 1,
+            data_type: 3,
+            dims: vec![len as i64],
+            external_data: vec![entry("location", location.to_owned()), entry("offset", offset.to_string())],
+            ..Default::default()
+        }
+    }
+
+    /// Many tensors may be the same bytes of a file, which make no room for more values than they are.
+    #[test]
+    fn bytes_of_other_files_count_once() {
+        const LEN: usize = 1 << 20;
+        let many = |place: &dyn Fn(usize) -> (&'static str, usize)| {
+            let mut room = Room::default();
+            (0..)
+                .take_while(|&i| {
+                    let (location, offset) = place(i);
+                    room.take(LEN, &elsewhere(location, offset, LEN)).is_ok()
+                })
+                .take(300)
+                .count()
+        };
+        let most = MAX_CONSTANTS / LEN;
+        assert_eq!(many(&|_| ("w", 0)), most + 1);
+        assert_eq!(many(&|i| (["w", "./w", ".//w"][i % 3], 0)), most + 1);
+        assert_eq!(many(&|i| ("w", 7 * (i % 4) * LEN)), most + 22, "as far as the last one's end");
+        assert_eq!(many(&|i| ("w", i * LEN)), crate::MAX_WEIGHTS / LEN);
     }
 }

@@ -189,7 +189,7 @@ fn walk_over(
             }
             Value::Secret(secret) if secret.last != Last::Nothing && secret.quantised.is_some() => {
                 return Err(origin.error(
-                    "it has integers in place of what a Sigmoid gives: add a DequantizeLinear to the end"
+                    "it has integers in place of what a Sigmoid, Tanh or Softmax gives: add a DequantizeLinear to the end"
                         .to_owned(),
                 ));
             }

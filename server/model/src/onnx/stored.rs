@@ -2,7 +2,7 @@
 
 use std::fs::{File, metadata};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::proto::{TensorProto, printable, type_name};
 use super::tensor::{Data, Element, MAX_AXES, MAX_CONSTANT, Tensor, from_half, stored_elements};
@@ -58,13 +58,22 @@ impl TensorProto {
     /// How many bytes of a file its values take at least, if they are there at all.
     pub(crate) fn stored_bytes(&self) -> usize {
         match (self.data_location, self.element(), self.size()) {
-            // Whether the other file has them is seen before any of it is read.
             (EXTERNAL, Ok(element), Ok((_, len))) => element.bytes(len),
             _ => {
                 let words = self.int32_data.len() + self.int64_data.len() + self.uint64_data.len();
                 self.raw_data.len() + words + 4 * self.float_data.len() + 8 * self.double_data.len()
             }
         }
+    }
+
+    /// The file that keeps its values, if it is another one, and where in it they begin.
+    pub(crate) fn elsewhere(&self) -> Option<(PathBuf, usize)> {
+        let entry = |key: &str| self.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+        let file = Path::new(entry("location").unwrap_or_default());
+        // However it is written.
+        let file = file.components().filter(|part| *part != Component::CurDir).collect();
+        let offset = entry("offset").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        (self.data_location == EXTERNAL).then_some((file, offset))
     }
 
     /// The constant, whose values must be in the message.

@@ -12,18 +12,18 @@ use core::arch::x86_64::{
 
 cpufeatures::new!(has_avx2, "avx2");
 
-/// XORs the keystreams of all streams into the bytes of the first slice, or those that are in the second.
-type Summed = fn(&[Stream], Option<&[u8]>, &mut [u8]);
+/// XORs the keystreams of all streams into bytes.
+type Summed = fn(&[Stream], &mut [u8]);
 
 /// The code for that, if the processor has AVX2.
 pub(super) fn summed() -> Option<Summed> {
     // SAFETY: the processor has AVX2.
-    has_avx2::get().then_some(|streams, from, to| unsafe { with_avx2(streams, from, to) })
+    has_avx2::get().then_some(|streams, values| unsafe { with_avx2(streams, values) })
 }
 
 #[target_feature(enable = "avx2")]
-fn with_avx2(streams: &[Stream], from: Option<&[u8]>, to: &mut [u8]) {
-    passed::<Vector, true>(streams, from, to);
+fn with_avx2(streams: &[Stream], values: &mut [u8]) {
+    passed::<Vector, true>(streams, values);
 }
 
 /// Which byte comes where, to turn words left by 16 bits, and by 8.
@@ -109,17 +109,15 @@ impl Lanes for Vector {
     }
 
     #[inline(always)]
-    fn xor_into(blocks: &[Self; WORDS], from: Option<&[u8]>, to: &mut [u8]) {
+    fn xor_into(blocks: &[Self; WORDS], to: &mut [u8]) {
         let (to, _) = to.as_chunks_mut::<32>();
-        let from = from.map(|from| from.as_chunks::<32>().0);
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *blocks;
         for (half, words) in [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]].into_iter().enumerate() {
             let rows = unsafe { transposed(words) };
             for (block, row) in rows.into_iter().enumerate() {
                 let Some(to) = to.get_mut(2 * block + half) else { continue };
-                let there = from.and_then(|from| from.get(2 * block + half)).unwrap_or(to).as_ptr();
                 unsafe {
-                    let made = _mm256_xor_si256(_mm256_loadu_si256(there.cast()), row.0);
+                    let made = _mm256_xor_si256(_mm256_loadu_si256(to.as_ptr().cast()), row.0);
                     _mm256_storeu_si256(to.as_mut_ptr().cast(), made);
                 }
             }

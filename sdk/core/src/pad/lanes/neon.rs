@@ -59,9 +59,8 @@ impl Lanes for Vector {
     }
 
     #[inline(always)]
-    fn xor_into(blocks: &[Self; WORDS], from: Option<&[u8]>, to: &mut [u8]) {
+    fn xor_into(blocks: &[Self; WORDS], to: &mut [u8]) {
         let (to, _) = to.as_chunks_mut::<16>();
-        let from = from.map(|from| from.as_chunks::<16>().0);
         let mut columns = [[blocks[0]; 4]; 4];
         for (columns, words) in columns.iter_mut().zip(blocks.as_chunks::<4>().0) {
             *columns = transposed(*words);
@@ -70,9 +69,8 @@ impl Lanes for Vector {
         for block in 0..4 {
             for (group, columns) in columns.iter().enumerate() {
                 let Some(to) = to.get_mut(4 * block + group) else { continue };
-                let there = from.and_then(|from| from.get(4 * block + group)).unwrap_or(to).as_ptr();
                 unsafe {
-                    let there = vreinterpretq_u32_u8(vld1q_u8(there));
+                    let there = vreinterpretq_u32_u8(vld1q_u8(to.as_ptr()));
                     let made = veorq_u32(there, columns[block].0);
                     vst1q_u8(to.as_mut_ptr(), vreinterpretq_u8_u32(made));
                 }

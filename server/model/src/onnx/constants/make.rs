@@ -1,10 +1,11 @@
 //! Constants made of attributes, shapes and other constants.
 
+use crate::geometry::MAX_TENSOR;
 use crate::onnx::attribute_type;
 use crate::onnx::context::Filled;
 use crate::onnx::node::Known;
 use crate::onnx::proto::NodeProto;
-use crate::onnx::tensor::{Data, Element, Tensor, stored_elements, strides};
+use crate::onnx::tensor::{Data, Element, Tensor, elements_up_to, strides};
 use crate::{Error, MAX_VALUES};
 
 /// Constant, in all its forms with numbers.
@@ -36,13 +37,14 @@ pub(super) fn filled(known: Known<'_>) -> Result<Tensor, Error> {
     Ok(one.gather(sizes, std::iter::repeat_n(0, len)))
 }
 
-/// A ConstantOfShape of more values than are computed of constants, if a file may have as many: to be made when it is read.
+/// A ConstantOfShape of more values than are computed of constants, if a layer may have as many weights: to be made when it
+/// is read.
 pub(crate) fn large(known: Known<'_>) -> Result<Option<Filled>, Error> {
     if known.node.op_type != "ConstantOfShape" {
         return Ok(None);
     }
     let (sizes, one) = fill(known)?;
-    let len = stored_elements(&sizes).filter(|&len| len > MAX_VALUES);
+    let len = elements_up_to(&sizes, MAX_TENSOR).filter(|&len| len > MAX_VALUES);
     Ok(len.map(|len| Filled::new(sizes, len, one)))
 }
 

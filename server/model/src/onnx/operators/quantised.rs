@@ -68,6 +68,11 @@ pub(super) fn quantize(context: &mut Context, call: &Call<'_>) -> Result<Vec<Val
             known.ok_or_else(|| call.error("its output_dtype is no integer: quantise the network again"))?;
     }
     let x = call.any_secret(0)?;
+    if matches!(x.last, Last::ArgMax | Last::Index) {
+        return Err(
+            call.error("it quantises what an ArgMax gives, and indices stay as they are: leave it out")
+        );
+    }
     if matches!(x.last, Last::Sigmoid | Last::Tanh | Last::Softmax | Last::LogSoftmax)
         && x.quantised.is_none()
     {
@@ -92,7 +97,8 @@ pub(super) fn cut(
     if quantised.zero == least as f64 {
         if !never_negative(context, id) {
             let six = ((high - 6.0).abs() < 0.05).then_some(6.0);
-            id = activation::clipped(context, call, id, Some(0.0), six.or(round(high)))?;
+            let most = six.or_else(|| round(high).filter(|_| is_computed(context, id)));
+            id = activation::clipped(context, call, id, Some(0.0), most)?;
         }
     } else if is_computed(context, id) && (round(low).is_some() || round(high).is_some()) {
         id = activation::clipped(context, call, id, round(low), round(high))?;
@@ -114,7 +120,7 @@ fn is_computed(context: &Context, value: ValueId) -> bool {
 }
 
 /// The round number that an end of a type stands for, if it does as nearly as its steps can. A calibration's own end is as
-/// near to one in a case of twenty, and a cut there changes nothing but the cost.
+/// near to one now and then, and a cut there changes nothing but the cost.
 fn round_bound(end: f64, scale: f64) -> Option<f64> {
     let near = 0.51 * scale;
     let units = [1.0, 0.5, 0.1].into_iter().filter(|unit| near <= 0.03 * unit);

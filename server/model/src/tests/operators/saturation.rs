@@ -3,6 +3,7 @@
 use super::quantised::{INT8, UINT8, bytes};
 use super::{close, counts, file, integers, refused, run, tensor, with};
 use crate::graph::Last;
+use crate::tests::onnx::int;
 
 /// A Clip that a converter left out is where a type of a layer's result ends, at a round number.
 #[test]
@@ -84,6 +85,25 @@ fn ends_that_are_quantised_are_taken_for_real() {
         let text = refused(13, &[2], [&nodes[..3], &[other]].concat(), constants());
         assert!(text.contains("its scale is not that"), "{text}");
     }
+}
+
+/// An index is no number on a scale, and what it is chosen by is not cut for it.
+#[test]
+fn an_index_is_not_quantised() {
+    let nodes = vec![
+        with("MatMul", &["x", "w"], &["m"], &[]),
+        with("ArgMax", &["m"], &["a"], &[int("axis", 1)]),
+        with("Cast", &["a"], &["c"], &[int("to", 1)]),
+        with("QuantizeLinear", &["c", "s", "z"], &["q"], &[]),
+        with("DequantizeLinear", &["q", "s", "z"], &["y"], &[]),
+    ];
+    let constants = vec![
+        tensor("w", &[2, 3], &[-1.0, -2.0, -0.5, -0.5, -1.0, -2.0]),
+        tensor("s", &[], &[1.0]),
+        bytes("z", UINT8, &[], &[0]),
+    ];
+    let text = refused(13, &[2], nodes, constants);
+    assert!(text.contains("QuantizeLinear") && text.contains("ArgMax"), "{text}");
 }
 
 /// ONNX Runtime pads integers, with what stands for the number.
