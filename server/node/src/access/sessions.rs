@@ -9,6 +9,11 @@
 //! pads; requests count from 0 in each, and a number is used once. What is forgotten here, by a restart or to
 //! make place, takes its keys along: a device that goes on draws a new nonce, and with it other pads. (One that
 //! repeats its nonce on the same connection repeats its own pads, which no server can prevent.)
+//!
+//! That an incarnation has ended is the gateway's word. So one that used numbers never comes back while its
+//! session's key is here: with the incarnation its record of numbers is gone, and a gateway that told of it once
+//! more, as the device did before, would have a second input answered under the same pads. Nor does a session
+//! whose key went after a bundle was spent for it, for the ledger has its id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,13 +31,23 @@ const AHEAD: u64 = 1 << 16;
 /// another opens a new session.
 const INCARNATIONS: usize = 2;
 
+/// Ended incarnations that are remembered with a session. At one more the session is forgotten, and its device
+/// opens a new one.
+const ENDED: usize = 64;
+
 /// A connection's incarnation of a session.
 pub type Connected = (SessionId, IncarnationId);
 
 /// Bounded tables; what was unused for longest makes place for what is new.
 pub struct Sessions {
-    sessions: Table<SessionId, Arc<SessionKey>>,
+    sessions: Table<SessionId, Known>,
     incarnations: Table<Connected, Live>,
+}
+
+/// A session's key, and the incarnations that used numbers and are here no more.
+struct Known {
+    key: Arc<SessionKey>,
+    ended: Vec<IncarnationId>,
 }
 
 /// An incarnation's key, and the numbers that were used.
@@ -54,7 +69,8 @@ impl Sessions {
     /// key is there, it was lost, and whoever opens it now need not be its owner.
     ///
     /// # Errors
-    /// [`Failure::UnknownSession`] then, or if the session is here under another key. Devices draw a new id.
+    /// [`Failure::UnknownSession`] then, or if the session is here under another key, or if the incarnation has
+    /// ended. Devices draw a new id.
     pub fn open(
         &mut self,
         id: SessionId,
@@ -63,42 +79,64 @@ impl Sessions {
         spent_before: bool,
     ) -> Result<(), Failure> {
         match self.sessions.get(&id) {
-            Some(known) if !bool::from(known.ct_eq(&key)) => return Err(Failure::UnknownSession),
+            Some(known) if !bool::from(known.key.ct_eq(&key)) => return Err(Failure::UnknownSession),
             None if spent_before => return Err(Failure::UnknownSession),
-            _ => {}
+            Some(_) => {}
+            None => {
+                let gone = self.sessions.insert(id, Known { key: Arc::new(key), ended: Vec::new() });
+                if !gone.is_empty() {
+                    let Self { sessions, incarnations } = self;
+                    incarnations.retain(|(session, _)| sessions.entries.contains_key(session));
+                }
+            }
         }
-        self.add(id, &key, incarnation);
-        if self.sessions.insert(id, Arc::new(key)) {
-            let Self { sessions, incarnations } = self;
-            incarnations.retain(|(session, _)| sessions.entries.contains_key(session));
-        }
-        Ok(())
+        self.add(id, incarnation)
     }
 
     /// Adds an incarnation of a session to a device that shows it has the session's key.
     ///
     /// # Errors
-    /// [`Failure::UnknownSession`] if it does not, or there is no such session.
+    /// [`Failure::UnknownSession`] if it does not, there is no such session, or the incarnation has ended.
     pub fn resume(
         &mut self,
         id: SessionId,
         incarnation: &Incarnation,
         tag: &[u8; 16],
     ) -> Result<(), Failure> {
-        let key = self.sessions.get(&id).cloned().ok_or(Failure::UnknownSession)?;
-        if !key.for_connection(incarnation).accepts(tag) {
+        let known = self.sessions.get(&id).ok_or(Failure::UnknownSession)?;
+        if !known.key.for_connection(incarnation).accepts(tag) {
             return Err(Failure::UnknownSession);
         }
-        self.add(id, &key, incarnation);
+        self.add(id, incarnation)
+    }
+
+    fn add(&mut self, id: SessionId, incarnation: &Incarnation) -> Result<(), Failure> {
+        let connected = (id, incarnation.id());
+        // Told twice, it keeps the numbers that were used.
+        if self.incarnations.get(&connected).is_some() {
+            return Ok(());
+        }
+        let known = self.sessions.get(&id).ok_or(Failure::UnknownSession)?;
+        if known.ended.contains(&connected.1) {
+            return Err(Failure::UnknownSession);
+        }
+        let key = Arc::new(known.key.for_connection(incarnation));
+        let live = Live { key, used: Used::default() };
+        for (connected, live) in self.incarnations.insert(connected, live) {
+            self.ended(&connected, &live);
+        }
         Ok(())
     }
 
-    fn add(&mut self, id: SessionId, key: &SessionKey, incarnation: &Incarnation) {
-        let connected = (id, incarnation.id());
-        // Told twice, it keeps the numbers that were used.
-        if self.incarnations.get(&connected).is_none() {
-            let key = Arc::new(key.for_connection(incarnation));
-            self.incarnations.insert(connected, Live { key, used: Used::default() });
+    /// Remembers an incarnation that is no longer here, if it used numbers.
+    fn ended(&mut self, (session, incarnation): &Connected, live: &Live) {
+        let Some((_, known)) = self.sessions.entries.get_mut(session).filter(|_| live.used.next > 0) else {
+            return;
+        };
+        if known.ended.len() < ENDED {
+            known.ended.push(*incarnation);
+        } else {
+            self.remove(session);
         }
     }
 
@@ -127,7 +165,9 @@ impl Sessions {
 
     /// The connection has ended.
     pub fn end(&mut self, connected: &Connected) {
-        self.incarnations.remove(connected);
+        if let Some(live) = self.incarnations.remove(connected) {
+            self.ended(connected, &live);
+        }
     }
 
     /// Forgets a session, as another server has.
@@ -179,21 +219,22 @@ impl<K: Copy + Eq + std::hash::Hash, V> Table<K, V> {
         Self { entries: HashMap::new(), capacity, clock: 0 }
     }
 
-    /// Adds or replaces; says whether others had to go.
-    fn insert(&mut self, key: K, value: V) -> bool {
-        let full = !self.entries.contains_key(&key) && self.entries.len() >= self.capacity;
-        if full {
+    /// Adds or replaces; gives what had to go.
+    fn insert(&mut self, key: K, value: V) -> Vec<(K, V)> {
+        let mut gone = Vec::new();
+        if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
             // An eighth at once, so that the scan is rare.
             let mut order: Vec<u64> = self.entries.values().map(|(used, _)| *used).collect();
             let go = (self.capacity / 8).max(1).min(order.len());
             if let Some(last) = go.checked_sub(1) {
                 let (_, &mut limit, _) = order.select_nth_unstable(last);
-                self.entries.retain(|_, (used, _)| *used > limit);
+                let old = self.entries.extract_if(|_, (used, _)| *used <= limit);
+                gone.extend(old.map(|(key, (_, value))| (key, value)));
             }
         }
         self.clock += 1;
         self.entries.insert(key, (self.clock, value));
-        full
+        gone
     }
 
     fn get(&mut self, key: &K) -> Option<&mut V> {
@@ -203,8 +244,8 @@ impl<K: Copy + Eq + std::hash::Hash, V> Table<K, V> {
         Some(value)
     }
 
-    fn remove(&mut self, key: &K) {
-        self.entries.remove(key);
+    fn remove(&mut self, key: &K) -> Option<V> {
+        self.entries.remove(key).map(|(_, value)| value)
     }
 
     fn retain(&mut self, keep: impl Fn(&K) -> bool) {
@@ -288,6 +329,42 @@ mod tests {
         // In another incarnation it is another number.
         sessions.resume(id(1), &connection(2), &proof(1, 2)).unwrap();
         assert!(sessions.take(&(id(1), connection(2).id()), 5).is_ok());
+    }
+
+    /// A gateway cannot have the record of used numbers forgotten by ending an incarnation and telling of it again.
+    #[test]
+    fn what_has_ended_stays_ended() {
+        let mut sessions = Sessions::new(8);
+        let refused = Err(Failure::UnknownSession);
+        sessions.open(id(1), key(1), &connection(1), false).unwrap();
+        let first = (id(1), connection(1).id());
+        // Nothing was used: it may come back.
+        sessions.end(&first);
+        sessions.resume(id(1), &connection(1), &proof(1, 1)).unwrap();
+        assert!(sessions.take(&first, 0).is_ok());
+        sessions.end(&first);
+        assert_eq!(sessions.resume(id(1), &connection(1), &proof(1, 1)), refused, "resumed");
+        assert_eq!(sessions.open(id(1), key(1), &connection(1), true), refused, "opened");
+        assert_eq!(sessions.take(&first, 0).err(), Some(Failure::UnknownSession));
+        // Nor by having it make place.
+        sessions.resume(id(1), &connection(2), &proof(1, 2)).unwrap();
+        assert!(sessions.take(&(id(1), connection(2).id()), 0).is_ok());
+        (10..40).for_each(|n| sessions.resume(id(1), &connection(n), &proof(1, n)).unwrap());
+        assert!(!sessions.knows(&(id(1), connection(2).id())));
+        assert_eq!(sessions.resume(id(1), &connection(2), &proof(1, 2)), refused, "made place");
+        // The device goes on with other connections, until there were too many; then it opens a new session.
+        let connections = (40..).map_while(|n| {
+            let incarnation = (id(1), connection(n).id());
+            sessions.resume(id(1), &connection(n), &proof(1, n)).ok()?;
+            sessions.take(&incarnation, 0).unwrap();
+            sessions.end(&incarnation);
+            Some(())
+        });
+        assert_eq!(connections.count(), ENDED - 2 + 1);
+        assert_eq!(sessions.len(), 0);
+        // The ledger has its id, for bundles were spent.
+        assert_eq!(sessions.open(id(1), key(1), &connection(1), true), refused, "forgotten");
+        sessions.open(id(2), key(2), &connection(1), false).unwrap();
     }
 
     #[test]

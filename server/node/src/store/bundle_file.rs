@@ -74,6 +74,13 @@ impl Memory {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    /// Room for a bundle of so many bytes: none where not all of it fits, for a bundle is used from memory only if it is
+    /// whole there.
+    pub(super) fn for_bundle(self: &Arc<Memory>, bytes: u64) -> Arc<Memory> {
+        let used = self.used.load(Ordering::Relaxed) as u64;
+        if used.saturating_add(bytes) <= self.limit as u64 { self.clone() } else { Memory::new(0) }
+    }
+
     /// Gives it back.
     pub(super) fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);

@@ -355,7 +355,8 @@ impl Store {
             return Err(Failure::Disk);
         }
         let origin = Origin { context: self.context, era: self.ledger.era(), version };
-        let (draft, spool) = Draft::begin(&self.folder, id, &origin, &self.memory).map_err(|error| {
+        let memory = self.memory.for_bundle(self.bundle);
+        let (draft, spool) = Draft::begin(&self.folder, id, &origin, &memory).map_err(|error| {
             tracing::warn!("{error}");
             Failure::Disk
         })?;

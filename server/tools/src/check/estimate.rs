@@ -196,7 +196,8 @@ fn memory(architecture: &Architecture, cost: &Cost) -> Memory {
     let serving: Vec<u64> = (0..cost.servers)
         .map(|server| {
             let stored = cost.parts.get(server).map_or(0, |part| part.storage_bytes);
-            PROCESS + words(server) + stored.min(tables)
+            // Of a bundle that does not fit nothing is kept there.
+            PROCESS + words(server) + if stored <= tables { stored } else { 0 }
         })
         .collect();
     let waves = |server: usize| {

@@ -56,6 +56,21 @@ fn what_was_put_comes_back_in_order_wherever_it_was() {
 }
 
 #[test]
+fn of_a_bundle_that_does_not_fit_nothing_is_kept() {
+    let memory = Memory::new(100);
+    let is_itself = |bytes| Arc::ptr_eq(&memory.for_bundle(bytes), &memory);
+    assert!(is_itself(100) && !is_itself(101));
+    assert!(memory.take(1));
+    assert!(is_itself(99) && !is_itself(100) && !is_itself(u64::MAX));
+    let folder = tempfile::tempdir().unwrap();
+    let (draft, mut spool) = written(folder.path(), &memory.for_bundle(100));
+    assert!(!draft.is_in_memory() && spool.kept.iter().all(|kept| kept.bytes().is_empty()));
+    draft.finish(&mut [1, 2, 3]).unwrap();
+    all_of(&mut spool).unwrap();
+    assert_eq!(memory.used.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn another_process_finds_it_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = stored(folder.path());
