@@ -69,10 +69,10 @@ impl Part {
     pub fn guess(&self, and_gates: u64) -> f64 {
         let (gates, answers) = (and_gates as f64, (self.requests * self.networks.len()) as f64);
         let [bundle, answer] = match self.system {
-            System::Seco => [0.05 + 3.5e-6 * gates, 0.02 + 0.4e-6 * gates],
+            System::Seco => [0.05 + 1.15e-6 * gates, 0.02 + 0.17e-6 * gates],
             System::Delphi => [0.05 + 0.6e-6 * gates, 0.05 + 0.3e-6 * gates],
             // The others are not measured here.
-            _ => [0.0, 0.03 + 0.02e-6 * gates],
+            _ => [0.0, 0.02 + 0.001e-6 * gates],
         };
         3.0 + bundle * self.bundles() as f64 + answer * answers
     }
