@@ -6,14 +6,15 @@
 //! ct = ct_M || ct_X,  ss = SHA3-256(ss_M || ss_X || ct_X || pk_X || label)    (draft-connolly-cfrg-xwing-kem)
 //! ```
 //!
-//! ring does not wipe what it draws and agrees on, and gives nobody the means to: those 64 bytes stay on the stack until
-//! it is used again, as TLS's own do.
+//! Neither library wipes all that it works with, nor gives others the means to: ring's scalar and point, ml-kem's coins
+//! and noise stay on the stack until it is used again, as TLS's own do. What they lead to is the session's key, which
+//! the device keeps anyway.
 
 use core::fmt;
 use hpke::hybrid_array::Array;
 use hpke::kem::{SharedSecret, XWing};
 use hpke::{Deserializable, HpkeError, Kem, Serializable};
-use ml_kem::kem::KeySizeUser;
+use ml_kem::kem::{KeyExport, KeySizeUser};
 use ml_kem::ml_kem_768::EncapsulationKey;
 use rand_core::CryptoRng;
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
@@ -30,9 +31,18 @@ const LATTICE_LEN: usize = 1088;
 /// The KEM. Encapsulates by itself; all else is the portable one's.
 pub(crate) struct RingXWing;
 
-/// The encoded key; checked where it came in, and once more where it is used.
+/// The key, its lattice part checked and hashed: nine of a sealing's 47 permutations of Keccak, if that were done there.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PublicKey(Array<u8, <<XWing as Kem>::PublicKey as Serializable>::OutputSize>);
+pub(crate) struct PublicKey {
+    /// There in every key that was read; [`Kem`] leaves no other way to say that an encoding of X-Wing's own is none.
+    lattice: Option<EncapsulationKey>,
+    curve: [u8; 32],
+}
+
+/// A key that the portable KEM made.
+fn of(portable: &<XWing as Kem>::PublicKey) -> PublicKey {
+    PublicKey::from_bytes(&portable.to_bytes()).unwrap_or(PublicKey { lattice: None, curve: [0; 32] })
+}
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,13 +54,25 @@ impl Serializable for PublicKey {
     type OutputSize = <<XWing as Kem>::PublicKey as Serializable>::OutputSize;
 
     fn write_exact(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.0);
+        let (lattice, curve) = buffer.split_at_mut(LATTICE_KEY_LEN);
+        match &self.lattice {
+            Some(key) => lattice.copy_from_slice(&key.to_bytes()),
+            None => lattice.fill(0),
+        }
+        curve.copy_from_slice(&self.curve);
     }
 }
 
 impl Deserializable for PublicKey {
     fn from_bytes(encoded: &[u8]) -> Result<Self, HpkeError> {
-        Array::try_from(encoded).map(Self).map_err(|_| HpkeError::ValidationError)
+        let invalid = HpkeError::ValidationError;
+        let (lattice, curve) = encoded.split_at_checked(LATTICE_KEY_LEN).ok_or(invalid)?;
+        let lattice: &Array<u8, <EncapsulationKey as KeySizeUser>::KeySize> =
+            lattice.try_into().map_err(|_| invalid)?;
+        Ok(Self {
+            lattice: Some(EncapsulationKey::new(lattice).map_err(|_| invalid)?),
+            curve: curve.try_into().map_err(|_| invalid)?,
+        })
     }
 }
 
@@ -62,12 +84,12 @@ impl Kem for RingXWing {
     type NSecret = <XWing as Kem>::NSecret;
 
     fn sk_to_pk(sk: &Self::PrivateKey) -> PublicKey {
-        PublicKey(XWing::sk_to_pk(sk).to_bytes())
+        of(&XWing::sk_to_pk(sk))
     }
 
     fn derive_keypair(ikm: &[u8]) -> (Self::PrivateKey, PublicKey) {
         let (private, public) = XWing::derive_keypair(ikm);
-        (private, PublicKey(public.to_bytes()))
+        (private, of(&public))
     }
 
     fn decap(
@@ -84,10 +106,7 @@ impl Kem for RingXWing {
         _: Option<(&Self::PrivateKey, &PublicKey)>,
         rng: &mut impl CryptoRng,
     ) -> Result<(SharedSecret<Self>, Self::EncappedKey), HpkeError> {
-        let (lattice, curve) = public.0.split_at(LATTICE_KEY_LEN);
-        let lattice: &Array<u8, <EncapsulationKey as KeySizeUser>::KeySize> =
-            lattice.try_into().map_err(|_| HpkeError::ValidationError)?;
-        let lattice = EncapsulationKey::new(lattice).map_err(|_| HpkeError::ValidationError)?;
+        let PublicKey { lattice: Some(lattice), curve } = public else { return Err(HpkeError::EncapError) };
         let mut drawn = Array::default();
         rng.fill_bytes(&mut drawn);
         let (sealed, mut lattice_secret) = lattice.encapsulate_deterministic(&drawn);
