@@ -16,6 +16,13 @@ skipped() { # what, why
   exit 1
 }
 
+# For a part of what a script does, which goes on. It ends with `[ -z "$missing" ] || [ -n "${CI:-}" ]`.
+missing=
+left_out() { # what, why
+  echo "SKIPPED $1: $2"
+  missing=yes
+}
+
 # Three tries: a registry may be busy.
 retry() {
   local pause
@@ -29,7 +36,7 @@ retry() {
 # Fetches by the command what the Maven project in this folder needs, once for each state of its file.
 fetched() {
   local known
-  known=~/.m2/repository/.seco-$(sha256sum pom.xml | cut -c1-16)
+  known=~/.m2/repository/.seco-$({ cat pom.xml; echo "$*"; } | sha256sum | cut -c1-16)
   [ -e "$known" ] || { retry "$@" && mkdir -p "${known%/*}" && touch "$known"; }
 }
 

@@ -24,6 +24,6 @@ android {
 kotlin { jvmToolchain(17) }
 
 dependencies {
-    implementation("net.java.dev.jna:jna:5.13.0@aar")
+    implementation("net.java.dev.jna:jna:5.17.0@aar")
     api("org.jetbrains.kotlinx:kotlinx-coroutines-core:1.8.0")
 }
