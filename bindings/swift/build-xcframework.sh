@@ -1,5 +1,6 @@
 #!/bin/sh
-# On a Mac with Xcode and rustup: makes Seco.xcframework, which Package.swift refers to.
+# On a Mac with Xcode and rustup: makes Seco.xcframework, which Package.swift refers to, and of it what is published: an
+# archive with its checksum, and the package that takes the library from there. `build-xcframework.sh [URL]`: see release.
 set -eu
 cd "$(dirname "$0")/../.."
 rustup target add aarch64-apple-ios aarch64-apple-ios-sim aarch64-apple-darwin x86_64-apple-ios x86_64-apple-darwin
@@ -31,3 +32,4 @@ xcodebuild -create-xcframework \
   -library "$target/swift/simulator/libseco.a" -headers "$headers" \
   -library "$target/swift/mac/libseco.a" -headers "$headers" \
   -output bindings/swift/Seco.xcframework
+bindings/swift/release "$@"
