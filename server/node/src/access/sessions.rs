@@ -46,6 +46,7 @@ pub struct Sessions {
 
 /// A session's key, and the incarnations that used numbers and are here no more.
 struct Known {
+    /// Behind a pointer, so that it is wiped where it lies: what is moved in a table leaves copies.
     key: Arc<SessionKey>,
     ended: Vec<IncarnationId>,
 }

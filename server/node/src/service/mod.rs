@@ -207,8 +207,10 @@ impl Service {
             incarnation: session.incarnation.id(),
         };
         let key = self.node.opening_keys.open(&session.sealed, &binding, self.node.me())?;
+        // Asked once the table is locked: what is forgotten there was recorded before.
+        let mut sessions = self.sessions();
         let spent_before = self.node.ledgers.own().knows(&session.session.0);
-        self.sessions().open(session.session, key, &session.incarnation, spent_before)
+        sessions.open(session.session, key, &session.incarnation, spent_before)
     }
 
     /// Takes up a session on another connection.
