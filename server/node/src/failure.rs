@@ -107,6 +107,7 @@ impl From<&seco_protocol::Error> for Failure {
             E::Channel(e) => e.into(),
             E::Ledger(LedgerError::BundleSpent) => Failure::BundleSpent,
             E::Ledger(LedgerError::CounterUsed) => Failure::CounterUsed,
+            E::Ledger(LedgerError::SessionForgotten) => Failure::UnknownSession,
             E::Ledger(_) => Failure::Ledger,
             E::Bundle(_) => Failure::UnknownBundle,
             E::Spool(_) => Failure::Disk,

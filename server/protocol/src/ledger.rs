@@ -30,6 +30,9 @@ pub enum LedgerError {
     /// The incarnation's inference number was used before.
     #[error("this session's inference number was already used; a retry needs a new one")]
     CounterUsed,
+    /// The session was forgotten since the number was taken, and with it which numbers were used.
+    #[error("the session is not known any more")]
+    SessionForgotten,
     /// The record could not be made durable.
     #[error("the ledger cannot be written: {0}")]
     Io(#[from] std::io::Error),

@@ -13,10 +13,11 @@
 //! That an incarnation has ended is the gateway's word. So one that used numbers never comes back while its
 //! session's key is here: with the incarnation its record of numbers is gone, and a gateway that told of it once
 //! more, as the device did before, would have a second input answered under the same pads. Nor does a session
-//! whose key went after a bundle was spent for it, for the ledger has its id.
+//! whose key went after a bundle was spent for it, for the ledger has its id; and for a number that was taken
+//! before its key went nothing is spent any more ([`Pads::session`]).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use seco_core::{Incarnation, IncarnationId, IncarnationKey, SessionId, SessionKey};
 use subtle::ConstantTimeEq as _;
@@ -55,6 +56,15 @@ struct Known {
 struct Live {
     key: Arc<IncarnationKey>,
     used: Used,
+}
+
+/// What a request's pads come from, once its number was taken.
+pub struct Pads {
+    /// The key of its connection.
+    pub key: Arc<IncarnationKey>,
+    /// Dead once the session was forgotten. Whoever opens it again asks the ledger, which does not know of a number
+    /// that was taken and whose bundle is yet to be spent: so it is not spent any more.
+    pub session: Weak<SessionKey>,
 }
 
 impl Sessions {
@@ -141,17 +151,18 @@ impl Sessions {
         }
     }
 
-    /// Uses a number of an incarnation; gives the key for its pads.
+    /// Uses a number of an incarnation; gives the key of its pads.
     ///
     /// # Errors
     /// [`Failure::UnknownSession`]; [`Failure::CounterUsed`] if it was used before, may have been, or is too far
     /// ahead.
-    pub fn take(&mut self, connected: &Connected, counter: u64) -> Result<Arc<IncarnationKey>, Failure> {
+    pub fn take(&mut self, connected: &Connected, counter: u64) -> Result<Pads, Failure> {
+        let known = self.sessions.get(&connected.0).ok_or(Failure::UnknownSession)?;
         let live = self.incarnations.get(connected).ok_or(Failure::UnknownSession)?;
         if !live.used.take(counter) {
             return Err(Failure::CounterUsed);
         }
-        Ok(live.key.clone())
+        Ok(Pads { key: live.key.clone(), session: Arc::downgrade(&known.key) })
     }
 
     /// Whether requests of this incarnation are served.
@@ -313,7 +324,7 @@ mod tests {
         assert_eq!(sessions.take(&(id(1), connection(9).id()), 0).err(), Some(Failure::UnknownSession));
         // The owner goes on under the same key.
         let pads = sessions.take(&(id(1), connection(1).id()), 0).unwrap();
-        assert!(pads.accepts(&proof(1, 1)));
+        assert!(pads.key.accepts(&proof(1, 1)));
         assert_eq!(sessions.open(id(1), key(1), &connection(2), true), Ok(()), "the owner again");
     }
 
@@ -366,6 +377,42 @@ mod tests {
         // The ledger has its id, for bundles were spent.
         assert_eq!(sessions.open(id(1), key(1), &connection(1), true), refused, "forgotten");
         sessions.open(id(2), key(2), &connection(1), false).unwrap();
+    }
+
+    /// Whatever way a session goes, what is not yet spent for it is told; and by nothing else.
+    #[test]
+    fn who_took_a_number_learns_that_the_session_was_forgotten() {
+        type Forgets = fn(&mut Sessions);
+        let forget: [(&str, Forgets); 4] = [
+            ("as another server has", |sessions| sessions.remove(&id(1))),
+            ("for too many connections", |sessions| {
+                for n in 100..=101 + ENDED as u8 {
+                    let incarnation = (id(1), connection(n).id());
+                    if sessions.resume(id(1), &connection(n), &proof(1, n)).is_ok() {
+                        sessions.take(&incarnation, 0).unwrap();
+                        sessions.end(&incarnation);
+                    }
+                }
+            }),
+            ("for others", |sessions| {
+                (2..12).for_each(|n| sessions.open(id(n), key(n), &connection(n), false).unwrap());
+            }),
+            ("and opened again", |sessions| {
+                sessions.remove(&id(1));
+                sessions.open(id(1), key(1), &connection(1), false).unwrap();
+            }),
+        ];
+        for (how, forget) in forget {
+            let mut sessions = Sessions::new(8);
+            sessions.open(id(1), key(1), &connection(1), false).unwrap();
+            let pads = sessions.take(&(id(1), connection(1).id()), 0).unwrap();
+            // An ended connection is remembered with its session.
+            sessions.resume(id(1), &connection(2), &proof(1, 2)).unwrap();
+            sessions.end(&(id(1), connection(1).id()));
+            assert_eq!(pads.session.strong_count(), 1, "before: {how}");
+            forget(&mut sessions);
+            assert_eq!(pads.session.strong_count(), 0, "forgotten {how}");
+        }
     }
 
     #[test]

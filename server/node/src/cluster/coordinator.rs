@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use seco_core::IncarnationKey;
 use seco_core::pad::TAG_LEN;
 use seco_protocol::{BundleId, Use};
 use tokio::sync::{Notify, mpsc};
@@ -23,7 +22,7 @@ use super::blame::{Blame, Root, lasting, root};
 use super::front;
 use super::stock::{Progress, Ready, Released, Stock};
 use crate::Error;
-use crate::access::sessions::Connected;
+use crate::access::sessions::{Connected, Pads};
 use crate::access::source::Who;
 use crate::cluster::commands::{self, Command, Done, OpenSession, Order, ResumeSession};
 use crate::config;
@@ -452,14 +451,14 @@ impl Coordinator {
         &self,
         mut turn: Turn<Ready>,
         usage: Use,
-        key: Arc<IncarnationKey>,
+        pads: Pads,
         masked_input: Vec<u8>,
     ) -> Result<Vec<u32>, Blame> {
         let limit = self.node.limits.infer();
         let (job, bundle) = (self.job(), turn.item.bundle);
         turn.item.state = Progress::Started;
         let command = Command::Infer { job, bundle, usage };
-        let own = self.service.infer(job, bundle, usage, key, Some(masked_input));
+        let own = self.service.infer(job, bundle, usage, pads, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
         match &result {

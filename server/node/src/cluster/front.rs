@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use seco_core::pad::TAG_LEN;
-use seco_core::{IncarnationKey, ModelId, ModelInfo, SessionId};
+use seco_core::{ModelId, ModelInfo, SessionId};
 use tokio::sync::mpsc;
 
 use super::commands::{Command, ResumeSession};
 use super::coordinator::Coordinator;
-use crate::access::sessions::Connected;
+use crate::access::sessions::{Connected, Pads};
 use crate::access::tokens::Tokens;
 use crate::failure::Failure;
 use crate::node::Node;
@@ -109,11 +109,11 @@ impl Coordinator {
         self.service.drain.enter()
     }
 
-    /// Uses a request's number; gives this server's key for its pads.
+    /// Uses a request's number; gives what this server's pads for it come from.
     ///
     /// # Errors
     /// [`Failure::UnknownSession`] or [`Failure::CounterUsed`].
-    pub fn number(&self, connected: &Connected, counter: u64) -> Result<Arc<IncarnationKey>, Failure> {
+    pub fn number(&self, connected: &Connected, counter: u64) -> Result<Pads, Failure> {
         self.service.take(connected, counter)
     }
 

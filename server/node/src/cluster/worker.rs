@@ -211,8 +211,8 @@ impl Worker {
         let permit = timeout(self.node.limits.infer(), self.node.obeys.online.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let Use { session, incarnation, counter } = usage;
-        let key = self.service.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
-        self.service.infer(job, bundle, usage, key, None).await?;
+        let pads = self.service.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
+        self.service.infer(job, bundle, usage, pads, None).await?;
         self.service.report_inference(start, self.service.store.len());
         Ok(())
     }

@@ -334,7 +334,7 @@ impl Device {
             return Err(Refusal::WrongInputSize { expected }.into());
         }
         // Before a bundle is taken: repeating one request must not use up the pool.
-        let key = model.number(&connected, counter).map_err(|failure| match failure {
+        let pads = model.number(&connected, counter).map_err(|failure| match failure {
             Failure::CounterUsed => Refusal::CounterUsed,
             _ => Refusal::UnknownSession,
         })?;
@@ -349,7 +349,7 @@ impl Device {
         let (asked, input) = (model.clone(), input.to_vec());
         let under_way = (self.cluster.drain().again(), model.service.drain.again());
         let job = tokio::spawn(async move {
-            let result = asked.infer(turn, usage, key, input).await;
+            let result = asked.infer(turn, usage, pads, input).await;
             drop(under_way);
             result
         });

@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use seco_core::{Binding, IncarnationKey, ModelInfo, ServerSetId};
+use seco_core::{Binding, ModelInfo, ServerSetId};
 use seco_protocol::{BundleId, Party, PlannedModel, SpoolError, Use};
 use tokio::task::AbortHandle;
 use tracing::{Instrument as _, Span};
 
-use crate::access::sessions::{Connected, Sessions};
+use crate::access::sessions::{Connected, Pads, Sessions};
 use crate::cluster::commands::{OpenSession, ResumeSession};
 use crate::config;
 use crate::failure::{Broken, Failure};
@@ -218,8 +218,8 @@ impl Service {
         self.sessions().resume(session.session, &session.incarnation, &session.tag)
     }
 
-    /// Uses a request's number; gives this server's key for its pads.
-    pub fn take(&self, connected: &Connected, counter: u64) -> Result<Arc<IncarnationKey>, Failure> {
+    /// Uses a request's number; gives what this server's pads for it come from.
+    pub fn take(&self, connected: &Connected, counter: u64) -> Result<Pads, Failure> {
         self.sessions().take(connected, counter)
     }
 
@@ -228,14 +228,14 @@ impl Service {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uses a bundle for one request, with this server's key for it. The gateway passes the masked input and
+    /// Uses a bundle for one request, with this server's pads for it. The gateway passes the masked input and
     /// gets the masked logits.
     pub async fn infer(
         &self,
         job: u64,
         bundle: BundleId,
         usage: Use,
-        key: Arc<IncarnationKey>,
+        pads: Pads,
         masked_input: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u32>>, Broken> {
         let span = self.span(Phase::Inference, job, Some(&bundle));
@@ -244,8 +244,8 @@ impl Service {
         let (mesh, links) = (self.node.mesh.clone(), self.node.mesh.generations());
         let ledgers = self.node.ledgers.clone();
         let work = move |[channel]: &mut [QuicChannel; 1]| {
-            let spent = store.spend(&bundle, &usage)?;
-            let answer = spent.infer(&planned, channel, &key, masked_input.as_deref())?;
+            let spent = store.spend(&bundle, &usage, &pads.session)?;
+            let answer = spent.infer(&planned, channel, &pads.key, masked_input.as_deref())?;
             ledgers.confirmed(|| {
                 let now = mesh.generations();
                 let stands = |index: &usize| {

@@ -19,16 +19,16 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use seco_core::ModelId;
+use seco_core::{ModelId, SessionKey};
 use seco_protocol::{Bundle, BundleId, PlannedModel, SpentBundle, Use};
 use sha2::{Digest as _, Sha256};
 
 use self::bundle_file::{Draft, FileSpool, Memory, Origin, erase};
-use self::ledger::FileLedger;
+use self::ledger::{FileLedger, OfSession};
 use crate::failure::Failure;
 use crate::versions::Versions;
 use crate::{Error, keys, private};
@@ -444,12 +444,17 @@ impl Store {
     }
 
     /// Spends a bundle for a request: durably, before this returns (`server/PROTOCOL.md`, section 7); whatever happens
-    /// then, it is not there again. Blocking.
+    /// then, it is not there again. `session` is the request's, dead once that was forgotten. Blocking.
     ///
     /// # Errors
     /// [`seco_protocol::Error::Ledger`] if it may not be spent or that cannot be recorded;
     /// [`seco_protocol::Error::Bundle`] if there is none, [`seco_protocol::Error::Spool`] if its file is damaged.
-    pub fn spend(&self, id: &BundleId, usage: &Use) -> Result<SpentBundle, seco_protocol::Error> {
+    pub fn spend(
+        &self,
+        id: &BundleId,
+        usage: &Use,
+        session: &Weak<SessionKey>,
+    ) -> Result<SpentBundle, seco_protocol::Error> {
         let stored = self.remove(id).ok_or(seco_protocol::Error::Bundle("it is not there (any more)"))?;
         let Stored { path, origin, kept, .. } = stored;
         let bundle = match kept {
@@ -458,7 +463,8 @@ impl Store {
                 .map_err(seco_protocol::Error::from)
                 .and_then(|(bytes, spool)| Bundle::decode(&bytes, &self.planned, Box::new(spool))),
         };
-        let spent = bundle.and_then(|bundle| bundle.spend(&*self.ledger, usage));
+        let spent =
+            bundle.and_then(|bundle| bundle.spend(&OfSession { ledger: &self.ledger, session }, usage));
         let count = if spent.is_ok() { &self.spent } else { &self.discarded };
         count.fetch_add(1, Ordering::Relaxed);
         self.ledger.releases(id);

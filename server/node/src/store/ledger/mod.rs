@@ -36,6 +36,7 @@ mod format;
 mod head;
 mod heads;
 pub mod inspect;
+mod spend;
 mod state;
 
 #[cfg(test)]
@@ -43,17 +44,18 @@ mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use seco_protocol::{BundleId, Ledger, LedgerError, Use};
+use seco_protocol::{BundleId, Ledger as _, Use};
 
 use self::file::{New, Place, lock, open_file, write_new};
-use self::format::{Damage, HEADER, HEADER_V1, HEADER_V2, RECORD};
+use self::format::{Damage, HEADER, HEADER_V1, HEADER_V2};
 pub use self::head::Head;
 use self::heads::Found;
 pub use self::heads::{Heads, is_head};
+pub use self::spend::OfSession;
 use self::state::{Disk, Memory, live};
 use crate::{Error, keys, private};
 
@@ -416,66 +418,6 @@ impl FileLedger {
         if disk.unsynced {
             private::sync_folder(&self.directory)?;
             disk.unsynced = false;
-        }
-        Ok(())
-    }
-}
-
-impl Ledger for FileLedger {
-    fn spend(&self, bundle: &BundleId, usage: &Use) -> Result<(), LedgerError> {
-        // Spends are one after the other: only they change the head.
-        let mut disk = self.disk();
-        let head = self.head();
-        if disk.torn {
-            disk.cut()?;
-        }
-        self.sync_folder(&mut disk)?;
-        // A ledger that is set back must be noticed: its end may be owed for some time, not for ever.
-        if head.count - disk.recorded >= MAX_OWED {
-            disk.record(&head, &self.heads())?;
-        }
-        if let Err(error) = self.check_place() {
-            return Err(LedgerError::Io(io::Error::other(error.to_string())));
-        }
-        {
-            let mut memory = self.memory();
-            if memory.bundles.contains(bundle) {
-                return Err(LedgerError::BundleSpent);
-            }
-            if memory.recent.contains(usage) {
-                return Err(LedgerError::CounterUsed);
-            }
-            // In memory first: whatever becomes of the write, neither is used again.
-            memory.bundles.insert(*bundle);
-            memory.ready.remove(bundle);
-            memory.used(usage);
-            memory.saw(usage.session);
-        }
-        let (record, head) = format::spend(&head, bundle, usage);
-        disk.reserve();
-        let written = disk.file.write_all(&record).and_then(|()| disk.file.sync_data());
-        if let Err(error) = written {
-            // Nothing was sent, so the record need not stay.
-            disk.torn = true;
-            let _ = disk.cut();
-            return Err(LedgerError::Io(error));
-        }
-        disk.length += RECORD as u64;
-        let live = {
-            let mut memory = self.memory();
-            memory.head = head;
-            memory.live()
-        };
-        // The spend itself is on disk. What follows may fail, on a full disk, and is tried again.
-        if disk.length > self.compact_at.max(2 * live) && head.count >= disk.compact_again {
-            if let Err(error) = self.compact(&mut disk) {
-                tracing::warn!(%error, directory = %self.directory.display(), "the ledger cannot be compacted");
-                disk.compact_again = head.count + HEAD_EVERY;
-            }
-        } else if head.count.is_multiple_of(HEAD_EVERY)
-            && let Err(error) = disk.record(&head, &self.heads())
-        {
-            tracing::warn!(%error, directory = %self.directory.display(), "the ledger's end cannot be recorded");
         }
         Ok(())
     }

@@ -1,3 +1,8 @@
+use std::io::Write as _;
+
+use seco_protocol::LedgerError;
+
+use super::format::RECORD;
 use super::*;
 
 const SESSION: [u8; 16] = [7; 16];
@@ -89,6 +94,23 @@ fn refuses_what_was_used() {
     assert_eq!(spend(&ledger, 1, 12), "bundle");
     assert_eq!(spend(&ledger, 5, 12), "ok");
     assert!(ledger.knows(&SESSION) && ledger.knows(&[8; 16]) && !ledger.knows(&[9; 16]));
+}
+
+/// A number that was taken before its session was forgotten is in no record: nothing is spent for it.
+#[test]
+fn nothing_is_spent_for_a_session_that_was_forgotten() {
+    let site = Site::new();
+    let ledger = site.open();
+    let key = std::sync::Arc::new(seco_core::SessionKey::from_bytes([3; 32]));
+    let session = &std::sync::Arc::downgrade(&key);
+    let of_session = OfSession { ledger: &ledger, session };
+    assert!(of_session.spend(&id(1), &usage(0)).is_ok());
+    let head = ledger.head();
+    drop(key);
+    assert!(matches!(of_session.spend(&id(2), &usage(1)), Err(LedgerError::SessionForgotten)));
+    assert_eq!(ledger.head(), head);
+    // The bundle and the number are as they were.
+    assert_eq!(spend(&ledger, 2, 1), "ok");
 }
 
 #[test]
