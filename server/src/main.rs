@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use seco_node::operation::log::{self, Filter};
+use seco_node::operation::log::{self, Log};
 use seco_node::serve::{ServeOptions, serve};
 use seco_node::versions::Versions;
 use seco_node::{fingerprint, keys, memory};
@@ -154,8 +154,8 @@ fn main() -> ExitCode {
         Command::Serve(Serve { log_format: LogFormat::Json, .. }) => log::Format::Json,
         _ => log::Format::Text,
     };
-    let filter = log::start(format, usual);
-    match run(command, filter) {
+    let log = log::start(format, usual);
+    match run(command, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("seco: {error}");
@@ -197,7 +197,7 @@ fn measure() -> Option<check::Measure<'static>> {
     None
 }
 
-fn run(command: Command, filter: Filter) -> Result<(), Error> {
+fn run(command: Command, log: Log) -> Result<(), Error> {
     match command {
         Command::Init(options) => {
             println!("{}", init::init(&options)?);
@@ -214,7 +214,7 @@ fn run(command: Command, filter: Filter) -> Result<(), Error> {
             #[cfg(not(feature = "lab"))]
             let versions = None;
             let versions = versions.unwrap_or(Versions::OURS);
-            Ok(serve(&ServeOptions { config, events, log: Some(filter), versions, with_parent })?)
+            Ok(serve(&ServeOptions { config, events, log: Some(log), versions, with_parent })?)
         }
         Command::Keygen(Keygen { out, name, owner: true }) => {
             println!("secret, for the owner only: {}", keys::generate_owner(&out, &name)?.display());

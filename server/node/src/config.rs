@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::mesh::MAX_MODELS;
+use crate::operation::otlp::Collector;
 use crate::store::ledger::Heads;
 
 /// Everything one server is told. Paths in the file are relative to the file; [`Config::load`]
@@ -50,6 +51,9 @@ pub struct Config {
     /// The port for those who run the server; without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,
+    /// What is told of jobs beside the lines of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
     /// Models beside `model`, which `[pool]` is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Model>,
@@ -115,6 +119,14 @@ pub struct Admin {
     /// Whether `listen` may be an address that other machines reach. They can read then, and change nothing.
     #[serde(default)]
     pub public: bool,
+}
+
+/// Where spans of jobs go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// An OpenTelemetry collector on this machine.
+    pub otlp: Collector,
 }
 
 /// Key files of a server, made by `seco keygen`.

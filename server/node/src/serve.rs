@@ -24,7 +24,9 @@ use crate::node::{Node, Obeys, Orders};
 use crate::operation::admin::Admin;
 use crate::operation::drain::Drain;
 use crate::operation::events::{Event, Events};
-use crate::operation::log::Filter;
+use crate::operation::log::Log;
+use crate::operation::metrics::Metrics;
+use crate::operation::otlp;
 use crate::reset::ResetKey;
 use crate::service::models::{Loaded, Models};
 use crate::store;
@@ -42,8 +44,8 @@ pub struct ServeOptions {
     pub config: PathBuf,
     /// Print [`Event`]s on standard output.
     pub events: bool,
-    /// The log's filter, where it may be changed while the server runs.
-    pub log: Option<Filter>,
+    /// The process' log, where its filter may be changed while the server runs, and its spans sent to a collector.
+    pub log: Option<Log>,
     /// Versions that it speaks with the other servers: [`Versions::OURS`], but for tests of upgrades.
     pub versions: Versions,
     /// Stop when standard input ends: a server started by another program must not outlive it.
@@ -67,6 +69,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), Error> {
 
 async fn run(config: &Config, options: &ServeOptions, stop: watch::Receiver<Stop>) -> Result<(), Error> {
     let (events, log) = (Events::new(options.events), options.log.clone());
+    let metrics: Arc<Metrics> = Arc::default();
+    let spans = config.log.zip(log.as_ref()).and_then(|(told, log)| {
+        otlp::start(told.otlp, log, (config.index, config.name.as_str()), metrics.spans())
+    });
     let loaded = Loaded::read_all(config)?;
     let ids: Vec<ModelId> = loaded.iter().map(|loaded| loaded.info.id).collect();
     let opening_keys = OpeningKeys::load(&config.identity)?;
@@ -113,7 +119,7 @@ async fn run(config: &Config, options: &ServeOptions, stop: watch::Receiver<Stop
         limits: config.limits,
         ot_parameters: (0..config.servers()).map(|index| config.ot_parameter(index)).collect(),
         events,
-        metrics: Arc::default(),
+        metrics,
         drain: Drain::default(),
         orders: Orders::new(&config.limits)?,
         obeys: Obeys::new(&config.limits),
@@ -166,7 +172,11 @@ async fn run(config: &Config, options: &ServeOptions, stop: watch::Receiver<Stop
         tokens.store();
     }
     models.close();
-    result.and(ledgers.close())
+    let result = result.and(ledgers.close());
+    if let Some(spans) = spans {
+        spans.flush().await;
+    }
+    result
 }
 
 /// Ends when the server was told to end, by a signal or through the admin port, and what it had begun has ended.

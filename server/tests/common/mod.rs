@@ -24,7 +24,7 @@ use seco_core::{
     ServerSealingKey, Session, Token,
 };
 use seco_model::FixedModel;
-use seco_node::config::{Access, Admin, Config, Identity, Limits, Listen, Peer, Pool};
+use seco_node::config::{Access, Admin, Config, Identity, Limits, Listen, Log, Peer, Pool};
 use seco_node::keys::{self, KeyFiles};
 use seco_node::operation::events::Event;
 use seco_tools::split::{self, DeploymentOptions, SplitOptions};
@@ -188,6 +188,8 @@ pub struct Site {
     pub access: Option<Access>,
     /// Whether servers have an admin port.
     pub admin: bool,
+    /// Where servers send spans of jobs.
+    pub log: Option<Log>,
     /// Models beside the first.
     pub models: Vec<More>,
     mesh: Vec<Option<SocketAddr>>,
@@ -225,6 +227,7 @@ impl Site {
             deployments: Vec::new(),
             access: None,
             admin: false,
+            log: None,
             models: Vec::new(),
             mesh: vec![None; servers],
         }
@@ -264,6 +267,7 @@ impl Site {
             limits: self.limits,
             access: (index == 0).then(|| self.access.clone()).flatten(),
             admin: self.admin.then_some(Admin { listen: LOOPBACK, public: false }),
+            log: self.log,
             models: self.models.iter().map(|model| model.settings(index)).collect(),
         }
     }

@@ -22,15 +22,16 @@ fn run(config: &Path, arguments: &[&str]) -> Output {
     command.args(["token", "--json", "--config"]).arg(config).args(arguments).output().unwrap()
 }
 
-fn add(config: &Path, arguments: &[&str]) -> Token {
+/// A token that `seco token add` makes.
+pub fn add(config: &Path, arguments: &[&str]) -> Token {
     let made = token(config, &[&["add"], arguments].concat());
     made["token"].as_str().unwrap().parse().unwrap()
 }
 
 /// Settings of a server, as `seco token` reads them before any other is known.
-fn settings(site: &Site, index: usize) -> PathBuf {
+pub fn settings(site: &Site, index: usize) -> PathBuf {
     let mut config = site.config(index);
-    config.peers[0].address = Some("127.0.0.1:9".to_owned());
+    config.peers.iter_mut().for_each(|peer| peer.address = Some("127.0.0.1:9".to_owned()));
     let path = site.folder.path().join(format!("operator-{index}.toml"));
     config.save(&path).unwrap();
     path

@@ -324,6 +324,11 @@ address_requests_hour = {address_requests_hour}
 # listen = "127.0.0.1:7480"
 # public = false
 
+# Where each set-up, bundle and request is told as a span, with its times: an OpenTelemetry collector on this machine,
+# over HTTP (OTLP). No span has anything of a session, device or user.
+# [log]
+# otlp = "http://127.0.0.1:4318"
+
 # Models beside `model`, to which [pool] belongs: each served once all servers have it. `seco admin models add` does the
 # same while the server runs, and says which lines a restart needs.
 # [[models]]

@@ -243,6 +243,7 @@ impl Cluster {
             limits: self.limits,
             access: self.access.clone().filter(|_| index == 0),
             admin: self.admin.then_some(Admin { listen: any, public: false }),
+            log: None,
             models: Vec::new(),
         })
     }

@@ -15,7 +15,7 @@ fn the_samples_are_right() {
     assert_eq!(gateway.peer(2).unwrap().certificate, Path::new("/etc/seco/remote-2.cert.pem"));
     // What the sample says are the defaults are the defaults.
     assert_eq!((gateway.pool, gateway.limits), (Pool::default(), Limits::default()));
-    assert_eq!((gateway.access, gateway.admin), (None, None));
+    assert_eq!((gateway.access, gateway.admin, gateway.log), (None, None, None));
     let remote = parse(REMOTE).unwrap();
     assert_eq!((remote.index, remote.servers(), remote.is_gateway()), (1, 3, false));
     assert_eq!(remote.limits, Limits::default());
@@ -91,6 +91,39 @@ fn the_admin_port_is_for_this_machine_unless_said() {
     }
     assert!(with("listen = \"[::1]:7480\"").is_ok());
     assert!(with("listen = \"127.0.0.1:7480\"\nopen = true").unwrap_err().contains("unknown field"));
+}
+
+#[test]
+fn spans_go_to_a_collector_on_this_machine_alone() {
+    let with = |text: &str| parse(&format!("{GATEWAY}\n[log]\notlp = \"{text}\"\n"));
+    for (text, kept) in [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+        ("http://127.0.0.1:4318/", "http://127.0.0.1:4318"),
+        ("http://[::1]:4318", "http://[::1]:4318"),
+    ] {
+        let config = with(text).unwrap();
+        assert_eq!(config.log.unwrap().otlp.to_string(), kept);
+        let dir = tempfile::tempdir().unwrap();
+        config.save(&dir.path().join("server.toml")).unwrap();
+        assert_eq!(Config::load(&dir.path().join("server.toml")).unwrap().log, config.log);
+    }
+    for text in [
+        "",
+        "127.0.0.1:4318",
+        "http://127.0.0.1",
+        "http://127.0.0.1:0",
+        "http://localhost:4318",
+        "http://192.0.2.1:4318",
+        "http://0.0.0.0:4318",
+        "http://[::ffff:192.0.2.1]:4318",
+        "https://127.0.0.1:4318",
+        "http://127.0.0.1:4318/v1/traces",
+        "http://127.0.0.1:4318@192.0.2.1:80",
+    ] {
+        let told = with(text).unwrap_err();
+        assert!(told.contains("is not http://127.0.0.1:PORT") && told.lines().count() == 1, "{told}");
+    }
+    assert!(parse(&format!("{GATEWAY}\n[log]\n")).unwrap_err().contains("missing field `otlp`"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::log::Filter;
+use super::log::Log;
 use super::status::{Bundles, Model, Peer, Pool, Sessions, Status};
 use crate::node::Node;
 use crate::service::Service;
@@ -54,16 +54,16 @@ pub(crate) struct Admin {
     node: Arc<Node>,
     models: Arc<Models>,
     name: String,
-    filter: Option<Filter>,
+    log: Option<Log>,
     started: Instant,
 }
 
 type Page = (StatusCode, &'static str, String);
 
 impl Admin {
-    pub fn new(node: Arc<Node>, models: Arc<Models>, name: &str, filter: Option<Filter>) -> Arc<Self> {
+    pub fn new(node: Arc<Node>, models: Arc<Models>, name: &str, log: Option<Log>) -> Arc<Self> {
         let name = name.to_owned();
-        Arc::new(Self { node, models, name, filter, started: Instant::now() })
+        Arc::new(Self { node, models, name, log, started: Instant::now() })
     }
 
     /// Opens the port.
@@ -144,8 +144,8 @@ impl Admin {
             },
             "/models/add" => self.add(request).await,
             "/models/remove" => self.remove(request).await,
-            "/log" if method == Method::GET => match &self.filter {
-                Some(filter) => (StatusCode::OK, TEXT, format!("{}\n", filter.text())),
+            "/log" if method == Method::GET => match &self.log {
+                Some(log) => (StatusCode::OK, TEXT, format!("{}\n", log.filter())),
                 None => no_filter(),
             },
             "/log" => self.set_filter(request).await,
@@ -187,14 +187,14 @@ impl Admin {
     }
 
     async fn set_filter(&self, request: Request<Incoming>) -> Page {
-        let Some(filter) = &self.filter else { return no_filter() };
+        let Some(log) = &self.log else { return no_filter() };
         let Some(text) = body(request).await.filter(|text| !text.trim().is_empty()) else {
             return bad(format!("the body must be a filter of at most {MAX_BODY} bytes"));
         };
-        match filter.set(text.trim()) {
+        match log.set_filter(text.trim()) {
             Ok(()) => {
-                info!(filter = filter.text(), "the log's filter was changed");
-                (StatusCode::OK, TEXT, format!("{}\n", filter.text()))
+                info!(filter = log.filter(), "the log's filter was changed");
+                (StatusCode::OK, TEXT, format!("{}\n", log.filter()))
             }
             Err(what) => bad(what),
         }
@@ -327,7 +327,7 @@ impl Admin {
             sessions,
             jobs: self.node.jobs.running(),
             ledger_entries: self.node.ledgers.own().entries(),
-            log_filter: self.filter.as_ref().map(Filter::text),
+            log_filter: self.log.as_ref().map(Log::filter),
         }
     }
 }

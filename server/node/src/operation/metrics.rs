@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use seco_core::Refusal;
 
+use super::otlp::Counts;
 use super::status::{Bundles, Pool, Status};
 
 /// Upper ends of the buckets of an inference's seconds.
@@ -73,6 +74,8 @@ pub struct Metrics {
     inferences: Family<Labels<1>, Histogram, fn() -> Histogram>,
     refusals: Family<Labels<1>, Counter>,
     failed: Family<Labels<2>, Counter>,
+    /// For the collector.
+    spans: Counts,
     /// By [`Phase`].
     traffic: [Sum; 3],
     /// Over QUIC, over TCP.
@@ -87,6 +90,7 @@ impl Default for Metrics {
             inferences: Family::new_with_constructor(|| Histogram::new(ONLINE)),
             refusals: Family::default(),
             failed: Family::default(),
+            spans: Counts::default(),
             traffic: Default::default(),
             connections: Default::default(),
         }
@@ -140,6 +144,11 @@ impl Metrics {
         self.failed.get_or_create(&[("job", what.to_owned()), ("server", culprit.to_string())]).inc();
     }
 
+    /// Spans that the collector got, and that nobody got. Clones count together.
+    pub(crate) fn spans(&self) -> &Counts {
+        &self.spans
+    }
+
     /// Messages of a job.
     pub fn exchanged(&self, phase: Phase, traffic: Traffic) {
         let sum = &self.traffic[phase as usize];
@@ -180,6 +189,10 @@ impl Metrics {
         registry.register("refusals", "Requests of devices that were refused", self.refusals.clone());
         let help = "Jobs and exchanges between servers that failed, by the server at fault";
         registry.register("jobs_failed", help, self.failed.clone());
+        let Counts { sent, dropped } = &self.spans;
+        registry.register("spans_sent", "Spans of jobs that the collector of [log] otlp took", sent.clone());
+        let help = "Spans of jobs that it did not take";
+        registry.register("spans_dropped", help, dropped.clone());
 
         let bundles = &status.bundles;
         let models = || status.models.iter().map(|model| (of_model(model.short()), model));

@@ -5,4 +5,5 @@ pub(crate) mod drain;
 pub mod events;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod status;

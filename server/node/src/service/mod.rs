@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use seco_core::{Binding, ModelInfo, ServerSetId};
 use seco_protocol::{BundleId, Party, PlannedModel, SpoolError, Use};
 use tokio::task::AbortHandle;
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Span, field};
 
 use crate::access::sessions::{Connected, Pads, Sessions};
 use crate::cluster::commands::{OpenSession, ResumeSession};
@@ -81,21 +81,33 @@ impl Service {
         (0..mesh.servers()).filter(lacks).collect()
     }
 
-    /// What lines of the log about a job have in common.
+    /// What lines of the log about a job have in common; what a collector of spans is told of it.
     fn span(&self, phase: Phase, job: u64, bundle: Option<&BundleId>) -> Span {
         let bundle = bundle.map(|bundle| keys::to_hex(bundle.0.get(..4).unwrap_or_default()));
-        tracing::info_span!("job", phase = phase.name(), job, bundle, model = self.model())
+        tracing::info_span!(
+            "job",
+            phase = phase.name(),
+            job,
+            bundle,
+            model = self.model(),
+            peer = field::Empty,
+            error = field::Empty
+        )
     }
 
     /// Sets up the cluster anew, for bundles to come. Bundles that are ready are not touched.
     pub async fn set_up(&self, job: u64, epoch: u64, version: u16) -> Result<Arc<Epoch>, Broken> {
         let start = Instant::now();
         let span = self.span(Phase::SetUp, job, None);
-        let job = self.node.jobs.start(job, &self.info.id, self.node.limits.setup(), Phase::SetUp)?;
-        let (planned, seed) = (self.planned.clone(), keys::secret().map_err(|_| Failure::Internal)?);
-        let parameters = self.node.ot_parameters.clone();
-        let work = move |[channel]: &mut [QuicChannel; 1]| Party::setup(planned, channel, &parameters, *seed);
-        let party = job.run(&self.node.mesh, &self.node.metrics, true, work).instrument(span).await?;
+        let work = async {
+            let job = self.node.jobs.start(job, &self.info.id, self.node.limits.setup(), Phase::SetUp)?;
+            let (planned, seed) = (self.planned.clone(), keys::secret().map_err(|_| Failure::Internal)?);
+            let parameters = self.node.ot_parameters.clone();
+            let work =
+                move |[channel]: &mut [QuicChannel; 1]| Party::setup(planned, channel, &parameters, *seed);
+            job.run(&self.node.mesh, &self.node.metrics, true, work).await
+        };
+        let party = within(span, work).await?;
         let (sessions, model) = (self.node.limits.sessions, self.model());
         match self.node.device {
             Some((device, over)) => {
@@ -127,8 +139,17 @@ impl Service {
         epoch: Arc<Epoch>,
         (bundle, index): (BundleId, u64),
     ) -> Result<(), Broken> {
-        self.rest_after(None);
         let span = self.span(Phase::Bundle, job, Some(&bundle));
+        within(span, self.make(job, epoch, (bundle, index))).await
+    }
+
+    async fn make(
+        &self,
+        job: u64,
+        epoch: Arc<Epoch>,
+        (bundle, index): (BundleId, u64),
+    ) -> Result<(), Broken> {
+        self.rest_after(None);
         let job = self.node.jobs.start(job, &self.info.id, self.node.limits.preprocess(), Phase::Bundle)?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let (store, version) = (self.store.clone(), epoch.version);
@@ -148,7 +169,7 @@ impl Service {
             stored.map_err(|failure| SpoolError(failure.to_string()).into())
         };
         // A bundle counts as made when all servers have all of it.
-        let made = job.run(&self.node.mesh, &self.node.metrics, true, work).instrument(span).await;
+        let made = job.run(&self.node.mesh, &self.node.metrics, true, work).await;
         drop(asking);
         if made.is_err() {
             self.store.discard(&bundle);
@@ -239,23 +260,26 @@ impl Service {
         masked_input: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u32>>, Broken> {
         let span = self.span(Phase::Inference, job, Some(&bundle));
-        let job = self.node.jobs.start(job, &self.info.id, self.node.limits.infer(), Phase::Inference)?;
-        let (store, planned) = (self.store.clone(), self.planned.clone());
-        let (mesh, links) = (self.node.mesh.clone(), self.node.mesh.generations());
-        let ledgers = self.node.ledgers.clone();
-        let work = move |[channel]: &mut [QuicChannel; 1]| {
-            let spent = store.spend(&bundle, &usage, &pads.session)?;
-            let answer = spent.infer(&planned, channel, &pads.key, masked_input.as_deref())?;
-            ledgers.confirmed(|| {
-                let now = mesh.generations();
-                let stands = |index: &usize| {
-                    now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
-                };
-                (0..now.len()).filter(stands).map(|server| (server, mesh.common(server))).collect()
-            });
-            Ok(answer)
+        let infer = async {
+            let job = self.node.jobs.start(job, &self.info.id, self.node.limits.infer(), Phase::Inference)?;
+            let (store, planned) = (self.store.clone(), self.planned.clone());
+            let (mesh, links) = (self.node.mesh.clone(), self.node.mesh.generations());
+            let ledgers = self.node.ledgers.clone();
+            let work = move |[channel]: &mut [QuicChannel; 1]| {
+                let spent = store.spend(&bundle, &usage, &pads.session)?;
+                let answer = spent.infer(&planned, channel, &pads.key, masked_input.as_deref())?;
+                ledgers.confirmed(|| {
+                    let now = mesh.generations();
+                    let stands = |index: &usize| {
+                        now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
+                    };
+                    (0..now.len()).filter(stands).map(|server| (server, mesh.common(server))).collect()
+                });
+                Ok(answer)
+            };
+            job.run(&self.node.mesh, &self.node.metrics, false, work).await
         };
-        job.run(&self.node.mesh, &self.node.metrics, false, work).instrument(span).await
+        within(span, infer).await
     }
 
     /// Says that an inference ended well, leaving `pool`.
@@ -268,5 +292,36 @@ impl Service {
             seconds: start.elapsed().as_secs_f64(),
             mesh_bytes_sent: self.node.mesh.bytes_sent(),
         });
+    }
+}
+
+/// Does a job's work in its span, which tells then how it failed: as other servers are told, no more.
+pub(crate) async fn within<T>(
+    span: Span,
+    work: impl Future<Output = Result<T, Broken>>,
+) -> Result<T, Broken> {
+    let mut ends = Ends { span: span.clone(), given_up: true };
+    let result = work.instrument(span.clone()).await;
+    ends.given_up = false;
+    if let Err(Broken { failure, .. }) = &result {
+        span.record("error", failure.to_string().as_str());
+        if let Some(peer) = failure.server() {
+            span.record("peer", peer);
+        }
+    }
+    result
+}
+
+/// A job's work, until this is dropped. The gateway does not wait for its own where another server failed.
+struct Ends {
+    span: Span,
+    given_up: bool,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if self.given_up {
+            self.span.record("error", "it was given up");
+        }
     }
 }
