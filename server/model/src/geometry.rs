@@ -9,6 +9,8 @@ use crate::Error;
 
 /// Largest number of values in any tensor of a model; bounds memory before anything is allocated.
 pub const MAX_TENSOR: usize = 1 << 26;
+/// Largest number of weights of one layer: a matrix of VGG-16 and VGG-19 has 103 million.
+pub const MAX_LAYER_WEIGHTS: usize = 1 << 27;
 
 /// A two-dimensional convolution, batch size 1, from which every affine map of a network is made but matrices. Weights
 /// are `O I H W`, row-major, `I` the input channels of one group.
@@ -119,12 +121,13 @@ impl Geometry {
         self.outputs().saturating_mul(self.fan_in())
     }
 
-    /// Checks that the shape is usable: nothing is zero, the kernel fits, no tensor is larger than
-    /// [`MAX_TENSOR`]. Call it on everything that comes from a file or a peer.
+    /// Checks that the shape is usable: nothing is zero, the kernel fits, no value is larger than [`MAX_TENSOR`] and
+    /// there are no more than [`MAX_LAYER_WEIGHTS`]. Call it on everything that comes from a file or a peer.
     pub fn check(&self) -> Result<(), Error> {
-        let product = |dims: &[usize]| {
-            dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|&p| p > 0 && p <= MAX_TENSOR)
+        let up_to = |most: usize, dims: &[usize]| {
+            dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|&p| p > 0 && p <= most)
         };
+        let product = |dims: &[usize]| up_to(MAX_TENSOR, dims);
         let bad = |what: &str| Err(Error::Shape(what.to_owned()));
         match self {
             Geometry::Conv(c) => {
@@ -143,14 +146,14 @@ impl Geometry {
                 if c.extent()[0] > c.padded()[0] || c.extent()[1] > c.padded()[1] {
                     return bad("convolution kernel larger than its padded input");
                 }
-                if product(&[c.channels, c.group_inputs(), c.kernel[0], c.kernel[1]]).is_none()
-                    || product(&c.output()).is_none()
-                {
+                let weights = [c.channels, c.group_inputs(), c.kernel[0], c.kernel[1]];
+                if up_to(MAX_LAYER_WEIGHTS, &weights).is_none() || product(&c.output()).is_none() {
                     return bad("convolution with too many weights or outputs");
                 }
             }
             Geometry::Dense(d) => {
-                if product(&[d.inputs, d.outputs]).is_none() {
+                let sides = [product(&[d.inputs]), product(&[d.outputs])];
+                if sides.contains(&None) || up_to(MAX_LAYER_WEIGHTS, &[d.inputs, d.outputs]).is_none() {
                     return bad("matrix with an empty or too large shape");
                 }
             }

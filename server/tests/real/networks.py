@@ -67,8 +67,8 @@ NETWORKS = [
         ("resnet50", "answers up to"),
         ("shufflenet", "accepted"),
         ("squeezenet", "answers up to"),
-        # A matrix of more values than a layer may have.
-        ("vgg19", "are possible"),
+        # With a matrix of 103 million weights.
+        ("vgg19", "answers up to"),
         ("zfnet512", "(LRN)"),
     ]
 ]

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use super::places::OUTSIDE;
 use super::proto::volume;
 use crate::MAX_VALUES;
+use crate::geometry::MAX_LAYER_WEIGHTS;
 
 /// Most axes of a constant or value.
 pub(crate) const MAX_AXES: usize = 8;
 
-/// Most elements of a constant that a file has, or that one of its nodes fills with a number: a matrix of VGG-19 has 103
-/// million. What is computed of constants has [`MAX_VALUES`] at most, or as many as the largest that it is computed of.
-pub(crate) const MAX_CONSTANT: usize = 1 << 27;
+/// Most elements of a constant that a file has, or that one of its nodes fills with a number. What is computed of constants has [`MAX_VALUES`] at most, or as many as the largest that it is computed of.
+pub(crate) const MAX_CONSTANT: usize = MAX_LAYER_WEIGHTS;
 
 /// Type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::samples::{model, node, output, tiny};
 use super::{generator, pick};
 use crate::graph::{Run, Window};
-use crate::{Dense, Executor, FixedLayer, FixedModel, Gather, Geometry, Graph, InputSpec, Op, Term};
+use crate::{Conv, Dense, Executor, FixedLayer, FixedModel, Gather, Geometry, Graph, InputSpec, Op, Term};
 
 #[test]
 fn values_that_do_not_fit_wrap_around_and_are_counted() {
@@ -207,4 +207,17 @@ fn a_graph_that_adds_up_for_ever_is_refused() {
     assert!(text.contains("do not fit"), "{text}");
     let text = refused(graph(1 << 16, 1 << 16, 3));
     assert!(text.contains("adds up too many values"), "{text}");
+}
+
+/// VGG-16 and VGG-19 as a matrix and, as some export it, as a convolution; and not much more than that.
+#[test]
+fn a_layer_has_room_for_the_largest_matrix_that_people_have() {
+    let dense = |inputs, outputs| Geometry::Dense(Dense { inputs, outputs }).check().is_ok();
+    assert!(dense(25_088, 4096) && dense(1 << 14, 1 << 13));
+    assert!(!dense(1 << 14, (1 << 13) + 1) && !dense(1 << 27, 1) && !dense(1 << 40, 1 << 40));
+    let conv = |channels| {
+        let (input, kernel) = ([512, 7, 7], [7, 7]);
+        Conv { input, channels, kernel, stride: [1; 2], dilation: [1; 2], pads: [0; 4], groups: 1 }
+    };
+    assert!(Geometry::Conv(conv(4096)).check().is_ok() && Geometry::Conv(conv(1 << 14)).check().is_err());
 }

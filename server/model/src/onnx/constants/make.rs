@@ -1,6 +1,6 @@
 //! Constants made of attributes, shapes and other constants.
 
-use crate::geometry::MAX_TENSOR;
+use crate::geometry::MAX_LAYER_WEIGHTS;
 use crate::onnx::attribute_type;
 use crate::onnx::context::Filled;
 use crate::onnx::node::Known;
@@ -44,7 +44,7 @@ pub(crate) fn large(known: Known<'_>) -> Result<Option<Filled>, Error> {
         return Ok(None);
     }
     let (sizes, one) = fill(known)?;
-    let len = elements_up_to(&sizes, MAX_TENSOR).filter(|&len| len > MAX_VALUES);
+    let len = elements_up_to(&sizes, MAX_LAYER_WEIGHTS).filter(|&len| len > MAX_VALUES);
     Ok(len.map(|len| Filled::new(sizes, len, one)))
 }
 
