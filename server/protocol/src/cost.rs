@@ -247,6 +247,10 @@ pub struct Cost {
     pub parts: Vec<Part>,
     /// By server: bytes of weights in NTT form, kept from one bundle to the next.
     pub weights_bytes: Vec<u64>,
+    /// By server: bytes of messages in memory while a bundle is made, those of the waves under way.
+    pub waves_bytes: Vec<u64>,
+    /// By server: bytes of a bundle that stay in memory until all of it is made.
+    pub unfinished_bytes: Vec<u64>,
     /// The secret layers.
     pub layers: Vec<LayerCost>,
     /// The ReLUs.
@@ -297,6 +301,8 @@ impl Cost {
             work: vec![Work::default(); servers],
             parts: (0..servers).map(|me| plan.part(&architecture.graph, me)).collect(),
             weights_bytes: vec![0; servers],
+            waves_bytes: Vec::new(),
+            unfinished_bytes: (0..servers).map(|me| plan.unfinished(&architecture.graph, me)).collect(),
             layers: Vec::new(),
             steps: Vec::new(),
             rounds_ahead: 0,
@@ -311,6 +317,7 @@ impl Cost {
         for step in &plan.steps {
             cost.step(step, &ot_parameter);
         }
+        cost.waves_bytes = (0..servers).map(|server| cost.waves(server, wave_bytes)).collect();
         cost.online(architecture, &plan);
         let circuits = nonlinear::messages(servers, &plan, wave_bytes);
         let layers = linear::messages(linear::waves(plans.iter(), servers, wave_bytes).len());
@@ -324,6 +331,22 @@ impl Cost {
         self.renewal.0 = links * (KeyDraft::OPENING_LEN + parameters.polynomial_len()) as u64;
         let base = pairs(self.servers).flat_map(|(a, b)| base_len(ot_parameter(a, b))).sum::<usize>();
         self.setup_bytes = links * NONCE as u64 + self.renewal.0 + base as u64;
+    }
+
+    /// Bytes of a server's messages that are in memory together: of four waves of layers, and of four waves of circuits
+    /// with each other server, or of all where there are fewer.
+    fn waves(&self, server: usize, wave_bytes: usize) -> u64 {
+        let (wave, others) = (wave_bytes as u64, self.servers as u64 - 1);
+        let of = |kinds: &[Kind]| self.traffic.at(server, |kind| kinds.contains(&kind));
+        of(&[Kind::Mask, Kind::Product, Kind::Answer]).min(4 * wave)
+            + of(&[Kind::Choices, Kind::Tables, Kind::Conversions]).min(4 * wave * others)
+    }
+
+    /// Bytes that a server needs for a bundle as long as it is made, roughly: what another one takes that is made at the
+    /// same time.
+    pub fn making_bytes(&self, server: usize) -> u64 {
+        let of = |bytes: &[u64]| bytes.get(server).copied().unwrap_or(0);
+        of(&self.waves_bytes) + of(&self.unfinished_bytes)
     }
 
     /// One-way messages between servers that wait for each other, online: the longest chain.

@@ -2,8 +2,12 @@
 //!
 //! A key set serves [`KEY_BUNDLES`] bundles, or fewer where their answers have more coefficients than it allows. The
 //! messages of the next exchange travel beside those of the set's last bundle (module `linear`), so that nobody waits
-//! for new keys; with that bundle the old set is dropped, which erases its secrets. All servers make the same bundles
-//! in the same order, so they agree on when that is.
+//! for new keys. All servers number the bundles alike, and a number belongs to one set: so they agree on the set of
+//! each, also where several are made at the same time and begin in another order on each server. A set whose bundles
+//! have all begun is held by these alone, and the last of them to end drops it, which erases its secrets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use seco_he::{KEY_BUNDLES, KEY_COEFFICIENTS, KeyDraft, KeySet, KeySetName, Parameters};
 use seco_model::Architecture;
@@ -18,15 +22,21 @@ const OPENING: &str = "key commitment";
 /// Where in the protocol a share is wrong.
 const SHARE: &str = "public key share, which must match its commitment";
 
-/// The keys that serve the next bundle.
+/// The keys that serve bundles which begin now.
 pub struct Keys {
     parameters: Parameters,
-    set: KeySet,
+    /// The newest last, and before it at most one, for bundles that are late to begin.
+    sets: VecDeque<Serving>,
+    /// Bundles that a set serves.
+    bundles: u64,
+}
+
+/// A set in use.
+struct Serving {
+    set: Arc<KeySet>,
     name: KeySetName,
     /// Bundles begun under the set.
     begun: u64,
-    /// Bundles that a set serves.
-    bundles: u64,
 }
 
 impl Keys {
@@ -41,33 +51,57 @@ impl Keys {
         let name = KeySetName { setup, number: 0 };
         let bundles = bundles(architecture)?;
         let set = Exchange::begin(parameters, name, channel, seed)?.reveal(channel)?.finish(channel)?;
-        Ok(Keys { parameters: parameters.clone(), set, name, begun: 0, bundles })
+        let first = Serving { set: Arc::new(set), name, begun: 0 };
+        Ok(Keys { parameters: parameters.clone(), sets: VecDeque::from([first]), bundles })
     }
 
-    /// The set for the next bundle, and, if that is the set's last, the begun exchange of the one after it. Nothing
-    /// serves another bundle until [`Keys::renew`] was given what came of it.
-    pub fn next(
+    /// The set of bundle number `index`, which is asked for once, and, if that is the set's last number, the begun
+    /// exchange of the set after it, for [`Keys::renew`].
+    pub fn begin(
         &mut self,
+        index: u64,
         channel: &mut dyn Channel,
         seed: &[u8; 32],
-    ) -> Result<(&KeySet, Option<Exchange>), Error> {
-        if self.begun >= self.bundles {
-            return Err(Error::Misuse("the keys could not be renewed: the cluster must be set up again"));
-        }
-        self.begun += 1;
+    ) -> Result<(Arc<KeySet>, Option<Exchange>), Error> {
+        let number = index / self.bundles;
+        let serving = self.sets.iter_mut().find(|serving| serving.name.number == number);
+        let serving = serving.ok_or(Error::Misuse(
+            "the keys of this bundle are gone, or could not be renewed: the cluster must be set up again",
+        ))?;
+        serving.begun += 1;
+        let (set, name) = (serving.set.clone(), serving.name);
+        self.forget();
         let mut exchange = None;
-        if self.begun == self.bundles {
-            let name = KeySetName { number: self.name.number + 1, ..self.name };
-            exchange = Some(Exchange::begin(&self.parameters, name, channel, seed)?);
+        if index % self.bundles == self.bundles - 1 {
+            let next = KeySetName { number: number + 1, ..name };
+            exchange = Some(Exchange::begin(&self.parameters, next, channel, seed)?);
         }
-        Ok((&self.set, exchange))
+        Ok((set, exchange))
     }
 
-    /// Takes the next set into use. The old one's secrets are erased.
-    pub fn renew(&mut self, set: KeySet) {
-        self.set = set;
-        self.name.number += 1;
-        self.begun = 0;
+    /// Takes the set into use that came of the exchange beside bundle number `index`.
+    pub fn renew(&mut self, index: u64, set: KeySet) {
+        let Some(newest) = self.sets.back() else { return };
+        let name = KeySetName { number: index / self.bundles + 1, ..newest.name };
+        self.sets.push_back(Serving { set: Arc::new(set), name, begun: 0 });
+        self.forget();
+    }
+
+    /// Drops old sets whose bundles have all begun, and, of bundles that never will, all but one.
+    fn forget(&mut self) {
+        let (newest, bundles) = (self.sets.len().saturating_sub(1), self.bundles);
+        let mut at = 0;
+        self.sets.retain(|serving| {
+            let old = at < newest;
+            let kept = !old || (at + 1 == newest && serving.begun < bundles);
+            at += 1;
+            kept
+        });
+    }
+
+    /// The bundle beside which the keys of number `index` are agreed on; none for the first set's.
+    pub fn agreed_beside(&self, index: u64) -> Option<u64> {
+        (index / self.bundles).checked_mul(self.bundles)?.checked_sub(1)
     }
 
     /// Fewer bundles to a set, for tests.

@@ -46,7 +46,7 @@ pub use channel::{Channel, ChannelError, memory};
 pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError, Use};
 pub use links::OT_PARAMETER;
-pub use party::Party;
+pub use party::{BUNDLES_AT_ONCE, Party};
 pub use plan::{Counts, Part, WAVE_BYTES};
 pub use planned::PlannedModel;
 pub use relu::{Layer, ReluBundle, ReluLayer, ReluOutcome};

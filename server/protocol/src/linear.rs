@@ -11,6 +11,7 @@
 //! anyway, so renewing keys costs no time.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use seco_garble::convert::Share;
 use seco_he::{KeySet, LinearPlan, Occasion, Product};
@@ -45,6 +46,8 @@ pub struct Work<'a> {
     pub bundle: &'a BundleId,
     /// All layers.
     pub layers: &'a [LayerState],
+    /// Held while a layer's weights are brought to NTT form, which bundles made at the same time share.
+    pub transforming: &'a Mutex<()>,
     /// The model.
     pub graph: &'a Graph,
     /// Who has what of its values.
@@ -138,6 +141,12 @@ impl Work<'_> {
                 } else {
                     received(channel, server, layer.plan.encrypted_len(), MASK)?
                 });
+            }
+            {
+                // Once, not by each of several bundles. This thread is none of the pool that does the work, so nobody
+                // there can come to wait for it.
+                let _one = self.transforming.lock().unwrap_or_else(PoisonError::into_inner);
+                weights.transform()?;
             }
             let occasion = self.occasion(index);
             let multiplied = weights.multiply(self.keys, &occasion, &encrypted, &seeds.next());

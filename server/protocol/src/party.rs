@@ -1,5 +1,6 @@
 //! One server after set-up with its cluster.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use seco_he::{LayerShape, LinearPlan, Parameters, Weights};
@@ -13,7 +14,7 @@ use crate::channel::Channel;
 use crate::draws::Draws;
 use crate::error::Error;
 use crate::keys::Keys;
-use crate::links::{LinkSeeds, Nonce, peers};
+use crate::links::{LinkSeeds, Links, Nonce, peers};
 use crate::material::Parts;
 use crate::plan::{GarblingKeys, Plan, WAVE_BYTES};
 use crate::planned::PlannedModel;
@@ -24,6 +25,9 @@ use crate::{BundleId, linear, nonlinear};
 /// Bytes of weights in NTT form that a holder keeps from one bundle to the next; those of later layers are transformed
 /// for every bundle.
 pub(crate) const WEIGHTS_MEMORY: usize = 1 << 30;
+/// How far apart the numbers of bundles may be that are made at the same time, and so how many are: seeds of oblivious
+/// transfer are kept for a number that is late on one server while the others have begun twice as many after it.
+pub const BUNDLES_AT_ONCE: usize = seco_ot::WINDOW as usize / 2;
 /// Bytes of a set-up nonce.
 pub(crate) const NONCE: usize = 32;
 
@@ -35,6 +39,8 @@ pub struct Party {
     layers: Vec<LayerState>,
     wave_bytes: usize,
     links: Mutex<LinkSeeds>,
+    /// Held while weights are brought to NTT form: bundles that are made at the same time share it.
+    transforming: Mutex<()>,
 }
 
 /// A linear layer, ready for products on ciphertexts.
@@ -108,7 +114,15 @@ impl Party {
         });
         let layers = states.collect::<Result<_, Error>>()?;
         let (keys, links) = (Mutex::new(keys), Mutex::new(links));
-        Ok(Party { setup, keys, layers, wave_bytes: WAVE_BYTES, links, planned })
+        Ok(Party {
+            setup,
+            keys,
+            layers,
+            wave_bytes: WAVE_BYTES,
+            links,
+            transforming: Mutex::default(),
+            planned,
+        })
     }
 
     /// Other waves than those of a real cluster, whose servers must agree: for tests, whose models are small.
@@ -153,11 +167,13 @@ impl Party {
     /// side by side, each over its own channel. `spool` is empty, for this bundle alone.
     ///
     /// `index` numbers the bundles of a set-up, the same on all servers: it picks the seeds of correlated OT, which
-    /// then are gone ([`Party::next_bundle`]). A number that was used, also by a bundle that failed, is refused, and so
-    /// is one far from the others.
+    /// then are gone ([`Party::next_bundle`]), and the homomorphic keys. A number that was used, also by a bundle that
+    /// failed, is refused before anything is sent, and so is one far from the others.
     ///
-    /// One bundle at a time: the homomorphic keys' renewal must stay in step on all servers. After a failure it may
-    /// not be, so the cluster has to be set up again.
+    /// Several may be made at the same time, on threads and channels of their own, and begin in another order on each
+    /// server ([`Party::may_begin`]). They share nothing that one of them uses up: what each takes is its number's alone,
+    /// or follows from its own `seed`. One that fails leaves the others as they are; where it was the last of a key set,
+    /// those after it are refused, and the cluster has to be set up again.
     pub fn preprocess(
         &self,
         id: BundleId,
@@ -167,6 +183,7 @@ impl Party {
         seed: [u8; 32],
         mut spool: Box<dyn Spool>,
     ) -> Result<Bundle, Error> {
+        let taken = self.links.lock().unwrap_or_else(PoisonError::into_inner).take(index)?;
         let mut seeds = Seeds::new(seed);
         let draws = Draws::new(self.architecture(), self.index(), &mut seeds.rng());
         let mut linear_seeds = Seeds::new(seeds.next());
@@ -174,12 +191,13 @@ impl Party {
         let delta = Delta::random(&mut rng);
         let (words, parts) = std::thread::scope(|scope| {
             let linear = scope.spawn(|| {
-                let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-                let (set, exchange) = keys.next(linear_channel, &linear_seeds.next())?;
+                let keys = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+                let (set, exchange) = keys().begin(index, linear_channel, &linear_seeds.next())?;
                 let work = linear::Work {
-                    keys: set,
+                    keys: &set,
                     bundle: &id,
                     layers: &self.layers,
+                    transforming: &self.transforming,
                     graph: &self.architecture().graph,
                     flow: &self.plan().flow,
                     draws: &draws,
@@ -187,11 +205,12 @@ impl Party {
                 };
                 let (words, next) = work.preprocess(exchange, linear_channel, &mut linear_seeds)?;
                 if let Some(next) = next {
-                    keys.renew(next);
+                    keys().renew(index, next);
                 }
                 Ok(words)
             });
-            let parts = self.garble((&id, index), &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
+            let parts =
+                self.garble((&id, index, taken), &draws, &delta, nonlinear_channel, &mut *spool, &mut rng);
             (linear.join().unwrap_or(Err(Error::Thread)), parts)
         });
         // The non-linear error first: where one side fails the other often only sees a closed channel.
@@ -211,16 +230,24 @@ impl Party {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 
+    /// Whether number `index` may begin while those of `under_way` are being made, somewhere in the cluster: it is not
+    /// too far from any ([`BUNDLES_AT_ONCE`]), and its keys were agreed on, beside the last bundle of the set before.
+    pub fn may_begin(&self, index: u64, under_way: &BTreeSet<u64>) -> bool {
+        let oldest = under_way.first().copied().unwrap_or(index);
+        let beside = self.keys.lock().unwrap_or_else(PoisonError::into_inner).agreed_beside(index);
+        index.saturating_sub(oldest) < BUNDLES_AT_ONCE as u64
+            && beside.is_none_or(|last| !under_way.contains(&last))
+    }
+
     fn garble(
         &self,
-        (bundle, index): (&BundleId, u64),
+        (bundle, index, seeds): (&BundleId, u64, Links),
         draws: &Draws,
         delta: &Delta,
         channel: &mut dyn Channel,
         spool: &mut dyn Spool,
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<(Parts, GarblingKeys), Error> {
-        let seeds = self.links.lock().unwrap_or_else(PoisonError::into_inner).take(index)?;
         let mut nonce = Nonce::default();
         rng.fill_bytes(&mut nonce);
         let (links, nonces) = seeds.bundle(channel, delta, index, nonce)?;

@@ -275,6 +275,14 @@ impl Plan {
         part
     }
 
+    /// Bytes of a bundle that server `me` has in memory when it is complete: all but the tables, which go to its spool.
+    pub fn unfinished(&self, graph: &Graph, me: usize) -> u64 {
+        let evaluated = self.steps.iter().filter(|step| step.evaluator == me);
+        let tables =
+            evaluated.flat_map(|step| &step.batches).map(|batch| batch.material_size().bytes() as u64);
+        self.part(graph, me).storage_bytes.saturating_sub(tables.sum())
+    }
+
     /// Batches in groups that are preprocessed together: as many as have `bytes` of one garbler's tables, at least
     /// one. The input's are in the first.
     pub fn waves(&self, bytes: usize) -> Vec<Vec<Unit>> {

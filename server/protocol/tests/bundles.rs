@@ -1,6 +1,8 @@
 //! Bundles as data: stored, carried over a restart and into a cluster that was set up anew; damaged ones are refused.
 #![allow(clippy::unwrap_used)]
 
+#[path = "bundles/at_once.rs"]
+mod at_once;
 mod common;
 
 use common::{LIMIT, all, bundle_id, cluster, infer, input, model, plain, seed, session, usage};

@@ -14,7 +14,6 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use seco_model::{Architecture, FixedModel};
-use seco_protocol::WAVE_BYTES;
 use seco_protocol::cost::{Cost, Event, Kind};
 use serde::Serialize;
 
@@ -25,8 +24,6 @@ use crate::process::{Took, timed};
 
 /// Bytes of a process that serves nothing.
 const PROCESS: u64 = 40 << 20;
-/// Bytes of a wave.
-const WAVE: u64 = WAVE_BYTES as u64;
 
 /// What clusters of one size take.
 #[derive(Clone, Debug, Serialize)]
@@ -200,11 +197,7 @@ fn memory(architecture: &Architecture, cost: &Cost) -> Memory {
             PROCESS + words(server) + if stored <= tables { stored } else { 0 }
         })
         .collect();
-    let waves = |server: usize| {
-        let of = |kinds: &[Kind]| cost.traffic.at(server, |kind| kinds.contains(&kind));
-        of(&[Kind::Mask, Kind::Product, Kind::Answer]).min(4 * WAVE)
-            + of(&[Kind::Choices, Kind::Tables, Kind::Conversions]).min(4 * WAVE * (cost.servers as u64 - 1))
-    };
+    let waves = |server: usize| cost.waves_bytes.get(server).copied().unwrap_or(0);
     let weights = |server: usize| cost.weights_bytes.get(server).copied().unwrap_or(0);
     let making = serving.iter().enumerate();
     let making = making.map(|(server, &bytes)| bytes + weights(server) + waves(server)).collect();
