@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seco_model::MAX_SERVERS;
+use seco_protocol::BUNDLES_AT_ONCE;
 use seco_sdk::Address;
 use serde::{Deserialize, Serialize};
 
@@ -210,23 +211,29 @@ pub struct Pool {
     pub disk_mib: u64,
     /// Of several models', bundles of the one with the highest are made first (the gateway's setting counts).
     pub priority: u8,
+    /// Bundles that are made at the same time, at most; 0: as cores and `memory_mib` allow. Of all servers' the least
+    /// counts.
+    pub making: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10, priority: 0 }
+        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10, priority: 0, making: 0 }
     }
 }
 
 impl Pool {
     /// Whether these can be meant; `key` names them in the file.
     pub fn check(&self, key: &str) -> Result<(), String> {
-        let Pool { size, low, memory_mib, disk_mib, priority: _ } = *self;
+        let Pool { size, low, memory_mib, disk_mib, priority: _, making } = *self;
         if memory_mib > MAX_MEMORY_MIB {
             return Err(format!("[{key}] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
         }
         if !(1..=MAX_DISK_MIB).contains(&disk_mib) {
             return Err(format!("[{key}] disk_mib = {disk_mib} is not from 1 to {MAX_DISK_MIB}"));
+        }
+        if making > BUNDLES_AT_ONCE {
+            return Err(format!("[{key}] making = {making} is more than {BUNDLES_AT_ONCE}"));
         }
         if size > MAX_POOL {
             return Err(format!("[{key}] size = {size} is more than {MAX_POOL}"));

@@ -16,7 +16,7 @@ use crate::operation::drain::Drain;
 use crate::operation::events::{Event, Events};
 use crate::operation::metrics::Metrics;
 use crate::service::places::Places;
-use crate::service::turns::Turns;
+use crate::service::turns::{self, Turns};
 use crate::store::records::Ledgers;
 use crate::{Error, keys};
 
@@ -79,13 +79,13 @@ impl Orders {
 pub(crate) struct Obeys {
     /// Inferences at the same time, with slack: the gateway counts them as ended slightly before this server does.
     pub online: Semaphore,
-    /// Bundles are made one at a time.
+    /// Bundles at the same time, in [`shares`](crate::service::turns::share) of all there is.
     pub offline: Semaphore,
 }
 
 impl Obeys {
     pub fn new(limits: &Limits) -> Self {
-        Self { online: Semaphore::new(2 * limits.parallel), offline: Semaphore::new(1) }
+        Self { online: Semaphore::new(2 * limits.parallel), offline: Semaphore::new(turns::ALL) }
     }
 }
 

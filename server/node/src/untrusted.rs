@@ -115,6 +115,7 @@ pub fn orders() -> Vec<Vec<u8>> {
         Command::Room,
         Command::Inventory,
         Command::Keep(vec![bundle; 3]),
+        Command::AtOnce,
     ];
     commands.into_iter().map(|command| bytes(&Order { model: ModelId([5; 32]), command })).collect()
 }
@@ -122,9 +123,10 @@ pub fn orders() -> Vec<Vec<u8>> {
 /// Answers of every kind.
 #[must_use]
 pub fn replies() -> Vec<Vec<u8>> {
-    let replies: [Reply; 4] = [
-        Ok(Done::Done),
+    let replies: [Reply; 5] = [
+        Ok(Done::Plain),
         Ok(Done::Bundles(vec![BundleId([2; 16]); 3])),
+        Ok(Done::AtOnce(4)),
         Err(Failure::Unavailable(2)),
         Err(Failure::BundleSpent),
     ];

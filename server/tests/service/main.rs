@@ -10,6 +10,7 @@ mod operation;
 mod rotation;
 mod serve;
 mod sessions;
+mod several;
 mod spans;
 mod store;
 mod tcp;

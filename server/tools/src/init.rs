@@ -247,7 +247,7 @@ ot_parameter = {}
                 seco_protocol::OT_PARAMETER
             );
         }
-        let Pool { size, low, memory_mib, disk_mib, priority } = Pool::default();
+        let Pool { size, low, memory_mib, disk_mib, priority, making } = Pool::default();
         let Limits {
             setup_s,
             preprocess_s,
@@ -280,6 +280,9 @@ memory_mib = {memory_mib}
 disk_mib = {disk_mib}
 # With several models (see the end): bundles of the one with the highest are made first, from 0 to 255.
 priority = {priority}
+# Bundles that are made at the same time, up to 8; of all servers' settings the least counts. 0: as this machine's cores
+# and `memory_mib` allow. All but the first may take as much memory again as `memory_mib`, whatever is said here.
+making = {making}
 
 [limits]
 # Seconds for setting up the cluster: keys and base oblivious transfers.

@@ -78,15 +78,19 @@ pub(crate) enum Command {
     Inventory,
     /// Destroy all bundles of the model but these, which all servers have.
     Keep(Vec<BundleId>),
+    /// Say how many bundles of the model the server makes at the same time.
+    AtOnce,
 }
 
 /// What a command gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Done {
     /// Nothing more than that it is done.
-    Done,
+    Plain,
     /// Bundles.
     Bundles(Vec<BundleId>),
+    /// A number of bundles.
+    AtOnce(u32),
 }
 
 /// The answer: done, or why not.

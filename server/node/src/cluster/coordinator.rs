@@ -2,19 +2,19 @@
 //! filled. Models take turns in what is made ahead, whichever needs it most.
 //!
 //! A set-up is an epoch. Its bundles are numbered, since every server must take the same seeds of the long-lived OT
-//! extension for one, and are made one at a time; after a failure, or when the connection with a remote was lost (it may
-//! have restarted), there is a new epoch. Bundles that are ready depend on none: whenever all servers are connected and have the model, the
-//! gateway asks which ones they have, keeps those that all have, and serves from them. Inferences run beside that and
-//! beside each other; a lost link costs those under way and nothing else.
+//! extension for one, and several are made at the same time (`filling`); after a failure, or when the connection with a
+//! remote was lost (it may have restarted), there is a new epoch. Bundles that are ready depend on none: whenever all
+//! servers are connected and have the model, the gateway asks which ones they have, keeps those that all have, and serves
+//! from them. Inferences run beside that and beside each other; a lost link costs those under way and nothing else.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seco_core::pad::TAG_LEN;
 use seco_protocol::{BundleId, Use};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, RwLock, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -31,8 +31,7 @@ use crate::keys;
 use crate::node::Node;
 use crate::operation::status;
 use crate::service::pool::{Busy, Pool, Take, Turn};
-use crate::service::turns::{Making, Need};
-use crate::service::{Epoch, Service};
+use crate::service::{Epoch, Service, turns};
 
 /// Pause after a set-up that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -55,14 +54,15 @@ pub(crate) type Links = Vec<Option<u64>>;
 
 /// The cluster and one model, seen from the gateway.
 pub(crate) struct Coordinator {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     pub(crate) service: Arc<Service>,
-    pool: Pool<Ready>,
-    stock: Arc<Stock>,
+    pub(super) pool: Pool<Ready>,
+    pub(super) stock: Arc<Stock>,
     /// Most bundles held: a full pool, and one for each inference that may start.
-    room: usize,
-    /// Held while keys or a bundle are made: some servers have it then, and some not yet.
-    making: tokio::sync::Mutex<()>,
+    pub(super) room: usize,
+    /// Shared by bundles that are being made: some servers have one then, and some not yet. Whoever takes stock of them, or
+    /// makes keys, has it alone.
+    pub(super) making: RwLock<()>,
     /// Whether bundles can be made: the cluster is set up, and the last one did not fail.
     makes: AtomicBool,
     /// Whether the cluster was ever set up since the start.
@@ -70,7 +70,7 @@ pub(crate) struct Coordinator {
     /// No bundles are made, for a disk is full.
     paused: AtomicBool,
     /// Told when servers turn out to have other bundles than the gateway believes.
-    doubts: Notify,
+    pub(super) doubts: Notify,
     /// Incarnations of which the remotes have to be told that they have ended.
     pub(super) ended: mpsc::UnboundedSender<Connected>,
 }
@@ -85,7 +85,7 @@ impl Coordinator {
             pool: Pool::new(pool, node.limits.queue, &node.orders.places),
             stock: Stock::new(events),
             room: pool.size + node.limits.parallel,
-            making: tokio::sync::Mutex::default(),
+            making: RwLock::default(),
             makes: AtomicBool::new(false),
             was_set_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
@@ -120,7 +120,7 @@ impl Coordinator {
     }
 
     /// Puts a bundle that all servers have into the pool, unless it is there or under way already.
-    fn offer(&self, bundle: BundleId) {
+    pub(super) fn offer(&self, bundle: BundleId) {
         if !self.service.store.has(&bundle) {
             return;
         }
@@ -129,11 +129,11 @@ impl Coordinator {
         }
     }
 
-    fn remotes(&self) -> std::ops::Range<usize> {
+    pub(super) fn remotes(&self) -> std::ops::Range<usize> {
         1..self.node.mesh.servers()
     }
 
-    fn job(&self) -> u64 {
+    pub(super) fn job(&self) -> u64 {
         self.node.orders.job()
     }
 
@@ -170,19 +170,6 @@ impl Coordinator {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    /// How much the pool needs another bundle.
-    fn need(pool: &Pool<Ready>) -> Need {
-        Need { priority: pool.settings().priority, empty: pool.empty() }
-    }
-
-    /// Waits for this model's turn to make something ahead.
-    async fn turn(self: &Arc<Self>) -> Making {
-        let cluster = Arc::downgrade(self);
-        let none = Need { priority: 0, empty: 0 };
-        let need = move || cluster.upgrade().map_or(none, |cluster| Self::need(&cluster.pool));
-        self.node.orders.turns.turn(need).await
     }
 
     /// Keeps the pool filled, for ever. Fails only when the very first set-up shows that this model cannot be served.
@@ -255,7 +242,7 @@ impl Coordinator {
     /// used on some of them only is destroyed.
     ///
     /// Gives how many were destroyed here.
-    async fn take_stock(&self) -> Result<usize, Blame> {
+    pub(super) async fn take_stock(&self) -> Result<usize, Blame> {
         let mut common = self.service.store.list();
         for reply in self.ask_each(self.remotes().map(|_| Command::Inventory)).await? {
             let Done::Bundles(theirs) = reply else { return Err(self.own(Failure::Internal.into())) };
@@ -279,9 +266,9 @@ impl Coordinator {
         Ok(destroyed)
     }
 
-    /// Takes stock between two bundles; requests go on. Gives how many bundles were destroyed here, or why it could not.
+    /// Takes stock while no bundle is being made; requests go on. Gives how many bundles were destroyed here, or why it could not.
     pub async fn collect(&self) -> Result<usize, String> {
-        let _making = self.making.lock().await;
+        let _alone = self.making.write().await;
         self.take_stock().await.map_err(|blame| {
             self.report("taking stock", &blame);
             format!("server {} ({}): {}", blame.server, self.node.mesh.name(blame.server), blame.failure)
@@ -290,11 +277,11 @@ impl Coordinator {
 
     /// Stops whoever supervises, and what is made ahead: the model is removed.
     pub async fn leave(&self, supervising: Option<&AbortHandle>) {
-        let _nothing_made = match timeout(LEAVING, self.making.lock()).await {
+        let _nothing_made = match timeout(LEAVING, self.making.write()).await {
             Ok(making) => making,
             Err(_) => {
                 self.node.jobs.cancel_making(&self.service.info.id);
-                self.making.lock().await
+                self.making.write().await
             }
         };
         supervising.inspect(|task| task.abort());
@@ -335,8 +322,8 @@ impl Coordinator {
     }
 
     async fn set_up(self: &Arc<Self>) -> Result<Arc<Epoch>, Blame> {
-        let _turn = self.turn().await;
-        let _making = self.making.lock().await;
+        let _turn = self.turn(turns::ALL).await;
+        let _alone = self.making.write().await;
         let mut epoch = [0; 8];
         keys::random(&mut epoch).map_err(|_| self.own(Failure::Internal.into()))?;
         let (job, epoch) = (self.job(), u64::from_le_bytes(epoch));
@@ -347,50 +334,6 @@ impl Coordinator {
         let command = Command::SetUp { job, epoch, version };
         self.order(job, command, self.node.limits.setup(), true, self.service.set_up(job, epoch, version))
             .await
-    }
-
-    /// Makes bundles as the pool wants them, until one fails or a connection is lost.
-    async fn fill(self: &Arc<Self>, epoch: &Arc<Epoch>, generations: &[Option<u64>]) -> Result<(), Blame> {
-        let mut changes = self.node.mesh.changes();
-        while self.links() == generations {
-            if !self.pool.wants() || self.stock.held().len() >= self.room {
-                tokio::select! {
-                    () = self.stock.taken.notified() => {}
-                    () = self.doubts.notified() => {
-                        self.take_stock().await?;
-                    }
-                    _ = changes.changed() => {}
-                }
-                continue;
-            }
-            let turn = tokio::select! {
-                turn = self.turn() => turn,
-                () = self.doubts.notified() => {
-                    self.take_stock().await?;
-                    continue;
-                }
-                _ = changes.changed() => continue,
-            };
-            // Other models may have had theirs meanwhile.
-            if !self.pool.wants() {
-                continue;
-            }
-            let making = self.making.lock().await;
-            let start = Instant::now();
-            self.pool.making();
-            let mut id = [0; 16];
-            keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
-            let (job, bundle) = (self.job(), BundleId(id));
-            let index = epoch.party.next_bundle();
-            let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
-            let own = self.service.preprocess(job, epoch.clone(), (bundle, index));
-            self.order(job, command, self.node.limits.preprocess(), true, own).await?;
-            self.pool.made(start.elapsed());
-            self.offer(bundle);
-            drop((making, turn));
-            self.service.report_bundle(start, self.ready());
-        }
-        Ok(())
     }
 
     /// Remembers a session here and on all remotes. `sealed[i]` is for server `i`.
@@ -482,7 +425,7 @@ impl Coordinator {
 
     /// Does a job: this server's part, and by `command` the remotes'. If anyone fails, all are told
     /// to give up. With `all`, it is done when all are.
-    async fn order<T>(
+    pub(super) async fn order<T>(
         &self,
         job: u64,
         command: Command,
@@ -549,7 +492,7 @@ impl Coordinator {
         failed.into_iter().nth(at).unwrap_or_else(|| self.own(Failure::Internal.into()))
     }
 
-    fn own(&self, broken: Broken) -> Blame {
+    pub(super) fn own(&self, broken: Broken) -> Blame {
         Blame { server: self.node.me(), failure: broken.failure, cause: broken.cause }
     }
 
@@ -568,7 +511,7 @@ impl Coordinator {
     }
 
     /// The same; gives the answers, in any order.
-    async fn ask_each(&self, commands: impl Iterator<Item = Command>) -> Result<Vec<Done>, Blame> {
+    pub(super) async fn ask_each(&self, commands: impl Iterator<Item = Command>) -> Result<Vec<Done>, Blame> {
         let mut orders = JoinSet::new();
         for (to, command) in self.remotes().zip(commands) {
             let (mesh, order) = (self.node.mesh.clone(), self.about(command));

@@ -3,6 +3,7 @@
 mod blame;
 pub(crate) mod commands;
 mod coordinator;
+mod filling;
 mod front;
 pub mod jobs;
 mod stock;

@@ -13,6 +13,7 @@ use crate::failure::{Broken, Failure};
 use crate::mesh::Incoming;
 use crate::node::Node;
 use crate::service::models::Models;
+use crate::service::turns;
 use crate::service::{Epoch, Service};
 
 /// The gateway's number.
@@ -105,27 +106,30 @@ impl Worker {
             Command::Open(_) | Command::Resume(_) if self.service.drain.has_begun() => {
                 return Err(Failure::LacksModel);
             }
-            Command::Open(session) => return self.service.open(&session).map(|()| Done::Done),
-            Command::Resume(session) => return self.service.resume(&session).map(|()| Done::Done),
+            Command::Open(session) => return self.service.open(&session).map(|()| Done::Plain),
+            Command::Resume(session) => return self.service.resume(&session).map(|()| Done::Plain),
             Command::Knows(connected) => {
                 let known = self.service.sessions().knows(&connected);
-                return if known { Ok(Done::Done) } else { Err(Failure::UnknownSession) };
+                return if known { Ok(Done::Plain) } else { Err(Failure::UnknownSession) };
             }
             Command::End(ended) => {
                 let mut sessions = self.service.sessions();
                 ended.iter().for_each(|connected| sessions.end(connected));
-                return Ok(Done::Done);
+                return Ok(Done::Plain);
             }
             Command::Discard { bundle } => {
                 self.service.store.discard(&bundle);
-                return Ok(Done::Done);
+                return Ok(Done::Plain);
             }
             Command::Cancel { job } => {
                 self.node.jobs.cancel(job);
-                return Ok(Done::Done);
+                return Ok(Done::Plain);
             }
             Command::Room => {
-                return if self.service.store.has_room() { Ok(Done::Done) } else { Err(Failure::Disk) };
+                return if self.service.store.has_room() { Ok(Done::Plain) } else { Err(Failure::Disk) };
+            }
+            Command::AtOnce => {
+                return Ok(Done::AtOnce(u32::try_from(self.service.at_once).unwrap_or(1)));
             }
             Command::Inventory => return Ok(Done::Bundles(self.service.store.list())),
             Command::Keep(bundles) => {
@@ -133,10 +137,10 @@ impl Worker {
                 if gone > 0 {
                     tracing::info!(gone, "bundles that not all servers have");
                 }
-                return Ok(Done::Done);
+                return Ok(Done::Plain);
             }
         };
-        result.map(|()| Done::Done).map_err(|(what, broken)| {
+        result.map(|()| Done::Plain).map_err(|(what, broken)| {
             // Caused by a device or by an operator: nothing to act on.
             use Failure::{CounterUsed, LacksModel, Stopping, UnknownSession};
             if matches!(broken.failure, UnknownSession | CounterUsed | Stopping | LacksModel) {
@@ -173,8 +177,11 @@ impl Worker {
 
     async fn preprocess(&self, job: u64, epoch: u64, (bundle, index): (BundleId, u64)) -> Result<(), Broken> {
         let start = Instant::now();
-        // Only one that was cancelled, and has not noticed yet, can be in the way.
-        let permit = timeout(self.node.limits.preprocess(), self.node.obeys.offline.acquire()).await;
+        // This server said how many it makes, so only one that was cancelled, and has not noticed yet, can be in the way
+        // of an honest gateway's; whatever else is ordered waits.
+        let share = u32::try_from(turns::share(self.service.at_once)).unwrap_or(u32::MAX);
+        let permit = self.node.obeys.offline.acquire_many(share);
+        let permit = timeout(self.node.limits.preprocess(), permit).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
         let current = {
             if self.service.store.len() >= self.room {
@@ -184,16 +191,11 @@ impl Worker {
         };
         let _making = self.begins().await?;
         let made = self.service.preprocess(job, current, (bundle, index)).await;
-        let mut state = self.state();
-        if let Err(failure) = state.epoch(epoch) {
+        // One that failed leaves what is made beside it as it is: nothing that they take is shared.
+        if let Err(failure) = self.state().epoch(epoch) {
             self.service.store.discard(&bundle);
             return Err(failure.into());
         }
-        if made.is_err() {
-            // The OT extension may be out of step: nothing more is made from this set-up.
-            *state = State { ordered: state.ordered, epoch: None };
-        }
-        drop(state);
         made?;
         self.service.report_bundle(start, self.service.store.len());
         Ok(())

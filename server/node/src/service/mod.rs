@@ -1,6 +1,7 @@
 //! One model on one server: its part of set-ups, bundles, sessions and inferences; bundles that are ready, and requests
 //! that wait for them. A server has many (`models`).
 
+mod at_once;
 pub(crate) mod models;
 mod pace;
 pub mod part;
@@ -51,12 +52,16 @@ pub(crate) struct Service {
     /// Its file.
     pub part: PathBuf,
     pub pool: config::Pool,
+    /// Bundles that this server makes at the same time.
+    pub at_once: usize,
     pub planned: Arc<PlannedModel>,
     pub info: ModelInfo,
     pub store: Arc<Store>,
     pub sessions: Mutex<Sessions>,
     /// The only one that waits to free what bundles leave.
     pub resting: Mutex<Option<AbortHandle>>,
+    /// Held by every bundle that is being made.
+    pub under_way: Arc<()>,
     /// Ends before the server does when the model is removed.
     pub drain: Drain,
 }
@@ -150,6 +155,7 @@ impl Service {
         (bundle, index): (BundleId, u64),
     ) -> Result<(), Broken> {
         self.rest_after(None);
+        let _under_way = self.under_way.clone();
         let job = self.node.jobs.start(job, &self.info.id, self.node.limits.preprocess(), Phase::Bundle)?;
         let seed = keys::secret().map_err(|_| Failure::Internal)?;
         let (store, version) = (self.store.clone(), epoch.version);
@@ -174,10 +180,11 @@ impl Service {
         if made.is_err() {
             self.store.discard(&bundle);
         }
+        let others = Arc::downgrade(&self.under_way);
         let rest = tokio::spawn(async move {
             tokio::time::sleep(REST).await;
-            // Unless another one was begun, or the cluster set up anew.
-            if let Some(epoch) = party.upgrade().filter(|epoch| epoch.party.next_bundle() == index + 1) {
+            // Unless the cluster was set up anew, or others are still being made; one that is begun ends this wait.
+            if let Some(epoch) = party.upgrade().filter(|_| others.strong_count() <= 1) {
                 // The system may take long for what it gets back.
                 let free = move || {
                     epoch.party.rest();

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Service;
+use super::at_once::at_once;
 use super::part::{model_info, read_part};
 use crate::access::sessions::Sessions;
 use crate::cluster::{Coordinator, Worker};
@@ -33,6 +34,7 @@ pub(crate) struct Loaded {
     model: config::Model,
     pub planned: Arc<PlannedModel>,
     pub info: ModelInfo,
+    at_once: usize,
 }
 
 impl Loaded {
@@ -57,7 +59,8 @@ impl Loaded {
         let part = Arc::new(part);
         let info = model_info(&part);
         let planned = PlannedModel::new(part).map_err(|e| bad(e.to_string()))?;
-        Ok(Self { model: model.clone(), planned, info })
+        let at_once = at_once(config, &model.pool, &planned);
+        Ok(Self { model: model.clone(), planned, info, at_once })
     }
 
     /// Reads those of the settings, which must differ.
@@ -320,17 +323,19 @@ impl Models {
 
 impl Served {
     fn new(node: &Arc<Node>, loaded: Loaded, store: Arc<Store>) -> Arc<Self> {
-        let Loaded { model: config::Model { part, name, pool }, planned, info } = loaded;
+        let Loaded { model: config::Model { part, name, pool }, planned, info, at_once } = loaded;
         let service = Arc::new(Service {
             node: node.clone(),
             name,
             part,
             pool,
+            at_once,
             planned,
             info,
             store,
             sessions: Mutex::new(Sessions::new(node.limits.sessions)),
             resting: Mutex::default(),
+            under_way: Arc::default(),
             drain: Drain::default(),
         });
         node.metrics.serves(&service.model());

@@ -12,8 +12,8 @@ const NEWEST: f64 = 0.3;
 pub struct Pace {
     bundle: Option<Duration>,
     answer: Option<Duration>,
-    /// Since when a bundle is being made.
-    making: Option<Instant>,
+    /// When those were begun that are being made, the oldest first.
+    making: Vec<Instant>,
 }
 
 /// The average with a new one.
@@ -22,14 +22,27 @@ pub fn average(old: Option<Duration>, new: Duration) -> Option<Duration> {
 }
 
 impl Pace {
-    /// A bundle is begun.
-    pub fn making(&mut self) {
-        self.making = Some(Instant::now());
+    /// A bundle is begun, now.
+    pub fn begun(&mut self) -> Instant {
+        let now = Instant::now();
+        self.making.push(now);
+        now
+    }
+
+    /// The bundle that was begun then is no longer being made.
+    pub fn ended(&mut self, begun: Instant) {
+        if let Some(place) = self.making.iter().position(|since| *since == begun) {
+            self.making.remove(place);
+        }
+    }
+
+    /// Bundles that are being made.
+    pub fn making(&self) -> usize {
+        self.making.len()
     }
 
     /// A bundle was made, in so much time.
     pub fn made(&mut self, time: Duration) {
-        self.making = None;
         self.bundle = average(self.bundle, time);
     }
 
@@ -38,14 +51,17 @@ impl Pace {
         self.answer = average(self.answer, time);
     }
 
-    /// Time until `bundles` more are made, and until `answers` of those that run, `parallel` at a time, are done.
+    /// Time until `bundles` more are made, as many at a time as are now, and until `answers` of those that run, `parallel` at a time, are done.
     pub fn wait(&self, bundles: usize, answers: usize, parallel: usize) -> Duration {
-        let begun = self.making.map_or(Duration::ZERO, |since| since.elapsed());
+        let begun = self.making.first().map_or(Duration::ZERO, Instant::elapsed);
         let bundle = self.bundle.unwrap_or(UNKNOWN.max(begun));
         let made = match bundles {
             0 => Duration::ZERO,
             // One that takes longer than the last ones may be done at any moment.
-            _ => times(bundle, bundles).saturating_sub(begun.min(bundle)),
+            _ => {
+                let rounds = bundles.div_ceil(self.making.len().max(1));
+                times(bundle, rounds).saturating_sub(begun.min(bundle))
+            }
         };
         let answer = self.answer.unwrap_or_default();
         let parallel = u32::try_from(parallel.max(1)).unwrap_or(u32::MAX);
@@ -74,7 +90,14 @@ mod tests {
             pace.made(ms(300));
         }
         assert!(pace.wait(1, 0, 4) > ms(290));
-        pace.making();
+        let one = pace.begun();
         assert!(pace.wait(2, 0, 4) > ms(290) && pace.wait(2, 0, 4) < ms(600));
+        // Two at a time.
+        let two = pace.begun();
+        assert!(pace.wait(2, 0, 4) <= ms(300) && pace.wait(3, 0, 4) > ms(290));
+        pace.ended(one);
+        pace.ended(two);
+        assert_eq!(pace.making(), 0);
+        assert!(pace.wait(2, 0, 4) > ms(590));
     }
 }

@@ -60,6 +60,25 @@ pub enum Take<T> {
     Full(Busy),
 }
 
+/// An item that is being made, until this is dropped.
+pub struct Begun<T> {
+    since: Instant,
+    pool: Arc<Shared<T>>,
+}
+
+impl<T> Begun<T> {
+    /// It was made.
+    pub fn made(self) {
+        self.pool.state().pace.made(self.since.elapsed());
+    }
+}
+
+impl<T> Drop for Begun<T> {
+    fn drop(&mut self) {
+        self.pool.state().pace.ended(self.since);
+    }
+}
+
 /// A request's turn, with the item for it. Dropped, the next one has its turn.
 pub struct Turn<T> {
     /// What it waited for.
@@ -116,6 +135,11 @@ impl<T> State<T> {
         self.waiting.pace(who).unwrap_or_else(|| self.wait(self.waiting.ahead(who)))
     }
 
+    /// Items that are ready or being made.
+    fn coming(&self) -> usize {
+        self.ready.len() + self.pace.making()
+    }
+
     /// Time until the turn of a request with so many before it.
     fn wait(&self, position: usize) -> Duration {
         let place = position.saturating_add(1);
@@ -169,7 +193,7 @@ impl<T: Send + 'static> Pool<T> {
         let waiting = self.waiting();
         let state = self.state();
         let size = state.settings.size.max(1);
-        1000 * (size.saturating_sub(state.ready.len()) + waiting).min(size) / size
+        1000 * (size.saturating_sub(state.coming()) + waiting).min(size) / size
     }
 
     /// Whether another item should be made now.
@@ -182,17 +206,19 @@ impl<T: Send + 'static> Pool<T> {
         } else if ready <= state.settings.low {
             state.filling = true;
         }
-        state.filling || state.waiting.len() > ready
+        let (coming, waiting) = (state.coming(), state.waiting.len());
+        // Those who wait take what comes first.
+        state.filling && coming < state.settings.size + waiting || waiting > coming
+    }
+
+    /// Whether requests wait for items that are not there.
+    pub fn lacks(&self) -> bool {
+        self.waiting() > self.ready()
     }
 
     /// An item is begun.
-    pub fn making(&self) {
-        self.state().pace.making();
-    }
-
-    /// An item was made, in so much time.
-    pub fn made(&self, time: Duration) {
-        self.state().pace.made(time);
+    pub fn begin(&self) -> Begun<T> {
+        Begun { since: self.state().pace.begun(), pool: self.shared.clone() }
     }
 
     /// Adds an item, for the one whose turn is next, if anybody waits.
@@ -303,6 +329,37 @@ mod tests {
             pool.put(i);
         }
         assert!(!pool.wants());
+    }
+
+    /// What is being made counts for whether another one is begun, and not for whether there is enough.
+    #[test]
+    fn items_that_are_being_made_are_not_made_twice() {
+        let pool = pool(4, 1, 8);
+        let mut begun: Vec<_> = (0..4)
+            .map(|_| {
+                assert!(pool.wants());
+                pool.begin()
+            })
+            .collect();
+        assert!(!pool.wants());
+        assert_eq!(pool.empty(), 0);
+        // One fails, another is made and taken.
+        drop(begun.pop());
+        assert!(pool.wants());
+        begun.push(pool.begin());
+        begun.pop().unwrap().made();
+        pool.put(1);
+        assert!(!pool.wants() && !pool.lacks());
+        assert!(matches!(pool.take(who(1)), Take::Ready(_)));
+        assert!(pool.wants(), "the pool was never full");
+        begun.push(pool.begin());
+        assert!(!pool.wants());
+        // Who waits takes one of them.
+        let waiting = queued(pool.take(who(1)));
+        assert!(pool.wants() && pool.lacks());
+        begun.push(pool.begin());
+        assert!(!pool.wants());
+        drop((waiting, begun));
     }
 
     #[test]

@@ -113,6 +113,8 @@ pub struct Store {
     disk: u64,
     /// Bytes of one bundle, roughly.
     bundle: u64,
+    /// Held by every bundle that is being made.
+    places: Arc<()>,
     stock: Mutex<Stock>,
     /// Bundles spent, and destroyed unused, since the start.
     spent: AtomicU64,
@@ -208,6 +210,8 @@ pub struct Making {
     id: BundleId,
     origin: Origin,
     draft: Draft,
+    /// Its place on the disk, of which it has less so far.
+    _place: Arc<()>,
 }
 
 impl Store {
@@ -240,6 +244,7 @@ impl Store {
             memory: Memory::new(settings.memory),
             disk: settings.disk,
             bundle,
+            places: Arc::default(),
             stock: Mutex::default(),
             spent: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
@@ -354,24 +359,27 @@ impl Store {
         if !self.has_room() || self.has(&id) {
             return Err(Failure::Disk);
         }
+        let place = self.places.clone();
         let origin = Origin { context: self.context, era: self.ledger.era(), version };
         let memory = self.memory.for_bundle(self.bundle);
         let (draft, spool) = Draft::begin(&self.folder, id, &origin, &memory).map_err(|error| {
             tracing::warn!("{error}");
             Failure::Disk
         })?;
-        Ok((Making { id, origin, draft }, spool))
+        Ok((Making { id, origin, draft, _place: place }, spool))
     }
 
-    /// Whether another bundle has room on the disk.
+    /// Whether another bundle has room on the disk, beside those that are being made.
     pub fn has_room(&self) -> bool {
-        let within = self.stock().bytes.saturating_add(self.bundle) <= self.disk;
-        within && free(&self.folder).is_none_or(|free| free >= self.bundle.saturating_add(RESERVE))
+        // The store's own is that of the other one.
+        let bundles = self.bundle.saturating_mul(Arc::strong_count(&self.places) as u64);
+        let within = self.stock().bytes.saturating_add(bundles) <= self.disk;
+        within && free(&self.folder).is_none_or(|free| free >= bundles.saturating_add(RESERVE))
     }
 
     /// Stores a bundle: from now on it is ready on this server.
     pub fn finish(&self, making: Making, bundle: Bundle) -> Result<(), Failure> {
-        let Making { id, origin, draft } = making;
+        let Making { id, origin, draft, _place } = making;
         let mut encoded = bundle.encode();
         let length = encoded.len();
         let bytes = draft.finish(&mut encoded).map_err(|error| {

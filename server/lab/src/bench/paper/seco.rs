@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use seco_core::pack;
-use seco_node::config::Limits;
+use seco_node::config::{Limits, Pool};
 use seco_node::operation::status::Status;
 use seco_tools::admin;
 use tokio::time::sleep;
@@ -68,7 +68,8 @@ async fn all(model: &Model, part: &Part, folder: &Path, cluster: &mut Cluster) -
     cluster.make_keys()?;
     // Four parties may share two cores with others.
     let limits = Limits { preprocess_s: 3600, infer_s: 600, setup_s: 600, ..Limits::default() };
-    cluster.start(split.files, filled_once(bundles), limits).await?;
+    // One after the other: what is measured is the time that one takes.
+    cluster.start(split.files, Pool { making: 1, ..filled_once(bundles) }, limits).await?;
     let start = Instant::now();
     let ready = read(cluster).await?;
     fill(cluster, bundles, false).await?;

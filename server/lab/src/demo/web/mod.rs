@@ -38,7 +38,8 @@ const REPORTS: Duration = Duration::from_secs(2);
 const PROBES: usize = 7;
 
 /// Enough for a few predictions in a row; what is used is made again beside them.
-pub(super) const POOL: Pool = Pool { size: 8, low: 5, memory_mib: 64, disk_mib: 64 << 10, priority: 0 };
+pub(super) const POOL: Pool =
+    Pool { size: 8, low: 5, memory_mib: 64, disk_mib: 64 << 10, priority: 0, making: 0 };
 
 /// What the page is made of.
 pub(super) struct Site {
