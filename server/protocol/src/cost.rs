@@ -343,10 +343,11 @@ impl Cost {
     }
 
     /// Bytes that a server needs for a bundle as long as it is made, roughly: what another one takes that is made at the
-    /// same time.
+    /// same time. What stays until all of it is made is there twice when it is written. Weights that are not kept from
+    /// one bundle to the next (those beyond the memory for them) and threads' own memory are not counted.
     pub fn making_bytes(&self, server: usize) -> u64 {
         let of = |bytes: &[u64]| bytes.get(server).copied().unwrap_or(0);
-        of(&self.waves_bytes) + of(&self.unfinished_bytes)
+        of(&self.waves_bytes) + 2 * of(&self.unfinished_bytes)
     }
 
     /// One-way messages between servers that wait for each other, online: the longest chain.

@@ -6,7 +6,7 @@
 //! each, also where several are made at the same time and begin in another order on each server. A set whose bundles
 //! have all begun is held by these alone, and the last of them to end drops it, which erases its secrets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use seco_he::{KEY_BUNDLES, KEY_COEFFICIENTS, KeyDraft, KeySet, KeySetName, Parameters};
@@ -99,9 +99,14 @@ impl Keys {
         });
     }
 
-    /// The bundle beside which the keys of number `index` are agreed on; none for the first set's.
-    pub fn agreed_beside(&self, index: u64) -> Option<u64> {
-        (index / self.bundles).checked_mul(self.bundles)?.checked_sub(1)
+    /// Whether every server has the keys of number `index`, and keeps those of the numbers `under_way`, somewhere in
+    /// the cluster, if that begins now: they are agreed on beside the last bundle of the set before, and the sets before
+    /// that one go with it, whoever is late.
+    pub fn allow(&self, index: u64, under_way: &BTreeSet<u64>) -> bool {
+        let first = index / self.bundles * self.bundles;
+        let agreed = first.checked_sub(1).is_none_or(|beside| !under_way.contains(&beside));
+        let renews = index - first == self.bundles - 1;
+        agreed && !(renews && under_way.first().is_some_and(|oldest| *oldest < first))
     }
 
     /// Fewer bundles to a set, for tests.

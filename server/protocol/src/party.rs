@@ -168,7 +168,8 @@ impl Party {
     ///
     /// `index` numbers the bundles of a set-up, the same on all servers: it picks the seeds of correlated OT, which
     /// then are gone ([`Party::next_bundle`]), and the homomorphic keys. A number that was used, also by a bundle that
-    /// failed, is refused before anything is sent, and so is one far from the others.
+    /// failed, is refused before anything is sent, and so is one far from the others (16 and more). One whose keys are not
+    /// there is refused in its linear lane alone, beside which the first messages of the other one are sent in vain.
     ///
     /// Several may be made at the same time, on threads and channels of their own, and begin in another order on each
     /// server ([`Party::may_begin`]). They share nothing that one of them uses up: what each takes is its number's alone,
@@ -231,12 +232,12 @@ impl Party {
     }
 
     /// Whether number `index` may begin while those of `under_way` are being made, somewhere in the cluster: it is not
-    /// too far from any ([`BUNDLES_AT_ONCE`]), and its keys were agreed on, beside the last bundle of the set before.
+    /// too far from any ([`BUNDLES_AT_ONCE`]), its keys were agreed on, beside the last bundle of the set before, and it
+    /// takes away the keys of none. For whoever orders bundles; a server that is ordered others refuses what it cannot make.
     pub fn may_begin(&self, index: u64, under_way: &BTreeSet<u64>) -> bool {
         let oldest = under_way.first().copied().unwrap_or(index);
-        let beside = self.keys.lock().unwrap_or_else(PoisonError::into_inner).agreed_beside(index);
         index.saturating_sub(oldest) < BUNDLES_AT_ONCE as u64
-            && beside.is_none_or(|last| !under_way.contains(&last))
+            && self.keys.lock().unwrap_or_else(PoisonError::into_inner).allow(index, under_way)
     }
 
     fn garble(
