@@ -7,7 +7,9 @@
 //! that comes after it is of the version that both ends then know, the highest that both speak. What all servers do
 //! together, set-ups and bundles, is of the highest that all speak: the gateway finds it and says it in the set-up.
 //!
-//! Whoever changes what servers say raises `HIGHEST`, and `LOWEST` when this release no longer speaks as before.
+//! Whoever changes what servers say raises `HIGHEST`, and `LOWEST` when this release no longer speaks as before. One thing
+//! needs no version: a question of the gateway's that a remote may leave unanswered, after which all goes on as before
+//! there was such a question. It is added behind the others (`cluster::commands`), and who does not know it ends its stream.
 
 use std::fmt;
 use std::str::FromStr;

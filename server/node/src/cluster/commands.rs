@@ -52,6 +52,8 @@ pub(crate) struct Order {
 }
 
 /// What it orders. `epoch` names the set-up it relies on, `job` the streams to use. Inferences rely on none.
+///
+/// On a stream a command is known by its place here, to servers of other releases too: others are added at the end.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// Make new keys and base OTs, in a version that all servers speak; bundles made from them are of that version too.
@@ -78,11 +80,12 @@ pub(crate) enum Command {
     Inventory,
     /// Destroy all bundles of the model but these, which all servers have.
     Keep(Vec<BundleId>),
-    /// Say how many bundles of the model the server makes at the same time.
+    /// Say how many bundles of the model the server makes at the same time. A server of before this question ends the
+    /// stream: it makes one.
     AtOnce,
 }
 
-/// What a command gives.
+/// What a command gives; known by its place too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Done {
     /// Nothing more than that it is done.

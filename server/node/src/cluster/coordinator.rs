@@ -266,7 +266,8 @@ impl Coordinator {
         Ok(destroyed)
     }
 
-    /// Takes stock while no bundle is being made; requests go on. Gives how many bundles were destroyed here, or why it could not.
+    /// Takes stock while no bundle is being made; requests go on. Gives how many bundles were destroyed here, or why it
+    /// could not.
     pub async fn collect(&self) -> Result<usize, String> {
         let _alone = self.making.write().await;
         self.take_stock().await.map_err(|blame| {

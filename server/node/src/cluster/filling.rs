@@ -4,18 +4,19 @@
 //! How many: what all servers make at the same time ([`Service::at_once`](crate::service::Service)), each of which says
 //! so and holds the gateway to it. Every one takes its share of a turn ([`Turns`](crate::service::turns)), so with several
 //! models it is no more. The first of a set-up is made alone, and a second one is not begun beside another while requests
-//! are answered, unless others wait for bundles.
+//! are answered, unless others wait for bundles or soon will.
 //!
 //! Bundles under way are independent of each other: each has a number of its own, hence seeds of oblivious transfer and
 //! keys, and jobs, streams and randomness of its own on every server (section 8 of PROTOCOL.md). One that fails ends the
-//! set-up, and those beside it are finished first.
+//! set-up, and those beside it are finished first, unless that takes much longer than usual.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seco_protocol::BundleId;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::blame::Blame;
 use super::commands::{Command, Done};
@@ -26,6 +27,18 @@ use crate::keys;
 use crate::service::Epoch;
 use crate::service::pool::{Begun, Pool};
 use crate::service::turns::{self, Making, Need};
+
+/// A server that did not say how many bundles it makes is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
+/// After a failure those under way have, beside twice the usual time, this long to end.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// How many bundles all servers make at the same time.
+struct Most {
+    number: usize,
+    /// When to ask again, for one does not say.
+    again: Option<Instant>,
+}
 
 /// Bundles that are being made.
 #[derive(Default)]
@@ -76,51 +89,74 @@ impl Coordinator {
         epoch: &Arc<Epoch>,
         generations: &[Option<u64>],
     ) -> Result<(), Blame> {
-        let most = self.at_once().await;
         let mut under_way = UnderWay::default();
-        let mut result = self.make(epoch, generations, most, &mut under_way).await;
+        let mut result = self.make(epoch, generations, &mut under_way).await;
+        // Whoever hangs in one of them must not keep the cluster from being set up anew.
+        let limit = self.node.limits.preprocess();
+        let patience = sleep(self.pool.usual().map_or(limit, |usual| 2 * usual).min(limit) + SLACK);
+        let (mut patience, mut waits) = (std::pin::pin!(patience), true);
         while !under_way.tasks.is_empty() {
-            let ended = under_way.ended().await;
-            result = result.and(self.outcome(ended));
+            tokio::select! {
+                ended = under_way.ended() => result = telling(result, self.outcome(ended)),
+                () = &mut patience, if waits => {
+                    self.node.jobs.cancel_making(&self.service.info.id);
+                    waits = false;
+                }
+            }
         }
         result
     }
 
-    /// So many bundles all servers make at the same time.
-    async fn at_once(&self) -> usize {
+    /// Asks how many bundles all servers make at the same time; says it where it is news.
+    async fn most(&self, before: Option<Most>) -> Most {
         let own = self.service.at_once;
         if own == 1 {
-            return own;
+            return Most { number: own, again: None };
         }
         let number = |answer: &Done| match answer {
             Done::AtOnce(number) => usize::try_from(*number).unwrap_or(own).max(1),
             _ => 1,
         };
-        // A server from before this question does not answer it, and makes one.
         let answers = self.ask_each(self.remotes().map(|_| Command::AtOnce)).await;
-        let most = answers.map_or(1, |answers| answers.iter().map(number).fold(own, usize::min));
-        if most < own {
-            let model = self.service.model();
-            tracing::info!(
-                model,
-                most,
-                own,
-                "bundles at the same time: another server makes fewer than this one"
-            );
+        let model = self.service.model();
+        let silent = before.is_some();
+        match answers {
+            Ok(answers) => {
+                let most = answers.iter().map(number).fold(own, usize::min);
+                if most < own {
+                    let told = "bundles at the same time: another server makes fewer than this one";
+                    tracing::info!(model, most, own, "{told}");
+                }
+                Most { number: most, again: None }
+            }
+            // A server of before this question does not answer it, and makes one.
+            Err(Blame { server, .. }) => {
+                if !silent {
+                    let told = "bundles are made one at a time: a server does not say how many it makes, for it is of \
+                                an older release or was not reached; it is asked again";
+                    tracing::info!(model, server, own, "{told}");
+                }
+                Most { number: 1, again: Some(Instant::now() + AGAIN) }
+            }
         }
-        most
     }
 
     async fn make(
         self: &Arc<Self>,
         epoch: &Arc<Epoch>,
         generations: &[Option<u64>],
-        most: usize,
         under_way: &mut UnderWay,
     ) -> Result<(), Blame> {
         let mut changes = self.node.mesh.changes();
         let mut next = epoch.party.next_bundle();
+        let mut all = self.most(None).await;
         while self.links() == generations {
+            if all.again.is_some_and(|again| again <= Instant::now()) {
+                all = self.most(Some(all)).await;
+            }
+            let most = all.number;
+            // From before anybody looks whether requests are answered.
+            let freed = self.node.orders.places.freed();
             let begins = self.begins(epoch, next, most, &under_way.numbers);
             tokio::select! {
                 turn = self.turn(turns::share(most)), if begins => {
@@ -134,6 +170,7 @@ impl Coordinator {
                 ended = under_way.ended() => self.outcome(ended)?,
                 // Who waits for a turn keeps its place.
                 () = self.stock.taken.notified(), if !begins => {}
+                () = freed, if !begins => {}
                 () = self.doubts.notified() => {
                     let _alone = self.making.write().await;
                     self.take_stock().await?;
@@ -147,14 +184,19 @@ impl Coordinator {
     /// Whether bundle number `next` is begun beside those under way.
     fn begins(&self, epoch: &Epoch, next: u64, most: usize, under_way: &BTreeSet<u64>) -> bool {
         let places = &self.node.orders.places;
-        // Requests that are answered go first; but where others wait for bundles, these are what they need.
+        // Requests that are answered go first; but where others wait for bundles, or would soon, these are what they need.
         let yields = places.free() < places.limit() && !self.pool.lacks();
         // The first of a set-up is made alone: somebody may wait for it, and it brings weights to the form that all use.
         let yields = yields || under_way.contains(&0);
         let beside = under_way.len();
-        self.pool.wants()
+        !self.service.drain.has_begun()
+            && self.pool.wants()
             && self.stock.held().len() + beside < self.room
-            && (beside == 0 || beside < most && !yields && epoch.party.may_begin(next, under_way))
+            && (beside == 0
+                || beside < most
+                    && !yields
+                    && epoch.party.may_begin(next, under_way)
+                    && self.service.store.has_room())
     }
 
     /// Makes bundle number `index` of the set-up.
@@ -166,6 +208,10 @@ impl Coordinator {
         turn: Making,
     ) -> Result<(), Blame> {
         let making = self.making.read().await;
+        // Whoever removes the model has waited for those that are begun, or cancelled them, and for no others.
+        if self.service.drain.has_begun() {
+            return Ok(());
+        }
         let start = Instant::now();
         let mut id = [0; 16];
         keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
@@ -183,5 +229,13 @@ impl Coordinator {
 
     fn outcome(&self, ended: Option<Result<(), Blame>>) -> Result<(), Blame> {
         ended.unwrap_or_else(|| Err(self.own(Failure::Internal.into())))
+    }
+}
+
+/// The first failure; but one that came too late for its set-up tells less than that which ended the set-up.
+fn telling(first: Result<(), Blame>, next: Result<(), Blame>) -> Result<(), Blame> {
+    match first {
+        Err(Blame { failure: Failure::OtherEpoch, .. }) if next.is_err() => next,
+        _ => first.and(next),
     }
 }

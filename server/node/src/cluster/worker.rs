@@ -177,8 +177,8 @@ impl Worker {
 
     async fn preprocess(&self, job: u64, epoch: u64, (bundle, index): (BundleId, u64)) -> Result<(), Broken> {
         let start = Instant::now();
-        // This server said how many it makes, so only one that was cancelled, and has not noticed yet, can be in the way
-        // of an honest gateway's; whatever else is ordered waits.
+        // This server said how many it makes, so only those that were cancelled, and have not noticed yet, can be in the
+        // way of an honest gateway's; whatever else is ordered waits, and its streams with it.
         let share = u32::try_from(turns::share(self.service.at_once)).unwrap_or(u32::MAX);
         let permit = self.node.obeys.offline.acquire_many(share);
         let permit = timeout(self.node.limits.preprocess(), permit).await;
@@ -191,11 +191,18 @@ impl Worker {
         };
         let _making = self.begins().await?;
         let made = self.service.preprocess(job, current, (bundle, index)).await;
-        // One that failed leaves what is made beside it as it is: nothing that they take is shared.
-        if let Err(failure) = self.state().epoch(epoch) {
+        let mut state = self.state();
+        if state.ordered != epoch {
+            drop(state);
             self.service.store.discard(&bundle);
-            return Err(failure.into());
+            return Err(Failure::OtherEpoch.into());
         }
+        if made.is_err() {
+            // Nothing more is begun from this set-up, whatever the gateway orders: a link's seeds are good for one try.
+            // What is made beside it shares nothing with it that is used up, has the keys, and ends as if it were alone.
+            state.epoch = None;
+        }
+        drop(state);
         made?;
         self.service.report_bundle(start, self.service.store.len());
         Ok(())

@@ -14,6 +14,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use seco_protocol::BUNDLES_AT_ONCE;
 
 use crate::Error;
 use crate::reset::ResetKey;
@@ -27,12 +28,15 @@ const ALPN: &[u8] = b"seco-mesh/1";
 const IDLE: Duration = Duration::from_secs(8);
 /// So a live one sends something more often.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
-/// Unread bytes a stream may hold. Streams are few (two for a bundle, one for an inference), and
+/// Unread bytes a stream may hold. Streams are few (two for each bundle that is being made, one for an inference), and
 /// every one must be able to go on while another is not read: so the connection has no limit of
 /// its own below the sum.
 const STREAM_WINDOW: u32 = 8 << 20;
-/// Unacknowledged bytes of a connection.
-const SEND_WINDOW: u64 = 32 << 20;
+/// Bytes of a connection that are not acknowledged: more than the streams of all bundles made at the same time may have
+/// on their way, and as much for others. Once it is full no stream is written, whatever goes first: requests, which go
+/// first only of what is here, would wait in line with bundles. It is no memory of its own: what is here are the jobs'
+/// messages, which wait somewhere.
+const SEND_WINDOW: u64 = 4 * BUNDLES_AT_ONCE as u64 * STREAM_WINDOW as u64;
 /// Streams a peer may have open.
 const MAX_STREAMS: u32 = 256;
 /// Largest UDP payload, for links that carry it (loopback, jumbo frames); path MTU discovery settles

@@ -41,6 +41,11 @@ impl Pace {
         self.making.len()
     }
 
+    /// What a bundle takes, if one was made.
+    pub fn bundle(&self) -> Option<Duration> {
+        self.bundle
+    }
+
     /// A bundle was made, in so much time.
     pub fn made(&mut self, time: Duration) {
         self.bundle = average(self.bundle, time);
@@ -51,7 +56,8 @@ impl Pace {
         self.answer = average(self.answer, time);
     }
 
-    /// Time until `bundles` more are made, as many at a time as are now, and until `answers` of those that run, `parallel` at a time, are done.
+    /// Time until `bundles` more are made, as many at a time as are now, and until `answers` of those that run, `parallel`
+    /// at a time, are done.
     pub fn wait(&self, bundles: usize, answers: usize, parallel: usize) -> Duration {
         let begun = self.making.first().map_or(Duration::ZERO, Instant::elapsed);
         let bundle = self.bundle.unwrap_or(UNKNOWN.max(begun));

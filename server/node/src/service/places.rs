@@ -2,6 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 /// Who may have requests that wait for a place.
 pub trait Waiting: Send + Sync {
     /// There may be one.
@@ -12,6 +15,8 @@ pub trait Waiting: Send + Sync {
 pub struct Places {
     limit: usize,
     state: Mutex<State>,
+    /// Told whenever one is given back.
+    freed: Notify,
 }
 
 #[derive(Default)]
@@ -28,7 +33,7 @@ pub struct Place(Arc<Places>);
 impl Places {
     /// So many, all free.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Places { limit, state: Mutex::default() })
+        Arc::new(Places { limit, state: Mutex::default(), freed: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +62,11 @@ impl Places {
         self.limit.saturating_sub(self.state().taken)
     }
 
+    /// Waits until a place is given back, from now on.
+    pub fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
     /// All places.
     pub fn limit(&self) -> usize {
         self.limit
@@ -75,5 +85,6 @@ impl Drop for Place {
                 .collect()
         };
         waiting.into_iter().for_each(Waiting::serve);
+        self.0.freed.notify_waiters();
     }
 }

@@ -211,9 +211,16 @@ impl<T: Send + 'static> Pool<T> {
         state.filling && coming < state.settings.size + waiting || waiting > coming
     }
 
-    /// Whether requests wait for items that are not there.
+    /// Whether requests wait for items that are not there, or will soon: less than half of them are ready.
     pub fn lacks(&self) -> bool {
-        self.waiting() > self.ready()
+        let waiting = self.waiting();
+        let state = self.state();
+        waiting > state.ready.len() || 2 * state.ready.len() < state.settings.size
+    }
+
+    /// What an item takes to be made, on average, if one was.
+    pub fn usual(&self) -> Option<Duration> {
+        self.state().pace.bundle()
     }
 
     /// An item is begun.
@@ -349,7 +356,7 @@ mod tests {
         begun.push(pool.begin());
         begun.pop().unwrap().made();
         pool.put(1);
-        assert!(!pool.wants() && !pool.lacks());
+        assert!(!pool.wants());
         assert!(matches!(pool.take(who(1)), Take::Ready(_)));
         assert!(pool.wants(), "the pool was never full");
         begun.push(pool.begin());
@@ -360,6 +367,20 @@ mod tests {
         begun.push(pool.begin());
         assert!(!pool.wants());
         drop((waiting, begun));
+    }
+
+    /// Fewer than half are too few, and so are fewer than those who wait.
+    #[test]
+    fn a_pool_that_runs_short_is_known() {
+        let pool = pool(4, 1, 8);
+        for (item, lacks) in [(1, true), (2, false), (3, false)] {
+            pool.put(item);
+            assert_eq!(pool.lacks(), lacks, "{item}");
+        }
+        let taken = (0..3).map(|_| pool.take(who(1)));
+        let taken: Vec<_> = taken.collect();
+        assert!(pool.lacks());
+        drop(taken);
     }
 
     #[test]

@@ -356,10 +356,11 @@ impl Store {
     /// # Errors
     /// [`Failure::Disk`] where there is no room for it, by the settings or on the disk; this passes.
     pub fn begin(&self, id: BundleId, version: u16) -> Result<(Making, FileSpool), Failure> {
-        if !self.has_room() || self.has(&id) {
+        // Taken before it is asked for, so that of several that begin now none counts without the others.
+        let place = self.places.clone();
+        if !self.fit(self.making()) || self.has(&id) {
             return Err(Failure::Disk);
         }
-        let place = self.places.clone();
         let origin = Origin { context: self.context, era: self.ledger.era(), version };
         let memory = self.memory.for_bundle(self.bundle);
         let (draft, spool) = Draft::begin(&self.folder, id, &origin, &memory).map_err(|error| {
@@ -369,12 +370,23 @@ impl Store {
         Ok((Making { id, origin, draft, _place: place }, spool))
     }
 
+    /// Bundles that are being made.
+    fn making(&self) -> u64 {
+        // One is the store's own.
+        Arc::strong_count(&self.places) as u64 - 1
+    }
+
     /// Whether another bundle has room on the disk, beside those that are being made.
     pub fn has_room(&self) -> bool {
-        // The store's own is that of the other one.
-        let bundles = self.bundle.saturating_mul(Arc::strong_count(&self.places) as u64);
-        let within = self.stock().bytes.saturating_add(bundles) <= self.disk;
-        within && free(&self.folder).is_none_or(|free| free >= bundles.saturating_add(RESERVE))
+        self.fit(self.making() + 1)
+    }
+
+    /// Whether so many bundles that are not ready have room. What is written of them already is not counted as there: so
+    /// on a disk that is nearly full fewer are made at the same time than would fit.
+    fn fit(&self, bundles: u64) -> bool {
+        let bytes = self.bundle.saturating_mul(bundles);
+        let within = self.stock().bytes.saturating_add(bytes) <= self.disk;
+        within && free(&self.folder).is_none_or(|free| free >= bytes.saturating_add(RESERVE))
     }
 
     /// Stores a bundle: from now on it is ready on this server.
