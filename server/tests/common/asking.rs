@@ -17,6 +17,11 @@ pub struct Asking {
 
 impl Asking {
     pub fn start(site: &Site, deployment: Deployment) -> Asking {
+        Asking::every(Duration::from_millis(50), site, deployment)
+    }
+
+    /// With this pause after each answer.
+    pub fn every(pause: Duration, site: &Site, deployment: Deployment) -> Asking {
         let digits = digits();
         let expected: Vec<Vec<i32>> = digits.iter().map(|digit| site.expected(digit)).collect();
         let (stopped, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -30,7 +35,7 @@ impl Asking {
                 }
                 assert_eq!(client.infer(digit).await.unwrap().logits, *expected);
                 count.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(pause).await;
             }
         });
         Asking { stopped, answers, task }

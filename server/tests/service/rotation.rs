@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::common::asking::Asking;
 use crate::common::{Server, Site, copy};
@@ -9,6 +10,11 @@ use seco_node::config::Pool;
 use seco_node::keys;
 use seco_node::operation::events::Event;
 use seco_tools::split::{self, DeploymentOptions};
+
+/// Bundles that there are whenever a server is stopped.
+const ENOUGH: usize = 4;
+/// The device's, longer than a bundle takes to be made, so that they do not become fewer and fewer.
+const PAUSE: Duration = Duration::from_millis(400);
 
 /// A cluster whose servers are restarted with what its settings are by then.
 struct Cluster {
@@ -30,6 +36,12 @@ impl Cluster {
         }
         self.servers[index] = Server::start(&self.site.write(&config), &[]);
         self.servers[index].wait_ready();
+        // The device goes on using what was made before, also while the cluster is set up, and what is being made when a
+        // server stops is lost: the next one is not stopped before there are some again.
+        self.servers[index].wait("bundles", |event| match event {
+            Event::Bundle { pool, .. } if pool >= ENOUGH => Some(()),
+            _ => None,
+        });
     }
 
     fn restart(&mut self, index: usize) {
@@ -47,10 +59,10 @@ fn joined(files: &[&Path], out: PathBuf) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_replaced_while_a_device_keeps_asking() {
     let mut site = Site::new(3);
-    site.pool = Pool { size: 4, low: 3, ..Pool::default() };
+    site.pool = Pool { size: 2 * ENOUGH, low: 2 * ENOUGH - 1, ..Pool::default() };
     let (servers, device) = site.start_all();
     let mut cluster = Cluster { site, servers, device, told: String::new() };
-    (0..3).for_each(|_| cluster.servers[0].wait_bundle());
+    (0..cluster.site.pool.size).for_each(|_| cluster.servers[0].wait_bundle());
     let folder = cluster.site.folder.path().to_owned();
 
     // The gateway's and the last remote's; the device's file has both pins of the gateway before anything is changed.
@@ -67,7 +79,7 @@ async fn certificates_are_replaced_while_a_device_keeps_asking() {
     let deployment = split::deployment(&options).unwrap();
     assert_eq!(deployment.gateway.pins.len(), 2);
 
-    let asking = Asking::start(&cluster.site, deployment);
+    let asking = Asking::every(PAUSE, &cluster.site, deployment);
 
     let (state, head) =
         (cluster.site.config(2).state, cluster.site.config(2).ledger_heads(&cluster.site.model_id).own);
@@ -126,7 +138,7 @@ async fn certificates_are_replaced_while_a_device_keeps_asking() {
         thief.wait("sockets", |event| matches!(event, Event::Listening { .. }).then_some(()));
         thief.wait_told(told);
         // One that refuses is not all: it tries again, with every server.
-        std::thread::sleep(std::time::Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(2));
         let text = thief.stderr();
         assert!(!text.contains("ready: serves"), "{text}");
     }

@@ -1,19 +1,22 @@
-//! Several bundles made at the same time: on clusters that do, on one where one server does not, beside requests, and by a
-//! gateway that orders more than a remote makes.
+//! Several bundles made at the same time: on clusters that do, on one where one server does not or cannot, beside requests
+//! and removals, and by a gateway that orders more than a remote makes, or after one that failed.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::admin::{start, start_all, status};
-use crate::common::{LIMIT, Site, digits};
+use crate::common::admin::{admin, start, start_all, status, text};
+use crate::common::{LIMIT, Server, Site, digits};
 use seco_core::{ModelId, SealingKeyHash};
 use seco_node::config::Pool;
 use seco_node::keys;
-use seco_node::mesh::{self, Clock, Mesh, QuicChannel};
+use seco_node::mesh::{self, Clock, Incoming, Mesh, QuicChannel, Started};
 use seco_node::reset::ResetKey;
 use seco_node::service::part::read_part;
 use seco_node::versions::Versions;
-use seco_protocol::{Party, PlannedModel};
+use seco_protocol::{BundleId, MemorySpool, Party, PlannedModel};
+use tokio::sync::mpsc::Receiver;
 
 const MAKING: usize = 3;
 
@@ -122,71 +125,258 @@ async fn a_remote_that_is_killed_in_the_middle_of_several_costs_those() {
     assert!(made < 2 * pool(0).size as u64, "{made}");
 }
 
-/// A gateway's order, as it is sent: the model, the kind, and what it says.
-async fn order(gateway: &Mesh, model: &[u8; 32], command: &[&[u8]]) -> quinn::RecvStream {
-    let (mut send, receive) = gateway.command(1).await.unwrap();
-    let order = [&model[..], &command.concat()].concat();
-    let framed = [&u32::try_from(order.len()).unwrap().to_le_bytes()[..], &order].concat();
-    send.write_all(&framed).await.unwrap();
-    receive
+/// A model may be removed in the middle of several of its bundles: whoever removes it does not wait for those that are not
+/// begun, and nothing of it is left on any server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_removed_in_the_middle_of_several() {
+    let mut site = Site::new(3);
+    site.admin = true;
+    let mut more = site.split_more("b", 24.0);
+    more.pool = Pool { size: 2000, low: 1999, making: MAKING, ..Pool::default() };
+    site.models = vec![more];
+    let (_servers, ports, address) = start_all(&mut site, &[]);
+    tokio::task::block_in_place(|| {
+        let deadline = Instant::now() + LIMIT;
+        // Both are made; of the first there are enough soon.
+        while status(ports[0]).bundles.stored < site.pool.size + 6 {
+            assert!(Instant::now() < deadline, "no bundles");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for port in [ports[0], ports[2], ports[1]] {
+            let start = Instant::now();
+            let removed = admin(port, &["models", "remove", "b"]);
+            assert!(removed.status.success(), "{}", text(&removed.stderr));
+            // Shorter than what a bundle's own limit is, by far.
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        }
+        let jobs = || ports.iter().map(|port| status(*port).jobs).collect::<Vec<_>>();
+        while jobs().iter().any(|jobs| *jobs > 0) {
+            assert!(Instant::now() < deadline, "{:?}", jobs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    ask(&site, address).await;
 }
 
-/// A remote holds a gateway to what it said it makes: of more orders the others wait, and take nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_remote_makes_no_more_than_it_said() {
-    let mut site = Site::new(2);
-    (site.pool, site.admin) = (pool(MAKING), true);
-    let (_remote, port, _) = start(&mut site, 1, &[]);
+/// The mesh of a server that does what a test says, in a cluster of two.
+fn mesh_of(site: &Site, me: usize) -> Started {
     let address = site.config(0).peers[0].address.clone();
-    let server = |index: usize, address: Option<String>| {
+    let server = |index: usize| {
         let certificate = keys::certificate(&site.keys[index].certificate).unwrap();
         let (certificates, name) = (vec![certificate.clone()], format!("s{index}"));
+        let address = address.clone().filter(|_| index == 1 && me == 0);
         mesh::Server { name, address, certificates, known_as: certificate, ot_parameter: 2 }
     };
-    let gateway = Mesh::start(mesh::Settings {
+    let settings = mesh::Settings {
         versions: Versions::OURS,
-        me: 0,
-        servers: vec![server(0, None), server(1, address)],
-        key: keys::tls_key(&site.keys[0].key).unwrap(),
+        me,
+        servers: vec![server(0), server(1)],
+        key: keys::tls_key(&site.keys[me].key).unwrap(),
         listen: "127.0.0.1:0".parse().unwrap(),
         models: vec![ModelId(site.model_id)],
         sealing_keys: vec![SealingKeyHash([1; 32])],
         reset: ResetKey::random().unwrap(),
         records: None,
-    });
-    let gateway = gateway.unwrap().mesh;
-    tokio::time::timeout(LIMIT, gateway.connected()).await.unwrap();
-    let mut reply = [0; 7];
-    let mut asked = order(&gateway, &site.model_id, &[&[12]]).await;
-    tokio::time::timeout(LIMIT, asked.read_exact(&mut reply)).await.unwrap().unwrap();
-    assert_eq!(reply, [3, 0, 0, 0, 0, 2, MAKING as u8]);
+    };
+    Mesh::start(settings).unwrap()
+}
 
-    // Job 1 is the set-up, in which this gateway takes part.
-    let version = u8::try_from(Versions::OURS.highest()).unwrap();
-    let mut done = order(&gateway, &site.model_id, &[&[0, 1, 2, version]]).await;
-    let mut channel: QuicChannel = gateway.channel(1, 0, 0, &Clock::new(LIMIT)).await.unwrap();
-    let part = site.parts[0].clone();
+/// A server's part of a set-up, which is a job.
+async fn set_up(mesh: &Mesh, part: &Path, job: u64) -> Arc<Party> {
+    let mut channel: QuicChannel = mesh.channel(job, 0, 0, &Clock::new(LIMIT)).await.unwrap();
+    let (part, me) = (part.to_owned(), u8::try_from(mesh.me()).unwrap());
     let set_up = move || {
         let planned = PlannedModel::new(read_part(&part).unwrap().into()).unwrap();
-        Party::setup(planned, &mut channel, &[2; 2], [3; 32]).map(|_| channel.finish())
+        let party = Party::setup(planned, &mut channel, &[2; 2], [3 + me; 32]).unwrap();
+        channel.finish();
+        party
     };
-    tokio::task::spawn_blocking(set_up).await.unwrap().unwrap();
-    let mut reply = [0; 6];
-    tokio::time::timeout(LIMIT, done.read_exact(&mut reply)).await.unwrap().unwrap();
-    assert_eq!(reply, [2, 0, 0, 0, 0, 0]);
+    tokio::task::spawn_blocking(set_up).await.unwrap().into()
+}
 
-    // In bundles it takes none.
+/// A server's part of a bundle, which it throws away.
+async fn make(mesh: &Mesh, party: &Arc<Party>, job: u64, bundle: [u8; 16], index: u64) {
+    let mut lanes = Vec::new();
+    for lane in 0..2 {
+        lanes.push(mesh.channel(job, lane, 0, &Clock::new(LIMIT)).await.unwrap());
+    }
+    let (party, seed) = (party.clone(), [u8::try_from(10 + 2 * index).unwrap() + mesh.me() as u8; 32]);
+    let work = move || {
+        let [mut linear, mut nonlinear] = <[QuicChannel; 2]>::try_from(lanes).ok().unwrap();
+        let spool = Box::new(MemorySpool::default());
+        party.preprocess(BundleId(bundle), index, &mut linear, &mut nonlinear, seed, spool).unwrap();
+        [linear, nonlinear].map(QuicChannel::finish)
+    };
+    tokio::task::spawn_blocking(work).await.unwrap();
+}
+
+/// A gateway that orders what a test says, and the remote that obeys it.
+struct ByHand {
+    site: Site,
+    mesh: Started,
+    _remote: Server,
+    port: SocketAddr,
+}
+
+impl ByHand {
+    async fn start() -> ByHand {
+        let mut site = Site::new(2);
+        (site.pool, site.admin) = (pool(MAKING), true);
+        let (remote, port, _) = start(&mut site, 1, &[]);
+        let mesh = mesh_of(&site, 0);
+        tokio::time::timeout(LIMIT, mesh.mesh.connected()).await.unwrap();
+        ByHand { site, mesh, _remote: remote, port }
+    }
+
+    /// Sends an order: the model, the kind, and what it says. Gives where the answer comes.
+    async fn order(&self, command: &[&[u8]]) -> quinn::RecvStream {
+        let (mut send, receive) = self.mesh.mesh.command(1).await.unwrap();
+        send.write_all(&framed(&[&self.site.model_id[..], &command.concat()].concat())).await.unwrap();
+        receive
+    }
+
+    /// Orders a bundle of set-up 2; job, name and number are one.
+    async fn bundle(&self, job: u8, index: u8) -> quinn::RecvStream {
+        self.order(&[&[1, job, 2], &[job; 16], &[index]]).await
+    }
+
+    /// Sets the cluster up: job 1, set-up 2.
+    async fn set_up(&self) -> Arc<Party> {
+        let version = u8::try_from(Versions::OURS.highest()).unwrap();
+        let done = self.order(&[&[0, 1, 2, version]]).await;
+        let party = set_up(&self.mesh.mesh, &self.site.parts[0], 1).await;
+        assert_eq!(answer(done).await, [0, 0]);
+        party
+    }
+
+    /// Waits until the remote has so many jobs.
+    async fn has_jobs(&self, expected: usize) {
+        let jobs = || tokio::task::block_in_place(|| status(self.port).jobs);
+        let deadline = Instant::now() + LIMIT;
+        while jobs() != expected {
+            assert!(Instant::now() < deadline, "{} jobs", jobs());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&u32::try_from(message.len()).unwrap().to_le_bytes()[..], message].concat()
+}
+
+/// An answer to an order.
+async fn answer(mut stream: quinn::RecvStream) -> Vec<u8> {
+    let answer = tokio::time::timeout(LIMIT, read(&mut stream)).await.unwrap();
+    answer.unwrap()
+}
+
+/// A message, if one comes.
+async fn read(stream: &mut quinn::RecvStream) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await.ok()?;
+    let mut message = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut message).await.ok()?;
+    Some(message)
+}
+
+/// A remote holds a gateway to what it said it makes: of more orders the others wait, and take nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_makes_no_more_than_it_said() {
+    let gateway = ByHand::start().await;
+    assert_eq!(answer(gateway.order(&[&[12]]).await).await, [0, 2, MAKING as u8]);
+    gateway.set_up().await;
+    // In bundles this gateway takes no part.
     let mut orders = Vec::new();
-    for job in 0..2 * MAKING as u8 {
-        let bundle = [job; 16];
-        orders.push(order(&gateway, &site.model_id, &[&[1, 10 + job, 2], &bundle, &[job]]).await);
+    for number in 0..2 * MAKING as u8 {
+        orders.push(gateway.bundle(10 + number, number).await);
     }
-    let jobs = || tokio::task::block_in_place(|| status(port).jobs);
-    let deadline = Instant::now() + LIMIT;
-    while jobs() < MAKING {
-        assert!(Instant::now() < deadline, "{}", jobs());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    gateway.has_jobs(MAKING).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(jobs(), MAKING);
+    assert_eq!(tokio::task::block_in_place(|| status(gateway.port).jobs), MAKING);
+}
+
+/// After one that failed, a remote finishes those beside it, and begins none of this set-up, whatever it is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_begins_nothing_more_after_one_that_failed() {
+    let gateway = ByHand::start().await;
+    let party = gateway.set_up().await;
+    let (fails, beside) = (gateway.bundle(10, 0).await, gateway.bundle(11, 1).await);
+    gateway.has_jobs(2).await;
+    assert_eq!(answer(gateway.order(&[&[8, 10]]).await).await, [0, 0]);
+    assert_eq!(answer(fails).await[0], 1);
+    const OTHER_EPOCH: [u8; 2] = [1, 3];
+    assert_eq!(answer(gateway.bundle(12, 2).await).await, OTHER_EPOCH);
+    make(&gateway.mesh.mesh, &party, 11, [11; 16], 1).await;
+    assert_eq!(answer(beside).await, [0, 0]);
+    assert_eq!(answer(gateway.bundle(13, 3).await).await, OTHER_EPOCH);
+    let status = tokio::task::block_in_place(|| status(gateway.port));
+    assert_eq!((status.bundles.stored, status.jobs), (1, 0));
+}
+
+/// The number at the beginning, and what comes after it.
+fn number(mut bytes: &[u8]) -> (u64, &[u8]) {
+    let mut number = 0;
+    for place in 0.. {
+        let (&byte, rest) = bytes.split_first().unwrap();
+        bytes = rest;
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            break;
+        }
+    }
+    (number, bytes)
+}
+
+/// Obeys as a release did that does not know how to say how many bundles it makes; ends when somebody asks for what it
+/// should not be asked.
+async fn obey_as_before(mesh: Mesh, mut commands: Receiver<Incoming>, part: PathBuf) {
+    let party = Arc::new(Mutex::new(None));
+    while let Some(mut stream) = commands.recv().await {
+        let (mesh, part, party) = (mesh.clone(), part.clone(), party.clone());
+        tokio::spawn(async move {
+            let Some(order) = read(&mut stream.receive).await else { return };
+            let reply: &[u8] = match (order[32], &order[33..]) {
+                (0, order) => {
+                    let made = set_up(&mesh, &part, number(order).0).await;
+                    *party.lock().unwrap() = Some(made);
+                    &[0, 0]
+                }
+                (1, order) => {
+                    let (job, order) = number(order);
+                    let (bundle, index) = number(order).1.split_at(16);
+                    let party: Arc<Party> = party.lock().unwrap().clone().unwrap();
+                    make(&mesh, &party, job, bundle.try_into().unwrap(), number(index).0).await;
+                    &[0, 0]
+                }
+                // It has none of before.
+                (10, _) => &[0, 1, 0],
+                (2..12, _) => &[0, 0],
+                // It cannot read this, and gives the stream up.
+                _ => return,
+            };
+            stream.send.write_all(&framed(reply)).await.unwrap();
+            stream.send.finish().unwrap();
+        });
+    }
+}
+
+/// With a server of an older release bundles are made one after the other, as it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_know_the_question_makes_one_at_a_time() {
+    let mut site = Site::new(2);
+    (site.pool, site.admin) = (Pool { size: 12, low: 11, making: MAKING, ..Pool::default() }, true);
+    let Started { mesh, commands, mistakes: _mistakes } = mesh_of(&site, 1);
+    site.listens(1, mesh.address().unwrap());
+    let obeying = tokio::spawn(obey_as_before(mesh.clone(), commands, site.parts[1].clone()));
+    let (gateway, port, _) = tokio::task::block_in_place(|| start(&mut site, 0, &[]));
+    let (mut most, mut stored) = (0, 0);
+    let deadline = Instant::now() + LIMIT;
+    while stored < site.pool.size {
+        let status = tokio::task::block_in_place(|| status(port));
+        (most, stored) = (status.jobs.max(most), status.bundles.stored);
+        assert!(Instant::now() < deadline && !obeying.is_finished(), "{stored} bundles");
+    }
+    assert_eq!(most, 1);
+    gateway.wait_told("a server does not say how many it makes");
+    mesh.close().await;
 }
