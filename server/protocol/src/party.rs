@@ -168,8 +168,8 @@ impl Party {
     ///
     /// `index` numbers the bundles of a set-up, the same on all servers: it picks the seeds of correlated OT, which
     /// then are gone ([`Party::next_bundle`]), and the homomorphic keys. A number that was used, also by a bundle that
-    /// failed, is refused before anything is sent, and so is one far from the others (16 and more). One whose keys are not
-    /// there is refused in its linear lane alone, beside which the first messages of the other one are sent in vain.
+    /// failed, is refused before anything is sent, and so is one far from the others (16 and more), or whose keys are not
+    /// there.
     ///
     /// Several may be made at the same time, on threads and channels of their own, and begin in another order on each
     /// server ([`Party::may_begin`]). They share nothing that one of them uses up: what each takes is its number's alone,
@@ -188,12 +188,12 @@ impl Party {
         let mut seeds = Seeds::new(seed);
         let draws = Draws::new(self.architecture(), self.index(), &mut seeds.rng());
         let mut linear_seeds = Seeds::new(seeds.next());
+        let keys = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let (set, exchange) = keys().begin(index, linear_channel, &linear_seeds.next())?;
         let mut rng = seeds.rng();
         let delta = Delta::random(&mut rng);
         let (words, parts) = std::thread::scope(|scope| {
             let linear = scope.spawn(|| {
-                let keys = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-                let (set, exchange) = keys().begin(index, linear_channel, &linear_seeds.next())?;
                 let work = linear::Work {
                     keys: &set,
                     bundle: &id,

@@ -281,7 +281,7 @@ disk_mib = {disk_mib}
 # With several models (see the end): bundles of the one with the highest are made first, from 0 to 255.
 priority = {priority}
 # Bundles that are made at the same time, up to 8; of all servers' settings the least counts. 0: as this machine's cores
-# and `memory_mib` allow. All but the first may take as much memory again as `memory_mib`, whatever is said here.
+# and `memory_mib` allow. All but the first may take about as much memory again as `memory_mib`, whatever is said here.
 making = {making}
 
 [limits]

@@ -10,7 +10,7 @@
 //! keys, and jobs, streams and randomness of its own on every server (section 8 of PROTOCOL.md). One that fails ends the
 //! set-up, and those beside it are finished first, unless that takes much longer than usual.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,14 +45,21 @@ struct Most {
 struct UnderWay {
     /// Their numbers.
     numbers: BTreeSet<u64>,
+    /// The job of each.
+    jobs: BTreeMap<u64, u64>,
     /// What makes them.
     tasks: JoinSet<(u64, Result<(), Blame>)>,
 }
 
 impl UnderWay {
-    /// Begins one.
-    fn begin(&mut self, number: u64, made: impl Future<Output = Result<(), Blame>> + Send + 'static) {
+    /// Begins one, by a job.
+    fn begin(
+        &mut self,
+        (number, job): (u64, u64),
+        made: impl Future<Output = Result<(), Blame>> + Send + 'static,
+    ) {
         self.numbers.insert(number);
+        self.jobs.insert(number, job);
         self.tasks.spawn(async move { (number, made.await) });
     }
 
@@ -61,6 +68,7 @@ impl UnderWay {
         match self.tasks.join_next().await {
             Some(Ok((number, made))) => {
                 self.numbers.remove(&number);
+                self.jobs.remove(&number);
                 Some(made)
             }
             Some(Err(_)) => None,
@@ -100,6 +108,10 @@ impl Coordinator {
                 ended = under_way.ended() => result = telling(result, self.outcome(ended)),
                 () = &mut patience, if waits => {
                     self.node.jobs.cancel_making(&self.service.info.id);
+                    // Of some this server may have done its part.
+                    for job in under_way.jobs.values() {
+                        let _ = self.tell(&Command::Cancel { job: *job }).await;
+                    }
                     waits = false;
                 }
             }
@@ -162,8 +174,8 @@ impl Coordinator {
                 turn = self.turn(turns::share(most)), if begins => {
                     // Other models may have had theirs meanwhile.
                     if self.begins(epoch, next, most, &under_way.numbers) {
-                        let (begun, cluster) = (self.pool.begin(), self.clone());
-                        under_way.begin(next, cluster.one(epoch.clone(), next, begun, turn));
+                        let (begun, cluster, job) = (self.pool.begin(), self.clone(), self.job());
+                        under_way.begin((next, job), cluster.one(epoch.clone(), (next, job), begun, turn));
                         next += 1;
                     }
                 }
@@ -199,11 +211,11 @@ impl Coordinator {
                     && self.service.store.has_room())
     }
 
-    /// Makes bundle number `index` of the set-up.
+    /// Makes bundle number `index` of the set-up, by a job.
     async fn one(
         self: Arc<Self>,
         epoch: Arc<Epoch>,
-        index: u64,
+        (index, job): (u64, u64),
         begun: Begun<Ready>,
         turn: Making,
     ) -> Result<(), Blame> {
@@ -215,7 +227,7 @@ impl Coordinator {
         let start = Instant::now();
         let mut id = [0; 16];
         keys::random(&mut id).map_err(|_| self.own(Failure::Internal.into()))?;
-        let (job, bundle) = (self.job(), BundleId(id));
+        let bundle = BundleId(id);
         let command = Command::Preprocess { job, epoch: epoch.id, bundle, index };
         let own = self.service.preprocess(job, epoch, (bundle, index));
         self.order(job, command, self.node.limits.preprocess(), true, own).await?;

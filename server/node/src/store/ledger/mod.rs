@@ -2,7 +2,7 @@
 //! depends on an input.
 //!
 //! One append-only file, `ledger` in the state directory ([`format`]). A spent bundle with the session,
-//! incarnation and inference number it was spent for is one record; it is on disk when [`Ledger::spend`]
+//! incarnation and inference number it was spent for is one record; it is on disk when [`seco_protocol::Ledger::spend`]
 //! returns. Only the last record can be torn by a crash, for records are written one at a time; it is then
 //! dropped, and rightly: `spend` had not returned, so nothing was sent. Damage anywhere else stops the server.
 //!
