@@ -14,6 +14,9 @@
 //! | [`SpentBundle::infer`], ReLUs of a depth | masked openings; labels and projections to the evaluator; `x - r` to those who need it |
 //! | [`SpentBundle::infer`], answer | its masked parts to the gateway |
 //!
+//! An inference can be begun ahead of its request: [`SpentBundle::confirm`], and [`ConfirmedBundle::infer`], which waits
+//! for it. The messages are the same.
+//!
 //! Rounds of preprocessing do not depend on the model's depth: all layers share each message's round
 //! (in waves that follow each other, where a model is too large for memory).
 //!
@@ -46,6 +49,7 @@ pub use channel::{Channel, ChannelError, memory};
 pub use error::Error;
 pub use ledger::{BundleId, InsecureMemoryLedger, Ledger, LedgerError, Use};
 pub use links::OT_PARAMETER;
+pub use online::{ConfirmedBundle, Request};
 pub use party::{BUNDLES_AT_ONCE, Party};
 pub use plan::{Counts, Part, WAVE_BYTES};
 pub use planned::PlannedModel;

@@ -19,6 +19,22 @@ use crate::{BundleId, Use};
 
 pub(crate) use run::{Run, start};
 
+/// A spent bundle of which every server knows that all have spent it, for the same request. It waits for that.
+pub struct ConfirmedBundle {
+    bundle: Bundle,
+    usage: Use,
+}
+
+/// The request of an inference at one server. It may come long after the servers have begun.
+pub enum Request<'a> {
+    /// At the gateway: gives the device's masked input, as bytes ([`seco_model::InputSpec`]), and may wait for it. With
+    /// an error the inference ends, and nothing has left the gateway but its confirmation.
+    Input(&'a mut dyn FnMut() -> Result<Vec<u8>, Error>),
+    /// At the others: told once the request is there, which they know by the gateway's publication. With an error the
+    /// inference ends, and nothing has left this server but its confirmation and its own publication.
+    Told(&'a mut dyn FnMut() -> Result<(), Error>),
+}
+
 impl SpentBundle {
     /// Runs one inference together with all other servers. Blocking.
     ///
@@ -36,6 +52,24 @@ impl SpentBundle {
         key: &IncarnationKey,
         masked_input: Option<&[u8]>,
     ) -> Result<Option<Vec<u32>>, Error> {
+        let len = model.architecture().graph.input.byte_len();
+        if masked_input.is_some() != (channel.me() == GATEWAY) || masked_input.is_some_and(|x| x.len() != len)
+        {
+            return Err(WRONG_INPUT);
+        }
+        let confirmed = self.confirm(model, channel)?;
+        match masked_input {
+            Some(input) => confirmed.infer(model, channel, key, Request::Input(&mut || Ok(input.to_vec()))),
+            None => confirmed.infer(model, channel, key, Request::Told(&mut || Ok(()))),
+        }
+    }
+
+    /// What [`SpentBundle::infer`] begins with: tells every server that this one spent the bundle, and waits until all
+    /// others said the same. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] names a server that spent another bundle, or this one for another request.
+    pub fn confirm(self, model: &PlannedModel, channel: &mut dyn Channel) -> Result<ConfirmedBundle, Error> {
         let SpentBundle { bundle, usage } = self;
         let architecture = model.architecture();
         if bundle.model != *model.part().id() {
@@ -44,25 +78,31 @@ impl SpentBundle {
         if bundle.server != channel.me() || model.index() != channel.me() {
             return Err(Error::Misuse("the bundle or the model is another server's"));
         }
-        let (graph, plan) = (&architecture.graph, model.plan());
+        let plan = model.plan();
         let parts = [bundle.parts.steps.len(), bundle.masks.len(), bundle.words.len()];
         if parts != [plan.steps.len(), plan.steps.len() + 1, architecture.placements.len()] {
             return Err(INCOMPLETE);
         }
-        let mut input = Zeroizing::new(match masked_input {
-            Some(masked) => masked.to_vec(),
-            None => vec![0; graph.input.byte_len()],
-        });
-        if masked_input.is_some() != (channel.me() == GATEWAY) || input.len() != graph.input.byte_len() {
-            return Err(Error::Misuse("the input has the wrong size or came to the wrong server"));
-        }
         confirm(channel, &bundle.id, &usage)?;
-        let counter = usage.counter;
-        // The gateway: x̂ ^ P_0. The others: their pads.
-        key.apply_input_pad(counter, &mut input)?;
-        let input =
-            InputPad::new(Zeroizing::new(graph.input.values(&input).map(u32::from).collect::<Vec<_>>()));
+        Ok(ConfirmedBundle { bundle, usage })
+    }
+}
 
+impl ConfirmedBundle {
+    /// The rest of [`SpentBundle::infer`], on the same channel: what this server's part needs no input for is done at
+    /// once, the rest when the request comes. Blocking.
+    ///
+    /// The messages and their order are the same however late it comes. Until then a server other than the gateway has
+    /// published its pad under the bundle's masks, and the gateway nothing.
+    pub fn infer(
+        self,
+        model: &PlannedModel,
+        channel: &mut dyn Channel,
+        key: &IncarnationKey,
+        request: Request<'_>,
+    ) -> Result<Option<Vec<u32>>, Error> {
+        let ConfirmedBundle { bundle, usage: Use { counter, .. } } = self;
+        let (graph, plan) = (&model.architecture().graph, model.plan());
         let Bundle { keys, masks, words, delta, parts, spool, .. } = bundle;
         let links = start(&parts.links);
         let masks = &masks[..];
@@ -72,7 +112,22 @@ impl SpentBundle {
         let opened = plan.steps.iter().filter(|step| step.openers.contains(me)).map(|step| step.input);
         let mut offline = Offline::new((graph, flow), masks, &words, opened.chain([answer]));
         let mut known = Values::new(flow.reads(graph, me));
-        if let Some(x) = run.input(&plan.input, &parts.input, input)? {
+
+        let len = graph.input.byte_len();
+        let (input, told) = match request {
+            Request::Input(input) if me == GATEWAY => (input()?, None),
+            Request::Told(told) if me != GATEWAY => (vec![0; len], Some(told)),
+            _ => return Err(WRONG_INPUT),
+        };
+        let mut input = Zeroizing::new(input);
+        if input.len() != len {
+            return Err(WRONG_INPUT);
+        }
+        // The gateway: x̂ ^ P_0. The others: their pads.
+        key.apply_input_pad(counter, &mut input)?;
+        let input =
+            InputPad::new(Zeroizing::new(graph.input.values(&input).map(u32::from).collect::<Vec<_>>()));
+        if let Some(x) = run.input(&plan.input, &parts.input, input, told)? {
             known.put(0, x.online());
         }
         let mut parts = parts.steps.into_iter();
@@ -137,6 +192,7 @@ pub(crate) fn affine(
 }
 
 const INCOMPLETE: Error = Error::Misuse("the bundle is incomplete");
+const WRONG_INPUT: Error = Error::Misuse("the input has the wrong size or came to the wrong server");
 
 /// Bytes of a confirmation.
 pub(crate) const CONFIRMATION: usize = 32;

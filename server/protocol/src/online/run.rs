@@ -44,12 +44,13 @@ pub(crate) struct Run<'a> {
 
 impl Run<'_> {
     /// The device's input: `pad` is this server's, the gateway's with the masked input. Gives `x - r` to those who need
-    /// it.
+    /// it. `told` is told when all have published, and before anything leaves that depends on what others did.
     pub fn input(
         &mut self,
         input: &InputStep,
         parts: &[InputPart],
         pad: InputPad,
+        told: Option<&mut dyn FnMut() -> Result<(), Error>>,
     ) -> Result<Option<Masked>, Error> {
         const PHASE: &str = "masked input";
         let InputStep { shape, recipients, batches } = input;
@@ -63,6 +64,9 @@ impl Run<'_> {
         self.send_words(everyone, &o, shape.bits)?;
         for peer in peers(self.channel) {
             o.xor(&self.recv_words::<kind::Published>(peer, lanes, shape.bits, PHASE)?);
+        }
+        if let Some(told) = told {
+            told()?;
         }
         let mut share = Share::with_capacity(lanes);
         for (part, lanes) in parts.iter().zip(batches) {

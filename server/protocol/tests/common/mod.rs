@@ -228,7 +228,8 @@ pub fn infer(
     (logits, sent)
 }
 
-fn unmask(sum: &mut [u32], keys: &[IncarnationKey], counter: u64, width: u32) -> Vec<i32> {
+/// The logits, from the masked ones.
+pub fn unmask(sum: &mut [u32], keys: &[IncarnationKey], counter: u64, width: u32) -> Vec<i32> {
     for key in keys {
         let mut pad = vec![0u32; sum.len()];
         key.output_pad(counter, width, &mut pad).unwrap();
