@@ -1,12 +1,12 @@
 //! One TOML file per server. Every key is explained in `server/data/sample-gateway.toml` and
 //! `sample-remote.toml`; unknown keys are refused, for a mistyped limit must not pass as a default.
 
+mod limits;
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use seco_model::MAX_SERVERS;
 use seco_protocol::BUNDLES_AT_ONCE;
@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::mesh::MAX_MODELS;
 use crate::operation::otlp::Collector;
+use crate::service::leases::MOST;
 use crate::store::ledger::Heads;
+
+pub use self::limits::Limits;
 
 /// Everything one server is told. Paths in the file are relative to the file; [`Config::load`]
 /// makes them absolute or relative to the working directory.
@@ -214,18 +217,21 @@ pub struct Pool {
     /// Bundles that are made at the same time, at most; 0: as cores and `memory_mib` allow. Of all servers' the least
     /// counts.
     pub making: usize,
+    /// Bundles that are spent ahead, for the next requests of devices' connections, at most: the gateway leases as many as
+    /// every server's setting allows.
+    pub leases: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10, priority: 0, making: 0 }
+        Self { size: 4, low: 3, memory_mib: 64, disk_mib: 64 << 10, priority: 0, making: 0, leases: 0 }
     }
 }
 
 impl Pool {
     /// Whether these can be meant; `key` names them in the file.
     pub fn check(&self, key: &str) -> Result<(), String> {
-        let Pool { size, low, memory_mib, disk_mib, priority: _, making } = *self;
+        let Pool { size, low, memory_mib, disk_mib, priority: _, making, leases } = *self;
         if memory_mib > MAX_MEMORY_MIB {
             return Err(format!("[{key}] memory_mib = {memory_mib} is more than {MAX_MEMORY_MIB}"));
         }
@@ -240,6 +246,11 @@ impl Pool {
         }
         if size == 0 || low >= size {
             return Err(format!("[{key}] low = {low} must be less than size = {size}, and size at least 1"));
+        }
+        if leases > size.min(MOST) {
+            return Err(format!(
+                "[{key}] leases = {leases} must not be more than size = {size}, and at most {MOST}"
+            ));
         }
         Ok(())
     }
@@ -256,89 +267,6 @@ const MAX_DISK_MIB: u64 = 1 << 40;
 
 /// An exbibyte, so that bytes can be counted.
 const MAX_MEMORY_MIB: usize = usize::MAX >> 24;
-
-/// Limits of time and number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Seconds for the cluster's set-up (keys, base OTs).
-    pub setup_s: u64,
-    /// Seconds for one bundle.
-    pub preprocess_s: u64,
-    /// Seconds for one inference, and for a request's wait for a bundle.
-    pub infer_s: u64,
-    /// Seconds after which a server that starts says who is missing; it waits on.
-    pub connect_s: u64,
-    /// Device sessions remembered; the one unused for longest makes place for a new one.
-    pub sessions: usize,
-    /// Requests that may wait for a bundle.
-    pub queue: usize,
-    /// Inferences that may run at the same time.
-    pub parallel: usize,
-    /// Connections of devices at the same time, over QUIC and again over TCP. For a new one the one that is idle for
-    /// longest makes place.
-    pub connections: usize,
-    /// Seconds after which a connection goes that has no session and asks for nothing.
-    pub idle_s: u64,
-    /// Connections from one address (IPv6: from one /64 network); 0, here and below: no limit.
-    pub address_connections: usize,
-    /// Handshakes and sessions that are opened, in a minute, from one address.
-    pub address_handshakes: usize,
-    /// Sessions in use at the same time from one address.
-    pub address_sessions: usize,
-    /// Requests that wait or run at the same time from one address.
-    pub address_requests: usize,
-    /// Requests in an hour from one address; so many at once, and then as they come again.
-    pub address_requests_hour: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            setup_s: 120,
-            preprocess_s: 600,
-            infer_s: 60,
-            connect_s: 60,
-            sessions: 10_000,
-            queue: 64,
-            parallel: 4,
-            connections: 1024,
-            idle_s: 15,
-            address_connections: 256,
-            address_handshakes: 600,
-            address_sessions: 1024,
-            address_requests: 256,
-            address_requests_hour: 0,
-        }
-    }
-}
-
-impl Limits {
-    /// Time for the set-up.
-    pub fn setup(&self) -> Duration {
-        Duration::from_secs(self.setup_s)
-    }
-
-    /// Time for one bundle.
-    pub fn preprocess(&self) -> Duration {
-        Duration::from_secs(self.preprocess_s)
-    }
-
-    /// Time for one inference, or for a request's wait.
-    pub fn infer(&self) -> Duration {
-        Duration::from_secs(self.infer_s)
-    }
-
-    /// Time after which a connection without a session goes.
-    pub fn idle(&self) -> Duration {
-        Duration::from_secs(self.idle_s)
-    }
-
-    /// Time for the first connection to all servers.
-    pub fn connect(&self) -> Duration {
-        Duration::from_secs(self.connect_s)
-    }
-}
 
 impl Config {
     /// Reads and checks a server's file.

@@ -86,6 +86,9 @@ pub enum Failure {
     /// The set-up is of a version that the server does not speak (any more).
     #[error("it does not speak this version of the protocol between servers")]
     OtherVersion,
+    /// The server holds as many leases as its settings allow.
+    #[error("has as many bundles leased as its [pool] leases allows")]
+    NoLease,
 }
 
 impl Failure {

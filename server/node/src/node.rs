@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub events: Events,
     pub metrics: Arc<Metrics>,
     pub drain: Drain,
+    /// Inferences begun ahead, of all models.
+    pub leases: Arc<Semaphore>,
     pub orders: Orders,
     pub obeys: Obeys,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Orders {
     pub places: Arc<Places>,
     /// Sessions that are told at the same time.
     pub telling: Semaphore,
+    /// Bundles that are being leased at the same time.
+    pub leasing: Arc<Semaphore>,
 }
 
 impl Orders {
@@ -66,6 +70,7 @@ impl Orders {
             turns: Turns::default(),
             places: Places::new(limits.parallel),
             telling: Semaphore::new(TELLING),
+            leasing: Arc::new(Semaphore::new(limits.parallel)),
         })
     }
 

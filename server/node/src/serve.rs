@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seco_core::{ModelId, SealingKeyHash};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -28,6 +28,7 @@ use crate::operation::log::Log;
 use crate::operation::metrics::Metrics;
 use crate::operation::otlp;
 use crate::reset::ResetKey;
+use crate::service::leases;
 use crate::service::models::{Loaded, Models};
 use crate::store;
 use crate::store::ledger::{FileLedger, Heads};
@@ -121,6 +122,7 @@ async fn run(config: &Config, options: &ServeOptions, stop: watch::Receiver<Stop
         events,
         metrics,
         drain: Drain::default(),
+        leases: Arc::new(Semaphore::new(leases::MOST)),
         orders: Orders::new(&config.limits)?,
         obeys: Obeys::new(&config.limits),
     });

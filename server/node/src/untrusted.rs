@@ -116,6 +116,12 @@ pub fn orders() -> Vec<Vec<u8>> {
         Command::Inventory,
         Command::Keep(vec![bundle; 3]),
         Command::AtOnce,
+        Command::Leases,
+        Command::Lease {
+            job: 8,
+            bundle,
+            usage: Use { session: [1; 16], incarnation: [2; 16], counter: u64::MAX },
+        },
     ];
     commands.into_iter().map(|command| bytes(&Order { model: ModelId([5; 32]), command })).collect()
 }
@@ -123,12 +129,13 @@ pub fn orders() -> Vec<Vec<u8>> {
 /// Answers of every kind.
 #[must_use]
 pub fn replies() -> Vec<Vec<u8>> {
-    let replies: [Reply; 5] = [
+    let replies: [Reply; 6] = [
         Ok(Done::Plain),
         Ok(Done::Bundles(vec![BundleId([2; 16]); 3])),
         Ok(Done::AtOnce(4)),
         Err(Failure::Unavailable(2)),
         Err(Failure::BundleSpent),
+        Ok(Done::Leases(4)),
     ];
     replies.iter().map(bytes).collect()
 }

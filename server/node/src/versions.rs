@@ -8,8 +8,9 @@
 //! together, set-ups and bundles, is of the highest that all speak: the gateway finds it and says it in the set-up.
 //!
 //! Whoever changes what servers say raises `HIGHEST`, and `LOWEST` when this release no longer speaks as before. One thing
-//! needs no version: a question of the gateway's that a remote may leave unanswered, after which all goes on as before
-//! there was such a question. It is added behind the others (`cluster::commands`), and who does not know it ends its stream.
+//! needs no version: what the gateway may ask and a remote may leave unanswered, after which all goes on as before there was
+//! such a question, and orders that are given only to those that answered. They are added behind the others
+//! (`cluster::commands`), and who does not know one ends its stream.
 
 use std::fmt;
 use std::str::FromStr;

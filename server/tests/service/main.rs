@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod leases;
 mod models;
 mod operation;
 mod rotation;

@@ -247,7 +247,7 @@ ot_parameter = {}
                 seco_protocol::OT_PARAMETER
             );
         }
-        let Pool { size, low, memory_mib, disk_mib, priority, making } = Pool::default();
+        let Pool { size, low, memory_mib, disk_mib, priority, making, leases } = Pool::default();
         let Limits {
             setup_s,
             preprocess_s,
@@ -263,6 +263,7 @@ ot_parameter = {}
             address_sessions,
             address_requests,
             address_requests_hour,
+            address_leases,
         } = Limits::default();
         let _ = write!(
             text,
@@ -283,6 +284,10 @@ priority = {priority}
 # Bundles that are made at the same time, up to 8; of all servers' settings the least counts. 0: as this machine's cores
 # and `memory_mib` allow. All but the first may take about as much memory again as `memory_mib`, whatever is said here.
 making = {making}
+# Bundles that may be spent ahead for the next requests of connections that ask again and again, at most 32: such a
+# request waits for no order, no disk and no confirmation. Each is lost if the request does not come; 0: none are spent ahead.
+# There are as many as every server allows. Each has its memory, its open file and a thread while it waits.
+leases = {leases}
 
 [limits]
 # Seconds for setting up the cluster: keys and base oblivious transfers.
@@ -319,6 +324,8 @@ address_sessions = {address_sessions}
 address_requests = {address_requests}
 # Requests in an hour: so many at once, and then as they come again.
 address_requests_hour = {address_requests_hour}
+# Bundles spent ahead ([pool] leases) for its connections at the same time.
+address_leases = {address_leases}
 
 # The port for those who run this server: /healthz, /readyz, /metrics for Prometheus, and what `seco admin` asks.
 # Whoever has an account on this machine can use it, and drain the server. An address that other machines

@@ -35,8 +35,8 @@ impl Bucket {
         self.level
     }
 
-    /// Uses one of `limit` in `period`, of which 0 is none; or says when there is one again.
-    pub(crate) fn take(&mut self, limit: usize, period: Duration, now: Instant) -> Result<(), Duration> {
+    /// Whether there is one of `limit` in `period`, of which 0 is none; or says when there is one again.
+    pub(crate) fn has(&mut self, limit: usize, period: Duration, now: Instant) -> Result<(), Duration> {
         if limit == 0 {
             return Ok(());
         }
@@ -44,7 +44,15 @@ impl Bucket {
         if above > 0.0 {
             return Err(period.mul_f64(above / limit as f64).max(Duration::from_millis(1)));
         }
-        self.level += 1.0;
+        Ok(())
+    }
+
+    /// Uses one, as [`Self::has`] says that there is.
+    pub(crate) fn take(&mut self, limit: usize, period: Duration, now: Instant) -> Result<(), Duration> {
+        self.has(limit, period, now)?;
+        if limit > 0 {
+            self.level += 1.0;
+        }
         Ok(())
     }
 

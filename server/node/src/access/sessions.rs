@@ -165,6 +165,11 @@ impl Sessions {
         Ok(Pads { key: live.key.clone(), session: Arc::downgrade(&known.key) })
     }
 
+    /// The number above all that an incarnation used.
+    pub fn next(&self, connected: &Connected) -> Option<u64> {
+        self.incarnations.entries.get(connected).map(|(_, live)| live.used.next)
+    }
+
     /// Whether requests of this incarnation are served.
     pub fn knows(&mut self, connected: &Connected) -> bool {
         self.incarnations.get(connected).is_some()
@@ -338,9 +343,13 @@ mod tests {
         sessions.resume(id(1), &connection(1), &proof(1, 1)).unwrap();
         sessions.open(id(1), key(1), &connection(1), true).unwrap();
         assert_eq!(sessions.take(&connected, 5).err(), Some(Failure::CounterUsed));
+        assert!(sessions.take(&connected, 3).is_ok());
+        assert_eq!(sessions.next(&connected), Some(6), "above all that were used");
         // In another incarnation it is another number.
         sessions.resume(id(1), &connection(2), &proof(1, 2)).unwrap();
+        assert_eq!(sessions.next(&(id(1), connection(2).id())), Some(0));
         assert!(sessions.take(&(id(1), connection(2).id()), 5).is_ok());
+        assert_eq!(sessions.next(&(id(1), connection(3).id())), None);
     }
 
     /// A gateway cannot have the record of used numbers forgotten by ending an incarnation and telling of it again.

@@ -363,16 +363,19 @@ impl Tokens {
     pub fn pay(self: &Arc<Self>, id: TokenId) -> Result<Paid, Refusal> {
         let mut state = self.state();
         let known = state.tokens.get_mut(&id).ok_or(Refusal::TokenInvalid)?;
-        known.entry.check()?;
-        known.left()?;
-        let hour = known.entry.requests_hour.map_or(0, |limit| limit as usize);
-        known.hour.take(hour, HOUR, Instant::now()).map_err(|pause| Refusal::TokenExhausted {
-            retry_after_s: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
-        })?;
+        let now = Instant::now();
+        known.may_pay(now)?;
+        // There is one, as was just found.
+        let _ = known.hour.take(known.hour_limit(), HOUR, now);
         // The file may say anything.
         known.used = known.used.saturating_add(1);
         state.dirty = true;
         Ok(Paid { tokens: self.clone(), id, spent: false })
+    }
+
+    /// Whether a request would be counted now. None is.
+    pub fn may_pay(&self, id: TokenId) -> bool {
+        self.state().tokens.get_mut(&id).is_some_and(|known| known.may_pay(Instant::now()).is_ok())
     }
 
     /// Reads and writes from time to time, for ever.
@@ -400,6 +403,19 @@ impl Known {
     /// Whether there is nothing to write.
     fn is_unused(&self) -> bool {
         self.used == 0 && self.hour.last().0 == 0
+    }
+
+    /// Whether it is good for a request now.
+    fn may_pay(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.entry.check()?;
+        self.left()?;
+        self.hour.has(self.hour_limit(), HOUR, now).map_err(|pause| Refusal::TokenExhausted {
+            retry_after_s: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        })
+    }
+
+    fn hour_limit(&self) -> usize {
+        self.entry.requests_hour.map_or(0, |limit| limit as usize)
     }
 
     /// Whether there are requests left in all.

@@ -83,6 +83,10 @@ pub(crate) enum Command {
     /// Say how many bundles of the model the server makes at the same time. A server of before this question ends the
     /// stream: it makes one.
     AtOnce,
+    /// Say how many leases may be held. Releases that do not know the next order do not answer, and are ordered none.
+    Leases,
+    /// As `Infer`, of a request that is still to come.
+    Lease { job: u64, bundle: BundleId, usage: Use },
 }
 
 /// What a command gives; known by its place too.
@@ -94,6 +98,8 @@ pub(crate) enum Done {
     Bundles(Vec<BundleId>),
     /// A number of bundles.
     AtOnce(u32),
+    /// As many leases may be held.
+    Leases(u16),
 }
 
 /// The answer: done, or why not.

@@ -15,18 +15,19 @@ use std::time::Duration;
 use seco_core::pad::TAG_LEN;
 use seco_protocol::{BundleId, Use};
 use tokio::sync::{Notify, RwLock, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::blame::{Blame, Root, lasting, root};
+use super::blame::{Blame, lasting};
 use super::front;
+use super::leasing::Leasing;
 use super::stock::{Progress, Ready, Released, Stock};
 use crate::Error;
 use crate::access::sessions::{Connected, Pads};
 use crate::access::source::Who;
-use crate::cluster::commands::{self, Command, Done, OpenSession, Order, ResumeSession};
+use crate::cluster::commands::{Command, Done, OpenSession, ResumeSession};
 use crate::config;
-use crate::failure::{Broken, Failure};
+use crate::failure::Failure;
 use crate::keys;
 use crate::node::Node;
 use crate::operation::status;
@@ -39,12 +40,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const DISK_PAUSE: Duration = Duration::from_secs(10);
 /// The same where the servers did not get as far.
 const BRIEF: Duration = Duration::from_millis(100);
-/// Time for commands that need no job.
-const SHORT: Duration = Duration::from_secs(10);
-/// What a remote may need beyond a job's own limit.
-const GRACE: Duration = Duration::from_secs(5);
-/// After a job failed here, the remotes have this long to say why it failed there.
-const REASONS: Duration = Duration::from_secs(1);
 
 /// A model that is removed waits so long for what is being made before that is cancelled.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -58,7 +53,8 @@ pub(crate) struct Coordinator {
     pub(crate) service: Arc<Service>,
     pub(super) pool: Pool<Ready>,
     pub(super) stock: Arc<Stock>,
-    /// Most bundles held: a full pool, and one for each inference that may start.
+    pub(super) leasing: Leasing,
+    /// Most bundles held: a full pool, those that are leased, and one for each inference that may start.
     pub(super) room: usize,
     /// Shared by bundles that are being made: some servers have one then, and some not yet. Whoever takes stock of them, or
     /// makes keys, has it alone.
@@ -84,7 +80,8 @@ impl Coordinator {
         let cluster = Arc::new(Self {
             pool: Pool::new(pool, node.limits.queue, &node.orders.places),
             stock: Stock::new(events),
-            room: pool.size + node.limits.parallel,
+            leasing: Leasing::default(),
+            room: pool.size + pool.leases + node.limits.parallel,
             making: RwLock::default(),
             makes: AtomicBool::new(false),
             was_set_up: AtomicBool::new(false),
@@ -127,14 +124,6 @@ impl Coordinator {
         if let Some(ready) = self.stock.hold(bundle) {
             self.pool.put(ready);
         }
-    }
-
-    pub(super) fn remotes(&self) -> std::ops::Range<usize> {
-        1..self.node.mesh.servers()
-    }
-
-    pub(super) fn job(&self) -> u64 {
-        self.node.orders.job()
     }
 
     /// A server that is not connected, does not have the model, or does not speak what the others do.
@@ -244,7 +233,7 @@ impl Coordinator {
     /// Gives how many were destroyed here.
     pub(super) async fn take_stock(&self) -> Result<usize, Blame> {
         let mut common = self.service.store.list();
-        for reply in self.ask_each(self.remotes().map(|_| Command::Inventory)).await? {
+        for reply in self.ask(&Command::Inventory).await? {
             let Done::Bundles(theirs) = reply else { return Err(self.own(Failure::Internal.into())) };
             let theirs: HashSet<BundleId> = theirs.into_iter().collect();
             common.retain(|bundle| theirs.contains(bundle));
@@ -258,6 +247,7 @@ impl Coordinator {
         let keep: Vec<BundleId> = common.iter().copied().chain(in_use).collect();
         let destroyed = self.service.store.keep(&keep);
         self.tell(&Command::Keep(keep)).await?;
+        self.ask_about_leases().await;
         self.pool.remove(gone).iter_mut().for_each(Ready::used);
         common.into_iter().for_each(|bundle| self.offer(bundle));
         if destroyed > 0 {
@@ -405,136 +395,25 @@ impl Coordinator {
         let own = self.service.infer(job, bundle, usage, pads, Some(masked_input));
         // The answer depends on every remote's part, so nobody needs to be waited for after it.
         let result = self.order(job, command, limit, false, own).await;
-        match &result {
-            Ok(_) => {
-                turn.item.used();
-                turn.answered();
-            }
-            Err(blame) => {
-                if blame.failure == Failure::UnknownBundle {
-                    self.doubts.notify_one();
-                }
-            }
+        if result.is_ok() {
+            turn.item.used();
+            turn.answered();
         }
+        self.doubt(&result);
         result?.ok_or_else(|| self.own(Failure::Internal.into()))
+    }
+
+    /// Where a server does not have what the gateway believed, or does not allow it, stock is taken.
+    pub(super) fn doubt<T>(&self, result: &Result<T, Blame>) {
+        if let Err(blame) = result
+            && matches!(blame.failure, Failure::UnknownBundle | Failure::NoLease)
+        {
+            self.doubts.notify_one();
+        }
     }
 
     /// Bundles that are ready.
     pub fn ready(&self) -> usize {
         self.pool.ready()
-    }
-
-    /// Does a job: this server's part, and by `command` the remotes'. If anyone fails, all are told
-    /// to give up. With `all`, it is done when all are.
-    pub(super) async fn order<T>(
-        &self,
-        job: u64,
-        command: Command,
-        limit: Duration,
-        all: bool,
-        own: impl Future<Output = Result<T, Broken>>,
-    ) -> Result<T, Blame> {
-        let mut orders = JoinSet::new();
-        for to in self.remotes() {
-            let (mesh, order) = (self.node.mesh.clone(), self.about(command.clone()));
-            orders.spawn(async move { (to, commands::send(&mesh, to, &order, limit + GRACE).await) });
-        }
-        let mut own = std::pin::pin!(own);
-        let mut value = None;
-        // Failures in the order in which they were heard of.
-        let mut failed: Vec<Blame> = Vec::new();
-        while failed.is_empty() && (value.is_none() || all && !orders.is_empty()) {
-            tokio::select! {
-                result = &mut own, if value.is_none() => match result {
-                    Ok(made) => value = Some(made),
-                    Err(broken) => failed.push(self.own(broken)),
-                },
-                Some(reply) = orders.join_next() => {
-                    if let Ok((server, Err(failure))) = reply {
-                        failed.push(Blame { server, failure, cause: None });
-                    }
-                }
-            }
-        }
-        if failed.is_empty() {
-            return value.ok_or_else(|| self.own(Failure::Internal.into()));
-        }
-        self.node.jobs.cancel(job);
-        let cancel = Command::Cancel { job };
-        let cancel = self.tell(&cancel);
-        let reasons = async {
-            while let Some(reply) = orders.join_next().await {
-                if let Ok((server, Err(failure))) = reply {
-                    failed.push(Blame { server, failure, cause: None });
-                }
-            }
-        };
-        let _ = timeout(REASONS, async { tokio::join!(cancel, reasons) }).await;
-        Err(self.culprit(failed))
-    }
-
-    /// The failure to report: who gave up only because another server was gone says less than the
-    /// one that did something else.
-    fn culprit(&self, failed: Vec<Blame>) -> Blame {
-        let at = match root(&failed) {
-            Root::Failure(at) => at,
-            Root::Silence(at, silent) => {
-                if let Some(lacking) = self.lacking() {
-                    return self.own(Failure::Unavailable(lacking).into());
-                }
-                // Told as that server's, whoever noticed it.
-                let failure = match failed.get(at).map(|blame| blame.failure) {
-                    Some(Failure::TimedOut(_)) => Failure::TimedOut(silent),
-                    _ => Failure::Unavailable(silent),
-                };
-                return self.own(failure.into());
-            }
-        };
-        failed.into_iter().nth(at).unwrap_or_else(|| self.own(Failure::Internal.into()))
-    }
-
-    pub(super) fn own(&self, broken: Broken) -> Blame {
-        Blame { server: self.node.me(), failure: broken.failure, cause: broken.cause }
-    }
-
-    fn about(&self, command: Command) -> Order {
-        Order { model: self.service.info.id, command }
-    }
-
-    /// Sends a command that needs no job to all remotes.
-    pub(super) async fn tell(&self, command: &Command) -> Result<(), Blame> {
-        self.tell_each(self.remotes().map(|_| command.clone())).await
-    }
-
-    /// Sends every remote its command, which needs no job.
-    async fn tell_each(&self, commands: impl Iterator<Item = Command>) -> Result<(), Blame> {
-        self.ask_each(commands).await.map(|_| ())
-    }
-
-    /// The same; gives the answers, in any order.
-    pub(super) async fn ask_each(&self, commands: impl Iterator<Item = Command>) -> Result<Vec<Done>, Blame> {
-        let mut orders = JoinSet::new();
-        for (to, command) in self.remotes().zip(commands) {
-            let (mesh, order) = (self.node.mesh.clone(), self.about(command));
-            orders.spawn(async move { (to, commands::send(&mesh, to, &order, SHORT).await) });
-        }
-        let mut answers = Ok(Vec::new());
-        while let Some(reply) = orders.join_next().await {
-            match (reply, &mut answers) {
-                (Ok((_, Ok(done))), Ok(answers)) => answers.push(done),
-                (Ok((server, Err(failure))), Ok(_)) => answers = Err(Blame { server, failure, cause: None }),
-                _ => {}
-            }
-        }
-        answers
-    }
-
-    /// Says what failed, and on which server.
-    pub fn report(&self, what: &str, blame: &Blame) {
-        let name = self.node.mesh.name(blame.server);
-        let cause = blame.cause.as_ref().map_or_else(|| blame.failure.to_string(), ToString::to_string);
-        let culprit = blame.failure.server().unwrap_or(blame.server);
-        let told = format!("{what} failed on server {} ({name}): {cause}", blame.server);
-        self.node.report_failure(what, culprit, &self.service.model(), told);
     }
 }

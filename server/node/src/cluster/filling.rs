@@ -129,7 +129,7 @@ impl Coordinator {
             Done::AtOnce(number) => usize::try_from(*number).unwrap_or(own).max(1),
             _ => 1,
         };
-        let answers = self.ask_each(self.remotes().map(|_| Command::AtOnce)).await;
+        let answers = self.ask(&Command::AtOnce).await;
         let model = self.service.model();
         let silent = before.is_some();
         match answers {

@@ -1,17 +1,21 @@
 //! A remote: does what the gateway orders, for each model.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::{IncarnationId, SessionId};
 use seco_protocol::{BundleId, Use};
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use crate::access::sessions::Pads;
 use crate::cluster::commands::{self, Command, Done, Order, Reply};
 use crate::failure::{Broken, Failure};
 use crate::mesh::Incoming;
 use crate::node::Node;
+use crate::operation::drain::UnderWay;
+use crate::service::leases::{self, Coming, Ended};
 use crate::service::models::Models;
 use crate::service::turns;
 use crate::service::{Epoch, Service};
@@ -20,6 +24,8 @@ use crate::service::{Epoch, Service};
 const GATEWAY: usize = 0;
 /// After a loss the remotes find each other again about when the gateway does.
 const RECONNECT: Duration = Duration::from_secs(10);
+/// A lease is given up whose request has not come: the gateway does so much earlier.
+const LEASE_AGE: Duration = Duration::from_secs(600);
 
 /// What a remote server does for one model.
 pub(crate) struct Worker {
@@ -103,6 +109,16 @@ impl Worker {
             Command::Infer { job, bundle, usage } => {
                 self.infer(job, bundle, usage).await.map_err(|e| ("inference", e))
             }
+            Command::Lease { job, bundle, usage } => match self.lease(job, bundle, usage).await {
+                Ok(None) => Ok(()),
+                // Its end is no failure.
+                Ok(Some(why)) => return Err(why),
+                Err(broken) => Err(("lease", broken)),
+            },
+            Command::Leases => {
+                let limit = self.service.pool.leases.min(leases::MOST);
+                return Ok(Done::Leases(u16::try_from(limit).unwrap_or(u16::MAX)));
+            }
             Command::Open(_) | Command::Resume(_) if self.service.drain.has_begun() => {
                 return Err(Failure::LacksModel);
             }
@@ -142,8 +158,8 @@ impl Worker {
         };
         result.map(|()| Done::Plain).map_err(|(what, broken)| {
             // Caused by a device or by an operator: nothing to act on.
-            use Failure::{CounterUsed, LacksModel, Stopping, UnknownSession};
-            if matches!(broken.failure, UnknownSession | CounterUsed | Stopping | LacksModel) {
+            use Failure::{CounterUsed, LacksModel, NoLease, Stopping, UnknownSession};
+            if matches!(broken.failure, UnknownSession | CounterUsed | Stopping | LacksModel | NoLease) {
                 return broken.failure;
             }
             let cause = broken.cause.map_or_else(|| broken.failure.to_string(), |c| c.to_string());
@@ -208,21 +224,142 @@ impl Worker {
         Ok(())
     }
 
+    /// Uses the number of a request; gives what this server's pads for it come from.
+    fn number(&self, usage: &Use) -> Result<Pads, Failure> {
+        let connected = (SessionId(usage.session), IncarnationId(usage.incarnation));
+        self.service.take(&connected, usage.counter)
+    }
+
+    /// What is under way from now on, on the server and for its model, until this is dropped.
+    fn enter(&self) -> Result<[UnderWay; 2], Failure> {
+        let on_server = self.node.drain.enter().ok_or(Failure::Stopping)?;
+        Ok([on_server, self.service.drain.enter().ok_or(Failure::LacksModel)?])
+    }
+
     async fn infer(&self, job: u64, bundle: BundleId, usage: Use) -> Result<(), Broken> {
         let start = Instant::now();
-        let Some(_under_way) = self.node.drain.enter() else {
-            return Err(Failure::Stopping.into());
-        };
-        let Some(_of_model) = self.service.drain.enter() else {
-            return Err(Failure::LacksModel.into());
-        };
+        let _under_way = self.enter()?;
         // The gateway orders no more at a time, so those in the way were cancelled and have not noticed yet.
         let permit = timeout(self.node.limits.infer(), self.node.obeys.online.acquire()).await;
         let _permit = permit.map_err(|_| Failure::TimedOut(self.node.me()))?;
-        let Use { session, incarnation, counter } = usage;
-        let pads = self.service.take(&(SessionId(session), IncarnationId(incarnation)), counter)?;
+        let pads = self.number(&usage)?;
         self.service.infer(job, bundle, usage, pads, None).await?;
         self.service.report_inference(start, self.service.store.len());
         Ok(())
+    }
+
+    /// Does an inference that is begun ahead of its request; says why, if that does not come. It has places of its own, so
+    /// that it waits for nobody and nobody for it.
+    async fn lease(&self, job: u64, bundle: BundleId, usage: Use) -> Result<Option<Failure>, Broken> {
+        let _place = self.service.leases.place(usize::MAX).ok_or(Failure::NoLease)?;
+        let making = self.enter()?;
+        // Of these, all are needed. A lost one between two remotes would not be noticed before the request comes.
+        let mesh = &self.node.mesh;
+        let (mut changes, links) = (mesh.changes(), mesh.generations());
+        let mut lost_link = pin!(async {
+            loop {
+                if let Some(peer) = mesh.generations().iter().zip(&links).position(|(now, then)| now != then)
+                {
+                    return peer;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        let pads = self.number(&usage)?;
+        let request = Arc::new(Mutex::new(Awaited::Waits));
+        let takes_up = {
+            let (node, service, request) = (self.node.clone(), self.service.clone(), request.clone());
+            move || {
+                let enters = || Some([node.drain.enter()?, service.drain.enter()?]);
+                request.lock().unwrap_or_else(PoisonError::into_inner).comes(enters)
+            }
+        };
+        let limit = LEASE_AGE + self.node.limits.infer();
+        let what = (bundle, usage, pads);
+        let coming = Coming::Published(Box::new(takes_up));
+        let mut ended = pin!(self.service.lease((job, limit), what, move || drop(making), coming));
+        let why = tokio::select! {
+            biased;
+            result = &mut ended => return Ok(self.answered(&result?, &request, Failure::Unavailable(GATEWAY))),
+            () = self.node.drain.begun() => Failure::Stopping,
+            () = self.service.drain.begun() => Failure::LacksModel,
+            peer = &mut lost_link => Failure::Unavailable(peer),
+            () = sleep(LEASE_AGE) => Failure::TimedOut(GATEWAY),
+        };
+        let given_up = request.lock().unwrap_or_else(PoisonError::into_inner).ends();
+        if given_up {
+            self.node.jobs.cancel(job);
+        }
+        match ended.await {
+            Err(_) if given_up => Ok(Some(why)),
+            ended => Ok(self.answered(&ended?, &request, why)),
+        }
+    }
+
+    /// Says that the request was answered, or else gives back why there was none.
+    fn answered(&self, ended: &Ended, request: &Mutex<Awaited>, why: Failure) -> Option<Failure> {
+        match (ended, &*request.lock().unwrap_or_else(PoisonError::into_inner)) {
+            (Ended::Used(_), Awaited::Came { start, .. }) => {
+                self.service.report_inference(*start, self.service.store.len());
+                None
+            }
+            _ => Some(why),
+        }
+    }
+}
+
+/// The request of an inference that was begun ahead, at a remote.
+enum Awaited {
+    Waits,
+    /// Since then it is under way, until this is dropped.
+    Came {
+        start: Instant,
+        _under_way: [UnderWay; 2],
+    },
+    /// It is not waited for any more.
+    Ended,
+}
+
+impl Awaited {
+    /// The request comes; says whether it is taken up, which it is if it `enters`.
+    fn comes(&mut self, enters: impl FnOnce() -> Option<[UnderWay; 2]>) -> bool {
+        if !matches!(self, Awaited::Waits) {
+            return false;
+        }
+        let Some(under_way) = enters() else { return false };
+        *self = Awaited::Came { start: Instant::now(), _under_way: under_way };
+        true
+    }
+
+    /// It is not waited for any more; says whether that is so, for it may have come.
+    fn ends(&mut self) -> bool {
+        let waits = matches!(self, Awaited::Waits);
+        if waits {
+            *self = Awaited::Ended;
+        }
+        waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::drain::Drain;
+
+    #[test]
+    fn a_request_is_taken_up_or_the_lease_ends_never_both() {
+        let drain = Drain::default();
+        let enters = || Some([drain.enter()?, drain.enter()?]);
+        let (mut came, mut ended, mut late) = (Awaited::Waits, Awaited::Waits, Awaited::Waits);
+        assert!(came.comes(enters) && !came.ends());
+        assert_eq!(drain.under_way(), 2);
+        assert!(ended.ends() && !ended.comes(enters));
+        drain.begin();
+        assert!(!late.comes(enters) && late.ends(), "the server has begun to drain");
+        assert_eq!(drain.under_way(), 2, "the one that came is waited for");
+        drop(came);
+        assert_eq!(drain.under_way(), 0);
     }
 }

@@ -54,6 +54,7 @@ fn mistakes_are_told_in_one_line() {
         (change("\ndevice =", "\n# "), "device is missing"),
         (change("ot_parameter = 2", "ot_parameter = 3"), "1: ot_parameter = 3 is not 1, 2, 4 or 8"),
         (change("low = 3", "low = 4"), "low = 4 must be less than size = 4"),
+        (change("leases = 0", "leases = 5"), "leases = 5 must not be more than size = 4"),
         (change("infer_s = 60", "infer_s = 0"), "infer_s = 0"),
         (change("\n[limits]", "\n[[models]]\nname = \"b\"\n[limits]"), "missing field `part`"),
         (

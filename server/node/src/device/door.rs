@@ -75,6 +75,8 @@ struct Usage {
     requests: usize,
     minute: Bucket,
     hour: Bucket,
+    /// Bundles that are leased to its connections.
+    leased: usize,
 }
 
 /// Whether `used` is below a limit, of which 0 is none.
@@ -146,7 +148,7 @@ impl State {
 
     fn usage(&mut self, source: Source, limits: &Limits, now: Instant) -> &mut Usage {
         if self.sources.len() >= self.sweep {
-            let used = |usage: &Usage| usage.connections + usage.sessions + usage.requests > 0;
+            let used = |usage: &Usage| usage.connections + usage.sessions + usage.requests + usage.leased > 0;
             self.sources.retain(|_, usage| {
                 used(usage)
                     || usage.minute.settle(limits.address_handshakes, MINUTE, now) > 0.0
@@ -163,6 +165,7 @@ impl State {
             requests: 0,
             minute: Bucket::new(now),
             hour: Bucket::new(now),
+            leased: 0,
         };
         self.sources.entry(source).or_insert_with(new)
     }
@@ -244,6 +247,18 @@ impl Place {
         Ok(Opening { place: self })
     }
 
+    /// Counts a bundle that is leased for the connection's next request, until this is dropped; `None` where its address
+    /// has as many as it may.
+    pub fn lease(&self) -> Option<Leased> {
+        let mut state = self.door.state();
+        let usage = state.usage(self.source, &self.door.limits, Instant::now());
+        if !below(usage.leased, self.door.limits.address_leases) {
+            return None;
+        }
+        usage.leased += 1;
+        Some(Leased { door: self.door.clone(), source: self.source })
+    }
+
     /// The connection has so many sessions now.
     pub fn sessions(&self, count: usize) {
         let mut state = self.door.state();
@@ -292,6 +307,20 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// A bundle that is leased to a connection from an address.
+pub(super) struct Leased {
+    door: Arc<Door>,
+    source: Source,
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        if let Some(usage) = self.door.state().sources.get_mut(&self.source) {
+            usage.leased -= 1;
+        }
+    }
+}
+
 /// A connection that has an answer to come.
 pub(super) struct Answering<'a> {
     place: &'a Place,
@@ -321,107 +350,4 @@ impl Drop for Open<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(address: u8) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, address], 1))
-    }
-
-    fn enter(door: &Arc<Door>, over: Over, address: u8) -> Option<Place> {
-        match door.admit(over, at(address), true) {
-            Admission::In(place) => Some(place),
-            _ => None,
-        }
-    }
-
-    fn gone(place: &Place) -> bool {
-        !place.door.state().connections.contains_key(&place.id)
-    }
-
-    #[test]
-    fn the_oldest_idle_one_makes_place() {
-        let door = Door::new(Limits { connections: 3, ..Limits::default() }, 2);
-        let places: Vec<Place> = (0..3).map(|n| enter(&door, Over::Quic, n).unwrap()).collect();
-        let busy = places[0].busy();
-        // It has asked for something since.
-        drop(places[1].busy());
-        let new = enter(&door, Over::Quic, 9).unwrap();
-        assert_eq!([0, 1, 2].map(|n| gone(&places[n])), [false, false, true]);
-        let other = enter(&door, Over::Quic, 8).unwrap();
-        assert!(gone(&places[1]) && !gone(&new));
-        let (_a, _b) = (new.busy(), other.busy());
-        assert!(enter(&door, Over::Quic, 7).is_none(), "all are busy");
-        let _tcp = (enter(&door, Over::Tcp, 7).unwrap(), enter(&door, Over::Tcp, 7).unwrap());
-        drop(busy);
-        assert!(enter(&door, Over::Quic, 7).is_some() && gone(&places[0]));
-        drop((_a, _b, _tcp));
-        drop((places, new, other));
-        let state = door.state();
-        assert_eq!((state.connections.len(), state.quic), (0, 0));
-        assert!(state.sources.values().all(|u| u.connections + u.requests + u.sessions == 0));
-    }
-
-    #[test]
-    fn an_address_keeps_to_its_limits() {
-        let limits = Limits {
-            address_connections: 2,
-            address_handshakes: 6,
-            address_sessions: 1,
-            address_requests: 1,
-            address_requests_hour: 3,
-            ..Limits::default()
-        };
-        let door = Door::new(limits, 9);
-        let first = enter(&door, Over::Quic, 1).unwrap();
-        let second = enter(&door, Over::Tcp, 1).unwrap();
-        let third = enter(&door, Over::Tcp, 1).unwrap();
-        assert!(gone(&first) && !gone(&second) && !gone(&third), "over both transports");
-        let vanished = super::super::idle(Limits::default().infer());
-        let opening = third.session(true).ok().unwrap();
-        assert_eq!(second.session(true).err(), Some(vanished), "one at a time");
-        drop(opening);
-        third.sessions(1);
-        assert_eq!(second.session(true).err(), Some(vanished));
-        third.sessions(0);
-        let one = third.request().ok().unwrap();
-        assert_eq!(second.request().err(), Some(None), "one at a time");
-        drop(one);
-        drop((second.request(), second.request()));
-        drop(third.request().ok());
-        let pause = second.request().err().unwrap().unwrap();
-        assert!(pause > Duration::from_secs(1190) && pause <= Duration::from_secs(1200), "{pause:?}");
-        assert!(second.session(true).is_ok() && second.session(false).is_ok());
-        assert!(second.session(true).is_ok());
-        let pause = second.session(true).err().unwrap();
-        assert!(pause > Duration::from_secs(9) && pause <= Duration::from_secs(10), "{pause:?}");
-        assert!(enter(&door, Over::Quic, 1).is_none(), "and handshakes");
-        assert!(enter(&door, Over::Quic, 2).is_some(), "another address");
-    }
-
-    /// Whoever sends from others' addresses takes little from them, and no connection.
-    #[test]
-    fn who_does_not_show_its_address_gets_little() {
-        let door = Door::new(Limits { connections: 100, address_connections: 8, ..Limits::default() }, 9);
-        let mut places = Vec::new();
-        let mut enter = |address| match door.admit(Over::Quic, at(address), false) {
-            Admission::In(place) => {
-                places.push(place);
-                true
-            }
-            Admission::Validate => false,
-            Admission::Out(_) => panic!(),
-        };
-        assert_eq!((0..4).filter(|_| enter(1)).count(), 2);
-        assert_eq!((2..90).filter(|n| enter(*n)).count(), 23);
-    }
-
-    #[test]
-    fn addresses_are_forgotten() {
-        let door = Door::new(Limits { address_handshakes: 0, ..Limits::default() }, 9);
-        for n in 0..5000_u32 {
-            drop(door.admit(Over::Tcp, SocketAddr::from((n.to_be_bytes(), 1)), true));
-        }
-        assert!(door.state().sources.len() <= MIN_SWEEP);
-    }
-}
+mod tests;

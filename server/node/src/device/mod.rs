@@ -7,6 +7,8 @@
 
 mod door;
 mod files;
+mod handles;
+mod lease;
 pub(crate) mod offers;
 mod quic;
 mod request;

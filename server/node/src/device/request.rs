@@ -1,7 +1,6 @@
 //! One device and its requests, whatever transport they came by.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use seco_core::message::{resume_tags, sealed_keys};
@@ -14,12 +13,14 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::door::Place;
-use super::{MAX_HANDLES, TRANSFER, offers};
-use crate::access::sessions::Connected;
+use super::handles::{Handles, Incarnated, Incarnations};
+use super::lease::{Ahead, Begun};
+use super::{TRANSFER, offers};
+use crate::access::sessions::{Connected, Pads};
 use crate::access::source::Who;
 use crate::access::tokens::Paid;
 use crate::cluster::commands::{OpenSession, ResumeSession};
-use crate::cluster::{Blame, Cluster, Coordinator, Links, Ready};
+use crate::cluster::{Blame, Cluster, Coordinator, Lease, Links, Ready};
 use crate::failure::Failure;
 use crate::operation::metrics;
 use crate::service::pool::{Take, Turn};
@@ -35,56 +36,16 @@ pub(super) struct Device {
     handles: Mutex<Handles>,
     /// The token that was shown last.
     token: Mutex<Option<TokenId>>,
+    /// What is leased for its next request.
+    ahead: Mutex<Ahead<Lease>>,
 }
 
-/// Short names of a connection's incarnations of sessions.
-#[derive(Default)]
-struct Handles {
-    next: u32,
-    open: VecDeque<Handle>,
-}
-
-struct Handle {
-    name: u32,
-    /// What the session is for; gone once it was removed.
-    model: Weak<Coordinator>,
-    connected: Connected,
-    /// Links over which all servers were told of it, or asked.
-    links: Links,
-}
-
-impl Handles {
-    fn get(&self, name: u32) -> Option<(Weak<Coordinator>, Connected, Links)> {
-        let found = self.open.iter().find(|handle| handle.name == name);
-        found.map(|handle| (handle.model.clone(), handle.connected, handle.links.clone()))
-    }
-
-    /// All servers knew it over these links.
-    fn confirm(&mut self, name: u32, links: Links) {
-        if let Some(handle) = self.open.iter_mut().find(|handle| handle.name == name) {
-            handle.links = links;
-        }
-    }
-
-    fn remove(&mut self, name: u32) {
-        self.open.retain(|handle| handle.name != name);
-    }
-
-    /// The handle, and what had to go for it.
-    fn add(&mut self, incarnation: Incarnated, links: Links) -> (u32, Option<Incarnated>) {
-        let (model, connected) = incarnation;
-        let same =
-            |handle: &&mut Handle| handle.connected == connected && Weak::ptr_eq(&handle.model, &model);
-        if let Some(handle) = self.open.iter_mut().find(same) {
-            handle.links = links;
-            return (handle.name, None);
-        }
-        let oldest = if self.open.len() == MAX_HANDLES { self.open.pop_front() } else { None };
-        let name = self.next;
-        self.next = self.next.wrapping_add(1);
-        self.open.push_back(Handle { name, model, connected, links });
-        (name, oldest.map(|handle| (handle.model, handle.connected)))
-    }
+/// A request that is being answered.
+struct Asking {
+    /// When its first byte was awaited.
+    start: Instant,
+    /// Once it was answered: by which model, for whom, and its number.
+    answered: Option<(Arc<Coordinator>, Connected, u64)>,
 }
 
 /// How a request ends other than by its answer.
@@ -124,8 +85,8 @@ async fn send(reply: &mut impl Responder, response: &Response<'_>) -> Result<(),
 impl Device {
     pub fn new(cluster: Arc<Cluster>, place: Place, tcp: bool, exporter: [u8; EXPORTER_LEN]) -> Arc<Self> {
         cluster.metrics().connected(tcp);
-        let (handles, token) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { cluster, place, tcp, exporter, handles, token })
+        let (handles, token, ahead) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { cluster, place, tcp, exporter, handles, token, ahead })
     }
 
     /// One request and its answer. `start` is when its first byte was awaited.
@@ -133,12 +94,13 @@ impl Device {
         // Under way until the device has the answer.
         let under_way = self.cluster.drain().enter();
         let _answering = self.place.busy();
+        let mut asking = Asking { start, answered: None };
         let result = match message {
             // The device looks for the next gateway at once.
             Ok(_) if under_way.is_none() => Err(Refusal::ShuttingDown.into()),
             // It is counted until its answer is on its way: another may follow then.
             Ok(message) => match self.place.request() {
-                Ok(_open) => self.decoded(&mut reply, &message, start).await,
+                Ok(_open) => self.decoded(&mut reply, &message, &mut asking).await,
                 Err(pause) => Err(End::Busy(pause.unwrap_or_else(|| self.cluster.busy()))),
             },
             Err(end) => Err(end),
@@ -154,17 +116,24 @@ impl Device {
             Err(End::Busy(pause)) => Some(encode(&Response::Busy { retry_after_ms: millis(pause) })),
             Err(End::Gone) => None,
         };
-        let _ = timeout(TRANSFER, reply.finish(frame.as_deref())).await;
+        let finish = timeout(TRANSFER, reply.finish(frame.as_deref()));
+        // Polled after it: what is begun ahead must not delay the answer, but may go on while this travels.
+        let ahead = async {
+            if let Some((model, connected, number)) = asking.answered {
+                self.lease_next(&model, connected, number);
+            }
+        };
+        let _ = tokio::join!(biased; finish, ahead);
     }
 
     async fn decoded(
         &self,
         reply: &mut impl Responder,
         message: &[u8],
-        start: Instant,
+        asking: &mut Asking,
     ) -> Result<Vec<u8>, End> {
         match Request::decode(message) {
-            Ok(request) => self.answer(reply, request, start).await,
+            Ok(request) => self.answer(reply, request, asking).await,
             Err(seco_core::Error::Version { .. }) => {
                 Err(Refusal::VersionUnsupported { supported: WIRE_VERSION }.into())
             }
@@ -176,7 +145,7 @@ impl Device {
         &self,
         reply: &mut impl Responder,
         request: Request<'_>,
-        start: Instant,
+        asking: &mut Asking,
     ) -> Result<Vec<u8>, End> {
         match request {
             Request::Admit { token, request } => {
@@ -201,7 +170,7 @@ impl Device {
                     return Err(Refusal::UnknownSession.into());
                 };
                 self.known(handle, &model, connected, &links).await?;
-                self.infer(reply, &model, connected, (counter, input), paid, start).await
+                self.infer(reply, &model, connected, (counter, input), paid, asking).await
             }
             Request::Probe { down, noise } => {
                 let echo: Vec<u8> = noise.iter().copied().cycle().take(down.into()).collect();
@@ -246,6 +215,13 @@ impl Device {
         self.may_ask()?;
         let token = *self.token();
         self.cluster.tokens().zip(token).map(|(tokens, id)| tokens.pay(id)).transpose()
+    }
+
+    /// Whether the token would pay for one now.
+    pub(super) fn may_pay(&self) -> bool {
+        let token = *self.token();
+        self.may_ask().is_ok()
+            && self.cluster.tokens().zip(token).is_none_or(|(tokens, id)| tokens.may_pay(id))
     }
 
     /// Opens a session or takes one up.
@@ -293,7 +269,7 @@ impl Device {
         self.place.sessions({
             let mut handles = self.handles();
             handles.remove(handle);
-            handles.open.len()
+            handles.len()
         });
     }
 
@@ -326,25 +302,46 @@ impl Device {
         connected: Connected,
         (counter, input): (u64, &[u8]),
         paid: Option<Paid>,
-        start: Instant,
+        asking: &mut Asking,
     ) -> Result<Vec<u8>, End> {
         let info = model.info();
         if input.len() != info.input_len {
             let expected = u32::try_from(info.input_len).unwrap_or(u32::MAX);
             return Err(Refusal::WrongInputSize { expected }.into());
         }
-        // Before a bundle is taken: repeating one request must not use up the pool.
-        let pads = model.number(&connected, counter).map_err(|failure| match failure {
-            Failure::CounterUsed => Refusal::CounterUsed,
-            _ => Refusal::UnknownSession,
-        })?;
-        let (session, incarnation) = connected;
-        let usage = Use { session: session.0, incarnation: incarnation.0, counter };
-        let turn = self.turn(reply, model, session).await?;
-        // From here on a bundle is used, whether or not the device waits for the answer.
-        if let Some(paid) = paid {
-            paid.used();
-        }
+        let logits = match self.begin(model, connected, counter)? {
+            Begun::Ahead(lease) => {
+                if let Some(paid) = paid {
+                    paid.used();
+                }
+                self.answer_ahead(model, &connected, lease, input).await?
+            }
+            // The number was used before a bundle is taken: repeating one request must not use up the pool.
+            Begun::Now(pads) => {
+                let (session, incarnation) = connected;
+                let usage = Use { session: session.0, incarnation: incarnation.0, counter };
+                let turn = self.turn(reply, model, session).await?;
+                // From here on a bundle is used, whether or not the device waits for the answer.
+                if let Some(paid) = paid {
+                    paid.used();
+                }
+                self.answer_now(model, (turn, usage, pads), input).await?
+            }
+        };
+        let mut masked = vec![0; info.logits_len()];
+        pack::pack(&logits, info.width, &mut masked).map_err(|_| Refusal::Internal)?;
+        model.answered(asking.start);
+        asking.answered = Some((model.clone(), connected, counter));
+        Ok(encode(&Response::Logits { masked: &masked }))
+    }
+
+    /// The masked logits, by a bundle from the pool.
+    async fn answer_now(
+        &self,
+        model: &Arc<Coordinator>,
+        (turn, usage, pads): (Turn<Ready>, Use, Pads),
+        input: &[u8],
+    ) -> Result<Vec<u32>, Refusal> {
         // On its own task: a device that leaves now must not stop the other servers in mid-job.
         let (asked, input) = (model.clone(), input.to_vec());
         let under_way = (self.cluster.drain().again(), model.service.drain.again());
@@ -353,17 +350,13 @@ impl Device {
             drop(under_way);
             result
         });
-        let logits = job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
+        job.await.map_err(|_| Refusal::Internal)?.map_err(|blame| {
             if blame.failure == Failure::UnknownSession {
                 // A remote restarted: the device has to open the session there too.
-                model.forget(&session);
+                model.forget(&SessionId(usage.session));
             }
             refusal(model, "an inference", &blame)
-        })?;
-        let mut masked = vec![0; info.logits_len()];
-        pack::pack(&logits, info.width, &mut masked).map_err(|_| Refusal::Internal)?;
-        model.answered(start);
-        Ok(encode(&Response::Logits { masked: &masked }))
+        })
     }
 
     /// A bundle and the request's turn, at once or after a wait that the device is told of.
@@ -373,7 +366,6 @@ impl Device {
         model: &Coordinator,
         device: SessionId,
     ) -> Result<Turn<Ready>, End> {
-        let unavailable = |server| Refusal::Unavailable { server: u8::try_from(server).unwrap_or(u8::MAX) };
         let who = Who { source: self.place.source(), device };
         match model.take(who).map_err(unavailable)? {
             Take::Ready(turn) => Ok(turn),
@@ -421,12 +413,17 @@ impl Device {
         let (handle, oldest, open) = {
             let mut handles = self.handles();
             let (handle, oldest) = handles.add(incarnated, links);
-            (handle, oldest, handles.open.len())
+            (handle, oldest, handles.len())
         };
         self.place.sessions(open);
         unclaimed.ended = oldest.into_iter().collect();
         drop(unclaimed);
         Ok(encode(&Response::Opened { handle }))
+    }
+
+    /// What is leased for the connection's next request.
+    pub(super) fn ahead(&self) -> MutexGuard<'_, Ahead<Lease>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {
@@ -438,26 +435,13 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.cluster.metrics().left(self.tcp);
-        let ended = self.handles().open.drain(..).map(|handle| (handle.model, handle.connected)).collect();
-        drop(Incarnations { ended });
+        drop(Incarnations { ended: self.handles().close() });
     }
 }
 
-/// A connection's incarnation of a session, and the model that it is for.
-type Incarnated = (Weak<Coordinator>, Connected);
-
-/// Incarnations that end, on all servers, when this is dropped.
-struct Incarnations {
-    ended: Vec<Incarnated>,
-}
-
-impl Drop for Incarnations {
-    fn drop(&mut self) {
-        for (model, connected) in self.ended.drain(..) {
-            // What was removed remembers nobody.
-            let _ = model.upgrade().map(|model| model.end(connected));
-        }
-    }
+/// What the device is told where a server is missing.
+pub(super) fn unavailable(server: usize) -> Refusal {
+    Refusal::Unavailable { server: u8::try_from(server).unwrap_or(u8::MAX) }
 }
 
 /// What the device is told of a failure; the details stay in the log.
@@ -474,7 +458,7 @@ fn refusal(model: &Coordinator, what: &str, blame: &Blame) -> Refusal {
 }
 
 /// What a device is told of a failure.
-fn told(blame: &Blame) -> Refusal {
+pub(super) fn told(blame: &Blame) -> Refusal {
     let server = |index: usize| u8::try_from(index).unwrap_or(u8::MAX);
     match blame.failure {
         Failure::Unavailable(index) => Refusal::Unavailable { server: server(index) },

@@ -137,7 +137,7 @@ impl Metrics {
         let what = match what {
             "set-up" | "the set-up" => Phase::SetUp.name(),
             "bundle" | "making a bundle" => Phase::Bundle.name(),
-            "inference" | "an inference" => Phase::Inference.name(),
+            "inference" | "an inference" | "lease" | "a lease" => Phase::Inference.name(),
             "taking stock" => "stock",
             _ => "session",
         };
@@ -196,14 +196,20 @@ impl Metrics {
 
         let bundles = &status.bundles;
         let models = || status.models.iter().map(|model| (of_model(model.short()), model));
-        let counts: [Shown<Bundles>; 3] = [
+        let counts: [Shown<Bundles>; 5] = [
             ("bundles_made", "Bundles made", |bundles| bundles.made),
             ("bundles_spent", "Bundles spent for requests", |bundles| bundles.spent),
             ("bundles_discarded", "Bundles destroyed unused", |bundles| bundles.discarded),
+            ("leases_used", "Bundles leased ahead and used by their request", |bundles| bundles.leases_used),
+            ("leases_lost", "Bundles leased ahead for requests that did not come", |bundles| {
+                bundles.leases_lost
+            }),
         ];
         for (name, help, count) in counts {
             page.counter(name, help, models().map(|(labels, model)| (labels, count(&model.bundles))));
         }
+        let leased = models().map(|(labels, model)| (labels, model.bundles.leased as u64));
+        page.gauges("bundles_leased", "Bundles spent ahead that wait for their request", leased);
         let served = models().map(|(labels, model)| (labels, u64::from(model.reasons.is_empty())));
         page.gauges("model_served", "1 if requests for the model would be served", served);
         page.gauge("bundles_stored", "Bundles on this server's disk", bundles.stored as u64);

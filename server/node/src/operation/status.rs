@@ -124,6 +124,15 @@ pub struct Bundles {
     pub spent: u64,
     /// Destroyed unused since the start.
     pub discarded: u64,
+    /// Of those spent: leased to a connection, and waiting for its request.
+    #[serde(default)]
+    pub leased: usize,
+    /// Leased since the start, and used by their request.
+    #[serde(default)]
+    pub leases_used: u64,
+    /// Leased since the start, and thrown away, for no request came.
+    #[serde(default)]
+    pub leases_lost: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
     /// Bytes that the disk has left, where the system tells.
@@ -138,6 +147,9 @@ impl Bundles {
             made: self.made + other.made,
             spent: self.spent + other.spent,
             discarded: self.discarded + other.discarded,
+            leased: self.leased + other.leased,
+            leases_used: self.leases_used + other.leases_used,
+            leases_lost: self.leases_lost + other.leases_lost,
             disk_bytes: self.disk_bytes + other.disk_bytes,
             free_bytes: self.free_bytes.or(other.free_bytes),
         }

@@ -2,6 +2,7 @@
 //! that wait for them. A server has many (`models`).
 
 mod at_once;
+pub(crate) mod leases;
 pub(crate) mod models;
 mod pace;
 pub mod part;
@@ -32,6 +33,8 @@ use crate::operation::events::Event;
 use crate::operation::metrics::Phase;
 use crate::store::Store;
 
+use self::leases::Leases;
+
 /// So long after a bundle, if no other was begun, what was kept for the next is freed.
 const REST: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,8 @@ pub(crate) struct Service {
     pub info: ModelInfo,
     pub store: Arc<Store>,
     pub sessions: Mutex<Sessions>,
+    /// Of bundles that are spent for requests to come.
+    pub leases: Arc<Leases>,
     /// The only one that waits to free what bundles leave.
     pub resting: Mutex<Option<AbortHandle>>,
     /// Held by every bundle that is being made.
@@ -87,11 +92,11 @@ impl Service {
     }
 
     /// What lines of the log about a job have in common; what a collector of spans is told of it.
-    fn span(&self, phase: Phase, job: u64, bundle: Option<&BundleId>) -> Span {
+    fn span(&self, phase: &str, job: u64, bundle: Option<&BundleId>) -> Span {
         let bundle = bundle.map(|bundle| keys::to_hex(bundle.0.get(..4).unwrap_or_default()));
         tracing::info_span!(
             "job",
-            phase = phase.name(),
+            phase,
             job,
             bundle,
             model = self.model(),
@@ -103,7 +108,7 @@ impl Service {
     /// Sets up the cluster anew, for bundles to come. Bundles that are ready are not touched.
     pub async fn set_up(&self, job: u64, epoch: u64, version: u16) -> Result<Arc<Epoch>, Broken> {
         let start = Instant::now();
-        let span = self.span(Phase::SetUp, job, None);
+        let span = self.span(Phase::SetUp.name(), job, None);
         let work = async {
             let job = self.node.jobs.start(job, &self.info.id, self.node.limits.setup(), Phase::SetUp)?;
             let (planned, seed) = (self.planned.clone(), keys::secret().map_err(|_| Failure::Internal)?);
@@ -144,7 +149,7 @@ impl Service {
         epoch: Arc<Epoch>,
         (bundle, index): (BundleId, u64),
     ) -> Result<(), Broken> {
-        let span = self.span(Phase::Bundle, job, Some(&bundle));
+        let span = self.span(Phase::Bundle.name(), job, Some(&bundle));
         within(span, self.make(job, epoch, (bundle, index))).await
     }
 
@@ -266,27 +271,35 @@ impl Service {
         pads: Pads,
         masked_input: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u32>>, Broken> {
-        let span = self.span(Phase::Inference, job, Some(&bundle));
+        let span = self.span(Phase::Inference.name(), job, Some(&bundle));
         let infer = async {
             let job = self.node.jobs.start(job, &self.info.id, self.node.limits.infer(), Phase::Inference)?;
             let (store, planned) = (self.store.clone(), self.planned.clone());
-            let (mesh, links) = (self.node.mesh.clone(), self.node.mesh.generations());
-            let ledgers = self.node.ledgers.clone();
+            let count_on = self.count_on();
             let work = move |[channel]: &mut [QuicChannel; 1]| {
                 let spent = store.spend(&bundle, &usage, &pads.session)?;
                 let answer = spent.infer(&planned, channel, &pads.key, masked_input.as_deref())?;
-                ledgers.confirmed(|| {
-                    let now = mesh.generations();
-                    let stands = |index: &usize| {
-                        now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
-                    };
-                    (0..now.len()).filter(stands).map(|server| (server, mesh.common(server))).collect()
-                });
+                count_on();
                 Ok(answer)
             };
             job.run(&self.node.mesh, &self.node.metrics, false, work).await
         };
         within(span, infer).await
+    }
+
+    /// What counts the others' ledgers on, once they have confirmed that they spent a bundle: over the links of now.
+    fn count_on(&self) -> impl FnOnce() + Send + 'static + use<> {
+        let (mesh, links) = (self.node.mesh.clone(), self.node.mesh.generations());
+        let ledgers = self.node.ledgers.clone();
+        move || {
+            ledgers.confirmed(|| {
+                let now = mesh.generations();
+                let stands = |index: &usize| {
+                    now.get(*index).is_some_and(|link| link.is_some() && links.get(*index) == Some(link))
+                };
+                (0..now.len()).filter(stands).map(|server| (server, mesh.common(server))).collect()
+            });
+        }
     }
 
     /// Says that an inference ended well, leaving `pool`.

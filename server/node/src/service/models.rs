@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::Service;
 use super::at_once::at_once;
+use super::leases::Leases;
 use super::part::{model_info, read_part};
 use crate::access::sessions::Sessions;
 use crate::cluster::{Coordinator, Worker};
@@ -334,6 +335,7 @@ impl Served {
             info,
             store,
             sessions: Mutex::new(Sessions::new(node.limits.sessions)),
+            leases: Leases::new(pool.leases, &node.leases),
             resting: Mutex::default(),
             under_way: Arc::default(),
             drain: Drain::default(),
@@ -388,7 +390,7 @@ impl Served {
     /// The model as it is now. Waits for the disk.
     pub fn status(&self) -> status::Model {
         let Service { node, info, name, store, .. } = &*self.service;
-        let usage = store.usage();
+        let (usage, leases) = (store.usage(), self.service.leases.counts());
         status::Model {
             id: keys::to_hex(&info.id.0),
             name: name.clone(),
@@ -399,6 +401,9 @@ impl Served {
                 made: node.metrics.bundles_made(&self.service.model()),
                 spent: usage.spent,
                 discarded: usage.discarded,
+                leased: leases.held,
+                leases_used: leases.used,
+                leases_lost: leases.lost,
                 disk_bytes: usage.bytes,
                 free_bytes: usage.free,
             },

@@ -262,6 +262,14 @@ impl<T: Send + 'static> Pool<T> {
         Take::Queued { position, wait, ticket }
     }
 
+    /// Takes an item that nobody may need soon: nobody waits, and more than half of the pool is there.
+    pub fn spare(&self) -> Option<T> {
+        let mut state = self.state();
+        state.waiting.retain(|w| !w.is_closed());
+        let plenty = 2 * state.ready.len() > state.settings.size;
+        if plenty && state.waiting.is_empty() { state.ready.pop_front() } else { None }
+    }
+
     /// When all that wait now will have had their turn.
     pub fn busy(&self) -> Busy {
         let state = self.state();
@@ -426,6 +434,26 @@ mod tests {
         // Dropped there, so the next one runs.
         assert_eq!(fourth.try_recv().unwrap().map(|turn| turn.item).unwrap(), 3);
         assert!(matches!(pool.take(who(3)), Take::Ready(_)));
+    }
+
+    /// More than half of the pool must be there, and nobody wait.
+    #[test]
+    fn an_item_is_to_spare_where_there_are_plenty() {
+        let pool = pool(4, 3, 8);
+        (0..2).for_each(|item| pool.put(item));
+        assert_eq!(pool.spare(), None, "half of it");
+        pool.put(2);
+        assert_eq!((pool.spare(), pool.ready()), (Some(0), 2));
+        assert_eq!(pool.spare(), None);
+        (3..6).for_each(|item| pool.put(item));
+        assert_eq!(pool.spare(), Some(1));
+        let pool = Pool::new(config::Pool { size: 4, low: 3, ..Default::default() }, 8, &Places::new(1));
+        (0..6).for_each(|item| pool.put(item));
+        let Take::Ready(_running) = pool.take(who(1)) else { panic!() };
+        let (_, waits) = queued(pool.take(who(1)));
+        assert_eq!(pool.spare(), None, "somebody waits");
+        drop(waits);
+        assert_eq!(pool.spare(), Some(1));
     }
 
     /// Pools share the places: those who wait at another have theirs as soon as one is free, and in turn.

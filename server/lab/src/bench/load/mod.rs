@@ -11,6 +11,8 @@
 //! | field | |
 //! |---|---|
 //! | `model`, `servers`, `devices`, `transport`, `greedy`, `pool` | as asked for |
+//! | `leases` | bundles that may be spent ahead, as asked for |
+//! | `net_ms` | delay between servers one way, as asked for; `null`: none was added |
 //! | `open` | requests a second that came however long answers took; `null`: every device asks when it has its answer |
 //! | `checked` | whether answers were compared |
 //! | `requests`, `answers`, `wrong` | made; answered; answered otherwise than the plaintext network |
@@ -125,6 +127,13 @@ pub struct Options {
     /// as a server usually does, and nobody waits for them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub pool: u32,
+    /// Bundles that may be spent ahead for the next requests of connections ([pool] leases): while more than half of those
+    /// of --pool are left.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "deployment")]
+    pub leases: u32,
+    /// Imitates a network between servers, not to devices: wan[:MS], the delay one way [20].
+    #[arg(long, value_name = "wan[:MS]", conflicts_with = "deployment")]
+    pub net: Option<demo::Net>,
     /// Sessions that are opened first and do nothing: their memory, and whether a new device gets in.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub idle: u32,
@@ -167,7 +176,8 @@ async fn until_interrupted(options: &Options) -> Result<Report, Error> {
         .tempdir()
         .map_err(|e| Error::write(&std::env::temp_dir(), e))?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut cluster = Cluster::new(folder.path(), usize::from(options.servers), any, None);
+    let mut cluster =
+        Cluster::new(folder.path(), usize::from(options.servers), any, options.net.map(|net| net.delay));
     let result = tokio::select! {
         result = measure(options, folder.path(), &mut cluster) => result,
         () = interrupted.wait() => Err(Error::Interrupted),
@@ -230,6 +240,11 @@ async fn start(
 ) -> Result<(Deployment, Option<f64>), Error> {
     let bundles = usize::try_from(options.pool).unwrap_or(usize::MAX);
     let pool = if bundles == 0 { Pool::default() } else { demo::filled_once(bundles) };
+    let leases = usize::try_from(options.leases).unwrap_or(usize::MAX);
+    if leases > pool.size {
+        return Err(Error::Usage(format!("--leases {leases} must not be more than --pool {}", pool.size)));
+    }
+    let pool = Pool { leases, ..pool };
     cluster.make_keys()?;
     // All devices are at one address, and as many as were asked for.
     let limits = Limits {
@@ -238,6 +253,7 @@ async fn start(
         address_handshakes: 0,
         address_sessions: 0,
         address_requests: 0,
+        address_leases: 0,
         ..Limits::default()
     };
     cluster.start(files, pool, limits).await?;
@@ -247,7 +263,8 @@ async fn start(
         demo::fill(cluster, pool.size, !options.json).await?;
     }
     let ready_ms = (bundles > 0).then(|| start.elapsed().as_secs_f64() * 1e3 / bundles as f64);
-    Ok((cluster.deployment(&folder.join("deployment.toml")).await?, ready_ms))
+    // Devices stay near the gateway.
+    Ok((cluster.deployment_over(&folder.join("deployment.toml"), None).await?, ready_ms))
 }
 
 /// Everything that is asked of a cluster. `processes` are its servers, where they are known.
@@ -310,6 +327,8 @@ async fn questioned(options: &Options, crowd: &Crowd, processes: &[u32]) -> Resu
         open: options.open,
         greedy: options.greedy,
         pool: options.pool,
+        leases: options.leases,
+        net_ms: options.net.map(|net| net.delay.as_secs_f64() * 1e3),
         checked: !options.unchecked,
         idle,
         abandoned,

@@ -119,6 +119,8 @@ pub struct Report {
     pub open: Option<u32>,
     pub greedy: u32,
     pub pool: u32,
+    pub leases: u32,
+    pub net_ms: Option<f64>,
     pub checked: bool,
     pub requests: u64,
     pub answers: u64,

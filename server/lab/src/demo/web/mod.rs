@@ -39,7 +39,7 @@ const PROBES: usize = 7;
 
 /// Enough for a few predictions in a row; what is used is made again beside them.
 pub(super) const POOL: Pool =
-    Pool { size: 8, low: 5, memory_mib: 64, disk_mib: 64 << 10, priority: 0, making: 0 };
+    Pool { size: 8, low: 5, memory_mib: 64, disk_mib: 64 << 10, priority: 0, making: 0, leases: 0 };
 
 /// What the page is made of.
 pub(super) struct Site {

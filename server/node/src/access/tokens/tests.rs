@@ -70,7 +70,11 @@ fn time_revocation_and_quota_are_told_apart() {
     tokens.pay(few.id()).unwrap().used();
     assert_eq!((tokens.pay(few.id()).err(), tokens.admit(&few)), (Some(over), Err(over)));
     drop(tokens.pay(slow.id()).unwrap());
+    // Who merely looks takes nothing.
+    assert!((0..9).all(|_| tokens.may_pay(slow.id())));
+    assert!(![few.id(), old.id(), TokenId([9; 8])].map(|id| tokens.may_pay(id)).contains(&true));
     (0..2).for_each(|_| tokens.pay(slow.id()).unwrap().used());
+    assert!(!tokens.may_pay(slow.id()));
     let Some(Refusal::TokenExhausted { retry_after_s }) = tokens.pay(slow.id()).err() else { panic!() };
     assert!((1790..=1801).contains(&retry_after_s), "{retry_after_s}");
     assert_eq!(tokens.admit(&slow), Ok(slow.id()), "a session may be opened meanwhile");
