@@ -16,7 +16,7 @@
 
 use super::Interval;
 use crate::Geometry;
-use crate::real::{Linear, Real, RealOp};
+use crate::real::{Linear, Real, RealNode, RealOp};
 
 /// Most numbers of all values together, most groups of them, and most steps of sums and layers.
 const MAX_PLACES: usize = 1 << 23;
@@ -286,6 +286,18 @@ pub(super) fn equalised(real: &Real, channels: &Channels, bits: &[i32]) -> Real 
         }
     }
     made
+}
+
+/// By node, the gains of the channels that a layer reads; none where a node is no layer.
+pub(super) fn read_gains(real: &Real, channels: &Channels, bits: &[i32]) -> Vec<Vec<f64>> {
+    let of = |(number, node): (usize, &RealNode)| match &node.op {
+        RealOp::Linear(layer) => {
+            let (_, columns) = classes(channels, layer, number + 1);
+            columns.iter().map(|&class| gain(bits, class)).collect()
+        }
+        _ => Vec::new(),
+    };
+    real.nodes.iter().enumerate().map(of).collect()
 }
 
 /// Classes by row and by column of a layer, which makes value `made`.

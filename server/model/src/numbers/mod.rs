@@ -3,6 +3,7 @@
 //! The scales follow from two numbers of bits (`scales.rs`), the widths from calibration or from the worst case
 //! (`width`). Both numbers of bits are searched for, and whether channels are equalised (`equalise.rs`): the fewest AND
 //! gates with which the integer network's answers are the float network's on inputs that were held back from calibration.
+//! Weights are rounded for what their layers make of the calibration's inputs (`rounding.rs`).
 //! What is reported is measured again, with the numbers that were chosen, on all inputs that the float network ran on: so
 //! many as its work allows, evenly.
 
@@ -10,6 +11,8 @@ mod coarser;
 mod compare;
 mod equalise;
 mod largest;
+mod moments;
+mod rounding;
 mod scales;
 mod search;
 mod units;
@@ -25,6 +28,8 @@ pub use coarser::fewest_input_bits;
 pub use compare::{Comparison, Fidelity, compare};
 use compare::{Truth, beside};
 use equalise::Channels;
+use moments::Moments;
+use scales::Built;
 pub use scales::{Interval, Precision};
 use search::{Search, Variant, is_too_fine};
 
@@ -160,6 +165,9 @@ pub struct Chosen {
     pub calibration: Calibration,
     /// What an integer of each value is worth, where that is known: of channels whose gain is 1, if they were equalised.
     pub scales: Vec<Option<f64>>,
+    /// By layer, whether its weights were rounded for what it makes of inputs like the calibration's, and not each to
+    /// nearest.
+    pub compensated: Vec<bool>,
     /// How fine its numbers are.
     pub precision: Precision,
     /// How well it answers, over the inputs that the float network ran on: those that chose its bits and those held back
@@ -194,7 +202,8 @@ pub fn choose<'a>(
 ) -> Result<Chosen, Error> {
     let all = samples.into().each(input)?;
     let work = work(real);
-    let channels = Channels::new(real, &in_clear(real, input, clear));
+    let in_clear = in_clear(real, input, clear);
+    let channels = Channels::new(real, &in_clear);
     let (truth, groups) = Truth::new(real, input, &spread(&all, judges(real)), &channels)?;
     representable(real, &truth)?;
     let variants = Variant::all(real, &channels, &groups);
@@ -206,6 +215,14 @@ pub fn choose<'a>(
         trial.iter().enumerate().filter(|(i, _)| chosen(i)).map(|(_, &at)| at).collect()
     };
     let (calibrating, held) = (of(&calibrating), of(&held));
+    // How weights are rounded must not know what judges the bits.
+    let seen = spread(&everything, Moments::inputs(work));
+    let which = |judge: bool| -> Vec<Sample<'_>> {
+        let own = seen.iter().enumerate().filter(|(i, _)| (i % HELD_BACK == HELD_BACK - 1) == judge);
+        let own = own.filter(|(_, at)| judge || !held.contains(at));
+        own.map(|(_, &at)| truth.samples[at]).collect()
+    };
+    let moments = Moments::new(real, input, &which(false), &which(true), &in_clear)?;
     let joined: Vec<u8> = calibrating.iter().flat_map(|&at| truth.samples[at].bytes).copied().collect();
     // What is judged by a few inputs must leave room for the others.
     let part = if held.len() < everything.len() { MARGIN } else { 1.0 };
@@ -213,6 +230,7 @@ pub fn choose<'a>(
     let search = Search {
         real,
         channels: &channels,
+        moments: &moments,
         input,
         variants: &variants,
         truth: &truth,
@@ -228,12 +246,14 @@ pub fn choose<'a>(
     let joined: Vec<u8> = last.iter().flat_map(|sample| sample.bytes).copied().collect();
     let finish = |(variant, precision): (usize, Precision)| {
         let variant = variants.get(variant).ok_or_else(|| Error::Shape("no numbers to try".to_owned()))?;
+        let rounding = variant.rounding(real, &channels, &moments);
         let real = variant.network(real, &channels);
-        let (mut model, scales) = scales::build(&real, input, &variant.ranges, precision, goal)?;
+        let Built { mut model, scales, compensated } =
+            scales::build(&real, input, &variant.ranges, precision, goal, Some(&rounding))?;
         let calibration = model.calibrate(&joined, goal.width)?;
         let fidelity = beside(&model, &truth, &everything, goal.error)?.fidelity;
         let reached = fidelity.reaches(goal);
-        Ok::<_, Error>(Chosen { model, calibration, scales, precision, fidelity, reached })
+        Ok::<_, Error>(Chosen { model, calibration, scales, compensated, precision, fidelity, reached })
     };
     let enough = |chosen: &Chosen| chosen.reached && chosen.fidelity.has_few_ties();
     let mut best: Option<((usize, Precision), Chosen)> = None;
@@ -303,7 +323,7 @@ fn in_clear(real: &Real, input: &InputSpec, clear: Clear<'_>) -> Vec<bool> {
     // The order of layers is the same whatever the numbers are.
     let (coarse, ranges) = (Precision { weight: 3, activation: 3 }, vec![(0.0, 0.0); real.nodes.len() + 1]);
     let layer = |node: &RealNode| matches!(node.op, RealOp::Linear(_));
-    let Ok((model, _)) = scales::build(real, input, &ranges, coarse, &Goal::default()) else {
+    let Ok(Built { model, .. }) = scales::build(real, input, &ranges, coarse, &Goal::default(), None) else {
         // Then none is equalised.
         return real.nodes.iter().map(layer).collect();
     };

@@ -10,6 +10,8 @@
 //! largest activation that a layer reads `activation` bits.
 
 use super::Goal;
+use super::moments::Moments;
+use super::rounding::{Read, rounded};
 use super::units::{common, integer, power_below};
 use super::wishes::{Wish, wishes};
 use crate::graph::{Gather, Graph, Last, Node, Op, Output, Run, Term, ValueId};
@@ -38,6 +40,14 @@ pub struct Precision {
 /// Least and largest of a value over the calibration's inputs.
 pub type Interval = (f64, f64);
 
+/// How weights are rounded.
+pub(super) struct Rounding<'a> {
+    /// What is known of the layers' inputs.
+    pub moments: &'a Moments,
+    /// By node, the gains of the channels that a layer reads.
+    pub gains: Vec<Vec<f64>>,
+}
+
 /// A value of the integer graph and what its integers are worth.
 #[derive(Clone, Copy)]
 struct Scaled {
@@ -45,8 +55,8 @@ struct Scaled {
     scale: f64,
 }
 
-/// The integer graph of a network whose input is `input`, with all widths 32, and what an integer of each of its values
-/// is worth, where that is known. `ranges` is by value. Of the goal its widths count ([`WidthRule::Worst`]:
+/// The integer graph of a network whose input is `input`, with all widths 32. `ranges` is by value; `rounding` tells what
+/// weights are rounded for, if not to nearest. Of the goal its widths count ([`WidthRule::Worst`]:
 /// shifts are right for all inputs), and whether bits are given.
 ///
 /// # Errors
@@ -57,9 +67,11 @@ pub fn build(
     ranges: &[Interval],
     precision: Precision,
     goal: &Goal,
-) -> Result<(FixedModel, Vec<Option<f64>>), Error> {
+    rounding: Option<&Rounding<'_>>,
+) -> Result<Built, Error> {
     let mut build = Build {
         real,
+        rounding,
         ranges,
         precision,
         rule: goal.width,
@@ -73,6 +85,7 @@ pub fn build(
             outputs: Vec::new(),
         },
         layers: Vec::new(),
+        compensated: Vec::new(),
         known: Known::default(),
         reaches: Vec::new(),
     };
@@ -91,11 +104,22 @@ pub fn build(
     let graph = Graph { outputs, ..build.graph };
     let model = FixedModel { graph, layers: build.layers, known: build.known };
     model.check()?;
-    Ok((model, scales))
+    Ok(Built { model, scales, compensated: build.compensated })
+}
+
+/// An integer network.
+pub struct Built {
+    /// With all widths 32.
+    pub model: FixedModel,
+    /// What an integer of each of its values is worth, where that is known.
+    pub scales: Vec<Option<f64>>,
+    /// By layer, whether its weights were rounded for what it makes.
+    pub compensated: Vec<bool>,
 }
 
 pub(super) struct Build<'a> {
     real: &'a Real,
+    rounding: Option<&'a Rounding<'a>>,
     ranges: &'a [Interval],
     precision: Precision,
     wishes: Vec<Wish>,
@@ -107,6 +131,7 @@ pub(super) struct Build<'a> {
     /// What was made so far.
     graph: Graph,
     layers: Vec<FixedLayer>,
+    compensated: Vec<bool>,
     known: Known,
     /// What the first values can be, for any input: as far as it was asked for.
     reaches: Vec<Reach>,
@@ -342,10 +367,22 @@ impl Build<'_> {
         };
         let large = || node.origin.error("its numbers are beyond all integers: choose fewer bits");
         let factor = input.scale / scale;
-        let weights = layer.weights.iter().map(|w| round(w * factor, 31).map(|w| w as i32));
+        let mut target: Vec<f64> = layer.weights.iter().map(|w| w * factor).collect();
+        let mut bias: Vec<f64> = layer.bias.iter().map(|b| b / scale).collect();
+        let read = self.rounding.and_then(|rounding| {
+            let inputs = rounding.moments.of(value - 1)?;
+            let gains = rounding.gains.get(value - 1).map_or(&[][..], Vec::as_slice);
+            Some(Read { inputs, gains, scale: input.scale })
+        });
+        let better = read.and_then(|read| rounded(layer, &target, &read));
+        self.compensated.push(better.is_some());
+        if let Some(better) = better {
+            target = better.weights;
+            bias.iter_mut().zip(better.bias).for_each(|(bias, more)| *bias += more);
+        }
+        let weights = target.iter().map(|&w| round(w, 31).map(|w| w as i32));
         let weights = weights.collect::<Option<_>>().ok_or_else(large)?;
-        let bias =
-            layer.bias.iter().map(|b| round(b / scale, 40)).collect::<Option<_>>().ok_or_else(large)?;
+        let bias = bias.iter().map(|&b| round(b, 40)).collect::<Option<_>>().ok_or_else(large)?;
         self.layers.push(FixedLayer { weights, bias });
         let op = Op::Secret { input: input.value, geometry: layer.geometry.clone() };
         let made = Scaled { value: self.push(&node.origin, op), scale };

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use super::equalise::{Channels, Rule, equalised, gains};
+use super::equalise::{Channels, Rule, equalised, gains, read_gains};
+use super::moments::Moments;
 use super::{Fidelity, Goal, Interval, Precision, Truth, beside, scales};
 use crate::real::Real;
 use crate::{Error, InputSpec};
@@ -45,6 +46,17 @@ impl Variant {
             None => Cow::Borrowed(real),
         }
     }
+
+    /// How its weights are rounded.
+    pub(super) fn rounding<'a>(
+        &self,
+        real: &Real,
+        channels: &Channels,
+        moments: &'a Moments,
+    ) -> scales::Rounding<'a> {
+        let gains = self.bits.as_ref().map(|bits| read_gains(real, channels, bits)).unwrap_or_default();
+        scales::Rounding { moments, gains }
+    }
 }
 
 /// What a choice of numbers costs and how well it does.
@@ -61,6 +73,7 @@ struct Trial {
 pub(super) struct Search<'a> {
     pub real: &'a Real,
     pub channels: &'a Channels,
+    pub moments: &'a Moments,
     pub input: &'a InputSpec,
     pub variants: &'a [Variant],
     pub truth: &'a Truth<'a>,
@@ -218,7 +231,9 @@ impl Search<'_> {
         };
         self.trials.set(self.trials.get() + 1);
         let real = variant.network(self.real, self.channels);
-        let (mut model, _) = scales::build(&real, self.input, &variant.ranges, precision, self.goal)?;
+        let rounding = variant.rounding(self.real, self.channels, self.moments);
+        let built = scales::build(&real, self.input, &variant.ranges, precision, self.goal, Some(&rounding))?;
+        let mut model = built.model;
         model.calibrate(&self.joined, self.goal.width)?;
         let cost = model.graph.activations().map(|relu| relu.and_gates()).sum();
         if cost >= most {

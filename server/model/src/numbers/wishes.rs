@@ -2,7 +2,7 @@
 
 use super::scales::{Interval, Precision};
 use super::units::{power_below, share_a_power};
-use crate::graph::ValueId;
+use crate::graph::{Gather, ValueId};
 use crate::real::{Linear, Real, RealOp, RealTerm};
 
 /// What is known backwards of a value: from what reads it.
@@ -18,6 +18,9 @@ pub(super) struct Wish {
 
 /// Bits of an answer beyond those of an activation, where each makes a sum wider.
 const ANSWER_BITS: i32 = 4;
+
+/// Values of a sum that are so many that their rounding adds up: a pool over a whole plane, behind which little is left.
+const MANY: usize = 16;
 
 fn factors(terms: &[RealTerm]) -> impl Iterator<Item = f64> + Clone + '_ {
     terms.iter().map(|term| term.factor.abs()).filter(|&factor| factor > 0.0)
@@ -80,16 +83,23 @@ pub(super) fn wishes(real: &Real, ranges: &[Interval], precision: Precision) -> 
                     };
                     let scale = own.scale.or_else(answered);
                     for term in terms {
-                        finer(
-                            &mut wishes[term.value],
-                            scale.map(|scale| scale / term.factor.abs().max(1e-30)),
-                        );
+                        let worth = term.factor.abs().max(1e-30) * roughness(&term.gather);
+                        finer(&mut wishes[term.value], scale.map(|scale| scale / worth));
                     }
                 }
             }
         }
     }
     wishes
+}
+
+/// How many times as rough a sum over a large window is as one of its values, each rounded by itself: the square root of
+/// their number, as a power of two. Sums of fewer than [`MANY`] are not made finer: the layers behind them would be wider.
+fn roughness(gather: &Gather) -> f64 {
+    match gather.most_summed() {
+        count if count >= MANY => power_below((count as f64).sqrt()),
+        _ => 1.0,
+    }
 }
 
 /// By value, which unit its scale is a power of two of: 0 for one, or the value that brought the unit in. A layer takes any

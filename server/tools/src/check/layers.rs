@@ -15,6 +15,8 @@ pub struct Layer {
     /// Of what it makes.
     pub shape: Vec<usize>,
     pub macs: Option<u64>,
+    /// How its weights were rounded: each to `nearest`, or `compensated`, so that what it makes changes least.
+    pub rounding: Option<&'static str>,
     /// What an integer is worth of what it makes, or, of a ReLU, reads.
     pub scale: Option<f64>,
     /// Bits of that.
@@ -42,6 +44,7 @@ pub fn layers(imported: &Imported, evidence: &Evidence, cost: &Cost) -> Vec<Laye
     let scale = |value: usize| chosen.scales.get(value).copied().flatten();
     let sum = |value: usize| chosen.calibration.sums.iter().find(|sum| sum.value == value);
     let mut rows = Vec::new();
+    let mut rounding = chosen.compensated.iter().map(|own| if *own { "compensated" } else { "nearest" });
     for (number, node) in graph.nodes.iter().enumerate() {
         match &node.op {
             Op::Secret { geometry, .. } => {
@@ -51,6 +54,7 @@ pub fn layers(imported: &Imported, evidence: &Evidence, cost: &Cost) -> Vec<Laye
                     kind: "linear",
                     shape: shape(geometry),
                     macs: Some(geometry.products() as u64),
+                    rounding: rounding.next(),
                     scale: scale(number + 1),
                     width: node.width,
                     ciphertexts_in: costs.map(|costs| costs.inputs),

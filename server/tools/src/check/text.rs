@@ -133,6 +133,9 @@ fn exactness(report: &Report, text: &mut String) {
         "weights, activations",
         format!("{} bits and a sign, {} bits", precision.weight_bits, precision.activation_bits),
     );
+    let rounded: Vec<&str> = report.layers.iter().filter_map(|layer| layer.rounding).collect();
+    let compensated = rounded.iter().filter(|rounding| **rounding == "compensated").count();
+    line("layers rounded for what they make", format!("{compensated} of {}", rounded.len()));
 }
 
 fn layers(report: &Report, text: &mut String) {
