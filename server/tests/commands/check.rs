@@ -123,7 +123,7 @@ fn programs_are_told_by_stable_names() {
     assert_eq!(
         keys(&report["layers"][0]),
         "and_gates bytes ciphertexts_in ciphertexts_out clamped headroom_bits kind largest least macs name online_bytes products \
-         relus scale shape used_bits width worst_bits"
+         relus rounding scale shape used_bits width worst_bits"
     );
     let sum = |field: &str| -> u64 {
         report["layers"].as_array().unwrap().iter().filter_map(|layer| layer[field].as_u64()).sum()
