@@ -127,11 +127,11 @@ pub struct Options {
     /// as a server usually does, and nobody waits for them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub pool: u32,
-    /// Bundles that may be spent ahead for the next requests of connections ([pool] leases): while more than half of those
-    /// of --pool are left.
+    /// Bundles that may be spent ahead for the next requests of connections (`leases` of all servers): while more than half
+    /// of those of --pool are left.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "deployment")]
     pub leases: u32,
-    /// Imitates a network between servers, not to devices: wan[:MS], the delay one way [20].
+    /// Imitates a network between servers, not to devices: wan or wan:MS, the delay one way (20 ms if not said).
     #[arg(long, value_name = "wan[:MS]", conflicts_with = "deployment")]
     pub net: Option<demo::Net>,
     /// Sessions that are opened first and do nothing: their memory, and whether a new device gets in.
