@@ -25,6 +25,8 @@ const FEWEST: [usize; 2] = [8, 2];
 const MEANS: usize = 8;
 /// Inputs that are run before what they show is summed.
 const BATCH: usize = 8;
+/// Inputs that are looked at, of all layers: a quarter of them judge.
+const MOST: usize = 4096;
 /// Products and additions that the float network may take, in all.
 const FLOAT_WORK: usize = 6_000_000_000;
 /// Products that second moments and their factors may take, all layers together.
@@ -73,7 +75,7 @@ impl Moments {
 
     /// How many inputs of a network there is work for, of which a run takes so much.
     pub(super) fn inputs(work: usize) -> usize {
-        FLOAT_WORK / work.max(1)
+        (FLOAT_WORK / work.max(1)).min(MOST)
     }
 
     /// From inputs that calibrate and others that judge, of all layers but those that are
