@@ -219,7 +219,7 @@ pub fn choose<'a>(
     let seen = spread(&everything, Moments::inputs(work));
     let which = |judge: bool| -> Vec<Sample<'_>> {
         let own = seen.iter().enumerate().filter(|(i, _)| (i % HELD_BACK == HELD_BACK - 1) == judge);
-        let own = own.filter(|(_, at)| judge || !held.contains(at));
+        let own = own.filter(|(_, at)| judge || held.binary_search(at).is_err());
         own.map(|(_, &at)| truth.samples[at]).collect()
     };
     let moments = Moments::new(real, input, &which(false), &which(true), &in_clear)?;

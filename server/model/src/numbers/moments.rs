@@ -10,7 +10,7 @@
 //! rounded would depend on theirs, which that server may not know. Nor of a layer that is too large, or where too little
 //! was seen.
 
-use super::Sample;
+use super::{Sample, spread};
 use crate::parallel::{each_in_parallel, in_parallel};
 use crate::real::{Linear, Real, RealOp};
 use crate::{Error, Geometry, InputSpec};
@@ -33,7 +33,8 @@ const FLOAT_WORK: usize = 6_000_000_000;
 const WORK: usize = 8_000_000_000;
 /// Numbers that they may have: 256 MiB.
 const NUMBERS: usize = 1 << 25;
-/// What is added to each square, in parts of it: what was seen is not all.
+/// What is added to each square, in parts of their mean: what was seen is not all, and least so of a column that hardly
+/// varied, which otherwise would be used to make up for all others.
 const DAMPING: f64 = 0.01;
 /// Fraction of the golden ratio: its multiples are spread evenly.
 const GOLDEN: f64 = 0.618_033_988_749_895;
@@ -93,6 +94,7 @@ impl Moments {
         if calibrating.len() < FEWEST[0] || held.len() < FEWEST[1] {
             return Ok(Moments::none());
         }
+        let held = &spread(held, JUDGES);
         let mut sums = affordable(real, calibrating.len(), clear);
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); real.nodes.len() + 1];
         for (number, node) in real.nodes.iter().enumerate() {
@@ -372,10 +374,11 @@ fn add_squares(moments: &mut [f64], patches: &[f64], columns: usize) {
 
 /// The factor of second moments, the upper half of which is given: see [`Group::factor`]. Nothing if they have none.
 pub(super) fn factor(mut moments: Vec<f64>, columns: usize) -> Option<Vec<f64>> {
-    for i in 0..columns {
-        let own = &mut moments[i * columns + i];
+    let squares = || moments.iter().step_by(columns + 1).filter(|square| **square != 0.0);
+    let damping = DAMPING * squares().sum::<f64>() / squares().count().max(1) as f64;
+    for own in moments.iter_mut().step_by(columns + 1) {
         // What never varies has no part in anything.
-        *own = if *own == 0.0 { 1.0 } else { *own * (1.0 + DAMPING) };
+        *own = if *own == 0.0 { 1.0 } else { *own + damping };
     }
     let mut made = vec![0.0; columns * columns.saturating_sub(1) / 2];
     // From the last column to the first, of what the later ones have left.

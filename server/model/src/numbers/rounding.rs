@@ -19,9 +19,6 @@ use crate::{Geometry, wide};
 /// Rows that are rounded together: a factor serves them all.
 const LANES: usize = 16;
 
-/// Steps that a weight may stray from what it should be. A column that hardly varied could make up for all others at no cost
-/// in what was seen, and would change much where it is seen at last.
-const STRAY: f64 = 4.0;
 /// Products of a layer that are too few for several threads.
 const ALONE: usize = 1 << 21;
 
@@ -162,10 +159,7 @@ fn compensated(aim: &[Lanes], factor: &[f64], gains: &[f64], limit: f64) -> Vec<
         for (error, factor) in errors.iter().zip(own) {
             pull.iter_mut().zip(error).for_each(|(pull, error)| *pull += error * factor);
         }
-        let of_lane = |lane: usize| {
-            let pull = (pull[lane] / gain).clamp(-STRAY, STRAY);
-            (aim[lane] + pull).round_ties_even().clamp(-limit, limit)
-        };
+        let of_lane = |lane: usize| (aim[lane] + pull[lane] / gain).round_ties_even().clamp(-limit, limit);
         let rounded: Lanes = std::array::from_fn(of_lane);
         errors.push(std::array::from_fn(|lane| (aim[lane] - rounded[lane]) * gain));
         made.push(rounded);

@@ -367,21 +367,25 @@ impl Build<'_> {
         };
         let large = || node.origin.error("its numbers are beyond all integers: choose fewer bits");
         let factor = input.scale / scale;
-        let mut target: Vec<f64> = layer.weights.iter().map(|w| w * factor).collect();
+        let target = || layer.weights.iter().map(|w| w * factor);
         let mut bias: Vec<f64> = layer.bias.iter().map(|b| b / scale).collect();
         let read = self.rounding.and_then(|rounding| {
             let inputs = rounding.moments.of(value - 1)?;
             let gains = rounding.gains.get(value - 1).map_or(&[][..], Vec::as_slice);
             Some(Read { inputs, gains, scale: input.scale })
         });
-        let better = read.and_then(|read| rounded(layer, &target, &read));
+        let better = read.and_then(|read| rounded(layer, &target().collect::<Vec<_>>(), &read));
         self.compensated.push(better.is_some());
-        if let Some(better) = better {
-            target = better.weights;
-            bias.iter_mut().zip(better.bias).for_each(|(bias, more)| *bias += more);
-        }
-        let weights = target.iter().map(|&w| round(w, 31).map(|w| w as i32));
-        let weights = weights.collect::<Option<_>>().ok_or_else(large)?;
+        let integer = |w: f64| round(w, 31).map(|w| w as i32);
+        let weights: Option<Vec<i32>> = match better {
+            Some(better) => {
+                bias.iter_mut().zip(better.bias).for_each(|(bias, more)| *bias += more);
+                better.weights.into_iter().map(integer).collect()
+            }
+            // The largest layers are not copied.
+            None => target().map(integer).collect(),
+        };
+        let weights = weights.ok_or_else(large)?;
         let bias = bias.iter().map(|&b| round(b, 40)).collect::<Option<_>>().ok_or_else(large)?;
         self.layers.push(FixedLayer { weights, bias });
         let op = Op::Secret { input: input.value, geometry: layer.geometry.clone() };

@@ -161,6 +161,43 @@ fn inputs_that_never_vary_leave_the_bias_alone_to_be_mended() {
     assert!(change(layer, &target, &made.weights, &made.bias, &flat[..1]) < 1e-12);
 }
 
+/// What was nearly always dark is not used to make up for what was not: it may be bright at last.
+#[test]
+fn a_column_that_hardly_varied_makes_up_for_little() {
+    // A thousandth of the other's deviation, and always together with it.
+    let made = factor(vec![4.0, 0.004, 0.0, 0.000_004], 2).unwrap();
+    assert!(made[0].abs() < 1.0, "{made:?}");
+}
+
+/// Of however many inputs, as many judge as are counted on.
+#[test]
+fn many_inputs_are_no_more_judges() {
+    let real = network(1, 14);
+    let moments = moments(&real, &images(400, 255.0, 15), &[]);
+    let group = &moments.of(0).unwrap().groups[0];
+    let columns = layer(&real).geometry.fan_in();
+    assert_eq!([group.held.len(), group.less_mean.len()], [64 * columns; 2]);
+    assert!(Moments::inputs(1) < 10_000);
+}
+
+/// A sum of the network's input and of a layer's result tells of that layer.
+#[test]
+fn a_layer_in_clear_behind_a_sum_is_behind_layers() {
+    let mut real = network(1, 16);
+    let RealOp::Linear(first) = real.nodes[0].op.clone() else { unreachable!() };
+    let geometry = conv(SHAPE, 2);
+    let (weights, bias) = (vec![0.5; geometry.weights()], vec![0.0; geometry.outputs()]);
+    real.nodes[0].op = RealOp::Linear(Linear { geometry: geometry.clone(), weights, bias, ..first });
+    let term = |value| RealTerm { value, factor: 1.0, gather: Gather::All };
+    let sum = RealOp::Public { terms: vec![term(0), term(1)], offset: 0.0, len: 128 };
+    let RealOp::Linear(first) = real.nodes[0].op.clone() else { unreachable!() };
+    real.nodes.extend([node("sum", sum), node("behind", RealOp::Linear(Linear { input: 2, ..first }))]);
+    let all = images(40, 255.0, 17);
+    let known = |clear: &[bool]| [0, 2].map(|node| moments(&real, &all, clear).of(node).is_some());
+    assert_eq!(known(&[true, false, false]), [true, true]);
+    assert_eq!(known(&[true, false, true]), [true, false]);
+}
+
 /// Gains of two change moments of a network as inputs of twice the size would.
 #[test]
 fn gains_of_channels_are_as_good_as_other_inputs() {
