@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod asking;
 pub mod ledgers;
+pub mod links;
 pub mod usage;
 
 use std::io::{BufRead as _, BufReader};

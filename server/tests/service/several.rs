@@ -7,12 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::common::admin::{admin, start, start_all, status, text};
+use crate::common::links::in_place_of;
 use crate::common::{LIMIT, Server, Site, digits};
-use seco_core::{ModelId, SealingKeyHash};
 use seco_node::config::Pool;
-use seco_node::keys;
-use seco_node::mesh::{self, Clock, Incoming, Mesh, QuicChannel, Started};
-use seco_node::reset::ResetKey;
+use seco_node::mesh::{Clock, Incoming, Mesh, QuicChannel, Started};
 use seco_node::service::part::read_part;
 use seco_node::versions::Versions;
 use seco_protocol::{BundleId, MemorySpool, Party, PlannedModel};
@@ -163,25 +161,10 @@ async fn a_model_is_removed_in_the_middle_of_several() {
 
 /// The mesh of a server that does what a test says, in a cluster of two.
 fn mesh_of(site: &Site, me: usize) -> Started {
-    let address = site.config(0).peers[0].address.clone();
-    let server = |index: usize| {
-        let certificate = keys::certificate(&site.keys[index].certificate).unwrap();
-        let (certificates, name) = (vec![certificate.clone()], format!("s{index}"));
-        let address = address.clone().filter(|_| index == 1 && me == 0);
-        mesh::Server { name, address, certificates, known_as: certificate, ot_parameter: 2 }
-    };
-    let settings = mesh::Settings {
-        versions: Versions::OURS,
-        me,
-        servers: vec![server(0), server(1)],
-        key: keys::tls_key(&site.keys[me].key).unwrap(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        models: vec![ModelId(site.model_id)],
-        sealing_keys: vec![SealingKeyHash([1; 32])],
-        reset: ResetKey::random().unwrap(),
-        records: None,
-    };
-    Mesh::start(settings).unwrap()
+    let remote = site.config(0).peers[0].address.clone();
+    in_place_of(site, me, "127.0.0.1:0".parse().unwrap(), |index| {
+        remote.clone().filter(|_| index == 1 && me == 0)
+    })
 }
 
 /// A server's part of a set-up, which is a job.

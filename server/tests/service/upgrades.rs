@@ -7,12 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::admin::{becomes, metrics, start_all, status, sum};
 use crate::common::asking::Asking;
+use crate::common::links::in_place_of;
 use crate::common::{LIMIT, Server, Site, digits};
-use seco_core::{ModelId, SealingKeyHash};
 use seco_node::config::Pool;
-use seco_node::keys;
-use seco_node::mesh::{self, Mesh};
-use seco_node::reset::ResetKey;
 use seco_node::versions::Versions;
 
 /// The present version, this and the next, the next.
@@ -122,29 +119,8 @@ async fn a_set_up_of_an_unspoken_version_is_refused() {
     let mut site = Site::new(2);
     let (_remote, _) = site.start(1, &[]);
     let address = site.config(0).peers[0].address.clone();
-    let server = |index: usize, address: Option<String>| {
-        let certificate = keys::certificate(&site.keys[index].certificate).unwrap();
-        let certificates = vec![certificate.clone()];
-        mesh::Server {
-            name: format!("s{index}"),
-            address,
-            certificates,
-            known_as: certificate,
-            ot_parameter: 2,
-        }
-    };
-    let gateway = Mesh::start(mesh::Settings {
-        versions: Versions::OURS,
-        me: 0,
-        servers: vec![server(0, None), server(1, address)],
-        key: keys::tls_key(&site.keys[0].key).unwrap(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        models: vec![ModelId(site.model_id)],
-        sealing_keys: vec![SealingKeyHash([1; 32])],
-        reset: ResetKey::random().unwrap(),
-        records: None,
-    })
-    .unwrap();
+    let gateway =
+        in_place_of(&site, 0, "127.0.0.1:0".parse().unwrap(), |index| address.clone().filter(|_| index == 1));
     tokio::time::timeout(LIMIT, gateway.mesh.connected()).await.unwrap();
     let (mut send, mut receive) = gateway.mesh.command(1).await.unwrap();
     // The model, then the first kind of order: job, epoch, version.

@@ -37,7 +37,6 @@ const STREAM_WINDOW: u32 = 8 << 20;
 /// first only of what is here, would wait in line with bundles. It is no memory of its own: what is here are the jobs'
 /// messages, which wait somewhere.
 const SEND_WINDOW: u64 = 4 * BUNDLES_AT_ONCE as u64 * STREAM_WINDOW as u64;
-const _: () = assert!(SEND_WINDOW >= 2 * 2 * BUNDLES_AT_ONCE as u64 * STREAM_WINDOW as u64);
 /// Streams a peer may have open.
 const MAX_STREAMS: u32 = 256;
 /// Largest UDP payload, for links that carry it (loopback, jumbo frames); path MTU discovery settles

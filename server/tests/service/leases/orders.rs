@@ -3,17 +3,15 @@
 use std::time::{Duration, Instant};
 
 use seco_core::message::sealed_keys;
-use seco_core::{KeyId, ModelId, Request};
+use seco_core::{KeyId, Request};
 use seco_node::config::Limits;
-use seco_node::keys;
-use seco_node::mesh::{self, Clock, Mesh, QuicChannel, Started};
+use seco_node::mesh::{Clock, QuicChannel, Started};
 use seco_node::operation::status::Bundles;
-use seco_node::reset::ResetKey;
-use seco_node::versions::Versions;
 use seco_protocol::Channel as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Cluster, SIZE, counter, spent};
+use crate::common::links::in_place_of;
 use crate::common::{LIMIT, Site, rng};
 
 /// A gateway in the hands of the test, and the number of its last job.
@@ -56,34 +54,12 @@ const LEASES: u8 = 13;
 const LEASE: u8 = 14;
 
 /// The links of a server that is killed: the test takes its place.
-fn in_place_of(cluster: &mut Cluster, me: usize) -> Started {
+fn killed(cluster: &mut Cluster, me: usize) -> Started {
     cluster.servers[me].signal("-KILL");
     let _ = cluster.servers[me].process.wait();
     let site = &cluster.site;
-    let server = |index: usize| {
-        let certificate = keys::certificate(&site.keys[index].certificate).unwrap();
-        let (address, certificates) =
-            (Some(site.config(index).listen.mesh.to_string()), vec![certificate.clone()]);
-        mesh::Server {
-            name: format!("s{index}"),
-            address,
-            certificates,
-            known_as: certificate,
-            ot_parameter: 2,
-        }
-    };
-    let started = Mesh::start(mesh::Settings {
-        versions: Versions::OURS,
-        me,
-        servers: (0..cluster.servers.len()).map(server).collect(),
-        key: keys::tls_key(&site.keys[me].key).unwrap(),
-        listen: site.config(me).listen.mesh,
-        models: vec![ModelId(site.model_id)],
-        sealing_keys: vec![site.sealing_keys()[me].hash()],
-        reset: ResetKey::random().unwrap(),
-        records: None,
-    });
-    started.unwrap()
+    let mesh = |index: usize| site.config(index).listen.mesh;
+    in_place_of(site, me, mesh(me), |index| Some(mesh(index).to_string()))
 }
 
 /// A session, and the incarnation of a connection, that a remote knows.
@@ -121,7 +97,7 @@ async fn receive(mut channel: QuicChannel, max: usize) -> (QuicChannel, Vec<u8>)
 impl Gateway {
     /// Once it is connected, with the bundles that the remote has.
     async fn new(cluster: &mut Cluster) -> (Gateway, Vec<[u8; 16]>) {
-        let gateway = Gateway { mesh: in_place_of(cluster, 0), model: cluster.site.model_id, job: 0 };
+        let gateway = Gateway { mesh: killed(cluster, 0), model: cluster.site.model_id, job: 0 };
         tokio::time::timeout(LIMIT, gateway.mesh.mesh.connected()).await.unwrap();
         let told = gateway.ordered(&[INVENTORY]).await;
         assert_eq!((&told[..2], usize::from(told[2])), (&[0, 1][..], SIZE));
@@ -255,7 +231,7 @@ async fn no_order_makes_a_server_use_a_lease_for_anything_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_fails_with_another_remote() {
     let mut cluster = Cluster::start(&[2; 3], Limits::default());
-    let other = in_place_of(&mut cluster, 2);
+    let other = killed(&mut cluster, 2);
     let (mut gateway, bundles) = Gateway::new(&mut cluster).await;
     tokio::time::timeout(LIMIT, other.mesh.connected()).await.unwrap();
     let known = gateway.open(&cluster.site).await;

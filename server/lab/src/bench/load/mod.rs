@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `model`, `servers`, `devices`, `transport`, `greedy`, `pool` | as asked for |
 //! | `leases` | bundles that may be spent ahead, as asked for |
+//! | `making` | bundles that servers make at the same time, as asked for |
 //! | `net_ms` | delay between servers one way, as asked for; `null`: none was added |
 //! | `open` | requests a second that came however long answers took; `null`: every device asks when it has its answer |
 //! | `checked` | whether answers were compared |
@@ -131,6 +132,9 @@ pub struct Options {
     /// of those of --pool are left.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "deployment")]
     pub leases: u32,
+    /// Bundles that servers make at the same time; 0: as cores and memory allow.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "deployment")]
+    pub making: u32,
     /// Imitates a network between servers, not to devices: wan or wan:MS, the delay one way (20 ms if not said).
     #[arg(long, value_name = "wan[:MS]", conflicts_with = "deployment")]
     pub net: Option<demo::Net>,
@@ -244,7 +248,7 @@ async fn start(
     if leases > pool.size {
         return Err(Error::Usage(format!("--leases {leases} must not be more than --pool {}", pool.size)));
     }
-    let pool = Pool { leases, ..pool };
+    let pool = Pool { leases, making: usize::try_from(options.making).unwrap_or(usize::MAX), ..pool };
     cluster.make_keys()?;
     // All devices are at one address, and as many as were asked for.
     let limits = Limits {
@@ -328,6 +332,7 @@ async fn questioned(options: &Options, crowd: &Crowd, processes: &[u32]) -> Resu
         greedy: options.greedy,
         pool: options.pool,
         leases: options.leases,
+        making: options.making,
         net_ms: options.net.map(|net| net.delay.as_secs_f64() * 1e3),
         checked: !options.unchecked,
         idle,

@@ -120,6 +120,7 @@ pub struct Report {
     pub greedy: u32,
     pub pool: u32,
     pub leases: u32,
+    pub making: u32,
     pub net_ms: Option<f64>,
     pub checked: bool,
     pub requests: u64,
