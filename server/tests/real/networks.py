@@ -183,9 +183,8 @@ def attempt(seco, python, network, model, folder):
         return [network.name, "ONNX Runtime: " + error], False
     data = ["--input", x, *network.options] + (["--labels", y] if y.exists() else [])
     status, out, error = run(seco, "check", model, "--no-bench", "--json", *data)
-    try:
-        report = json.loads(out)
-    except ValueError:
+    report = json.loads(out) if out else {"fidelity": None}
+    if report["fidelity"] is None:
         reason = error.split("ONNX node ")[-1].replace(str(model) + ": ", "")
         refused = network.expected not in ("works", "accepted")
         return [network.name, "refused: " + reason], refused and status == 1 and network.expected in error
