@@ -15,6 +15,7 @@ pub mod memory;
 pub mod mesh;
 mod node;
 pub mod operation;
+pub mod priority;
 pub mod private;
 pub mod reset;
 pub mod serve;

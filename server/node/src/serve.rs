@@ -27,6 +27,7 @@ use crate::operation::events::{Event, Events};
 use crate::operation::log::Log;
 use crate::operation::metrics::Metrics;
 use crate::operation::otlp;
+use crate::priority;
 use crate::reset::ResetKey;
 use crate::service::leases;
 use crate::service::models::{Loaded, Models};
@@ -57,6 +58,7 @@ pub struct ServeOptions {
 pub fn serve(options: &ServeOptions) -> Result<(), Error> {
     let config = Config::load(&options.config)?;
     memory::lock();
+    priority::compute_behind();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
     let result = runtime.block_on(async {

@@ -1,6 +1,7 @@
 //! The online phase of one server (section 8 of PROTOCOL.md).
 
 mod run;
+mod threads;
 
 use seco_core::IncarnationKey;
 use seco_garble::convert::{InputPad, Online, kind};

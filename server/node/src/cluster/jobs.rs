@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::failure::{Broken, Failure};
 use crate::mesh::{Clock, Mesh, QuicChannel};
 use crate::operation::metrics::{Metrics, Phase};
+use crate::priority;
 
 /// Numbers of cancelled jobs that are remembered. The order to cancel can overtake the order to
 /// start, for each has its own stream.
@@ -93,7 +94,7 @@ impl Jobs {
 }
 
 impl Job {
-    /// Opens `LANES` lanes, runs `work` on a thread that may block, and ends the lanes: properly,
+    /// Opens `LANES` lanes, runs `work` on a thread that may block (a bundle's gives way to others), and ends the lanes: properly,
     /// or, when it failed, so that the other servers notice at once. With `drain`, it is done when
     /// the other servers have all that was sent.
     pub async fn run<const LANES: usize, T: Send + 'static>(
@@ -112,17 +113,20 @@ impl Job {
         }
         let mut lanes: [QuicChannel; LANES] = lanes.try_into().map_err(|_| Failure::Internal)?;
         let (span, metrics, phase) = (tracing::Span::current(), metrics.clone(), self.phase);
-        let thread = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let result = span.in_scope(|| work(&mut lanes));
             lanes.iter().for_each(|lane| metrics.exchanged(phase, lane.traffic()));
             Ok((result?, lanes.map(QuicChannel::finish)))
-        });
-        let (value, writers) =
-            thread.await.map_err(|_| Failure::Internal)?.map_err(|error: seco_protocol::Error| {
-                let failure = Failure::from(&error);
-                tracing::warn!(peer = failure.server(), %error, "job failed");
-                Broken { failure, cause: Some(error) }
-            })?;
+        };
+        let done = match phase {
+            Phase::Bundle => priority::behind(work).await,
+            Phase::SetUp | Phase::Inference => tokio::task::spawn_blocking(work).await.ok(),
+        };
+        let (value, writers) = done.ok_or(Failure::Internal)?.map_err(|error: seco_protocol::Error| {
+            let failure = Failure::from(&error);
+            tracing::warn!(peer = failure.server(), %error, "job failed");
+            Broken { failure, cause: Some(error) }
+        })?;
         if drain {
             for (peer, writer) in writers.into_iter().flatten() {
                 // A writer that failed has a peer that failed, which says so itself.

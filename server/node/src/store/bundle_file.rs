@@ -51,6 +51,10 @@ const TAG: usize = 16;
 const WORD: usize = 8;
 /// Materials that are read ahead of the inference.
 const AHEAD: usize = 2;
+/// Bytes of a file that is being made that may wait in the system's memory before it is told to write them: about so much
+/// has to reach the disk first when a bundle is erased, and with some file systems when a spend is recorded, which
+/// somebody waits for.
+const UNWRITTEN: usize = 16 << 20;
 /// An index of more bytes is none: half a million batches.
 const MAX_INDEX: usize = 4 << 20;
 /// Number of the index's first chunk, which no other reaches.
@@ -186,11 +190,46 @@ fn unbound(key: &[u8; KEY]) -> Result<LessSafeKey, SpoolError> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|e| SpoolError(e.to_string()))
 }
 
+/// Has what was written of a file brought to the disk, on a thread of its own. How it goes does not matter: see
+/// [`Draft::finish`].
+#[derive(Default)]
+struct Behind {
+    unwritten: usize,
+    /// Once there was enough.
+    thread: Option<mpsc::SyncSender<()>>,
+}
+
+impl Behind {
+    /// So many bytes more were written.
+    fn wrote(&mut self, file: &File, bytes: usize) {
+        self.unwritten = self.unwritten.saturating_add(bytes);
+        if self.unwritten < UNWRITTEN {
+            return;
+        }
+        if self.thread.is_none() {
+            let Ok(file) = file.try_clone() else { return };
+            // One that waits is for all that was written before it begins.
+            let (sender, asked) = mpsc::sync_channel(1);
+            let work = move || asked.iter().for_each(|()| drop(file.sync_data()));
+            self.thread = thread::Builder::new().name("behind".to_owned()).spawn(work).ok().map(|_| sender);
+        }
+        if self.thread.as_ref().is_some_and(|thread| thread.try_send(()).is_ok()) {
+            self.unwritten = 0;
+        }
+    }
+
+    /// There will be no more: the rest too, where any of it was.
+    fn end(&mut self) {
+        let _ = self.thread.take().map(|thread| thread.try_send(()));
+    }
+}
+
 /// A file that is being written. Dropped unfinished, it is removed.
 struct Writer {
     path: PathBuf,
     /// None once all is in memory.
     sealed: Option<Sealed>,
+    behind: Behind,
     sizes: Vec<MaterialSize>,
     /// Whether the spool has all in memory.
     kept: bool,
@@ -226,7 +265,8 @@ impl Draft {
             failed(e)
         })?;
         let sealed = Some(Sealed { file, key, authenticated: origin.authenticated(&id), next: 0 });
-        let writer = Writer { path, sealed, sizes: Vec::new(), kept: true, finished: false };
+        let (behind, sizes) = Default::default();
+        let writer = Writer { path, sealed, behind, sizes, kept: true, finished: false };
         let writer = Arc::new(Mutex::new(writer));
         let spool = FileSpool {
             source: Source::Writing(writer.clone()),
@@ -262,6 +302,7 @@ impl Draft {
         fs::rename(&writer.path, &path).map_err(disk)?;
         writer.path = path;
         writer.finished = true;
+        writer.behind.end();
         // What is in memory needs no handle.
         writer.sealed = Some(sealed).filter(|_| !writer.kept);
         Ok(bytes)
@@ -440,7 +481,7 @@ impl Spool for FileSpool {
         let Source::Writing(writer) = &self.source else {
             return Err(SpoolError("the bundle is complete".to_owned()));
         };
-        let mut writer = locked(writer);
+        let writer = &mut *locked(writer);
         self.keeps = self.keeps && self.memory.take(material.bytes().len());
         if self.keeps {
             let mut copy = Material::zeros(material.size());
@@ -451,6 +492,7 @@ impl Spool for FileSpool {
         writer.sizes.push(material.size());
         let sealed = writer.sealed.as_mut().ok_or_else(|| SpoolError("the bundle is complete".to_owned()))?;
         sealed.write(material.bytes_mut())?;
+        writer.behind.wrote(&sealed.file, material.bytes().len());
         self.blank = material;
         Ok(())
     }

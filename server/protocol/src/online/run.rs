@@ -11,6 +11,7 @@ use seco_ot::{Delta, Macs, Replay, Replaying};
 use zeroize::Zeroizing;
 
 use super::INCOMPLETE;
+use super::threads::on_own_threads;
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::flow::{GATEWAY, Servers};
@@ -193,13 +194,15 @@ impl Run<'_> {
         let (labels, projections): (Vec<&[u8]>, Vec<&[u8]>) = parts.unzip();
         let material = self.spool.take()?;
         let key = self.keys.of(batch.step, batch.first_lane);
-        let evaluated = evaluator.evaluate(&material, planes, &labels, &self.random, &key)?;
+        let random = &self.random;
+        let evaluate = || evaluator.evaluate(&material, planes, &labels, random, &key);
+        let evaluated = on_own_threads(evaluate)?;
         self.spool.give_back(material);
         let masked = &evaluated.masked;
         let mut sum = shares.answers_at(m, masked).less(mask).ok_or(INCOMPLETE)?;
         let chosen = Chosen::new(masked, step.shape.outputs(), batch.lanes, step.shape.mask_width);
         for (position, (projection, labels)) in projections.iter().zip(&evaluated.labels).enumerate() {
-            let pads = projection::evaluator_pads(batch, position, labels, &chosen, &key);
+            let pads = on_own_threads(|| projection::evaluator_pads(batch, position, labels, &chosen, &key));
             projection::open(projection, &chosen, &pads, &mut sum);
         }
         Ok(sum)
