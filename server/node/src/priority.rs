@@ -2,8 +2,9 @@
 
 use tokio::sync::oneshot;
 
-/// How much less of a core such a thread gets than others that want it, on Linux: a third of theirs. Not nothing: where
-/// requests never end, bundles are what they need. With 10, large bundles of three servers on one machine took 8% longer.
+/// How much less of a core such a thread gets than another that wants it, on Linux: a third of that one's. Not nothing:
+/// where requests never end, bundles are what they need. With 10, large bundles of three servers on one machine took about a
+/// tenth longer.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const STEPS: i32 = 5;
 
@@ -11,14 +12,17 @@ const STEPS: i32 = 5;
 /// one of whole processes, nothing happens.
 pub fn give_way() {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = rustix::process::nice(STEPS);
+    if let Err(error) = rustix::process::nice(STEPS) {
+        tracing::debug!(%error, "threads that make bundles have the priority of all others");
+    }
 }
 
 /// Lets all parallel computing that is not an inference's ([`seco_protocol`] has threads of its own for that) give way.
 /// Call it before there is any.
 pub fn compute_behind() {
     // Whoever has set up these threads, as a test may have, knows best.
-    let _ = rayon::ThreadPoolBuilder::new().start_handler(|_| give_way()).build_global();
+    let threads = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("behind-{number}"));
+    let _ = threads.start_handler(|_| give_way()).build_global();
 }
 
 /// Runs what may block on a thread of its own that gives way. Nothing if there is no thread, or it panics.

@@ -62,6 +62,46 @@ async fn two_and_three_servers_make_several_and_all_are_exact() {
     }
 }
 
+/// Names and priorities of a process' threads: field 19 of their lines, the 17th after the name.
+#[cfg(target_os = "linux")]
+fn threads(process: u32) -> Vec<(String, i32)> {
+    let all = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let line = |thread: std::io::Result<std::fs::DirEntry>| {
+        // It may have ended.
+        let line = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        let (before, after) = line.rsplit_once(") ")?;
+        let name = before.split_once('(')?.1.to_owned();
+        Some((name, after.split(' ').nth(16)?.parse().ok()?))
+    };
+    all.filter_map(line).collect()
+}
+
+/// What is made ahead gives way, what somebody waits for does not.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn making_has_a_lower_priority_than_requests() {
+    let mut site = Site::new(2);
+    (site.pool, site.admin) = (pool(1), true);
+    let (servers, _, address) = start_all(&mut site, &[]);
+    let (mut seen, deadline) = (std::collections::BTreeMap::new(), Instant::now() + LIMIT);
+    while !["making", "behind", "online"].iter().all(|kind| seen.contains_key(*kind)) {
+        assert!(Instant::now() < deadline, "{seen:?}");
+        ask(&site, address).await;
+        for server in &servers {
+            for (name, priority) in threads(server.process.id()) {
+                // Numbered, most of them.
+                let kind = name.split('-').next().unwrap_or_default().to_owned();
+                seen.entry(kind).or_insert_with(std::collections::BTreeSet::new).insert(priority);
+            }
+        }
+    }
+    let of = |kind: &str| (seen[kind].first().copied(), seen[kind].last().copied());
+    let (usual, lower) = (of("online"), of("behind"));
+    assert!(usual.0 == usual.1 && lower.0 == lower.1 && usual < lower, "{seen:?}");
+    // A thread begins as the one that starts it.
+    assert_eq!((of("making").1, of("tokio")), (lower.1, usual), "{seen:?}");
+}
+
 /// Where one server makes them one after the other, all do, and the gateway need not be told.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_that_makes_fewest_sets_the_number() {

@@ -51,10 +51,9 @@ const TAG: usize = 16;
 const WORD: usize = 8;
 /// Materials that are read ahead of the inference.
 const AHEAD: usize = 2;
-/// Bytes of a file that is being made that may wait in the system's memory before it is told to write them: about so much
-/// has to reach the disk first when a bundle is erased, and with some file systems when a spend is recorded, which
-/// somebody waits for.
-const UNWRITTEN: usize = 16 << 20;
+/// Bytes of a file that is being made after which the system is told to write them. What it has not written when the bundle
+/// is used it has to write before the key is erased, while the bundle is read.
+const UNWRITTEN: usize = if cfg!(test) { 2 << 20 } else { 16 << 20 };
 /// An index of more bytes is none: half a million batches.
 const MAX_INDEX: usize = 4 << 20;
 /// Number of the index's first chunk, which no other reaches.
@@ -190,8 +189,9 @@ fn unbound(key: &[u8; KEY]) -> Result<LessSafeKey, SpoolError> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|e| SpoolError(e.to_string()))
 }
 
-/// Has what was written of a file brought to the disk, on a thread of its own. How it goes does not matter: see
-/// [`Draft::finish`].
+/// Has what was written of a file brought to the disk, on a thread of its own, as far as the disk keeps up. How it goes does
+/// not matter: see [`Draft::finish`]. The key, too, reaches the disk by that, if the system had not written it yet: it is
+/// erased there.
 #[derive(Default)]
 struct Behind {
     unwritten: usize,

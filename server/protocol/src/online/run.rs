@@ -202,7 +202,7 @@ impl Run<'_> {
         let mut sum = shares.answers_at(m, masked).less(mask).ok_or(INCOMPLETE)?;
         let chosen = Chosen::new(masked, step.shape.outputs(), batch.lanes, step.shape.mask_width);
         for (position, (projection, labels)) in projections.iter().zip(&evaluated.labels).enumerate() {
-            let pads = on_own_threads(|| projection::evaluator_pads(batch, position, labels, &chosen, &key));
+            let pads = projection::evaluator_pads(batch, position, labels, &chosen, &key);
             projection::open(projection, &chosen, &pads, &mut sum);
         }
         Ok(sum)

@@ -16,6 +16,8 @@ fn written(folder: &Path, memory: &Arc<Memory>) -> (Draft, FileSpool) {
     for (i, &blocks) in SIZES.iter().enumerate() {
         spool.put(material(blocks, i as u8)).unwrap();
     }
+    // The last one is large.
+    assert!(locked(&draft.0).behind.thread.is_some());
     (draft, spool)
 }
 
