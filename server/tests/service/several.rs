@@ -82,11 +82,14 @@ fn threads(process: u32) -> Vec<(String, i32)> {
 async fn making_has_a_lower_priority_than_requests() {
     let mut site = Site::new(2);
     (site.pool, site.admin) = (pool(1), true);
-    let (servers, _, address) = start_all(&mut site, &[]);
+    let (mut servers, _, address) = start_all(&mut site, &[]);
+    servers[0].wait_bundle();
     let (mut seen, deadline) = (std::collections::BTreeMap::new(), Instant::now() + LIMIT);
+    let device = site.connect(address).await;
+    let mut opened = device.open(&site.session(1), &site.sealing_keys()).await.unwrap();
     while !["making", "behind", "online"].iter().all(|kind| seen.contains_key(*kind)) {
         assert!(Instant::now() < deadline, "{seen:?}");
-        ask(&site, address).await;
+        assert_eq!(device.infer(&mut opened, &digits()[0]).await.unwrap(), site.expected(&digits()[0]));
         for server in &servers {
             for (name, priority) in threads(server.process.id()) {
                 // Numbered, most of them.
