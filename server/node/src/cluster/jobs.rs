@@ -94,9 +94,9 @@ impl Jobs {
 }
 
 impl Job {
-    /// Opens `LANES` lanes, runs `work` on a thread that may block (a bundle's gives way to others), and ends the lanes: properly,
-    /// or, when it failed, so that the other servers notice at once. With `drain`, it is done when
-    /// the other servers have all that was sent.
+    /// Opens `LANES` lanes, runs `work` on a thread that may block (a bundle's gives way to others), and
+    /// ends the lanes: properly, or, when it failed, so that the other servers notice at once. With
+    /// `drain`, it is done when the other servers have all that was sent.
     pub async fn run<const LANES: usize, T: Send + 'static>(
         &self,
         mesh: &Mesh,

@@ -193,13 +193,13 @@ fn unbound(key: &[u8; KEY]) -> Result<LessSafeKey, SpoolError> {
 /// not matter: see [`Draft::finish`]. The key, too, reaches the disk by that, if the system had not written it yet: it is
 /// erased there.
 #[derive(Default)]
-struct Behind {
+struct Flusher {
     unwritten: usize,
     /// Once there was enough.
     thread: Option<mpsc::SyncSender<()>>,
 }
 
-impl Behind {
+impl Flusher {
     /// So many bytes more were written.
     fn wrote(&mut self, file: &File, bytes: usize) {
         self.unwritten = self.unwritten.saturating_add(bytes);
@@ -211,7 +211,7 @@ impl Behind {
             // One that waits is for all that was written before it begins.
             let (sender, asked) = mpsc::sync_channel(1);
             let work = move || asked.iter().for_each(|()| drop(file.sync_data()));
-            self.thread = thread::Builder::new().name("behind".to_owned()).spawn(work).ok().map(|_| sender);
+            self.thread = thread::Builder::new().name("flusher".to_owned()).spawn(work).ok().map(|_| sender);
         }
         if self.thread.as_ref().is_some_and(|thread| thread.try_send(()).is_ok()) {
             self.unwritten = 0;
@@ -229,7 +229,7 @@ struct Writer {
     path: PathBuf,
     /// None once all is in memory.
     sealed: Option<Sealed>,
-    behind: Behind,
+    flusher: Flusher,
     sizes: Vec<MaterialSize>,
     /// Whether the spool has all in memory.
     kept: bool,
@@ -265,8 +265,8 @@ impl Draft {
             failed(e)
         })?;
         let sealed = Some(Sealed { file, key, authenticated: origin.authenticated(&id), next: 0 });
-        let (behind, sizes) = Default::default();
-        let writer = Writer { path, sealed, behind, sizes, kept: true, finished: false };
+        let (flusher, sizes) = Default::default();
+        let writer = Writer { path, sealed, flusher, sizes, kept: true, finished: false };
         let writer = Arc::new(Mutex::new(writer));
         let spool = FileSpool {
             source: Source::Writing(writer.clone()),
@@ -302,7 +302,7 @@ impl Draft {
         fs::rename(&writer.path, &path).map_err(disk)?;
         writer.path = path;
         writer.finished = true;
-        writer.behind.end();
+        writer.flusher.end();
         // What is in memory needs no handle.
         writer.sealed = Some(sealed).filter(|_| !writer.kept);
         Ok(bytes)
@@ -492,7 +492,7 @@ impl Spool for FileSpool {
         writer.sizes.push(material.size());
         let sealed = writer.sealed.as_mut().ok_or_else(|| SpoolError("the bundle is complete".to_owned()))?;
         sealed.write(material.bytes_mut())?;
-        writer.behind.wrote(&sealed.file, material.bytes().len());
+        writer.flusher.wrote(&sealed.file, material.bytes().len());
         self.blank = material;
         Ok(())
     }

@@ -17,7 +17,7 @@ fn written(folder: &Path, memory: &Arc<Memory>) -> (Draft, FileSpool) {
         spool.put(material(blocks, i as u8)).unwrap();
     }
     // The last one is large.
-    assert!(locked(&draft.0).behind.thread.is_some());
+    assert!(locked(&draft.0).flusher.thread.is_some());
     (draft, spool)
 }
 
