@@ -153,8 +153,8 @@ async fn an_address_keeps_to_its_limits() {
 /// What a device was told, and what came of it.
 #[derive(Default)]
 struct Told {
-    /// Told and real wait.
-    waits: Vec<(Duration, Duration)>,
+    /// When a wait was told, the told and the real one.
+    waits: Vec<(Instant, Duration, Duration)>,
     /// When it was sent away, and for how long.
     busy: Vec<(Instant, Duration)>,
 }
@@ -162,8 +162,9 @@ struct Told {
 impl Told {
     /// Told by real wait: the three quarters of all. Short waits are noise.
     fn ratios(&self) -> [f64; 3] {
-        let long = self.waits.iter().filter(|(told, real)| *told.max(real) > Duration::from_millis(40));
-        let mut ratios: Vec<f64> = long.map(|(told, real)| told.as_secs_f64() / real.as_secs_f64()).collect();
+        let long = self.waits.iter().filter(|(_, told, real)| *told.max(real) > Duration::from_millis(40));
+        let mut ratios: Vec<f64> =
+            long.map(|(_, told, real)| told.as_secs_f64() / real.as_secs_f64()).collect();
         ratios.sort_by(f64::total_cmp);
         [1, 2, 3].map(|quarter| ratios.get(ratios.len() * quarter / 4).copied().unwrap_or(1.0))
     }
@@ -198,7 +199,7 @@ async fn ask(site: &Site, device: &Device, opened: &Mutex<Opened>, input: &[u8],
         match Response::decode(&message).unwrap() {
             Response::Queued { position: 0, .. } => {
                 let (since, wait): (Instant, Duration) = queued.take().unwrap();
-                told.waits.push((wait, since.elapsed()));
+                told.waits.push((since, wait, since.elapsed()));
             }
             Response::Queued { wait_ms, .. } => {
                 queued = Some((Instant::now(), Duration::from_millis(wait_ms.into())));
@@ -227,10 +228,6 @@ async fn keep_asking(
 ) -> Served {
     let (mut answers, mut told, digit) = (0, Told::default(), digits()[number].clone());
     while Instant::now() < to {
-        // The others come later: what was told without them is none of them.
-        if Instant::now() < from {
-            told.waits.clear();
-        }
         if ask(&site, &device, &opened, &digit, &mut told).await {
             let now = Instant::now();
             answers += usize::from(now >= from && now < to);
@@ -238,6 +235,8 @@ async fn keep_asking(
             sleep(told.busy.last().unwrap().1.min(Duration::from_secs(1))).await;
         }
     }
+    // The others come later: what was told without them, however long it took, says nothing of them.
+    told.waits.retain(|(since, ..)| *since >= from);
     (number, answers, told)
 }
 

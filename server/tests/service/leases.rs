@@ -14,6 +14,7 @@ use seco_node::config::{Limits, Pool};
 use seco_node::operation::events::Event;
 use seco_node::operation::status::Bundles;
 
+mod ages;
 mod orders;
 
 const SIZE: usize = 8;

@@ -395,11 +395,12 @@ async fn obey_as_before(mesh: Mesh, mut commands: Receiver<Incoming>, part: Path
     }
 }
 
-/// With a server of an older release bundles are made one after the other, as it does.
+/// With a server of an older release bundles are made one after the other, as it does, and none is leased.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_know_the_question_makes_one_at_a_time() {
     let mut site = Site::new(2);
-    (site.pool, site.admin) = (Pool { size: 12, low: 11, making: MAKING, ..Pool::default() }, true);
+    site.pool = Pool { size: 12, low: 11, making: MAKING, leases: 2, ..Pool::default() };
+    site.admin = true;
     let Started { mesh, commands, mistakes: _mistakes } = mesh_of(&site, 1);
     site.listens(1, mesh.address().unwrap());
     let obeying = tokio::spawn(obey_as_before(mesh.clone(), commands, site.parts[1].clone()));
@@ -413,5 +414,6 @@ async fn a_server_that_does_not_know_the_question_makes_one_at_a_time() {
     }
     assert_eq!(most, 1);
     gateway.wait_told("a server does not say how many it makes");
+    gateway.wait_told("no bundles are leased: server 1 (s1) does not say that it allows any");
     mesh.close().await;
 }

@@ -15,16 +15,18 @@ use crate::common::links::in_place_of;
 use crate::common::{LIMIT, Site, rng};
 
 /// A gateway in the hands of the test, and the number of its last job.
-struct Gateway {
+pub(super) struct Gateway {
     mesh: Started,
     model: [u8; 32],
     job: u8,
+    /// For answers to its orders.
+    pub patience: Duration,
 }
 
 /// An inference that was begun ahead at a remote, and waits; and the answer to its order.
-struct Waiting {
+pub(super) struct Waiting {
     channel: QuicChannel,
-    ordered: tokio::task::JoinHandle<Vec<u8>>,
+    pub ordered: tokio::task::JoinHandle<Vec<u8>>,
 }
 
 impl Waiting {
@@ -41,7 +43,7 @@ const GATEWAY_GONE: [u8; 3] = [1, 0, 0];
 const GATEWAY_MISBEHAVED: [u8; 3] = [1, 2, 0];
 const OTHER_GONE: [u8; 3] = [1, 0, 2];
 const OTHER_MISBEHAVED: [u8; 3] = [1, 2, 2];
-const STOPPING: [u8; 2] = [1, 4];
+pub(super) const STOPPING: [u8; 2] = [1, 4];
 const UNKNOWN_BUNDLE: [u8; 2] = [1, 5];
 const COUNTER_USED: [u8; 2] = [1, 7];
 const NO_LEASE: [u8; 2] = [1, 18];
@@ -51,7 +53,7 @@ const INFER: u8 = 6;
 const CANCEL: u8 = 8;
 const INVENTORY: u8 = 10;
 const LEASES: u8 = 13;
-const LEASE: u8 = 14;
+pub(super) const LEASE: u8 = 14;
 
 /// The links of a server that is killed: the test takes its place.
 fn killed(cluster: &mut Cluster, me: usize) -> Started {
@@ -63,11 +65,11 @@ fn killed(cluster: &mut Cluster, me: usize) -> Started {
 }
 
 /// A session, and the incarnation of a connection, that a remote knows.
-struct Known([u8; 32]);
+pub(super) struct Known([u8; 32]);
 
 impl Known {
     /// A request's name.
-    fn usage(&self, counter: u8) -> [u8; 33] {
+    pub fn usage(&self, counter: u8) -> [u8; 33] {
         [&self.0[..], &[counter]].concat().try_into().unwrap()
     }
 }
@@ -96,8 +98,9 @@ async fn receive(mut channel: QuicChannel, max: usize) -> (QuicChannel, Vec<u8>)
 
 impl Gateway {
     /// Once it is connected, with the bundles that the remote has.
-    async fn new(cluster: &mut Cluster) -> (Gateway, Vec<[u8; 16]>) {
-        let gateway = Gateway { mesh: killed(cluster, 0), model: cluster.site.model_id, job: 0 };
+    pub async fn new(cluster: &mut Cluster) -> (Gateway, Vec<[u8; 16]>) {
+        let gateway =
+            Gateway { mesh: killed(cluster, 0), model: cluster.site.model_id, job: 0, patience: LIMIT };
         tokio::time::timeout(LIMIT, gateway.mesh.mesh.connected()).await.unwrap();
         let told = gateway.ordered(&[INVENTORY]).await;
         assert_eq!((&told[..2], usize::from(told[2])), (&[0, 1][..], SIZE));
@@ -105,7 +108,7 @@ impl Gateway {
     }
 
     /// Opens a session on a device's connection.
-    async fn open(&self, site: &Site) -> Known {
+    pub async fn open(&self, site: &Site) -> Known {
         let (session, sealing) = (site.session(1), site.sealing_keys());
         let requester = session.start(&[7; 32], &mut rng(200));
         let mut buffer = vec![0; sealing.len() * seco_core::SEALED_LEN];
@@ -124,13 +127,14 @@ impl Gateway {
 
     /// One order; gives the answer, or nothing where there is none.
     fn order(&self, order: &[u8]) -> tokio::task::JoinHandle<Vec<u8>> {
-        let (mesh, order) = (self.mesh.mesh.clone(), [&self.model[..], order].concat());
+        let (mesh, patience) = (self.mesh.mesh.clone(), self.patience);
+        let order = [&self.model[..], order].concat();
         tokio::spawn(async move {
             let (mut send, mut receive) = mesh.command(1).await.unwrap();
             let framed = [&u32::try_from(order.len()).unwrap().to_le_bytes()[..], &order].concat();
             send.write_all(&framed).await.unwrap();
             let _ = send.finish();
-            let answer = tokio::time::timeout(LIMIT, receive.read_to_end(1 << 20)).await.unwrap();
+            let answer = tokio::time::timeout(patience, receive.read_to_end(1 << 20)).await.unwrap();
             answer.unwrap_or_default().get(4..).unwrap_or_default().to_vec()
         })
     }
@@ -140,7 +144,13 @@ impl Gateway {
     }
 
     /// A job about a bundle in which `said` is said to have been spent.
-    async fn job(&mut self, kind: u8, bundle: &[u8; 16], usage: &[u8; 33], said: Option<Vec<u8>>) -> Waiting {
+    pub async fn job(
+        &mut self,
+        kind: u8,
+        bundle: &[u8; 16],
+        usage: &[u8; 33],
+        said: Option<Vec<u8>>,
+    ) -> Waiting {
         self.job += 1;
         let clock = Clock::new(LIMIT);
         let mut channel = self.mesh.mesh.channel(u64::from(self.job), 0, 0, &clock).await.unwrap();
@@ -156,7 +166,7 @@ impl Gateway {
     }
 
     /// A lease that is made: the remote has confirmed and published its pad, `input_len` bytes.
-    async fn lease(&mut self, bundle: &[u8; 16], usage: &[u8; 33], input_len: usize) -> Waiting {
+    pub async fn lease(&mut self, bundle: &[u8; 16], usage: &[u8; 33], input_len: usize) -> Waiting {
         let said = confirmation(bundle, usage);
         let Waiting { channel, ordered } = self.job(LEASE, bundle, usage, Some(said.clone())).await;
         let (channel, confirmed) = receive(channel, 32).await;
