@@ -20,9 +20,11 @@ pub fn give_way() {
 /// Lets all parallel computing that is not an inference's ([`seco_protocol`] has threads of its own for that) give way.
 /// Call it before there is any.
 pub fn compute_behind() {
-    // Whoever has set up these threads, as a test may have, knows best.
     let threads = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("behind-{number}"));
-    let _ = threads.start_handler(|_| give_way()).build_global();
+    if let Err(error) = threads.start_handler(|_| give_way()).build_global() {
+        // They were set up before, as by a test; or there were none to be had, and whoever computes first tries again.
+        tracing::debug!(%error, "parallel computing has the priority of all else");
+    }
 }
 
 /// Runs what may block on a thread of its own that gives way. Nothing if there is no thread, or it panics.

@@ -95,7 +95,7 @@ impl Moments {
             return Ok(Moments::none());
         }
         let held = &spread(held, JUDGES);
-        let mut sums = affordable(real, calibrating.len(), clear);
+        let mut sums = affordable(real, [calibrating.len(), held.len()], clear);
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); real.nodes.len() + 1];
         for (number, node) in real.nodes.iter().enumerate() {
             if let RealOp::Linear(layer) = &node.op
@@ -168,8 +168,8 @@ fn layer(real: &Real, number: usize) -> Option<&Linear> {
 }
 
 /// Places for the second moments of all layers that there is work and room for, the smallest first, which `inputs` are
-/// enough for. Not of those that are `clear` and have others in front of them.
-fn affordable(real: &Real, inputs: usize, clear: &[bool]) -> Vec<Option<Sums>> {
+/// enough for, beside what `judges` show. Not of those that are `clear` and have others in front of them.
+fn affordable(real: &Real, [inputs, judges]: [usize; 2], clear: &[bool]) -> Vec<Option<Sums>> {
     let mut sums: Vec<Option<Sums>> = real.nodes.iter().map(|_| None).collect();
     let behind = behind_layers(real);
     let tells = |input: usize| behind.get(input) != Some(&false);
@@ -177,7 +177,7 @@ fn affordable(real: &Real, inputs: usize, clear: &[bool]) -> Vec<Option<Sums>> {
         .filter_map(|number| {
             let layer = layer(real, number)?;
             let kept = clear.get(number) == Some(&true) && tells(layer.input);
-            (!kept).then(|| (costs(&layer.geometry), number))
+            (!kept).then(|| (costs(&layer.geometry, judges), number))
         })
         .collect();
     order.sort_unstable();
@@ -208,12 +208,14 @@ fn behind_layers(real: &Real) -> Vec<bool> {
     behind
 }
 
-/// Products that a layer's second moments take, and numbers.
-fn costs(geometry: &Geometry) -> [usize; 2] {
+/// Products that a layer's second moments take, and numbers, where so many inputs judge.
+fn costs(geometry: &Geometry, judges: usize) -> [usize; 2] {
     let (columns, groups) = (geometry.fan_in(), groups(geometry));
     // Half of each square is summed; a factor takes a sixth of the cube.
     let work = columns.saturating_mul(columns).saturating_mul(columns).saturating_mul(POSITIONS / 2 + 1);
-    let numbers = columns.saturating_mul(columns.saturating_mul(2).saturating_add(2 * JUDGES));
+    // Each of those shows as many patches as the others.
+    let patches = JUDGES.div_ceil(judges.max(1)) * judges;
+    let numbers = columns.saturating_mul(columns.saturating_mul(2).saturating_add(2 * patches));
     [work, numbers].map(|of_group| of_group.saturating_mul(groups))
 }
 
