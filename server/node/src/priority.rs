@@ -1,6 +1,10 @@
 //! Which threads go first: a bundle is made when nothing else is to do.
 
+use std::error::Error as _;
+
 use tokio::sync::oneshot;
+
+use crate::error::Error;
 
 /// How much less of a core such a thread gets than another that wants it, on Linux: a third of that one's. Not nothing:
 /// where requests never end, bundles are what they need. With 10, large bundles of three servers on one machine took about a
@@ -18,12 +22,16 @@ pub fn give_way() {
 }
 
 /// Lets all parallel computing that is not an inference's ([`seco_protocol`] has threads of its own for that) give way.
-/// Call it before there is any.
-pub fn compute_behind() {
+/// Call it before there is any: threads that are there already, as a test's may be, stay as they are.
+///
+/// # Errors
+/// [`Error::NoRuntime`] if the system gives no threads.
+pub fn compute_behind() -> Result<(), Error> {
     let threads = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("behind-{number}"));
-    if let Err(error) = threads.start_handler(|_| give_way()).build_global() {
-        // They were set up before, as by a test; or there were none to be had, and whoever computes first tries again.
-        tracing::debug!(%error, "parallel computing has the priority of all else");
+    match threads.start_handler(|_| give_way()).build_global() {
+        // There is no second try: without these threads whoever computes would panic.
+        Err(error) if error.source().is_some() => Err(Error::NoRuntime),
+        _ => Ok(()),
     }
 }
 

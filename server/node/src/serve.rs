@@ -58,7 +58,7 @@ pub struct ServeOptions {
 pub fn serve(options: &ServeOptions) -> Result<(), Error> {
     let config = Config::load(&options.config)?;
     memory::lock();
-    priority::compute_behind();
+    priority::compute_behind()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|_| Error::NoRuntime)?;
     let result = runtime.block_on(async {

@@ -273,7 +273,7 @@ async fn beside_a_greedy_one(pool: Pool, homes: [u8; 4]) {
         honest.push((Arc::new(device), Arc::new(Mutex::new(opened))));
     }
     let from = Instant::now() + Duration::from_secs(2);
-    let time = (from, from + Duration::from_secs(6));
+    let time = (from, from + Duration::from_secs(10));
     let mut tasks = tokio::task::JoinSet::new();
     for (device, opened) in connections.iter().flat_map(|connection| std::iter::repeat_n(connection, 16)) {
         tasks.spawn(keep_asking((site.clone(), device.clone(), opened.clone()), 4, time, || false));

@@ -142,6 +142,21 @@ impl Cluster {
     }
 }
 
+fn slowly() -> bool {
+    std::env::var_os("SECO_SLOW").is_some()
+}
+
+/// A cluster, and a device in rhythm: a bundle is leased to it.
+async fn leased(leases: &[usize]) -> (Cluster, Device, Opened) {
+    let cluster = Cluster::start(leases, Limits::default());
+    let device = cluster.site.connect(cluster.device).await;
+    let mut opened = cluster.open(&device, 1).await;
+    cluster.ask(&device, &mut opened, 0).await;
+    cluster.ask(&device, &mut opened, 1).await;
+    cluster.wait_leases(1, 0, 0);
+    (cluster, device, opened)
+}
+
 /// From the third request on a connection each finds its bundle spent; the last one is lost with the connection.
 async fn answers_are_exact(servers: usize) {
     let mut cluster = Cluster::start(&vec![2; servers], Limits::default());
@@ -177,7 +192,7 @@ async fn answers_are_exact(servers: usize) {
 async fn answers_with_leased_bundles_are_exact_and_the_last_one_is_lost() {
     answers_are_exact(3).await;
     // The protocol's own tests have all of them.
-    if std::env::var_os("SECO_SLOW").is_some() {
+    if slowly() {
         answers_are_exact(2).await;
         answers_are_exact(4).await;
     }
@@ -193,12 +208,7 @@ async fn named(device: &Device, handle: u32, counter: u64) -> String {
 /// another two requests were answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_for_one_number_and_is_lost_without_it() {
-    let mut cluster = Cluster::start(&[4; 2], Limits::default());
-    let device = cluster.site.connect(cluster.device).await;
-    let mut opened = cluster.open(&device, 1).await;
-    cluster.ask(&device, &mut opened, 0).await;
-    cluster.ask(&device, &mut opened, 1).await;
-    cluster.wait_leases(1, 0, 0);
+    let (mut cluster, device, mut opened) = leased(&[4; 2]).await;
     // A number that is given up before it is sent: its lease is lost when a few later ones were answered.
     let given_up = opened.requester.request(&mut digits()[0].clone()).unwrap().counter();
     for digit in 0..3 {
@@ -258,7 +268,7 @@ async fn no_more_are_leased_than_every_server_allows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_limit_is_reached_nobody_is_refused() {
     const PLENTY: usize = 32;
-    let rounds = if std::env::var_os("SECO_SLOW").is_some() { 20 } else { 2 };
+    let rounds = if slowly() { 20 } else { 2 };
     let mut cluster = Cluster::start_sized(Site::new(2), PLENTY, &[1, 1], Limits::default());
     let device = cluster.site.connect(cluster.device).await;
     let mut opened = cluster.open(&device, 1).await;
@@ -383,15 +393,10 @@ async fn a_lease_goes_with_its_model() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_ends_with_its_link() {
     // A server that stands still is missed after eight seconds.
-    if std::env::var_os("SECO_SLOW").is_none() {
+    if !slowly() {
         return;
     }
-    let mut cluster = Cluster::start(&[2; 2], Limits::default());
-    let device = cluster.site.connect(cluster.device).await;
-    let mut opened = cluster.open(&device, 1).await;
-    cluster.ask(&device, &mut opened, 0).await;
-    cluster.ask(&device, &mut opened, 1).await;
-    cluster.wait_leases(1, 0, 0);
+    let (mut cluster, device, mut opened) = leased(&[2; 2]).await;
     cluster.servers[1].signal("-STOP");
     cluster.wait_at(0, |bundles| bundles.leases_lost == 1);
     cluster.servers[1].signal("-CONT");

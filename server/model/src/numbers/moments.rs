@@ -184,10 +184,8 @@ fn affordable(real: &Real, [inputs, judges]: [usize; 2], clear: &[bool]) -> Vec<
     let (mut work, mut numbers) = (WORK, NUMBERS);
     for ([own_work, own_numbers], number) in order {
         let Some(layer) = layer(real, number) else { continue };
-        let columns = layer.geometry.fan_in().max(1);
-        let rows = (layer.geometry.weights() / columns).max(1);
-        let positions = (layer.geometry.outputs() / rows).saturating_mul(inputs);
-        if positions >= columns && own_work <= work && own_numbers <= numbers {
+        let patches = positions(&layer.geometry).saturating_mul(inputs);
+        if patches >= layer.geometry.fan_in().max(1) && own_work <= work && own_numbers <= numbers {
             (work, numbers) = (work - own_work, numbers - own_numbers);
             if let Some(place) = sums.get_mut(number) {
                 *place = Some(Sums::new(layer));
@@ -209,12 +207,11 @@ fn behind_layers(real: &Real) -> Vec<bool> {
 }
 
 /// Products that a layer's second moments take, and numbers, where so many inputs judge.
-fn costs(geometry: &Geometry, judges: usize) -> [usize; 2] {
+pub(super) fn costs(geometry: &Geometry, judges: usize) -> [usize; 2] {
     let (columns, groups) = (geometry.fan_in(), groups(geometry));
     // Half of each square is summed; a factor takes a sixth of the cube.
     let work = columns.saturating_mul(columns).saturating_mul(columns).saturating_mul(POSITIONS / 2 + 1);
-    // Each of those shows as many patches as the others.
-    let patches = JUDGES.div_ceil(judges.max(1)) * judges;
+    let patches = shown(geometry, JUDGES, judges) * judges;
     let numbers = columns.saturating_mul(columns.saturating_mul(2).saturating_add(2 * patches));
     [work, numbers].map(|of_group| of_group.saturating_mul(groups))
 }
@@ -252,6 +249,19 @@ fn means(
     Ok(())
 }
 
+/// Positions of a layer's output, which each see a patch of its input.
+fn positions(geometry: &Geometry) -> usize {
+    match geometry {
+        Geometry::Conv(conv) => conv.output()[1] * conv.output()[2],
+        Geometry::Dense(_) => 1,
+    }
+}
+
+/// Patches that each of `inputs` shows of a layer, for all of them to show as many as are wanted, or all there are.
+fn shown(geometry: &Geometry, wanted: usize, inputs: usize) -> usize {
+    wanted.div_ceil(inputs.max(1)).min(positions(geometry))
+}
+
 /// Values of a channel of a layer's input.
 pub(super) fn plane(geometry: &Geometry) -> usize {
     match geometry {
@@ -287,10 +297,9 @@ impl Sums {
             let patch = numbers.iter().zip(&self.mean).map(|(x, mean)| x - mean).collect();
             return Patches(vec![(patch, if held { numbers.to_vec() } else { Vec::new() })]);
         };
-        let [_, height, width] = conv.output();
-        let positions = height * width;
-        let wanted = if held { JUDGES } else { POSITIONS * self.columns };
-        let own = wanted.div_ceil(count.max(1)).min(positions);
+        let [_, _, width] = conv.output();
+        let positions = positions(&layer.geometry);
+        let own = shown(&layer.geometry, if held { JUDGES } else { POSITIONS * self.columns }, count);
         let first = (at as f64 * GOLDEN).fract() * (positions / own.max(1)) as f64;
         let places: Vec<usize> =
             (0..own).map(|i| (i * positions / own + first as usize) % positions).collect();

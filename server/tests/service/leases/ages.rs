@@ -4,16 +4,9 @@ use std::time::{Duration, Instant};
 
 use seco_node::config::Limits;
 
-use super::orders::{Gateway, LEASE, STOPPING};
-use super::{Cluster, named};
+use super::orders::{GATEWAY_LATE, Gateway, LEASE, STOPPING};
+use super::{Cluster, SIZE, leased, named, slowly};
 use crate::common::digits;
-
-/// A server whose gateway says nothing any more has given its lease up.
-const GATEWAY_LATE: [u8; 3] = [1, 1, 0];
-
-fn slowly() -> bool {
-    std::env::var_os("SECO_SLOW").is_some()
-}
 
 /// A request that comes within two minutes is answered by what was leased; after them it is lost on all servers, which the
 /// device is told once.
@@ -22,13 +15,7 @@ async fn a_lease_is_given_up_after_two_minutes() {
     if !slowly() {
         return;
     }
-    let mut cluster = Cluster::start(&[2; 3], Limits::default());
-    let device = cluster.site.connect(cluster.device).await;
-    let mut opened = cluster.open(&device, 1).await;
-    let digits = digits();
-    cluster.ask(&device, &mut opened, 0).await;
-    cluster.ask(&device, &mut opened, 1).await;
-    cluster.wait_leases(1, 0, 0);
+    let (mut cluster, device, mut opened) = leased(&[2; 3]).await;
     // The connection must not be silent for so long: a number that was used before gets an answer.
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -47,7 +34,7 @@ async fn a_lease_is_given_up_after_two_minutes() {
     let held = made.elapsed();
     assert!((100..140).contains(&held.as_secs()), "{held:?}");
     cluster.wait_leases(0, 1, 1);
-    let refused = device.infer(&mut opened, &digits[4]).await.unwrap_err();
+    let refused = device.infer(&mut opened, &digits()[4]).await.unwrap_err();
     assert!(refused.contains("Unavailable"), "{refused}");
     cluster.ask(&device, &mut opened, 4).await;
     cluster.stop();
@@ -104,7 +91,7 @@ async fn a_gateway_that_ends_does_not_wait_for_a_lease_that_is_made() {
     let device = cluster.site.connect(cluster.device).await;
     let mut opened = cluster.open(&device, 1).await;
     cluster.ask(&device, &mut opened, 0).await;
-    cluster.wait_ready(super::SIZE);
+    cluster.wait_ready(SIZE);
     let answer = device.infer(&mut opened, &digits()[1]).await;
     cluster.servers[1].signal("-STOP");
     assert_eq!(answer.unwrap(), cluster.site.expected(&digits()[1]));

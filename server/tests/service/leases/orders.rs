@@ -11,6 +11,7 @@ use seco_protocol::Channel as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Cluster, SIZE, counter, spent};
+use crate::common::admin::status;
 use crate::common::links::in_place_of;
 use crate::common::{LIMIT, Site, rng};
 
@@ -40,6 +41,7 @@ impl Waiting {
 /// Answers of a remote: done, or a failure by its number.
 const DONE: [u8; 2] = [0, 0];
 const GATEWAY_GONE: [u8; 3] = [1, 0, 0];
+pub(super) const GATEWAY_LATE: [u8; 3] = [1, 1, 0];
 const GATEWAY_MISBEHAVED: [u8; 3] = [1, 2, 0];
 const OTHER_GONE: [u8; 3] = [1, 0, 2];
 const OTHER_MISBEHAVED: [u8; 3] = [1, 2, 2];
@@ -55,13 +57,26 @@ const INVENTORY: u8 = 10;
 const LEASES: u8 = 13;
 pub(super) const LEASE: u8 = 14;
 
-/// The links of a server that is killed: the test takes its place.
-fn killed(cluster: &mut Cluster, me: usize) -> Started {
-    cluster.servers[me].signal("-KILL");
-    let _ = cluster.servers[me].process.wait();
+/// The links of a server that ends: the test takes its place. Remote 1 has noticed both: a lease ends with a link that is
+/// replaced.
+fn in_place(cluster: &mut Cluster, me: usize) -> Started {
+    let told = cluster.servers[me].stop();
+    assert!(!told.contains("panicked"), "{told}");
+    let linked =
+        |cluster: &Cluster| status(cluster.admin[1]).peers.iter().any(|it| it.index == me && it.connected);
+    let wait = |cluster: &Cluster, is_linked: bool| {
+        let deadline = Instant::now() + LIMIT;
+        while linked(cluster) != is_linked {
+            assert!(Instant::now() < deadline, "linked with {me}: {}", !is_linked);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait(cluster, false);
     let site = &cluster.site;
     let mesh = |index: usize| site.config(index).listen.mesh;
-    in_place_of(site, me, mesh(me), |index| Some(mesh(index).to_string()))
+    let started = in_place_of(site, me, mesh(me), |index| Some(mesh(index).to_string()));
+    wait(cluster, true);
+    started
 }
 
 /// A session, and the incarnation of a connection, that a remote knows.
@@ -100,7 +115,7 @@ impl Gateway {
     /// Once it is connected, with the bundles that the remote has.
     pub async fn new(cluster: &mut Cluster) -> (Gateway, Vec<[u8; 16]>) {
         let gateway =
-            Gateway { mesh: killed(cluster, 0), model: cluster.site.model_id, job: 0, patience: LIMIT };
+            Gateway { mesh: in_place(cluster, 0), model: cluster.site.model_id, job: 0, patience: LIMIT };
         tokio::time::timeout(LIMIT, gateway.mesh.mesh.connected()).await.unwrap();
         let told = gateway.ordered(&[INVENTORY]).await;
         assert_eq!((&told[..2], usize::from(told[2])), (&[0, 1][..], SIZE));
@@ -241,7 +256,7 @@ async fn no_order_makes_a_server_use_a_lease_for_anything_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_fails_with_another_remote() {
     let mut cluster = Cluster::start(&[2; 3], Limits::default());
-    let other = killed(&mut cluster, 2);
+    let other = in_place(&mut cluster, 2);
     let (mut gateway, bundles) = Gateway::new(&mut cluster).await;
     tokio::time::timeout(LIMIT, other.mesh.connected()).await.unwrap();
     let known = gateway.open(&cluster.site).await;

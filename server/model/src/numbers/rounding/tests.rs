@@ -2,7 +2,7 @@
 
 use rand_core::Rng;
 
-use super::super::moments::{Moments, factor};
+use super::super::moments::{Moments, costs, factor};
 use super::super::wishes::wishes;
 use super::super::{Goal, Precision, Sample, choose};
 use super::*;
@@ -178,6 +178,21 @@ fn many_inputs_are_no_more_judges() {
     let columns = layer(&real).geometry.fan_in();
     assert_eq!([group.held.len(), group.less_mean.len()], [64 * columns; 2]);
     assert!(Moments::inputs(1) < 10_000);
+}
+
+/// The room that is reckoned with is that which judging takes, also of inputs that each show more than one patch.
+#[test]
+fn all_patches_that_judge_count() {
+    let real = network(1, 14);
+    let geometry = &layer(&real).geometry;
+    let columns = geometry.fan_in();
+    for judges in [3, 40, 50, 64] {
+        let moments = moments(&real, &images(4 * judges, 255.0, 15), &[]);
+        let group = &moments.of(0).unwrap().groups[0];
+        let kept = 2 * columns * columns + group.held.len() + group.less_mean.len();
+        assert_eq!(costs(geometry, judges)[1], kept, "{judges}");
+        assert!(group.held.len() >= 64 * columns);
+    }
 }
 
 /// A sum of the network's input and of a layer's result tells of that layer.
