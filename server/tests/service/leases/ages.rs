@@ -80,7 +80,7 @@ async fn a_remote_that_ends_does_not_wait_for_a_lease_that_is_made() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
-/// The gateway ends while it leases a bundle and a remote stands still: it waits for neither.
+/// The gateway ends while it leases a bundle and a remote stands still: it waits no longer than for the loss of the link.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_ends_does_not_wait_for_a_lease_that_is_made() {
     // A server that stands still is missed after eight seconds.
